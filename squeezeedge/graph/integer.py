@@ -1,0 +1,396 @@
+"""The integer graph: the contract between the quantizer and every target (rules R1-R7 of ARCHITECTURE.md).
+
+One uint8 RGB image goes in, int32 class sums come out. Nodes are in execution order; every node but the last
+makes one 8-bit NHWC tensor that has the node's name. All rules are enforced when a graph is built, so a graph
+that exists is a valid one. The meaning of the nodes is in :mod:`squeezeedge.graph.oracle`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import UnsupportedError
+
+__all__ = [
+    "IMAGE",
+    "Add",
+    "Concat",
+    "Conv",
+    "Head",
+    "IntegerGraph",
+    "MaxPool",
+    "Node",
+    "Tensor",
+    "window_outputs",
+]
+
+IMAGE = "image"
+"""Name of the input tensor: uint8 RGB, zero point 0 (R2)."""
+
+INT32_LIMIT = 2**31
+MAX_SHIFT = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An 8-bit activation (R1): value = scale[c] * (q - zero_point), q in 0..255.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        channels: channels; scale has one float32 for each.
+        zero_point: 0 (never negative) or 128.
+        scale: float32 [channels]; not needed on a device.
+    """
+
+    height: int
+    width: int
+    channels: int
+    zero_point: int
+    scale: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Convolution with power-of-two requantization (R3).
+
+    Attributes:
+        name: also the output tensor's name.
+        input: name of the input tensor.
+        weight: int8 [out, kernel_h, kernel_w, in] in -127..127.
+        bias: int32 [out].
+        shift: uint8 [out], k of R3, 0..15.
+        stride: (vertical, horizontal).
+        padding: (top, left, bottom, right).
+        pad_value: uint8 [in]: the q of a padded pixel. The input's zero point, except on the image, where
+            it is the rounded mean pixel (R2).
+        zero_point: of the output, 0 or 128; 0 includes the ReLU.
+        scale: float32 [out] of the output.
+    """
+
+    name: str
+    input: str
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.uint8]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    pad_value: NDArray[np.uint8]
+    zero_point: int
+    scale: NDArray[np.float32]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Max pooling over the valid pixels of each window (R5); scale and zero point pass through.
+
+    Attributes:
+        name: also the output tensor's name.
+        input: name of the input tensor.
+        kernel: (height, width).
+        stride: (vertical, horizontal).
+        padding: (top, left, bottom, right); padded pixels never win.
+        ceil_mode: whether a last, partly valid window counts.
+    """
+
+    name: str
+    input: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    ceil_mode: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """Channels of the inputs one after the other (R5); nothing is rescaled, all zero points are equal."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Bypass addition (R5): clip(rshift(qa - za, sa) + rshift(qb - zb, sb) + zero_point, 0, 255).
+
+    ``rshift`` rounds as R3 does. scale = scale_a * 2**sa = scale_b * 2**sb per channel.
+
+    Attributes:
+        name: also the output tensor's name.
+        inputs: names of the two operands, of one shape.
+        shift: uint8 [2, channels], 0..15.
+        zero_point: of the output, 0 (includes the ReLU) or 128.
+        scale: float32 [channels] of the output.
+    """
+
+    name: str
+    inputs: tuple[str, str]
+    shift: NDArray[np.uint8]
+    zero_point: int
+    scale: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Last convolution, not requantized, summed over the map in int32 (R6).
+
+    logits[c] = scale[c] * sum over the map of (relu(acc) or acc).
+
+    Attributes:
+        name: the layer's name.
+        input: name of the input tensor.
+        weight: int8 [classes, kernel_h, kernel_w, in] in -127..127.
+        bias: int32 [classes].
+        stride: (vertical, horizontal).
+        padding: (top, left, bottom, right).
+        pad_value: uint8 [in]: the q of a padded pixel.
+        relu: whether the network has a ReLU before the global average pooling.
+        scale: float32 [classes], applied by the host.
+    """
+
+    name: str
+    input: str
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    pad_value: NDArray[np.uint8]
+    relu: bool
+    scale: NDArray[np.float32]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return (self.input,)
+
+
+Node = Conv | MaxPool | Concat | Add | Head
+
+
+def window_outputs(size: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool = False) -> int:
+    """Number of window positions along one axis.
+
+    In ceil mode the last window must start inside the input or the padding before it (as torch has it).
+    """
+    span = size + before + after - kernel
+    count = (-(-span // stride) if ceil_mode else span // stride) + 1
+    if ceil_mode and (count - 1) * stride >= size + before:
+        count -= 1
+    return count
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerGraph:
+    """A whole network as integers.
+
+    Attributes:
+        name: for people and file names.
+        nodes: in execution order; the last is the :class:`Head`, the only one.
+        preprocessing: how an image file becomes the uint8 input; gives the input size.
+        labels: class names in index order; empty if unknown.
+        tensors: every tensor by name, the image included (derived).
+
+    Raises:
+        UnsupportedError: a rule is violated; the text names the layer and the rule.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.nodes or not isinstance(self.nodes[-1], Head):
+            raise UnsupportedError(f"graph {self.name}: the last node must be the head (R6)")
+        height, width = self.preprocessing.size
+        tensors = {IMAGE: Tensor(height, width, 3, 0, np.ones(3, np.float32))}
+        for node in self.nodes:
+            if node.name in tensors:
+                raise UnsupportedError(f"{node.name}: the name is used twice")
+            missing = [name for name in node.inputs if name not in tensors]
+            if missing:
+                raise UnsupportedError(f"{node.name}: input {missing[0]} is not made by an earlier node")
+            if isinstance(node, Head) and node is not self.nodes[-1]:
+                raise UnsupportedError(f"{node.name}: a head that is not the last node (R6)")
+            tensors[node.name] = _check(node, [tensors[name] for name in node.inputs])
+        if self.labels and len(self.labels) != self.classes:
+            raise UnsupportedError(f"graph {self.name}: {len(self.labels)} labels for {self.classes} classes")
+        used = {name for node in self.nodes for name in node.inputs}
+        dead = [node.name for node in self.nodes[:-1] if node.name not in used]
+        if dead:
+            raise UnsupportedError(f"{dead[0]}: nothing reads its output")
+        object.__setattr__(self, "tensors", MappingProxyType(tensors))
+
+    @property
+    def head(self) -> Head:
+        """The last node."""
+        head = self.nodes[-1]
+        assert isinstance(head, Head)
+        return head
+
+    @property
+    def classes(self) -> int:
+        """Number of class sums."""
+        return len(self.head.bias)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the uint8 image."""
+        return (*self.preprocessing.size, 3)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        total = 0
+        for node in self.nodes:
+            if isinstance(node, Conv | Head):
+                out = self.tensors[node.name]
+                total += out.height * out.width * node.weight.size
+        return total
+
+    def logits(self, sums: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Host side of R6: int32 [N, classes] -> float32 [N, classes]."""
+        return sums.astype(np.float32) * self.head.scale
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over structure and all arrays: equal graphs have equal digests."""
+        hasher = hashlib.sha256()
+        header, arrays = self.to_parts()
+        hasher.update(json.dumps(header, sort_keys=True).encode())
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            hasher.update(f"{name}{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return hasher.hexdigest()
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The graph as JSON values and named little-endian arrays (``node.field``): what a file stores."""
+        nodes: list[dict[str, Any]] = []
+        arrays: dict[str, NDArray[Any]] = {}
+        for node in self.nodes:
+            record: dict[str, Any] = {"op": type(node).__name__}
+            for key, value in vars(node).items():
+                if isinstance(value, np.ndarray):
+                    arrays[f"{node.name}.{key}"] = value
+                else:
+                    record[key] = list(value) if isinstance(value, tuple) else value
+            nodes.append(record)
+        header = {
+            "name": self.name,
+            "nodes": nodes,
+            "preprocessing": self.preprocessing.to_json(),
+            "labels": list(self.labels),
+        }
+        return header, arrays
+
+
+def _require(condition: bool, node: Node, text: str) -> None:
+    if not condition:
+        raise UnsupportedError(f"{node.name}: {text}")
+
+
+def _check(node: Node, inputs: list[Tensor]) -> Tensor:
+    """Enforce the rules on one node; return its output tensor (for the head: of its accumulators)."""
+    source = inputs[0]
+    if isinstance(node, Conv | Head):
+        return _check_convolution(node, source)
+    if isinstance(node, MaxPool):
+        top, left, bottom, right = node.padding
+        _require(min(node.kernel) >= 1 and min(node.stride) >= 1, node, "kernel and stride must be positive")
+        _require(
+            0 <= min(node.padding) and max(top, bottom) < node.kernel[0] and max(left, right) < node.kernel[1],
+            node,
+            "padding must be smaller than the kernel, or a window has no valid pixel (R5)",
+        )
+        height = window_outputs(source.height, node.kernel[0], node.stride[0], top, bottom, node.ceil_mode)
+        width = window_outputs(source.width, node.kernel[1], node.stride[1], left, right, node.ceil_mode)
+        _require(height >= 1 and width >= 1, node, "the input is smaller than the window")
+        last = ((height - 1) * node.stride[0] - top, (width - 1) * node.stride[1] - left)
+        _require(last[0] < source.height and last[1] < source.width, node, "a window has no valid pixel (R5)")
+        return Tensor(height, width, source.channels, source.zero_point, source.scale)
+    _require(
+        all((t.height, t.width) == (source.height, source.width) for t in inputs),
+        node,
+        "the inputs differ in height or width (R5)",
+    )
+    if isinstance(node, Concat):
+        _require(all(t.zero_point == source.zero_point for t in inputs), node, "zero points differ (R5)")
+        scale = np.concatenate([t.scale for t in inputs])
+        return Tensor(source.height, source.width, len(scale), source.zero_point, scale)
+    _check_array(node, "shift", node.shift, np.uint8, (2, source.channels))
+    _require(len(inputs) == 2 and inputs[1].channels == source.channels, node, "operands differ in channels (R5)")
+    _check_output(node, node.zero_point, node.scale, source.channels)
+    _require(int(node.shift.max()) <= MAX_SHIFT, node, f"shift above {MAX_SHIFT} (R3)")
+    for operand, shift in zip(inputs, node.shift, strict=True):
+        close = np.allclose(operand.scale * np.exp2(shift.astype(np.float32)), node.scale, rtol=1e-5, atol=0)
+        _require(close, node, "operand scale * 2**shift differs from the output's scale (R5)")
+    return Tensor(source.height, source.width, source.channels, node.zero_point, node.scale)
+
+
+def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
+    _require(node.weight.ndim == 4, node, "weight must be [out, kernel_h, kernel_w, in]")
+    out, kernel_h, kernel_w, _ = node.weight.shape
+    _check_array(node, "weight", node.weight, np.int8, (out, kernel_h, kernel_w, source.channels))
+    _check_array(node, "bias", node.bias, np.int32, (out,))
+    _check_array(node, "pad_value", node.pad_value, np.uint8, (source.channels,))
+    _require(min(node.weight.shape) >= 1, node, "an empty weight")
+    _require(int(node.weight.min()) >= -127, node, "weights must lie in -127..127 (R3)")
+    _require(min(node.stride) >= 1 and min(node.padding) >= 0, node, "stride or padding out of range")
+    if node.input != IMAGE:
+        _require(bool((node.pad_value == source.zero_point).all()), node, "pad value must be the zero point")
+    rounding = np.zeros(out, np.int64)
+    if isinstance(node, Conv):
+        _check_array(node, "shift", node.shift, np.uint8, (out,))
+        _require(int(node.shift.max()) <= MAX_SHIFT, node, f"shift above {MAX_SHIFT} (R3)")
+        rounding = (1 << node.shift.astype(np.int64)) >> 1
+        zero_point, scale = node.zero_point, node.scale
+    else:
+        zero_point, scale = 0, node.scale
+    _check_output(node, zero_point, scale, out)
+    top, left, bottom, right = node.padding
+    height = window_outputs(source.height, kernel_h, node.stride[0], top, bottom)
+    width = window_outputs(source.width, kernel_w, node.stride[1], left, right)
+    _require(height >= 1 and width >= 1, node, "the input is smaller than the kernel")
+    reach = np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)) * 255
+    bound = np.abs(node.bias.astype(np.int64)) + reach + rounding
+    if isinstance(node, Head):
+        bound = bound * (height * width)
+    worst = int(bound.argmax())
+    _require(
+        int(bound[worst]) < INT32_LIMIT,
+        node,
+        f"int32 can overflow in channel {worst}: bound {int(bound[worst])} (R4{', R6' if isinstance(node, Head) else ''})",
+    )
+    return Tensor(height, width, out, zero_point, scale)
+
+
+def _check_output(node: Node, zero_point: int, scale: NDArray[np.float32], channels: int) -> None:
+    _require(zero_point in (0, 128), node, f"zero point {zero_point}, must be 0 or 128 (R1)")
+    _check_array(node, "scale", scale, np.float32, (channels,))
+    _require(bool(np.isfinite(scale).all() and (scale > 0).all()), node, "scales must be positive (R1)")
+
+
+def _check_array(
+    node: Node, key: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]
+) -> None:
+    _require(array.dtype == dtype, node, f"{key} is {array.dtype}, must be {np.dtype(dtype)}")
+    _require(array.shape == shape, node, f"{key} has shape {list(array.shape)}, must be {list(shape)}")

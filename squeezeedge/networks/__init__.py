@@ -1,0 +1,1 @@
+"""SqueezeNet in all variants (torch modules) and readers for trained checkpoints."""

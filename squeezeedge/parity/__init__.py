@@ -1,0 +1,1 @@
+"""Evaluate, compare, find the first diverging layer, report."""

@@ -1,0 +1,1 @@
+"""Passes, one per file: float graph + calibration images -> integer graph."""

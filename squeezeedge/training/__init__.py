@@ -1,0 +1,1 @@
+"""Train and validate float networks; recipes as data files."""

@@ -1,0 +1,124 @@
+"""Targets: one folder each, the same file names, one small protocol. Nothing outside a folder names it.
+
+A target is ``check`` -> ``compile`` -> ``run`` over one integer graph. Each folder's ``__init__`` has a
+``TARGET`` and imports nothing heavy; ``run.py`` is also the artifact's device side, so it stands alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import UsageError
+from squeezeedge.graph import IntegerGraph
+
+__all__ = ["Kind", "Requirement", "RunResult", "Target", "all_targets", "device_target", "get_target"]
+
+Kind = Literal["hardware", "simulator", "emulation", "reference"]
+Progress = Callable[[int], None]
+"""Called with the number of images done since the last call."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A tool or device that a target uses, and whether it is here.
+
+    Attributes:
+        name: what is looked for.
+        needed_for: "compile" or "run".
+        found: version or path; ``None`` if missing.
+        fix: how to get it, shown when missing.
+    """
+
+    name: str
+    needed_for: Literal["compile", "run"]
+    found: str | None
+    fix: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a device answered.
+
+    Attributes:
+        sums: int32 [N, classes].
+        latency_ms: float64, one measurement an image (or batch), in milliseconds.
+        metrics: further JSON values of this device (cycles, clock, ...).
+    """
+
+    sums: NDArray[np.int32]
+    latency_ms: NDArray[np.float64]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """What every folder's ``TARGET`` offers.
+
+    Attributes:
+        name: as in ``--target``.
+        summary: one line of help.
+        devices: ``--device`` names it serves -> kind.
+        options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
+            ``--field-name`` of ``squeezeedge compile``.
+    """
+
+    name: str
+    summary: str
+    devices: Mapping[str, Kind]
+    options: type[Any]
+
+    def requirements(self) -> list[Requirement]:
+        """What the target uses and whether it is on this machine."""
+
+    def check(self, graph: IntegerGraph, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
+        """Raise before anything is written: UnsupportedError, UnavailableError or UsageError."""
+
+    def compile(self, graph: IntegerGraph, options: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
+        """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries."""
+
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, progress: Progress) -> RunResult:
+        """Run uint8 [N, H, W, 3] on the device; UnavailableError if it is not there."""
+
+
+@cache
+def all_targets() -> Mapping[str, Target]:
+    """Every target by name."""
+    found: dict[str, Target] = {}
+    for module in pkgutil.iter_modules(__path__):
+        if module.ispkg:
+            target: Target = importlib.import_module(f"{__name__}.{module.name}").TARGET
+            found[target.name] = target
+    return found
+
+
+def get_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UsageError: no such target.
+    """
+    try:
+        return all_targets()[name]
+    except KeyError:
+        raise UsageError(f"no target {name!r}; there are: {', '.join(all_targets())}") from None
+
+
+def device_target(device: str) -> Target:
+    """The target that serves a device name.
+
+    Raises:
+        UsageError: no such device.
+    """
+    for target in all_targets().values():
+        if device in target.devices:
+            return target
+    known = ", ".join(name for target in all_targets().values() for name in target.devices)
+    raise UsageError(f"no device {device!r}; there are: {known}")
