@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from squeezeedge.errors import UsageError
-from squeezeedge.graph import IntegerGraph
+
+if TYPE_CHECKING:  # numpy is not needed to list targets and their options
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from squeezeedge.graph import IntegerGraph
+
 
 __all__ = ["Kind", "Requirement", "RunResult", "Target", "all_targets", "device_target", "get_target"]
 

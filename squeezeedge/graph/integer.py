@@ -389,8 +389,6 @@ def _check_output(node: Node, zero_point: int, scale: NDArray[np.float32], chann
     _require(bool(np.isfinite(scale).all() and (scale > 0).all()), node, "scales must be positive (R1)")
 
 
-def _check_array(
-    node: Node, key: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]
-) -> None:
+def _check_array(node: Node, key: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
     _require(array.dtype == dtype, node, f"{key} is {array.dtype}, must be {np.dtype(dtype)}")
     _require(array.shape == shape, node, f"{key} has shape {list(array.shape)}, must be {list(shape)}")

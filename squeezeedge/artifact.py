@@ -1,0 +1,201 @@
+"""What ``compile`` writes: a folder with manifest.json, model.sqe, golden.npz and the target's own files.
+
+It is written to a temporary folder beside its destination and renamed, so an interrupted or failing compile
+leaves nothing behind. ``open_artifact`` checks every file against the manifest before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge._version import __version__
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph.oracle import run
+from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.targets import Target, get_target
+
+__all__ = ["MANIFEST", "Artifact", "open_artifact", "write_artifact"]
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+GRAPH = "model.sqe"
+GOLDEN = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened and verified artifact.
+
+    Attributes:
+        path: its folder.
+        manifest: the parsed manifest.json.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def target(self) -> Target:
+        """The target it was compiled for."""
+        return get_target(str(self.manifest["target"]))
+
+    @cached_property
+    def graph(self) -> IntegerGraph:
+        """The integer graph inside.
+
+        Raises:
+            CorruptFileError: it is not the graph that the manifest names.
+        """
+        graph = read_sqe(self.path / GRAPH)
+        if graph.digest() != self.manifest["graph_sha256"]:
+            raise CorruptFileError(f"{self.path / GRAPH}: not the graph of {MANIFEST}; compile the model again")
+        return graph
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the target's files in bytes: what a device needs, without graph, golden data and scripts."""
+        return sum(
+            int(entry["bytes"])
+            for name, entry in self.manifest["files"].items()
+            if name not in (GRAPH, GOLDEN) and not name.endswith((".py", ".sh"))
+        )
+
+
+def write_artifact(
+    graph: IntegerGraph,
+    target: Target,
+    options: Any,  # noqa: ANN401  (the target's own dataclass)
+    out: Path,
+    *,
+    golden: NDArray[np.uint8],
+    source: Mapping[str, Any],
+) -> Artifact:
+    """Compile a graph and write the artifact folder ``out``.
+
+    Args:
+        graph: the integer graph.
+        target: what to compile for.
+        options: the target's options.
+        out: the folder to make; must not exist.
+        golden: uint8 [n, H, W, 3]: inputs with which a device checks itself.
+        source: where the network came from (JSON values), kept in the manifest.
+
+    Raises:
+        UsageError: ``out`` exists or its parent does not.
+        SqueezeEdgeError: the target refuses the graph, a tool is missing or the disk is full.
+    """
+    if out.exists():
+        raise UsageError(f"{out}: exists already; choose another output folder or remove it")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out}: its parent folder does not exist")
+    target.check(graph, options)
+    partial: Path | None = None
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+        partial.chmod(0o755)
+        extra = target.compile(graph, options, partial)
+        write_sqe(graph, partial / GRAPH)
+        np.savez_compressed(partial / GOLDEN, images=golden, sums=run(graph, golden))
+        manifest = {
+            "schema": SCHEMA,
+            "model": graph.name,
+            "target": target.name,
+            "graph_sha256": graph.digest(),
+            "options": asdict(options),
+            "source": dict(source),
+            "input": list(graph.input_shape),
+            "preprocessing": graph.preprocessing.to_json(),
+            "labels": list(graph.labels),
+            "logit_scale": [float(scale) for scale in graph.head.scale],
+            "versions": _versions(),
+            "compiled": extra,
+            "files": {
+                path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                for path in sorted(partial.rglob("*"))
+                if path.is_file()
+            },
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        partial.rename(out)
+    except OSError as error:
+        raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+    return Artifact(out, manifest)
+
+
+def open_artifact(path: Path) -> Artifact:
+    """Read and verify an artifact folder.
+
+    Raises:
+        CorruptFileError: no manifest, another schema, or a file is missing or changed.
+    """
+    manifest = _read_manifest(path / MANIFEST)
+    for name, entry in manifest["files"].items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise CorruptFileError(f"{path / MANIFEST}: names a file outside the artifact: {name}")
+        if not file.is_file():
+            raise CorruptFileError(f"{file}: missing from the artifact; compile the model again")
+        if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
+            raise CorruptFileError(f"{file}: differs from its checksum in {MANIFEST}; compile the model again")
+    return Artifact(path, manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CorruptFileError(f"{path.parent}: not an artifact: it has no {MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise CorruptFileError(f"{path}: not readable as JSON: {error}; compile the model again") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise CorruptFileError(f"{path}: schema {found!r}; this version reads {SCHEMA}; compile the model again")
+    expected = {
+        "model": str,
+        "target": str,
+        "graph_sha256": str,
+        "options": dict,
+        "source": dict,
+        "files": dict,
+    }
+    for key, kind in expected.items():
+        if not isinstance(manifest.get(key), kind):
+            raise CorruptFileError(f"{path}: {key!r} is missing or damaged; compile the model again")
+    for name in (GRAPH, GOLDEN):
+        if name not in manifest["files"]:
+            raise CorruptFileError(f"{path}: lists no {name}; compile the model again")
+    for name, entry in manifest["files"].items():
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+            raise CorruptFileError(f"{path}: the entry of {name} is damaged; compile the model again")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "squeezeedge": __version__,
+        "python": platform.python_version(),
+        "apache-tvm": metadata.version("apache-tvm"),
+        "numpy": metadata.version("numpy"),
+    }
