@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # numpy is not needed to list targets and their options
 __all__ = ["Kind", "Requirement", "RunResult", "Target", "all_targets", "device_target", "get_target"]
 
 Kind = Literal["hardware", "simulator", "emulation", "reference"]
-Progress = Callable[[int], None]
-"""Called with the number of images done since the last call."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Target(Protocol):
     def compile(self, graph: IntegerGraph, options: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
         """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries."""
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, progress: Progress) -> RunResult:
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str) -> RunResult:
         """Run uint8 [N, H, W, 3] on the device; UnavailableError if it is not there."""
 
 

@@ -375,11 +375,9 @@ def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
     if isinstance(node, Head):
         bound = bound * (height * width)
     worst = int(bound.argmax())
-    _require(
-        int(bound[worst]) < INT32_LIMIT,
-        node,
-        f"int32 can overflow in channel {worst}: bound {int(bound[worst])} (R4{', R6' if isinstance(node, Head) else ''})",
-    )
+    rule = "R6" if isinstance(node, Head) else "R4"
+    overflow = f"int32 can overflow in channel {worst}: bound {int(bound[worst])} ({rule})"
+    _require(int(bound[worst]) < INT32_LIMIT, node, overflow)
     return Tensor(height, width, out, zero_point, scale)
 
 

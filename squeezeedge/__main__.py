@@ -1,0 +1,5 @@
+"""``python -m squeezeedge``."""
+
+from squeezeedge.cli import main
+
+main()

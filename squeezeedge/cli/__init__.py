@@ -1,0 +1,55 @@
+"""The ``squeezeedge`` command. One module per command; nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from squeezeedge.cli import compile as compile_
+from squeezeedge.cli import eval as eval_
+from squeezeedge.cli import models, quantize, targets, train, validate
+from squeezeedge.cli.output import error
+from squeezeedge.errors import SqueezeEdgeError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="squeezeedge",
+    help="Compile a trained SqueezeNet to one integer-only int8 model with the same bits on every device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (compile_, eval_, quantize, validate, train, models, targets):
+    command.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from squeezeedge import __version__
+
+        typer.echo(f"squeezeedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a known failure is one message and its exit code, without a traceback."""
+    try:
+        app()
+    except SqueezeEdgeError as failure:
+        error(str(failure))
+        sys.exit(failure.exit_code)
+    except BrokenPipeError:  # the reader of our output went away, as in `| head`
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as failure:  # disk full, permission denied
+        error(f"{failure.filename or 'input/output'}: {failure.strerror or failure}")
+        sys.exit(1)

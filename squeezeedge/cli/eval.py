@@ -1,0 +1,222 @@
+"""``squeezeedge eval``: accuracy parity, bit-exactness and latency of a model on one or more devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from squeezeedge.cli.options import (
+    Calib,
+    CalibImages,
+    Classes,
+    Data,
+    Json,
+    Limit,
+    Pretrained,
+    Seed,
+    Size,
+    Weights,
+)
+from squeezeedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from squeezeedge.artifact import Artifact
+    from squeezeedge.cli.source import Source
+    from squeezeedge.graph import IntegerGraph
+    from squeezeedge.parity.evaluate import Device, DeviceReport
+
+__all__ = ["eval_command", "register"]
+
+
+def eval_command(
+    model: Annotated[
+        Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
+        typer.Argument(
+            metavar="[ARTIFACT|MODEL]",
+            help="An artifact folder, or a MODEL as for `compile` (quantized and compiled on the way). "
+            "Default: the embedded digits network.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Device to run on; may be given several times. [default: cpu]")
+    ] = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    size: Size = None,
+    data: Data = None,
+    classes: Classes = None,
+    calib: Calib = None,
+    calib_images: CalibImages = 64,
+    limit: Limit = None,
+    seed: Seed = 0,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Exit 4 if top-1 is more than so many points below fp32.", rich_help_panel="Gates"),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="Exit 4 if fewer images (in percent) get fp32's class.", rich_help_panel="Gates"),
+    ] = None,
+    require_bit_exact: Annotated[
+        bool,
+        typer.Option(
+            "--require-bit-exact", help="Exit 4 if any class sum differs from the oracle's.", rich_help_panel="Gates"
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compare devices with fp32 and with the integer oracle on labelled images."""
+    import tempfile
+
+    from squeezeedge.cli.output import emit_json, note, progress
+    from squeezeedge.cli.pipeline import DataOptions, evaluation_images, to_integer
+    from squeezeedge.cli.source import load_source
+    from squeezeedge.parity.evaluate import Gates, evaluate
+    from squeezeedge.targets import device_target
+
+    options = DataOptions(data, calib, classes, calib_images, limit, seed)
+    names = device or ["cpu"]
+    for name in names:
+        device_target(name)
+    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
+        if model is not None and Path(model).is_dir():
+            from squeezeedge.artifact import open_artifact
+
+            artifact = open_artifact(Path(model))
+            graph = artifact.graph
+            source = _source_of(artifact, weights, size)
+            images = evaluation_images(source, options, None)
+            devices = [_device(artifact, name) for name in names]
+        else:
+            source = load_source(model, weights, pretrained, size)
+            if source.integer is None:
+                evaluation_images(source, options, None)  # a wrong data set is reported before quantizing
+            graph, calibrated_on = to_integer(source, options)
+            images = evaluation_images(source, options, calibrated_on)
+            devices = [_compiled(source, graph, name, Path(scratch)) for name in names]
+        if source.float_logits is None:
+            note("fp32 is not known here: give --weights to compare with it")
+        with progress("evaluate", len(images.indices)) as advance:
+            batches = images.batches(graph.preprocessing)
+            reports = evaluate(graph, devices, batches, images.labels, source.float_logits, advance)
+    if json:
+        for report in reports:
+            emit_json(report.to_json())
+    else:
+        _show(reports, images.dataset.name)
+    Gates(max_drop, min_agreement, require_bit_exact).check(reports)
+
+
+def _source_of(artifact: Artifact, weights: Path | None, size: int | None) -> Source:
+    """The float network behind an artifact: ``--weights``, or the embedded one if the artifact was made of it.
+
+    Raises:
+        UsageError: ``--weights`` is not the file that the artifact was made of.
+    """
+    from dataclasses import replace
+
+    from squeezeedge.cli.source import integer_source, load_source
+    from squeezeedge.networks.registry import NETWORKS
+
+    if size is not None:
+        raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
+    made_of = dict(artifact.manifest["source"])
+    network = str(made_of.get("network"))
+    graph = artifact.graph
+    source = None
+    if weights is not None:
+        by_name = network if network in NETWORKS and weights.suffix not in (".onnx", ".sqe") else None
+        source = load_source(by_name or str(weights), weights, size=graph.preprocessing.size[0])
+    elif network in NETWORKS and NETWORKS[network].embedded:
+        source = load_source(network, size=graph.preprocessing.size[0])
+    if source is not None and source.origin.get("sha256") == made_of.get("sha256"):
+        return replace(source, preprocessing=graph.preprocessing)
+    if weights is not None:
+        raise UsageError(f"{weights}: the artifact was made of another file, {made_of.get('weights')}")
+    return integer_source(graph, made_of)
+
+
+def _device(artifact: Artifact, name: str) -> Device:
+    """A device that runs an artifact.
+
+    Raises:
+        UsageError: the artifact was compiled for another target.
+    """
+    from squeezeedge.parity.evaluate import Device
+
+    target = artifact.target
+    if name not in target.devices:
+        raise UsageError(f"{artifact.path}: compiled for {target.name}, which --device {name} does not run")
+    return Device(
+        name=name,
+        kind=target.devices[name],
+        model_bytes=artifact.model_bytes,
+        run=lambda images: target.run(artifact.path, images, name),
+    )
+
+
+def _compiled(source: Source, graph: IntegerGraph, name: str, scratch: Path) -> Device:
+    """Compile a graph with the target's default options and run it on a device."""
+    import numpy as np
+
+    from squeezeedge.artifact import open_artifact, write_artifact
+    from squeezeedge.cli.output import note
+    from squeezeedge.targets import device_target
+
+    target = device_target(name)
+    folder = scratch / target.name
+    if folder.exists():
+        return _device(open_artifact(folder), name)
+    note(f"compiling {graph.name} for {target.name}")
+    golden = np.zeros((1, *graph.input_shape), np.uint8)
+    artifact = write_artifact(graph, target, target.options(), folder, golden=golden, source=source.origin)
+    return _device(artifact, name)
+
+
+def _show(reports: list[DeviceReport], data: str) -> None:
+    from squeezeedge.cli.output import emit_table, number
+
+    first = reports[0]
+    rows = [["fp32", "reference", number(first.fp32_top1), number(first.fp32_top5), *["-"] * 7]]
+    for report in reports:
+        latency = report.latency_ms
+        rows.append(
+            [
+                report.device,
+                report.kind,
+                number(report.top1),
+                number(report.top5),
+                number(report.agreement),
+                number(report.logits_sqnr_db),
+                "yes" if report.bit_exact else f"no: {report.differing_sums} sums differ",
+                number(latency["p50"], 3),
+                number(latency["p90"], 3),
+                number(report.images_per_s, 0),
+                number(report.model_bytes / 1e6),
+            ]
+        )
+    emit_table(
+        f"{first.model}, {first.images} images of {data}",
+        [
+            "device",
+            "kind",
+            "top-1 %",
+            "top-5 %",
+            "agreement %",
+            "SQNR dB",
+            "bit-exact",
+            "p50 ms",
+            "p90 ms",
+            "images/s",
+            "MB",
+        ],
+        rows,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("eval")(eval_command)

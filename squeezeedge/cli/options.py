@@ -1,0 +1,63 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+__all__ = ["Calib", "CalibImages", "Classes", "Data", "Json", "Limit", "Model", "Pretrained", "Seed", "Size", "Weights"]
+
+_MODEL = "Model"
+_DATA = "Data"
+
+Model = Annotated[
+    Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A network's name (`squeezeedge models`), a checkpoint (.pth .safetensors .ckpt .net), an .onnx or "
+        "an .sqe. Default: the embedded digits network.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint of a network given by name.", rich_help_panel=_MODEL, show_default=False),
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Download the network's published weights.", rich_help_panel=_MODEL)
+]
+Size = Annotated[
+    int | None,
+    typer.Option(min=8, help="Input height and width in pixels, if not the network's own.", rich_help_panel=_MODEL),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Images: folder (class = subfolder), .tar, .npz, CIFAR-10 or `digits`.",
+        rich_help_panel=_DATA,
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Class list that gives the folders' indices (JSON or one name a line); also found beside the data.",
+        rich_help_panel=_DATA,
+        show_default=False,
+    ),
+]
+Calib = Annotated[
+    str | None,
+    typer.Option(
+        help="Images to calibrate on; default: some of --data, which are then not evaluated.",
+        rich_help_panel=_DATA,
+        show_default=False,
+    ),
+]
+CalibImages = Annotated[int, typer.Option(min=1, help="Number of calibration images.", rich_help_panel=_DATA)]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_DATA)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]

@@ -1,0 +1,70 @@
+"""The one output sink: results on stdout (a table, or JSON lines with ``--json``), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["emit_json", "emit_table", "error", "note", "number", "progress"]
+
+
+def emit_json(value: object) -> None:
+    """Print one JSON value on one line of stdout."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; the first column is text, the others are right-aligned."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 160))
+    console.print(table)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def error(text: str) -> None:
+    """Print a failure on stderr."""
+    note(f"squeezeedge: error: {text}")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure for a table; a dash where it is unknown."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, shown on a terminal only.
+
+    Yields:
+        ``advance(steps=1, detail="")``.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total)
+
+        def advance(steps: int = 1, detail: str = "") -> None:
+            bar.update(task, advance=steps, description=f"{label} {detail}".rstrip())
+
+        yield advance
