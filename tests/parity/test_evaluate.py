@@ -75,7 +75,7 @@ def test_one_wrong_sum_a_batch_is_counted_and_gated(graph: IntegerGraph) -> None
 
 
 def test_accuracy_gates(graph: IntegerGraph) -> None:
-    (report,) = _reports(graph, 10**6)
+    (report,) = _reports(graph, -(10**6))
     assert report.agreement is not None and report.agreement < 100
     with pytest.raises(GateError, match="agreement"):
         Gates(min_agreement=100).check([report])
