@@ -72,7 +72,7 @@ class GraphBuilder:
         odd = rng.random(out) < 0.05
         shift = np.where(odd, rng.integers(0, 16, out), shift).clip(0, 15).astype(np.int64)
         bias = np.rint(-acc.mean(0) + rng.normal(0.2, 0.5, out) * np.exp2(shift) * SPREAD).astype(np.int64)
-        reach = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * 255 + ((1 << shift) >> 1)
+        reach = np.abs(weight.astype(np.int64)).sum((1, 2, 3)) * 255 + ((1 << shift) >> 1) + zero_point
         limit = INT32_LIMIT - 1 - reach
         bias = np.where(rng.random(out) < 0.01, rng.choice([-1, 1], out) * limit, bias).clip(-limit, limit)
         node.bias[:] = bias
@@ -277,6 +277,9 @@ class _Grower:
         kernels = [(1, 1), (3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (5, 2), (3, 7)]
         strides = [(1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (3, 1)]
         kernel, stride, padding = self._window(self.builder.tensors[source], kernels, strides)
+        if self.rng.random() < 0.1:  # a 1x1 kernel then sees windows of padding only, as SqueezeNet 1.0's last in Caffe
+            padding = (1, 1, 1, 1)
+            kernel = (min(kernel[0], 3), min(kernel[1], 3))
         return self.builder.conv(source, self._channels(), kernel, stride, padding, self._zero_point())
 
     def _same_size(self, source: str, zero_point: int, channels: int | None = None) -> str:

@@ -222,9 +222,13 @@ class IntegerGraph:
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[-1], Head):
             raise UnsupportedError(f"graph {self.name}: the last node must be the head (R6)")
+        if not self.name.isprintable() or set(self.name) <= {"."} or "/" in self.name or "\\" in self.name:
+            raise UnsupportedError(f"graph {self.name!r}: the name cannot be a file's name")
         height, width = self.preprocessing.size
         tensors = {IMAGE: Tensor(height, width, 3, 0, np.ones(3, np.float32))}
         for node in self.nodes:
+            if not node.name or not node.name.isprintable():
+                raise UnsupportedError(f"{node.name!r}: a node's name must be printable text")
             if node.name in tensors:
                 raise UnsupportedError(f"{node.name}: the name is used twice")
             missing = [name for name in node.inputs if name not in tensors]
@@ -310,6 +314,7 @@ def _require(condition: bool, node: Node, text: str) -> None:
 
 def _check(node: Node, inputs: list[Tensor]) -> Tensor:
     """Enforce the rules on one node; return its output tensor (for the head: of its accumulators)."""
+    _require(len(inputs) >= 1, node, "has no input")
     source = inputs[0]
     if isinstance(node, Conv | Head):
         return _check_convolution(node, source)
@@ -333,6 +338,7 @@ def _check(node: Node, inputs: list[Tensor]) -> Tensor:
         "the inputs differ in height or width (R5)",
     )
     if isinstance(node, Concat):
+        _require(len(inputs) >= 2, node, "a concatenation needs at least two inputs (R5)")
         _require(all(t.zero_point == source.zero_point for t in inputs), node, "zero points differ (R5)")
         scale = np.concatenate([t.scale for t in inputs])
         return Tensor(source.height, source.width, len(scale), source.zero_point, scale)
@@ -357,11 +363,11 @@ def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
     _require(min(node.stride) >= 1 and min(node.padding) >= 0, node, "stride or padding out of range")
     if node.input != IMAGE:
         _require(bool((node.pad_value == source.zero_point).all()), node, "pad value must be the zero point")
-    rounding = np.zeros(out, np.int64)
+    extra = np.zeros(out, np.int64)
     if isinstance(node, Conv):
         _check_array(node, "shift", node.shift, np.uint8, (out,))
         _require(int(node.shift.max()) <= MAX_SHIFT, node, f"shift above {MAX_SHIFT} (R3)")
-        rounding = (1 << node.shift.astype(np.int64)) >> 1
+        extra = ((1 << node.shift.astype(np.int64)) >> 1) + node.zero_point
         zero_point, scale = node.zero_point, node.scale
     else:
         zero_point, scale = 0, node.scale
@@ -371,13 +377,12 @@ def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
     width = window_outputs(source.width, kernel_w, node.stride[1], left, right)
     _require(height >= 1 and width >= 1, node, "the input is smaller than the kernel")
     reach = np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)) * 255
-    bound = np.abs(node.bias.astype(np.int64)) + reach + rounding
+    bounds = np.abs(node.bias.astype(np.int64)) + reach + extra
+    worst = int(bounds.argmax())
+    bound, rule = int(bounds[worst]), "R4"
     if isinstance(node, Head):
-        bound = bound * (height * width)
-    worst = int(bound.argmax())
-    rule = "R6" if isinstance(node, Head) else "R4"
-    overflow = f"int32 can overflow in channel {worst}: bound {int(bound[worst])} ({rule})"
-    _require(int(bound[worst]) < INT32_LIMIT, node, overflow)
+        bound, rule = bound * height * width, "R6"  # a Python integer: the product may exceed 64 bits
+    _require(bound < INT32_LIMIT, node, f"int32 can overflow in channel {worst}: bound {bound} ({rule})")
     return Tensor(height, width, out, zero_point, scale)
 
 

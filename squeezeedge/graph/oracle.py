@@ -105,8 +105,8 @@ def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32
     windows = windows[:: node.stride[0], :: node.stride[1]]  # [out_h, out_w, in, kernel_h, kernel_w]
     height, width = windows.shape[:2]
     rows = windows.transpose(0, 1, 3, 4, 2).reshape(height * width, -1)
-    products = rows @ node.weight.reshape(out, -1).astype(exact).T
-    return products.astype(np.int32).reshape(height, width, out) + node.bias
+    products: NDArray[np.int32] = (rows @ node.weight.reshape(out, -1).astype(exact).T).astype(np.int32)
+    return products.reshape(height, width, out) + node.bias
 
 
 def _rounding_shift(acc: NDArray[np.int32], shift: NDArray[np.uint8]) -> NDArray[np.int32]:
