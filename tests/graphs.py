@@ -357,6 +357,7 @@ TOPOLOGIES = (
     "squeezenet1_1",
     "squeezenet1_0_simple_bypass",
     "squeezenet1_0_complex_bypass",
+    "squeezenet1_0_mindcv",
     "squeezenet1_1_mindcv",
     "resnet18",
 )
