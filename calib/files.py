@@ -54,9 +54,13 @@ def list_tar(path: Path) -> Listing:
         CorruptFileError: not such an archive, damaged or truncated.
     """
     found: Listing = {}
+    end = 0
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
+                if member.size < 0 or member.offset < end:  # would make tarfile go in circles
+                    raise tarfile.ReadError(f"member of {member.size} bytes at byte {member.offset}")
+                end = member.offset_data + member.size
                 parts = tuple(part for part in PurePosixPath(member.name).parts if part not in ("/", "//"))
                 if member.isreg() and not member.issparse() and _is_image(parts):
                     found[parts] = EncodedImage(str(path), member.name, member.offset_data, member.size)
