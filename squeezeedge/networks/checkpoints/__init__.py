@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,6 @@ def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     plain = tensor.detach().to(torch.float32).contiguous()
-    if not plain.isfinite().all():
+    if not np.isfinite(plain.numpy()).all():
         raise CorruptFileError(f"{path}: {name[:80]} has values that are not finite; train or convert it again")
     return plain

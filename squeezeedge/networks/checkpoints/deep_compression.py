@@ -17,6 +17,7 @@ bias. This is exact because the convolution does not pad.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,8 +51,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
     Raises:
         CorruptFileError: not such a file.
     """
-    with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in SqueezeNet(VARIANTS["1.0"]).state_dict().items()}
+    shapes = _shapes()
     convolutions = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
     reader = _Reader(path, data)
     counts = reader.take(np.uint32, len(convolutions), "entry counts")
@@ -76,6 +76,13 @@ def read(path: Path, data: bytes) -> Checkpoint:
     first = convolutions[0]
     state |= _to_imagenet_rgb(first, state[f"{first}.weight"], state[f"{first}.bias"])
     return Checkpoint({name: torch.from_numpy(value) for name, value in state.items()}, {"network": "squeezenet1_0"})
+
+
+@cache
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """Of the network's tensors, in its order."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in SqueezeNet(VARIANTS["1.0"]).state_dict().items()}
 
 
 def _to_imagenet_rgb(

@@ -65,6 +65,8 @@ def read(path: Path, data: bytes) -> Checkpoint:
         message.ParseFromString(data)
     except DecodeError as failure:
         raise corrupt(path, KIND, f"{failure}; an encrypted one must be saved again without enc_key") from failure
+    if not message.IsInitialized():
+        raise corrupt(path, KIND, f"it lacks {', '.join(message.FindInitializationErrors()[:2])}")
     state: dict[str, Tensor] = {}
     for tag, values in groupby(message.value, lambda value: str(value.tag)):
         parts = [value.tensor for value in values if value.HasField("tensor")]

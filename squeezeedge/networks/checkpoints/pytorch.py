@@ -1,7 +1,12 @@
-"""PyTorch's ``torch.save`` files (.pth, .pt), read with ``weights_only=True``: no code in them runs."""
+"""PyTorch's ``torch.save`` files (.pth, .pt), read with ``weights_only=True``: no code in them runs.
+
+``weights_only`` alone lets a small file allocate any amount of memory (``bytearray(2**40)``), so the pickle's
+opcodes and the archive's sizes are looked through first.
+"""
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -17,6 +22,14 @@ __all__ = ["read"]
 
 KIND = "a PyTorch state dict"
 WRAPPERS = ("state_dict", "model")
+LEGACY_PICKLES = 5  # before the storages: magic number, protocol, system, the object, keys of the storages
+GLOBALS = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+}
 
 
 def read(path: Path, data: bytes) -> Checkpoint:
@@ -27,40 +40,61 @@ def read(path: Path, data: bytes) -> Checkpoint:
         data: the file's content.
 
     Raises:
-        CorruptFileError: not such a file, or it needs code to be loaded.
+        CorruptFileError: not such a file, or it holds more than tensors.
     """
-    if zipfile.is_zipfile(BytesIO(data)):
-        _check_records(path, data)
-    for name, tensor in _load(path, data, "meta").items():  # shapes only: nothing is allocated yet
-        if tensor.layout is not torch.strided or tensor.numel() * tensor.element_size() > len(data):
-            raise corrupt(path, KIND, f"{name[:80]} {list(tensor.shape)[:8]} is not in a file of {len(data)} bytes")
-    return Checkpoint(_load(path, data, "cpu"))
-
-
-def _check_records(path: Path, data: bytes) -> None:
-    """Every record must be stored as it is (as ``torch.save`` does) and have the CRC-32 that is written beside it."""
+    archive = zipfile.is_zipfile(BytesIO(data))
+    if not archive and data.startswith(b"PK"):
+        raise corrupt(path, KIND, "the archive's directory at the end is missing")
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            records = archive.infolist()
-            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-                raise corrupt(path, KIND, "it has compressed records")
-            if sum(record.file_size for record in records) > len(data):
-                raise corrupt(path, KIND, "it declares more bytes than it has")
-            damaged = archive.testzip()
+        pickles = _zip_pickles(path, data) if archive else [data]
+        for content in pickles:
+            _check_globals(path, BytesIO(content), 1 if archive else LEGACY_PICKLES)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as failure:
         raise corrupt(path, KIND, failure) from failure
-    if damaged is not None:
-        raise corrupt(path, KIND, f"wrong checksum of {damaged[:80]}")
+    for device in ("meta", "cpu"):  # "meta": shapes only, before anything is allocated
+        state = _load(path, data, device)
+        for name, tensor in state.items():
+            if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != device:
+                raise corrupt(path, KIND, f"{name[:80]} is not a plain tensor")
+            if tensor.numel() * tensor.element_size() > len(data):
+                raise corrupt(path, KIND, f"{name[:80]} {list(tensor.shape)[:8]} does not fit in {len(data)} bytes")
+    return Checkpoint(state)
+
+
+def _zip_pickles(path: Path, data: bytes) -> list[bytes]:
+    """The pickles of an archive whose records are stored as they are and have the CRC-32 written beside them."""
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise corrupt(path, KIND, "it has compressed records, as TorchScript archives do")
+        if sum(record.file_size for record in records) > len(data):
+            raise corrupt(path, KIND, "it declares more bytes than it has")
+        if any(record.CRC for record in records):  # torch.save can be told to leave them out
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise corrupt(path, KIND, f"wrong checksum of {damaged[:80]}")
+        else:
+            for record in records:  # then zipfile must not compare them either
+                record.CRC = None  # type: ignore[assignment]
+        return [archive.read(record) for record in records if record.filename.lower().endswith(".pkl")]
+
+
+def _check_globals(path: Path, stream: BytesIO, pickles: int) -> None:
+    """Refuse a pickle that refers to anything but tensors and their containers."""
+    for _ in range(pickles):
+        for opcode, argument, _position in pickletools.genops(stream):
+            storage = str(argument).startswith("torch ") and str(argument).endswith("Storage")
+            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not storage and argument not in GLOBALS:
+                raise CorruptFileError(
+                    f"{path}: not {KIND}: it holds {str(argument)[:80]!r}, and nothing of it was loaded; "
+                    "save only model.state_dict()"
+                )
 
 
 def _load(path: Path, data: bytes, device: str) -> dict[str, Tensor]:
     try:
         loaded = torch.load(BytesIO(data), map_location=device, weights_only=True)
     except Exception as failure:  # torch.load documents no set of exceptions for damaged files
-        if "weights_only" in str(failure) or "weights only" in str(failure).lower():
-            raise CorruptFileError(
-                f"{path}: not {KIND}: damaged, or loading it would run code; save only model.state_dict()"
-            ) from failure
         raise corrupt(path, KIND, failure) from failure
     if isinstance(loaded, Mapping):
         loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
