@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,14 @@ class FloatGraphBuilder:
         self.input_size = input_size
         self.nodes: list[FloatNode] = []
         self.shapes: dict[str, Shape] = {IMAGE: (3, *input_size)}
+        self._repeats: Counter[str] = Counter()
 
     def unique(self, wanted: str) -> str:
         """``wanted`` made printable, with a number behind it if a tensor has that name already."""
-        base = "".join(letter if letter.isprintable() else "_" for letter in wanted) or "node"
-        name, number = base, 0
+        base = name = "".join(letter if letter.isprintable() else "_" for letter in wanted) or "node"
         while name in self.shapes:
-            number += 1
-            name = f"{base}_{number}"
+            self._repeats[base] += 1
+            name = f"{base}_{self._repeats[base]}"
         return name
 
     def append(self, node: FloatNode) -> str:
