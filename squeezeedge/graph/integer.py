@@ -239,6 +239,9 @@ class IntegerGraph:
             tensors[node.name] = _check(node, [tensors[name] for name in node.inputs])
         if self.labels and len(self.labels) != self.classes:
             raise UnsupportedError(f"graph {self.name}: {len(self.labels)} labels for {self.classes} classes")
+        padded = [n for n in self.nodes if isinstance(n, Conv | Head) and n.input == IMAGE and any(n.padding)]
+        for node in padded:
+            _require(bool((node.pad_value == padded[0].pad_value).all()), node, "another pad value of the image (R2)")
         used = {name for node in self.nodes for name in node.inputs}
         dead = [node.name for node in self.nodes[:-1] if node.name not in used]
         if dead:

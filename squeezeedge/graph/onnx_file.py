@@ -50,7 +50,10 @@ def load_onnx(path: Path, operators: Collection[str]) -> ModelProto:
         raise CorruptFileError(f"truncated, damaged or not an ONNX file ({error}); export it again") from error
     if not model.graph.node:
         raise CorruptFileError("truncated, empty or not an ONNX file: it has no nodes; export it again")
+    _check_names(model.graph)
     _check_opset(model)
+    if model.graph.sparse_initializer:
+        raise UnsupportedError("sparse weights are not supported; export dense ones")
     _check_operators(model.graph, operators)
     _fix_input(image_input(model.graph))
     _load_external_data(model.graph, path.parent)
@@ -97,6 +100,16 @@ def image_input(graph: GraphProto) -> ValueInfoProto:
             "and the logits as output"
         )
     return inputs[0]
+
+
+def _check_names(graph: GraphProto) -> None:
+    """Protobuf hands out names that are not UTF-8 as bytes."""
+    names = [tensor.name for tensor in graph.initializer] + [value.name for value in (*graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise CorruptFileError(f"damaged: the name {wrong[0]!r} is not UTF-8; export it again")
 
 
 def _check_opset(model: ModelProto) -> None:
