@@ -36,6 +36,7 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.base = np.exp2(np.float32(-rng.integers(3, 9)))
         self.tensors = {IMAGE: Tensor(*size, 3, 0, np.ones(3, np.float32))}
+        self.mean_pixel = rng.integers(0, 256, 3).astype(np.uint8)
         self.values = {IMAGE: rng.integers(0, 256, (*size, 3)).astype(np.uint8)}
 
     def conv(
@@ -174,7 +175,7 @@ class GraphBuilder:
 
     def _pad_value(self, source: str) -> NDArray[np.uint8]:
         if source == IMAGE:
-            return self.rng.integers(0, 256, 3).astype(np.uint8)
+            return self.mean_pixel
         tensor = self.tensors[source]
         return np.full(tensor.channels, tensor.zero_point, np.uint8)
 
