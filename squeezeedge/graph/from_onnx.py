@@ -38,7 +38,7 @@ from squeezeedge.graph.floating import (
     FloatMaxPool,
     FloatRelu,
 )
-from squeezeedge.graph.onnx_file import FLOATS, image_input, label, live_nodes, load_onnx, opset
+from squeezeedge.graph.onnx_file import FLOATS, image_input, label, live_nodes, load_onnx, opset, type_name
 
 __all__ = ["from_onnx"]
 
@@ -128,8 +128,8 @@ class _Importer:
         array = self._constant(node, index)
         tensor = self.constants[node.input[index]]
         if tensor.data_type not in FLOATS or array.size == 0:
-            kind = TensorProto.DataType.Name(tensor.data_type)
-            raise UnsupportedError(f"{label(node)}: {tensor.name!r} is {kind} {list(array.shape)}; supported: float")
+            found = f"{type_name(tensor.data_type)} {list(array.shape)}"
+            raise UnsupportedError(f"{label(node)}: {tensor.name!r} is {found}; it must be floating point")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused with the layer's name
             return float32(array)
 
@@ -151,7 +151,7 @@ class _Importer:
     def _cast(self, node: NodeProto) -> str | None:
         kind = _attributes(node)["to"]
         if kind not in FLOATS:
-            raise UnsupportedError(f"{label(node)}: a cast to {TensorProto.DataType.Name(kind)} is not supported")
+            raise UnsupportedError(f"{label(node)}: a cast to {type_name(kind)} is not supported")
         return self._same(node)
 
     def _dropout(self, node: NodeProto) -> str | None:

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.graph.float_builder import SUPPORTED
 
-__all__ = ["FLOATS", "image_input", "label", "live_nodes", "load_onnx", "opset"]
+__all__ = ["FLOATS", "image_input", "label", "live_nodes", "load_onnx", "opset", "type_name"]
 
 OLDEST_OPSET = 7
 MAX_BYTES = 2**31
@@ -73,6 +73,12 @@ def opset(model: ModelProto) -> int:
 def label(node: NodeProto) -> str:
     """A node's name, or what it makes if it has none."""
     return node.name or next(iter(node.output), "") or node.op_type
+
+
+def type_name(number: int) -> str:
+    """ONNX's name of an element type."""
+    known = dict((value, name) for name, value in TensorProto.DataType.items())
+    return known.get(number, f"type {number}")
 
 
 def live_nodes(graph: GraphProto) -> list[NodeProto]:
@@ -136,8 +142,9 @@ def _fix_input(image: ValueInfoProto) -> None:
     """Check type and shape of the image; an open batch size becomes 1."""
     kind = image.type.tensor_type
     if kind.elem_type not in FLOATS:
-        found = TensorProto.DataType.Name(kind.elem_type) if kind.elem_type else "no tensor"
-        raise UnsupportedError(f"input {image.name!r} is {found}; it must be the normalized image in floating point")
+        raise UnsupportedError(
+            f"input {image.name!r} is {type_name(kind.elem_type)}; it must be the normalized image in floating point"
+        )
     dims = kind.shape.dim
     shape = [dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in dims]
     text = f"input {image.name!r} is [{', '.join(map(str, shape))}]"

@@ -417,6 +417,7 @@ def test_refused_by_node_and_reason(folder: Path, build_part: Callable[[OnnxWrit
         ([1, 1, 8, 8], TensorProto.FLOAT, "it must be"),
         ([3, 8, 8], TensorProto.FLOAT, "it must be"),
         ([1, 3, 8, 8], TensorProto.UINT8, "is UINT8; it must be the normalized image"),
+        ([1, 3, 8, 8], 99, "is type 99; it must be"),
         ([1, 3, 10**6, 10**6], TensorProto.FLOAT, "an input of 1000000x1000000 pixels"),
     ],
 )
