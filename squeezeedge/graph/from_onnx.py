@@ -93,9 +93,9 @@ class _Importer:
         return self.builder.build(name, self.values[output])
 
     def _check_shape(self, node: NodeProto, made: str) -> None:
-        """A node must make what ONNX's shape inference says; a vector may lack its height and width."""
+        """A node must make what ONNX's shape inference says; a vector may lack height and width."""
         shape, expected = (1, *self.builder.shapes[made]), self.inferred.get(node.output[0], ())
-        if expected != shape and (*expected, 1, 1) != shape:
+        if len(expected) < 2 or (*expected, 1, 1)[:4] != shape:
             raise UnsupportedError(
                 f"{label(node)}: {node.op_type} makes {list(expected)} (0: not fixed), supported here is {list(shape)}"
             )

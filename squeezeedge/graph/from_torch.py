@@ -235,7 +235,7 @@ class _Importer:
         source = self._tensor(node, given["self"] if "self" in given else given["input"])
         channels, height, width = self._shape(source)
         result = tuple(node.meta["val"].shape)
-        if (height, width) != (1, 1) or result not in ((1, channels), (1, channels, 1, 1)):
+        if (height, width) != (1, 1) or result[:2] != (1, channels) or any(side != 1 for side in result[2:]):
             raise UnsupportedError(
                 f"{self._path(node)}: {node.target} from [1, {channels}, {height}, {width}] to {list(result)}; "
                 "supported: to a vector, behind a global average pooling"

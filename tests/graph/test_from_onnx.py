@@ -174,6 +174,11 @@ def _mean_kept(writer: OnnxWriter, value: str) -> str:
     return writer.node("Squeeze", kept, writer.weight("axes", np.int64([2, 3])))
 
 
+def _squeezes(writer: OnnxWriter, value: str) -> str:
+    last = writer.node("Squeeze", writer.node("GlobalAveragePool", value), writer.weight("last", np.int64([3])))
+    return writer.node("Squeeze", last, writer.weight("next", np.int64([-1])))
+
+
 def _reshape(writer: OnnxWriter, value: str) -> str:
     return writer.node("Reshape", writer.node("GlobalAveragePool", value), writer.weight("shape", np.int64([1, -1])))
 
@@ -188,7 +193,7 @@ def _view(writer: OnnxWriter, value: str) -> str:
     return writer.node("Reshape", pooled, shape)
 
 
-@pytest.mark.parametrize("pool", [_end, _average, _mean, _mean_kept, _reshape, _view])
+@pytest.mark.parametrize("pool", [_end, _average, _mean, _mean_kept, _squeezes, _reshape, _view])
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_ways_to_a_vector(folder: Path, pool: Callable[[OnnxWriter, str], str], batch: int | str) -> None:
     writer, value = _start(batch=batch)
