@@ -64,6 +64,8 @@ def read(path: Path, data: bytes) -> Checkpoint:
         gaps = reader.take(np.uint8, (count + 1) // 2, f"gaps of {name}")
         if codebook[0] != 0:
             raise corrupt(path, KIND, f"code 0 of {name} does not stand for zero")
+        if not (np.isfinite(codebook).all() and np.isfinite(bias).all()):
+            raise corrupt(path, KIND, f"codebook or biases of {name} are not finite")
         places = np.cumsum(np.stack([gaps & 15, gaps >> 4], axis=1).reshape(-1)[:count].astype(np.int64) + 1) - 1
         size = int(np.prod(shape))
         if count and places[-1] >= size:
@@ -90,7 +92,7 @@ def _to_imagenet_rgb(
 ) -> dict[str, NDArray[np.float32]]:
     """Rewrite a convolution on BGR less the training mean, float32 [out, 3, k, k], for normalized RGB."""
     rgb = weight[:, ::-1].astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # damaged values are reported as not finite
+    with np.errstate(over="ignore"):  # what float32 cannot hold is reported as not finite
         folded = bias + rgb.sum(axis=(2, 3)) @ _OFFSET_RGB.astype(np.float64)
         scaled = rgb * _SCALE_RGB.astype(np.float64)[:, None, None]
         return {f"{name}.weight": scaled.astype(np.float32), f"{name}.bias": folded.astype(np.float32)}

@@ -57,7 +57,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
             if wrong is not None:
                 raise corrupt(path, KIND, f"{label}: {wrong}")
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold is reported as not finite
+            with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is reported as not finite
                 array = numpy_helper.to_array(initializer).astype(np.float32)
         except (TypeError, ValueError, OverflowError) as failure:
             raise corrupt(path, KIND, f"{label}: {failure}") from failure

@@ -7,6 +7,8 @@ opcodes and the archive's sizes are looked through first.
 from __future__ import annotations
 
 import pickletools
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -22,6 +24,7 @@ __all__ = ["read"]
 
 KIND = "a PyTorch state dict"
 WRAPPERS = ("state_dict", "model")
+PICKLE = "data.pkl"
 LEGACY_PICKLES = 5  # before the storages: magic number, protocol, system, the object, keys of the storages
 GLOBALS = {
     "collections OrderedDict",
@@ -30,6 +33,18 @@ GLOBALS = {
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
 }
+
+# What zipfile and pickletools raise for damaged input.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 
 def read(path: Path, data: bytes) -> Checkpoint:
@@ -42,46 +57,63 @@ def read(path: Path, data: bytes) -> Checkpoint:
     Raises:
         CorruptFileError: not such a file, or it holds more than tensors.
     """
-    archive = zipfile.is_zipfile(BytesIO(data))
-    if not archive and data.startswith(b"PK"):
-        raise corrupt(path, KIND, "the archive's directory at the end is missing")
-    try:
-        pickles = _zip_pickles(path, data) if archive else [data]
-        for content in pickles:
-            _check_globals(path, BytesIO(content), 1 if archive else LEGACY_PICKLES)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as failure:
-        raise corrupt(path, KIND, failure) from failure
-    for device in ("meta", "cpu"):  # "meta": shapes only, before anything is allocated
-        state = _load(path, data, device)
-        for name, tensor in state.items():
-            if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != device:
-                raise corrupt(path, KIND, f"{name[:80]} is not a plain tensor")
-            if tensor.numel() * tensor.element_size() > len(data):
-                raise corrupt(path, KIND, f"{name[:80]} {list(tensor.shape)[:8]} does not fit in {len(data)} bytes")
+    with warnings.catch_warnings(action="ignore"):  # about odd pickles; what matters here is an error
+        try:
+            archive = zipfile.is_zipfile(BytesIO(data))
+            if archive:
+                data = _canonical(path, data)
+            elif data.startswith(b"PK"):
+                raise corrupt(path, KIND, "the archive's directory at the end is missing")
+            _check_globals(path, data, archive)
+        except _DAMAGE as failure:
+            raise corrupt(path, KIND, failure) from failure
+        for device in ("meta", "cpu"):  # "meta": shapes only, before anything is allocated
+            state = _load(path, data, device)
+            for name, tensor in state.items():
+                if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != device:
+                    raise corrupt(path, KIND, f"{name[:80]} is not a plain tensor")
+                if tensor.numel() * tensor.element_size() > len(data):
+                    raise corrupt(path, KIND, f"{name[:80]} {list(tensor.shape)[:8]} does not fit in {len(data)} bytes")
     return Checkpoint(state)
 
 
-def _zip_pickles(path: Path, data: bytes) -> list[bytes]:
-    """The pickles of an archive whose records are stored as they are and have the CRC-32 written beside them."""
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        records = archive.infolist()
+def _canonical(path: Path, data: bytes) -> bytes:
+    """Check an archive and write its pickle and storages anew.
+
+    PyTorch's zip reader trusts what it finds: a damaged entry can crash it or give it uninitialized memory. It gets
+    nothing but what zipfile has read and written.
+    """
+    copy = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as source, zipfile.ZipFile(copy, "w") as target:
+        records = source.infolist()
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise corrupt(path, KIND, "it has compressed records, as TorchScript archives do")
         if sum(record.file_size for record in records) > len(data):
             raise corrupt(path, KIND, "it declares more bytes than it has")
-        if any(record.CRC for record in records):  # torch.save can be told to leave them out
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise corrupt(path, KIND, f"wrong checksum of {damaged[:80]}")
-        else:
-            for record in records:  # then zipfile must not compare them either
-                record.CRC = None  # type: ignore[assignment]
-        return [archive.read(record) for record in records if record.filename.lower().endswith(".pkl")]
+        checked = any(record.CRC for record in records)  # torch.save can be told to leave them out
+        written = set()
+        for record in records:
+            name = record.filename.partition("/")[2]
+            if name in written:
+                raise corrupt(path, KIND, f"record {name[:80]} appears twice")
+            if name in (PICKLE, "version", "byteorder") or name.startswith("data/"):
+                if not checked:
+                    record.CRC = None  # type: ignore[assignment]
+                target.writestr(f"archive/{name}", source.read(record))
+                written.add(name)
+        if PICKLE not in written:
+            raise corrupt(path, KIND, f"it has no {PICKLE}")
+    return copy.getvalue()
 
 
-def _check_globals(path: Path, stream: BytesIO, pickles: int) -> None:
-    """Refuse a pickle that refers to anything but tensors and their containers."""
-    for _ in range(pickles):
+def _check_globals(path: Path, data: bytes, archive: bool) -> None:
+    """Refuse pickles that refer to anything but tensors and their containers."""
+    if archive:
+        with zipfile.ZipFile(BytesIO(data)) as file:
+            stream = BytesIO(file.read(f"archive/{PICKLE}"))
+    else:
+        stream = BytesIO(data)
+    for _ in range(1 if archive else LEGACY_PICKLES):
         for opcode, argument, _position in pickletools.genops(stream):
             storage = str(argument).startswith("torch ") and str(argument).endswith("Storage")
             if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not storage and argument not in GLOBALS:

@@ -77,8 +77,12 @@ def damage(kind: str) -> bytes:
             content[3] = 0xFF
         case "zero":
             content[HEADER : HEADER + 4] = np.float32(1).tobytes()
-        case "not finite":
+        case "codebook":
+            content[HEADER + 4 : HEADER + 8] = (0x7F800001).to_bytes(4, "little")  # a signalling NaN
+        case "bias":
             content[HEADER + 1024 : HEADER + 1028] = np.float32(np.inf).tobytes()
+        case "overflow":
+            content[HEADER + 4 : HEADER + 8] = np.float32(3e38).tobytes()
     return bytes(content)
 
 
@@ -90,7 +94,9 @@ def damage(kind: str) -> bytes:
         ("more entries", "codes of features.0: .* bytes are needed and .* are there"),
         ("beyond", "entries of features.0 go beyond its 14112 weights"),
         ("zero", "code 0 of features.0 does not stand for zero"),
-        ("not finite", "features.0.bias has values that are not finite"),
+        ("codebook", "codebook or biases of features.0 are not finite"),
+        ("bias", "codebook or biases of features.0 are not finite"),
+        ("overflow", "features.0.weight has values that are not finite"),
     ],
 )
 def test_malformed(tmp_path: Path, kind: str, reason: str) -> None:

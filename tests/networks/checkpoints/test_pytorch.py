@@ -81,7 +81,7 @@ def test_damaged_weights_are_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(STATE["a.bias"].numpy().tobytes())] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CorruptFileError, match=r"a\.pth: not a PyTorch state dict.*wrong checksum of a/data/1"):
+    with pytest.raises(CorruptFileError, match=r"a\.pth: not a PyTorch state dict.*Bad CRC-32 for file .a/data/1"):
         read_checkpoint(path)
 
 
@@ -140,6 +140,26 @@ def test_legacy_storage_larger_than_the_file(tmp_path: Path) -> None:
 def test_other_content(tmp_path: Path, value: object, reason: str) -> None:
     with pytest.raises(CorruptFileError, match=reason):
         read_checkpoint(saved(tmp_path / "a.pth", value))
+
+
+def test_archive_entry_that_pytorchs_reader_takes_for_a_folder(tmp_path: Path) -> None:
+    """It gives uninitialized memory for such an entry, and divides by the alignment in it."""
+    path = saved(tmp_path / "a.pth", STATE)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"a/.storage_alignment") - 46
+    assert content[entry : entry + 4] == b"PK\1\2"
+    content[entry + 38] |= 0x10  # the directory flag of its attributes
+    path.write_bytes(content)
+    assert torch.equal(read_checkpoint(path).state["a.weight"], STATE["a.weight"])
+
+
+def test_archive_without_a_pickle_or_with_two(tmp_path: Path) -> None:
+    for names, reason in ((["a/version"], "has no data.pkl"), (["a/data.pkl", "b/data.pkl"], "data.pkl appears twice")):
+        with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"\x80\x02}.")
+        with pytest.raises(CorruptFileError, match=reason):
+            read_checkpoint(tmp_path / "a.pth")
 
 
 def test_compressed_archive(tmp_path: Path) -> None:
