@@ -139,7 +139,8 @@ def partition(module: IRModule, fusions: Sequence[Pattern] = ()) -> IRModule:
             convolutions = is_tuple([_convolution() for _ in range(count)])
             patterns.append((Pattern.CONCAT_CONVOLUTIONS.value, is_op("relax.concat")(convolutions), {}, _side_by_side))
     if Pattern.CONVOLUTION_POOL in fusions:
-        patterns.append((Pattern.CONVOLUTION_POOL.value, is_op("relax.nn.max_pool2d")(_convolution())))
+        pooled = is_op("relax.nn.max_pool2d")(_convolution())
+        patterns.append((Pattern.CONVOLUTION_POOL.value, pooled, {}, _private))
     relu = is_op("relax.maximum")(_accumulator(), is_const())
     patterns += [
         (Pattern.CONVOLUTION.value, _convolution()),
@@ -169,8 +170,17 @@ def stages(module: IRModule) -> list[Stage]:
     return found
 
 
+def _private(context: relax.transform.PatternCheckContext) -> bool:
+    """Whether nobody else reads what is inside the group."""
+    fused = context.matched_bindings
+    inside = {var for var, value in fused.items() if not value.same_as(context.matched_expr)}
+    return all(user in fused for var in inside for user in context.var_usages.get(var, ()))
+
+
 def _side_by_side(context: relax.transform.PatternCheckContext) -> bool:
     """Whether a concatenation's operands are different convolutions, none of which reads another's result."""
+    if not _private(context):
+        return False
     fused = context.matched_bindings
     reads = [value.args[0] for value in fused.values() if _is_call(value, "relax.astype") and value.ty.dtype == "int32"]
     convolutions = sum(_is_call(value, "relax.nn.conv2d") for value in fused.values())

@@ -108,7 +108,7 @@ class VectorSet(InstructionSet):
         return best
 
     def activation(self, data: Expr, address: Expr) -> Expr:
-        """The first operand of :meth:`dot`: ``group`` bytes at an address, broadcast to all lanes."""
+        """What :meth:`dot` takes of ``group`` bytes at an address, broadcast to all lanes."""
         return T.broadcast(T.cast(data[address], "int32"), self.lanes)
 
     def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
@@ -122,7 +122,7 @@ def _broadcast_word(data: Expr, address: Expr, lanes: int) -> Expr:
 
 
 @dataclass(frozen=True)
-class _PackingSet(VectorSet):
+class _PackingSet(InstructionSet):
     """x86: its saturating packs interleave their operands every 128 bits; the lanes' order makes up for it."""
 
     def _pack(self, name: str, dtype: str, first: Expr, second: Expr) -> Expr:
@@ -157,7 +157,7 @@ class _PackingSet(VectorSet):
 
 
 @dataclass(frozen=True)
-class _Vnni(_PackingSet):
+class _Vnni(_PackingSet, VectorSet):
     """vpdpbusd: four uint8 x int8 products a lane, exact (the sum enters 32 bits without saturation)."""
 
     def activation(self, data: Expr, address: Expr) -> Expr:
@@ -169,18 +169,27 @@ class _Vnni(_PackingSet):
 
 
 @dataclass(frozen=True)
-class _Pmaddwd(_PackingSet):
-    """vpmaddwd: two int16 products a lane. vpmaddubsw would saturate, as inputs reach 255."""
+class _Pmaddwd(_PackingSet, VectorSet):
+    """vpmaddwd: two int16 products a lane, twice: the even bytes of four and the odd ones.
 
-    def activation(self, data: Expr, address: Expr) -> Expr:
-        pair = T.cast(T.reinterpret("uint16", data[T.ramp(address, 1, 2)]), "int32")
-        spread = T.bitwise_and(T.bitwise_or(pair, T.shift_left(pair, T.int32(8))), T.int32(0x00FF00FF))
-        return T.reinterpret(f"int16x{2 * self.lanes}", T.broadcast(spread, self.lanes))
+    vpmaddubsw would do four bytes at once, but saturates, as inputs reach 255.
+    """
 
-    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
+    def activation(self, data: Expr, address: Expr) -> tuple[Expr, Expr]:
+        word = _broadcast_word(data, address, self.lanes)
+        mask = T.broadcast(T.int32(0x00FF00FF), self.lanes)
+        odd = T.bitwise_and(T.shift_right(word, T.broadcast(T.int32(8), self.lanes)), mask)
+        wide = f"int16x{2 * self.lanes}"
+        return T.reinterpret(wide, T.bitwise_and(word, mask)), T.reinterpret(wide, odd)
+
+    def dot(self, acc: Expr, activation: tuple[Expr, Expr], weight: Expr) -> Expr:
         name = "llvm.x86.avx512.pmaddw.d.512" if self.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
-        wide = T.cast(weight, f"int16x{2 * self.lanes}")
-        return acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, activation, wide)
+        wide, eight = f"int16x{2 * self.lanes}", T.broadcast(T.int16(8), 2 * self.lanes)
+        both = T.reinterpret(wide, weight)
+        even, odd = T.shift_right(T.shift_left(both, eight), eight), T.shift_right(both, eight)
+        for inputs, weights in zip(activation, (even, odd), strict=True):
+            acc = acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, inputs, weights)
+        return acc
 
 
 @dataclass(frozen=True)
@@ -243,7 +252,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
         _Pmaddwd(
             "avx512bw",
             lanes=16,
-            group=2,
+            group=4,
             llvm=(("mcpu", "skylake-avx512"),),
             registers=30,
             in_flight=10,
@@ -251,7 +260,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
         _Pmaddwd(
             "avx2",
             lanes=8,
-            group=2,
+            group=4,
             llvm=(("mcpu", "haswell"),),
             registers=15,
             in_flight=10,
