@@ -78,7 +78,7 @@ NETWORKS: Mapping[str, NetworkSpec] = {
     for spec in (
         NetworkSpec(
             "squeezenet1_1_digits",
-            "SqueezeNet 1.1 trained on scikit-learn's handwritten digits",
+            "1.1 trained on scikit-learn's digits",
             variant="1.1",
             classes=10,
             input_size=(96, 96),
@@ -88,34 +88,34 @@ NETWORKS: Mapping[str, NetworkSpec] = {
         ),
         NetworkSpec(
             "squeezenet1_0",
-            "SqueezeNet 1.0 as in torchvision",
+            "1.0 as in torchvision",
             variant="1.0",
             url=_TORCHVISION + "squeezenet1_0-b66bff10.pth",
         ),
         NetworkSpec(
             "squeezenet1_1",
-            "SqueezeNet 1.1 as in torchvision",
+            "1.1 as in torchvision",
             variant="1.1",
             url=_TORCHVISION + "squeezenet1_1-b8a52dc0.pth",
         ),
         NetworkSpec(
             "squeezenet1_0_simple_bypass",
-            "1.0 with additions around fire 3, 5, 7 and 9",
+            "1.0, additions around fire 3, 5, 7, 9",
             variant="1.0-simple-bypass",
         ),
         NetworkSpec(
             "squeezenet1_0_complex_bypass",
-            "simple bypass, and 1x1 convolutions around fire 2, 4, 6 and 8",
+            "and 1x1 convolutions around fire 2, 4, 6, 8",
             variant="1.0-complex-bypass",
         ),
         NetworkSpec(
             "squeezenet1_0_mindcv",
-            "1.0 as in MindCV: pools without ceil mode",
+            "1.0 as in MindCV: no ceil mode",
             variant="1.0-mindcv",
         ),
         NetworkSpec(
             "squeezenet1_1_mindcv",
-            "1.1 as in MindCV: first convolution padded, pools without ceil mode",
+            "1.1 as in MindCV: padded, no ceil mode",
             variant="1.1-mindcv",
         ),
     )
@@ -227,10 +227,11 @@ def load_weights(module: Module, state: Mapping[str, Tensor], file_name: str) ->
     differences = _differences(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})
     differences += [f"{name} holds {t.dtype} values" for name, t in state.items() if not t.is_floating_point()]
     if differences:
-        raise SqueezeEdgeError(
-            f"{file_name}: does not fit the network: {_listed(differences)}; name the network that the file was "
-            "made of (`squeezeedge models`)"
-        )
+        try:
+            fix = "its names and shapes are those of {} with {} classes".format(*identify(state))
+        except SqueezeEdgeError:
+            fix = "name the network that the file was made of (`squeezeedge models`)"
+        raise SqueezeEdgeError(f"{file_name}: does not fit the network: {_listed(differences)}; {fix}")
     module.load_state_dict(dict(state))
 
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 
-import typer
 from typer.testing import CliRunner
 
-from squeezeedge.cli import models
+from squeezeedge.cli import app
 from squeezeedge.networks.registry import DEFAULT, NETWORKS
 
 
 def run(*arguments: str) -> str:
-    app = typer.Typer()
-    models.register(app)
-    app.callback()(lambda: None)  # several commands, as in the whole command line
     result = CliRunner().invoke(app, ["models", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout

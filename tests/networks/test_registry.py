@@ -98,9 +98,15 @@ def test_load_weights_lists_every_kind_of_mismatch_and_changes_nothing() -> None
         "extra [2] is not part of it",
         "features.3.squeeze.bias [16] is missing",
         "features.0.bias holds torch.int64 values",
+        "name the network that the file was made of",
     ):
         assert part in text
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_load_weights_says_which_network_would_fit() -> None:
+    with pytest.raises(SqueezeEdgeError, match="are those of squeezenet1_0_complex_bypass with 6 classes"):
+        load_weights(build("squeezenet1_1", 5), build("squeezenet1_0_complex_bypass", 6).state_dict(), "a.pth")
 
 
 def test_mismatch_text_is_bounded() -> None:
