@@ -52,7 +52,7 @@ class _Folder:
         self.old = graph
         self.multiplier = 1 / (255 * np.array(preprocessing.std))
         self.offset = -np.array(preprocessing.mean) / preprocessing.std
-        self.mean_pixel = np.float32(255 * np.array(preprocessing.mean))
+        self.mean_pixel = (255 * np.array(preprocessing.mean)).astype(np.float32)
         self.nodes: list[FoldedNode] = []
         self.alias = {IMAGE: IMAGE}
         self.raw = {IMAGE}  # the image and max poolings of it
@@ -101,7 +101,7 @@ class _Folder:
         if node.inputs[0] in self.raw:
             bias = bias + (weight * self.offset[:, None, None]).sum((1, 2, 3))
             weight = weight * self.multiplier[:, None, None]
-            pad_value = self.mean_pixel
+            pad_value = self.mean_pixel if node.inputs[0] == IMAGE else pad_value
         return FoldedConv(
             node.name,
             node.inputs,

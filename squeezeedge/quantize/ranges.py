@@ -22,6 +22,9 @@ CLIP_WEIGHT = 3.0
 """Cost of a clipped squared error against a rounded one: clipping errors share their sign and neighbourhood, so they
 do not average out in the layers behind. Between 1 and 10 the result hardly changes."""
 
+LEAST_EXCESS = 0.01
+"""Least mean excess, as a share of the largest peak: peaks can be equal, such as those of an overexposed image."""
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -59,7 +62,7 @@ class Range:
         images = len(self.peaks)
         count = max(1, round(TAIL_SHARE * images))
         threshold = self.peaks[count] if count < images else torch.zeros_like(self.level)
-        excess = (self.peaks[:count] - threshold).mean(0)
+        excess = torch.maximum((self.peaks[:count] - threshold).mean(0), LEAST_EXCESS * self.peaks[0])
         rate = CLIP_WEIGHT * count / images / self.pixels
         steep = (threshold - limit) / excess.clamp_min(torch.finfo(torch.float64).tiny)
         return rate * 2 * excess.square() * steep.clamp_max(100).exp()
