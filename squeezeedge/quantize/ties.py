@@ -70,7 +70,7 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
         least, chosen = error.min(2)
         exponents[:, out] = chosen
         for operand in operands:
-            ceiling[:, operand] = torch.minimum(ceiling[:, operand], chosen)
+            ceiling.scatter_reduce_(1, operand.expand(BASES, -1), chosen, "amin")
         penalty.index_add_(1, channels.root[out], _relative(least))
     for name in channels.convs:
         own = channels.of[name]
@@ -134,9 +134,9 @@ class _Channels:
             if isinstance(node, FoldedAdd):
                 self.is_sum[self.of[node.name]] = True
                 for name in node.inputs:
-                    summed[self.of[name]] += 1
+                    summed += self.of[name].bincount(minlength=self.count)
             elif isinstance(node, FoldedConv):
-                direct[self.of[node.inputs[0]]] += 1
+                direct += self.of[node.inputs[0]].bincount(minlength=self.count)
         self._join()
         self.tied = self.is_sum | (summed > 0)
         self.exclusive = ~self.is_sum & (summed == 1) & (direct == 0)
