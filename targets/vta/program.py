@@ -1,0 +1,84 @@
+"""Programs as instructions and as words: encoder, decoder and listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import CorruptFileError, UnsupportedError
+from squeezeedge.targets.vta.encoding import OPCODE_BITS, Instruction
+from squeezeedge.targets.vta.extension import XAdd, XGemm, XPool
+from squeezeedge.targets.vta.geometry import Geometry
+from squeezeedge.targets.vta.isa import Alu, Finish, Gemm, Load, MicroOp, Store
+
+__all__ = ["INSTRUCTIONS", "Profile", "decode", "disassemble", "encode", "encode_micro_ops", "listing"]
+
+Profile = Literal["vta", "vta-x"]
+"""``vta``: published instructions only; ``vta-x``: with the extension."""
+
+INSTRUCTIONS: dict[int, type[Instruction]] = {
+    instruction.opcode: instruction for instruction in (Load, Store, Gemm, Finish, Alu, XGemm, XPool, XAdd)
+}
+"""Every instruction by opcode."""
+
+
+def encode(program: Iterable[Instruction], geometry: Geometry, profile: Profile) -> NDArray[np.uint64]:
+    """Instructions -> little-endian words, uint64 [n, 2]: as they lie in DRAM.
+
+    Raises:
+        UnsupportedError: a value does not fit, or the profile lacks an instruction; the text names the instruction.
+    """
+    words = []
+    for number, instruction in enumerate(program):
+        if profile == "vta" and instruction.uses_extension:
+            raise UnsupportedError(f"instruction {number}: {instruction.mnemonic} needs the profile vta-x")
+        try:
+            words.append(instruction.encode(geometry))
+        except UnsupportedError as error:
+            raise UnsupportedError(f"instruction {number}: {error}") from error
+    return np.array(words, "<u8").reshape(-1, 2)
+
+
+def decode(words: NDArray[np.uint64], geometry: Geometry, profile: Profile) -> list[Instruction]:
+    """Words, uint64 [n, 2], -> instructions; encoding them gives the same words.
+
+    Raises:
+        CorruptFileError: not an instruction of the profile; the text names its number.
+    """
+    program = []
+    for number, (low, high) in enumerate(words.tolist()):
+        try:
+            instruction = INSTRUCTIONS[low & ((1 << OPCODE_BITS) - 1)].from_words((low, high), geometry)
+        except CorruptFileError as error:
+            raise CorruptFileError(f"instruction {number}: {error}") from error
+        if profile == "vta" and instruction.uses_extension:
+            raise CorruptFileError(f"instruction {number}: {instruction.mnemonic} needs the profile vta-x")
+        program.append(instruction)
+    return program
+
+
+def encode_micro_ops(micro_ops: Sequence[MicroOp], geometry: Geometry) -> NDArray[np.uint32]:
+    """Micro-ops -> little-endian words, uint32 [n]: as they lie in DRAM."""
+    return np.array([micro_op.encode(geometry) for micro_op in micro_ops], "<u4")
+
+
+def listing(program: Sequence[Instruction], geometry: Geometry) -> str:
+    """One line an instruction: number, words in hexadecimal, module, mnemonic, operands, tokens."""
+    lines = []
+    for number, instruction in enumerate(program):
+        low, high = instruction.encode(geometry)
+        module = instruction.module.name.lower()
+        lines.append(f"{number:6d}  {high:016x}_{low:016x}  {module:<8} {instruction}\n")
+    return "".join(lines)
+
+
+def disassemble(words: NDArray[np.uint64], geometry: Geometry, profile: Profile) -> str:
+    """The listing of words, uint64 [n, 2].
+
+    Raises:
+        CorruptFileError: not an instruction of the profile.
+    """
+    return listing(decode(words, geometry, profile), geometry)
