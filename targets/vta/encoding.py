@@ -124,6 +124,10 @@ class Instruction(ABC):
 
     def problem(self, geometry: Geometry) -> str | None:
         """Why the hardware would not do what the fields say; ``None`` if it does."""
+        if self.module is Module.LOAD and (self.pop_prev or self.push_prev):
+            return "the load module has no previous module"
+        if self.module is Module.STORE and (self.pop_next or self.push_next):
+            return "the store module has no next module"
         return None
 
     @property

@@ -108,13 +108,17 @@ class XGemm(Instruction):
         return Module.COMPUTE
 
     @property
-    def cycles(self) -> int:
-        """Multiply-accumulate steps: pipeline cycles without fill and drain."""
+    def steps(self) -> int:
+        """Micro-ops that it executes: pipeline cycles without fill and drain."""
         return self.blocks * self.rows * self.cols * self.uops
 
     def problem(self, geometry: Geometry) -> str | None:
-        """A reduction without steps."""
-        return None if self.uops else "no micro-ops"
+        """A reduction without steps, more outputs of a block than their memory has."""
+        if not self.uops:
+            return "no micro-ops"
+        if self.rows * self.cols > geometry.depth(Memory.ACC):
+            return "more outputs than the memory has"
+        return super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """One output channel block after the other."""
@@ -144,7 +148,7 @@ class XGemm(Instruction):
         if self.epilogue == Epilogue.ACC:
             state.acc[dst] = result
         else:
-            state.out[dst] = _narrow((result >> state.shift[par]) + (LOW if self.low else 0))
+            state.out[dst] = _narrow((result >> state.shift[par]).astype(np.int64) + (LOW if self.low else 0))
 
     def operands(self) -> str:
         """Loops, operands and epilogue."""
@@ -203,10 +207,12 @@ class XPool(Instruction):
         return Module.STORE
 
     def problem(self, geometry: Geometry) -> str | None:
-        """A window or stride of zero."""
+        """A window or stride of zero, a tile larger than the memory."""
         if 0 in (self.kernel_h, self.kernel_w, self.stride_h, self.stride_w):
             return "kernel and stride must be positive"
-        return None
+        if self.rows * self.cols > geometry.depth(Memory.OUT):
+            return "more elements than the out memory has"
+        return super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """Window by window."""
@@ -265,6 +271,12 @@ class XAdd(Instruction):
         """Compute."""
         return Module.COMPUTE
 
+    def problem(self, geometry: Geometry) -> str | None:
+        """More elements than the memory has."""
+        if self.blocks * self.count > geometry.depth(Memory.INP):
+            return "more elements than the inp memory has"
+        return super().problem(geometry)
+
     def execute(self, state: State) -> None:
         """Block by block."""
         for block in range(self.blocks):
@@ -283,5 +295,5 @@ class XAdd(Instruction):
         return f"{source} -> out[{self.dst_base}]{flags}"
 
 
-def _narrow(value: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int8]:
+def _narrow(value: NDArray[np.int64]) -> NDArray[np.int8]:
     return value.clip(-128, 127).astype(np.int8)

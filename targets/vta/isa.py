@@ -36,6 +36,10 @@ from squeezeedge.targets.vta.state import State
 __all__ = ["Alu", "AluOp", "Finish", "Gemm", "Load", "MicroOp", "Store"]
 
 
+MOST_STEPS = 1 << 31
+"""Steps of one GEMM or ALU instruction: an ALU step is two cycles and cycles are counted with 32 bits."""
+
+
 class AluOp(IntEnum):
     """Operators of :class:`Alu`."""
 
@@ -172,7 +176,9 @@ class Load(_Transfer):
             return f"no padding in the {self.memory.name.lower()} memory"
         if self.pad_low and self.memory != Memory.INP:
             return "pad_low is for inputs"
-        return None
+        if self.height * self.width > geometry.depth(self.memory):
+            return f"more elements than the {self.memory.name.lower()} memory has"
+        return super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """Copy and pad."""
@@ -222,7 +228,9 @@ class Store(_Transfer):
         """Memories that cannot be stored."""
         if self.memory not in (Memory.OUT, Memory.ACC):
             return f"the {self.memory.name.lower()} memory cannot be stored"
-        return None
+        if self.y_size * self.x_size > geometry.depth(self.memory):
+            return f"more elements than the {self.memory.name.lower()} memory has"
+        return super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """Copy."""
@@ -273,6 +281,15 @@ class Gemm(Instruction):
     def module(self) -> Module:
         """Compute."""
         return Module.COMPUTE
+
+    @property
+    def steps(self) -> int:
+        """Micro-ops that it executes."""
+        return self.iter_out * self.iter_in * max(self.uop_end - self.uop_bgn, 0)
+
+    def problem(self, geometry: Geometry) -> str | None:
+        """More steps than the hardware's counter has bits for."""
+        return "too many steps" if self.steps >= MOST_STEPS else super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """One micro-op after the other."""
@@ -333,9 +350,16 @@ class Alu(Instruction):
         """Compute."""
         return Module.COMPUTE
 
+    @property
+    def steps(self) -> int:
+        """Micro-ops that it executes."""
+        return self.iter_out * self.iter_in * max(self.uop_end - self.uop_bgn, 0)
+
     def problem(self, geometry: Geometry) -> str | None:
-        """The reset bit exists in the layout only."""
-        return "reset is not defined" if self.reset else None
+        """The reset bit, which exists in the layout only; more steps than the hardware's counter has bits for."""
+        if self.reset:
+            return "reset is not defined"
+        return "too many steps" if self.steps >= MOST_STEPS else super().problem(geometry)
 
     def execute(self, state: State) -> None:
         """One micro-op after the other."""
