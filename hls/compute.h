@@ -121,30 +121,50 @@ inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector3
     const uint32_t micro_op = uop[UopIndex(loop.uop_bgn + u)];
     const bool first = loop.each || u == 0;
     const bool last = loop.each || u + 1 == loop.uops;
-    const bool first_position = row == 0 && col == 0;
-    const bool last_position = row + 1 == loop.rows && col + 1 == loop.cols;
     const AccIndex dst(dst_col + (loop.each ? uop_dst(micro_op) : AccIndex(0)));
     const InpIndex src(src_col + uop_src(micro_op));
     const WgtIndex weight(wgt_col + (loop.each ? uop_wgt(micro_op) : WgtIndex(u)));
 
     const Vector32 products = multiply(wgt[weight], inp[src]);
-    const Vector32 old = acc[dst];
-    const Parameter& scale = par[parameter];
-    Vector32 result;
-    Vector8 byte;
+    const Vector32 old = acc[dst];  // one read and one write of the accumulators per cycle: they have two ports
+    if (first) {
+      if (loop.accumulate && !summing) {
+        sum = old;
+      } else {
+        for (int i = 0; i < BLOCK; ++i) {
+#pragma HLS unroll
+          sum.lane[i] = par[parameter].bias[i];
+        }
+      }
+    }
     for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-      const int32_t start = loop.accumulate && !summing ? old.lane[i] : scale.bias[i];
-      sum.lane[i] = loop.reset ? 0 : add(first ? start : sum.lane[i], products.lane[i]);
-      const int32_t base = first_position ? (loop.accumulate ? old.lane[i] : 0) : total.lane[i];
-      const int32_t positive = loop.relu && sum.lane[i] < 0 ? 0 : sum.lane[i];
-      if (last) total.lane[i] = add(base, positive);
-      result.lane[i] = summing ? total.lane[i] : sum.lane[i];
-      const int8_t requantized = narrow(sum.lane[i] >> scale.shift[i], loop.low);
-      byte.lane[i] = loop.each ? static_cast<int8_t>(sum.lane[i]) : requantized;
+      sum.lane[i] = loop.reset ? 0 : add(sum.lane[i], products.lane[i]);
     }
-    if (last && loop.epilogue != TO_OUT && (!summing || last_position)) acc[dst] = result;
-    if (last && (loop.each || loop.epilogue == TO_OUT)) out[dst] = byte;
+    if (last && summing) {
+      if (row == 0 && col == 0) {
+        if (loop.accumulate) {
+          total = old;
+        } else {
+          fill(total, 0);
+        }
+      }
+      for (int i = 0; i < BLOCK; ++i) {
+#pragma HLS unroll
+        total.lane[i] = add(total.lane[i], loop.relu && sum.lane[i] < 0 ? 0 : sum.lane[i]);
+      }
+    }
+    const bool block_done = row + 1 == loop.rows && col + 1 == loop.cols;
+    if (last && (summing ? block_done : loop.epilogue == TO_ACC)) acc[dst] = summing ? total : sum;
+    if (last && (loop.each || loop.epilogue == TO_OUT)) {
+      Vector8 byte;
+      for (int i = 0; i < BLOCK; ++i) {
+#pragma HLS unroll
+        const int8_t requantized = narrow(sum.lane[i] >> par[parameter].shift[i], loop.low);
+        byte.lane[i] = loop.each ? static_cast<int8_t>(sum.lane[i]) : requantized;
+      }
+      out[dst] = byte;
+    }
 
     if (++u == loop.uops) {
       u = 0;
