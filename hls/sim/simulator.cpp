@@ -91,7 +91,7 @@ class Run {
 
   // False after an error; message() tells it.
   bool execute() {
-    if (registers_.count > 0) request_program();
+    request_program(0);
     for (;;) {
       int next = -1;
       uint64_t time = 0;
@@ -129,12 +129,13 @@ class Run {
 
   // Fetch ------------------------------------------------------------------------------------------------------------
 
-  void request_program() {
+  // The next burst is requested while one is read.
+  void request_program(uint64_t now) {
+    if (fetched_ == registers_.count) return;
     vta::Cost cost;
-    cost.rows = vta::divide_up(registers_.count, vta::FETCH_BURST);
-    cost.row_bytes = vta::INSTRUCTION_BYTES * vta::FETCH_BURST;
-    cost.ahead = 1;
-    process_[FETCH].transfer.begin(cost, timing(), 0);
+    cost.rows = 1;
+    cost.row_bytes = vta::INSTRUCTION_BYTES * uint64_t{vta::burst_length(static_cast<uint32_t>(registers_.count), fetched_)};
+    process_[FETCH].transfer.begin(cost, timing(), now);
   }
 
   // One burst of instructions, as far as there are; they leave one after the other.
@@ -157,6 +158,7 @@ class Run {
     fetched_ += length;
     counters_.module[FETCH].instructions += length;
     counters_.module[FETCH].bytes += length * vta::INSTRUCTION_BYTES;
+    request_program(now);
   }
 
   Process& target(const Instruction& instruction) { return process_[LOADER + vta::queue_of(instruction)]; }
@@ -249,8 +251,8 @@ class Run {
       target(pending.instruction).queue.push_back(pending);
     } else if (process.transfer.active()) {
       process.turn = ++bus_.turns;
-      if (module == FETCH) fetch_burst(time);
       process.transfer.advance(bus_, time);
+      if (module == FETCH) fetch_burst(time);
       if (module != FETCH && !process.transfer.active()) complete(module, process.transfer.end());
       if (process.transfer.confirmed() > last_write_) last_write_ = process.transfer.confirmed();
     } else if (process.held) {

@@ -41,7 +41,6 @@ struct Cost {
   uint64_t row_cycles = 0;  // writes: until the row's data is complete
   uint64_t row_gap = 0;
   uint64_t rate = VTA_BUS_BYTES;  // bytes per cycle that the process takes
-  uint64_t ahead = ROWS_AHEAD;    // rows that are requested before they are read
   uint64_t steps = 0;             // multiply-accumulates of the whole array
   bool write = false;
   bool confirm = false;  // waits until its writes are confirmed
@@ -155,7 +154,7 @@ class RowTransfer {
     const uint64_t bytes = next_bytes();
     bus.free_at = now + divide_up(bytes, timing_.bytes_per_cycle);
     bus.busy += bus.free_at - now;
-    if (sent_ == 0) begins_[row_ % cost_.ahead] = now;
+    if (sent_ == 0) begins_[row_ % ROWS_AHEAD] = now;
     sent_ += bytes;
     end_ = now + divide_up(bytes, std::min(cost_.rate, timing_.bytes_per_cycle));
     if (sent_ == cost_.row_bytes) {
@@ -179,7 +178,7 @@ class RowTransfer {
       return std::max(end_, row_begin_ + divide_up(cost_.row_cycles * (sent_ + next_bytes()), cost_.row_bytes));
     }
     if (sent_ > 0) return end_;
-    return std::max(row_begin_, begins_[row_ % cost_.ahead] + timing_.latency);  // requested with that row
+    return std::max(row_begin_, begins_[row_ % ROWS_AHEAD] + timing_.latency);  // requested with that row
   }
 
   Cost cost_;

@@ -121,7 +121,9 @@ class XGemm(Instruction):
         return super().problem(geometry)
 
     def execute(self, state: State) -> None:
-        """One output channel block after the other."""
+        """One output channel block after the other; without positions, nothing."""
+        if not self.rows * self.cols:
+            return
         step = np.arange(self.uops)
         words = state.uop[state.wrap(Memory.UOP, self.uop_bgn + step)]
         offset = np.array([MicroOp.decode(int(word), state.geometry).src for word in words])
@@ -217,7 +219,7 @@ class XPool(Instruction):
     def execute(self, state: State) -> None:
         """Window by window."""
         index = state.wrap(Memory.OUT, self.sram_base + np.arange(self.rows * self.cols))
-        tile = state.out[index].reshape(self.rows, self.cols, -1)
+        tile = state.out[index].reshape(self.rows, self.cols, state.geometry.block)
         for y in range(self.y_size):
             target = state.dram_elements(Memory.OUT, self.dram_base + y * self.x_stride, self.x_size)
             top = y * self.stride_h - self.pad_top

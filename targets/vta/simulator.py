@@ -4,10 +4,10 @@
     dram = np.zeros(1 << 20, np.uint8)               # program, micro-ops, weights, activations
     ...                                              # fill it; encode() makes the program's words
     report = simulator.run(dram, Registers(count=len(program), program=0, inp=4096, ...))
-    report.cycles, report.utilization                # and dram holds what was stored
+    report.cycles, report.gemm_steps                 # and dram holds what was stored
 
 The results are those of the hardware source; the reference bodies in :mod:`.isa` are not used. The cycle model is
-described in hls/sim/timing.h.
+described in hls/sim/timing.h. A run holds no lock, so simulators in several threads run at the same time.
 """
 
 from __future__ import annotations
