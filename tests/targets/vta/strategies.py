@@ -1,20 +1,15 @@
-"""Random instructions, micro-ops and memories; loops are short, addresses may lie anywhere and wrap."""
+"""Random instructions; loops are short, addresses may lie anywhere and wrap."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from squeezeedge.targets.vta.encoding import Instruction, Module
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, Store
-from squeezeedge.targets.vta.state import State
-
-DRAM_BYTES = 1 << 20
 
 
 def _below(bits: int) -> st.SearchStrategy[int]:
@@ -158,27 +153,3 @@ def with_tokens(draw: st.DrawFn, geometry: Geometry) -> Instruction:
     missing = {Module.LOAD: ("pop_prev", "push_prev"), Module.STORE: ("pop_next", "push_next")}
     flags.update(dict.fromkeys(missing.get(instruction.module, ()), False))
     return replace(instruction, **flags)
-
-
-def random_state(geometry: Geometry, seed: int, base: dict[Memory, int]) -> State:
-    """Random contents everywhere; accumulators and biases are mostly far from overflow, sometimes near it."""
-    random = np.random.default_rng(seed)
-    state = State(geometry, random.integers(0, 256, DRAM_BYTES, np.uint8), base)
-    for memory in (state.wgt, state.inp, state.out):
-        memory[:] = random.integers(-128, 128, memory.shape)
-    state.uop[:] = random.integers(0, 1 << 32, state.uop.shape, np.uint32)
-    for memory in (state.acc, state.bias):
-        scale = random.choice([12, 20, 31], memory.shape)
-        memory[:] = random.integers(-(1 << scale), 1 << scale)
-    state.shift[:] = random.integers(0, 16, state.shift.shape)
-    return state
-
-
-def raw(state: State, memory: Memory) -> NDArray[np.uint8]:
-    """A memory's bytes as they lie in DRAM: uint8 [depth, bytes of an element]."""
-    if memory == Memory.PAR:
-        parts = [state.bias.astype("<i4").view(np.uint8), state.shift.view(np.uint8)]
-        return np.concatenate(parts, 1)
-    array = getattr(state, memory.name.lower())
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return np.ascontiguousarray(little).view(np.uint8).reshape(len(array), -1)

@@ -15,11 +15,8 @@ from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Load, Store
 from squeezeedge.targets.vta.program import encode
 from squeezeedge.targets.vta.simulator import Registers, SimulationError, Simulator, Timing
-from tests.targets.vta.strategies import DRAM_BYTES, instructions, random_state, raw
-
-MEMORIES = [memory for memory in Memory]
-PROGRAM_BYTES = 1024
-BASES = {memory: PROGRAM_BYTES + 4096 * number for number, memory in enumerate(MEMORIES)}
+from tests.targets.vta.reference import BASES, DRAM_BYTES, PROGRAM_BYTES, compare_with_reference, registers
+from tests.targets.vta.strategies import instructions
 
 
 @pytest.fixture(scope="module", params=["pynq-z2", "zcu104", "zcu104-block32"])
@@ -32,28 +29,11 @@ def default() -> Iterator[Simulator]:
     yield Simulator(Geometry())
 
 
-def registers(count: int) -> Registers:
-    return Registers(count=count, program=0, **{memory.name.lower(): base for memory, base in BASES.items()})
-
-
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 def test_equals_the_reference_bodies(simulator: Simulator, data: st.DataObject, seed: int) -> None:
-    geometry = simulator.geometry
-    program = data.draw(st.lists(instructions(geometry), min_size=1, max_size=6))
-    state = random_state(geometry, seed, BASES)
-    dram = state.dram.copy()
-    for memory in MEMORIES:
-        simulator.memory(memory)[:] = raw(state, memory)
-    for number, instruction in enumerate(program):  # one run each: without tokens their order would be open
-        words = encode([instruction], geometry, "vta-x").view(np.uint8).ravel()
-        state.dram[: len(words)] = dram[: len(words)] = words
-        instruction.execute(state)
-        simulator.run(dram, registers(1))
-        for memory in MEMORIES:
-            differing = (simulator.memory(memory) != raw(state, memory)).any(1).nonzero()[0]
-            assert not len(differing), f"{number}: {instruction}: {memory.name}[{differing}]"
-        assert np.array_equal(dram, state.dram), f"{number}: {instruction}: DRAM"
+    program = data.draw(st.lists(instructions(simulator.geometry), min_size=1, max_size=6))
+    compare_with_reference(simulator, program, seed)
 
 
 def run(simulator: Simulator, program: list[Instruction], timing: Timing | None = None) -> Iterator[int]:
