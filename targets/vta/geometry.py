@@ -127,12 +127,14 @@ class Config:
     Attributes:
         name: the file's name without ``.json``.
         part: the FPGA.
+        board_part: pattern that finds the board's files in Vivado, in any version and of any publisher.
         clock_mhz: default clock of the accelerator.
         geometry: of the accelerator built for it.
     """
 
     name: str
     part: str
+    board_part: str
     clock_mhz: int
     geometry: Geometry
 
@@ -164,7 +166,7 @@ def load_config(name: str = DEFAULT_CONFIG) -> Config:
         _check_keys(path, geometry, {f.name: f.type for f in fields(Geometry)})
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not a VTA configuration ({error!r})") from error
-    return Config(path.stem, record["part"], record["clock_mhz"], Geometry(**geometry))
+    return Config(path.stem, record["part"], record["board_part"], record["clock_mhz"], Geometry(**geometry))
 
 
 def _check_keys(path: Path, record: dict[str, Any], types: dict[str, Any]) -> None:
