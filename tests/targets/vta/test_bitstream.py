@@ -117,7 +117,7 @@ def test_too_fast_a_clock(tools: Tools, out: Path, tmp_path: Path, monkeypatch: 
     tools.emulate("vitis_hls")
     tools.emulate("vivado")
     monkeypatch.setenv("EMULATED_SLACK", "-0.75")
-    with pytest.raises(SqueezeEdgeError, match="250 MHz are too fast: the longest path is 0.75 ns"):
+    with pytest.raises(SqueezeEdgeError, match=r"250 MHz are too fast: the longest path is 0\.75 ns"):
         build_bitstream(CONFIG, 250, out)
     assert not list(tmp_path.glob("cache/squeezeedge/*/done"))
 
