@@ -1,1 +1,1 @@
-"""Data sets, preprocessing and range observers."""
+"""Image data sets, decoding and preprocessing."""

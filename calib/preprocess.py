@@ -1,26 +1,34 @@
 """Preprocessing as data: how an image file becomes the network's uint8 input, and how fp32 normalizes it.
 
-It is stored with every model (design rule R2): the device gets the uint8 image; ``mean`` and ``std`` are
-folded into the first convolution, so only ``resize``/``crop`` are left to do on the host.
+It is stored with every model (rule R2): the device gets the uint8 image; ``mean`` and ``std`` are folded into
+the first convolution, so only ``resize`` and the crop are left to do on the host.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from squeezeedge.errors import CorruptFileError
+from squeezeedge.errors import CorruptFileError, UnsupportedError
 
-__all__ = ["DIGITS", "IMAGENET", "PRESETS", "Preprocessing"]
+__all__ = ["DIGITS", "IMAGENET", "MAX_PIXELS", "PRESETS", "Preprocessing"]
+
+MAX_PIXELS = 89_478_485
+"""Largest image that is decoded or made by scaling: Pillow's default limit, 256 MiB as RGB."""
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Image -> uint8 HWC crop -> (fp32 only) (x / 255 - mean) / std.
+
+    The same pixels as torchvision's ``Resize`` and ``CenterCrop`` on a PIL image.
 
     Attributes:
         size: (height, width) of the network's input in pixels.
@@ -29,17 +37,24 @@ class Preprocessing:
         mean: per-channel RGB mean in 0..1.
         std: per-channel RGB standard deviation in 0..1.
         interpolation: Pillow's filter for the scaling.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     size: tuple[int, int] = (224, 224)
     resize: int | None = 256
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if min(self.size) < 1 or (self.resize is not None and self.resize < max(self.size)):
+        if min(self.size) < 1 or math.prod(self.size) > MAX_PIXELS:
+            raise ValueError(f"preprocessing: size {self.size} must be positive and at most {MAX_PIXELS} pixels")
+        if self.resize is not None and not max(self.size) <= self.resize <= MAX_PIXELS:
             raise ValueError(f"preprocessing: resize {self.resize} does not cover the crop {self.size}")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ValueError(f"preprocessing: mean {self.mean} and std {self.std} must be finite")
         if min(self.std) <= 0:
             raise ValueError(f"preprocessing: std {self.std} must be positive")
 
@@ -48,22 +63,28 @@ class Preprocessing:
 
         Returns:
             uint8 [height, width, 3], RGB.
+
+        Raises:
+            UnsupportedError: the image has more than 8 bits a channel, or is so elongated that its scaled form
+                would exceed :data:`MAX_PIXELS`.
         """
+        rgb = _to_rgb(image)
         resample = Image.Resampling[self.interpolation.upper()]
-        rgb = image.convert("RGB")
         height, width = self.size
         if self.resize is None:
             return np.asarray(rgb.resize((width, height), resample))
         short = min(rgb.size)
         if short != self.resize:
-            scaled = tuple(max(self.resize, round(side * self.resize / short)) for side in rgb.size)
-            rgb = rgb.resize((scaled[0], scaled[1]), resample)
-        left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
+            scaled = (rgb.width * self.resize // short, rgb.height * self.resize // short)
+            if math.prod(scaled) > MAX_PIXELS:
+                raise UnsupportedError(f"{rgb.width}x{rgb.height} pixels are too elongated to scale; crop the image")
+            rgb = rgb.resize(scaled, resample)
+        left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
         return np.asarray(rgb.crop((left, top, left + width, top + height)))
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, H, W, 3] -> float32 [N, 3, H, W], as the float network was trained."""
-        x = (images.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        x = (images.astype(np.float32) / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
     def to_json(self) -> dict[str, Any]:
@@ -75,23 +96,47 @@ class Preprocessing:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            CorruptFileError: a field is missing, unknown or of the wrong type.
+            CorruptFileError: a field is missing, unknown, of the wrong type or out of range.
         """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, dict) or sorted(data) != sorted(names):
+            found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
+            raise CorruptFileError(f"preprocessing record is not valid: its fields must be {names}, found {found}")
         try:
-            fields = dict(data)  # type: ignore[call-overload]
-            for key in ("size", "mean", "std"):
-                fields[key] = tuple(fields[key])
-            if len(fields["size"]) != 2 or len(fields["mean"]) != 3 or len(fields["std"]) != 3:
-                raise ValueError("wrong number of values")
-            if fields["interpolation"] not in ("nearest", "bilinear", "bicubic"):
-                raise ValueError(f"interpolation {fields['interpolation']!r}")
-            return cls(**fields)
-        except (TypeError, ValueError, KeyError) as error:
+            if data["interpolation"] not in get_args(Interpolation):
+                raise ValueError(f"interpolation {data['interpolation']!r} is none of {get_args(Interpolation)}")
+            return cls(
+                size=(_integer(data["size"][0]), _integer(data["size"][1])),
+                resize=None if data["resize"] is None else _integer(data["resize"]),
+                mean=_triple(data["mean"]),
+                std=_triple(data["std"]),
+                interpolation=data["interpolation"],
+            )
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise CorruptFileError(f"preprocessing record is not valid: {error}") from error
 
 
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # convert() would clip these at 255, not scale them
+        raise UnsupportedError(f"pixels of mode {image.mode} have more than 8 bits a channel; convert the image to RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _triple(values: object) -> tuple[float, float, float]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{values!r} is not a list of three numbers")
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
 IMAGENET = Preprocessing()
-DIGITS = Preprocessing(
-    size=(96, 96), resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bilinear"
-)
+DIGITS = Preprocessing(size=(96, 96), resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 PRESETS = {"imagenet": IMAGENET, "digits": DIGITS}

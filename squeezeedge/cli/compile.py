@@ -97,12 +97,9 @@ def register(app: typer.Typer) -> None:
     def command(**values: Any) -> None:  # noqa: ANN401
         compile_command(**values)
 
-    command.__signature__ = signature.replace(
-        parameters=[  # type: ignore[attr-defined]
-            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()
-        ],
-        return_annotation=None,
-    )
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    described = signature.replace(parameters=keywords, return_annotation=None)
+    command.__signature__ = described  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     command.__doc__ = compile_command.__doc__
     app.command("compile")(command)

@@ -1,17 +1,21 @@
 """The float graph: what the importers make and the quantizer reads. NCHW, float32, batch 1, static shapes.
 
 Nodes are in execution order and make one tensor of their own name; the input is ``image``: the normalized
-float32 image, RGB.
+float32 image, RGB. A graph that exists is a consistent one: names, shapes and values are checked when it is built.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.graph.integer import IMAGE
+from squeezeedge.calib.preprocess import MAX_PIXELS
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph.integer import IMAGE, window_outputs
 
 __all__ = [
     "IMAGE",
@@ -25,9 +29,13 @@ __all__ = [
     "FloatMaxPool",
     "FloatNode",
     "FloatRelu",
+    "Shape",
+    "output_shape",
 ]
 
 F32 = NDArray[np.float32]
+Shape = tuple[int, int, int]
+"""Channels, height, width of a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +134,122 @@ class FloatGraph:
         name: for people and file names.
         nodes: in execution order.
         input_size: (height, width) of the image.
+        shapes: of every tensor by name, the image included (derived).
+
+    Raises:
+        UnsupportedError: names, shapes or values do not fit together; the text names the node.
     """
 
     name: str
     nodes: tuple[FloatNode, ...]
     input_size: tuple[int, int]
+    shapes: Mapping[str, Shape] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        height, width = self.input_size
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise UnsupportedError(f"network {self.name}: an input of {height}x{width} pixels")
+        if not self.nodes:
+            raise UnsupportedError(f"network {self.name}: it has no layers")
+        shapes: dict[str, Shape] = {IMAGE: (3, height, width)}
+        for node in self.nodes:
+            if node.name in shapes:
+                raise UnsupportedError(f"{node.name}: the name is used twice")
+            missing = [name for name in node.inputs if name not in shapes]
+            if missing:
+                raise UnsupportedError(f"{node.name}: input {missing[0]} is not made by an earlier node")
+            shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
+        last = self.nodes[-1]
+        for node in self.nodes[:-1]:
+            pooled = isinstance(node, FloatGlobalAveragePool)
+            if pooled and not (node is self.nodes[-2] and isinstance(last, FloatLinear)):
+                raise UnsupportedError(
+                    f"{node.name}: a global average pooling must be the last node, or the last before the one "
+                    "fully connected layer (R6)"
+                )
+            if isinstance(node, FloatLinear):
+                raise UnsupportedError(f"{node.name}: a fully connected layer must be the last node (R6)")
+        used = {name for node in self.nodes for name in node.inputs}
+        dead = [node.name for node in self.nodes[:-1] if node.name not in used]
+        if dead:
+            raise UnsupportedError(f"{dead[0]}: nothing reads its output")
+        if shapes[last.name][1:] != (1, 1):
+            raise UnsupportedError(f"{last.name}: the result must be one value a class, not {_text(shapes[last.name])}")
+        object.__setattr__(self, "shapes", MappingProxyType(shapes))
+
+
+def output_shape(node: FloatNode, inputs: Sequence[Shape]) -> Shape:
+    """Check one node against its inputs.
+
+    Args:
+        node: the node.
+        inputs: shapes of its input tensors, in order.
+
+    Returns:
+        The shape of its output.
+
+    Raises:
+        UnsupportedError: the node does not fit its inputs, or holds values that are not finite.
+    """
+    if not inputs:
+        raise UnsupportedError(f"{node.name}: it has no input")
+    channels, height, width = inputs[0]
+    if isinstance(node, FloatConv):
+        _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels, *node.weight.shape[2:]), 4)
+        _check_array(node.name, "bias", node.bias, node.weight.shape[:1])
+        return len(node.bias), *_window(node.name, node.weight.shape[2:], node.stride, node.padding, inputs[0])
+    if isinstance(node, FloatMaxPool):
+        size = _window(node.name, node.kernel, node.stride, node.padding, inputs[0], node.ceil_mode)
+        return channels, *size
+    if isinstance(node, FloatBatchNorm):
+        _check_array(node.name, "multiplier", node.multiplier, (channels,))
+        _check_array(node.name, "offset", node.offset, (channels,))
+    if isinstance(node, FloatConcat):
+        if any(shape[1:] != (height, width) for shape in inputs):
+            raise UnsupportedError(f"{node.name}: concatenates {' and '.join(map(_text, inputs))}")
+        return sum(shape[0] for shape in inputs), height, width
+    if isinstance(node, FloatAdd) and any(shape != inputs[0] for shape in inputs):
+        raise UnsupportedError(f"{node.name}: adds {' and '.join(map(_text, inputs))}; the shapes must be equal")
+    if isinstance(node, FloatGlobalAveragePool):
+        return channels, 1, 1
+    if isinstance(node, FloatLinear):
+        if (height, width) != (1, 1):
+            raise UnsupportedError(
+                f"{node.name}: a fully connected layer on a map of {height}x{width} pixels; "
+                "it must follow a global average pooling (R6)"
+            )
+        _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels), 2)
+        _check_array(node.name, "bias", node.bias, node.weight.shape[:1])
+        return len(node.bias), 1, 1
+    return inputs[0]
+
+
+def _window(
+    name: str,
+    kernel: Sequence[int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    source: Shape,
+    ceil_mode: bool = False,
+) -> tuple[int, int]:
+    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
+        raise UnsupportedError(f"{name}: kernel {tuple(kernel)}, stride {stride} or padding {padding} out of range")
+    top, left, bottom, right = padding
+    height = window_outputs(source[1], kernel[0], stride[0], top, bottom, ceil_mode)
+    width = window_outputs(source[2], kernel[1], stride[1], left, right, ceil_mode)
+    if min(height, width) < 1:
+        raise UnsupportedError(
+            f"{name}: its input of {source[1]}x{source[2]} pixels is smaller than its kernel; use a larger image"
+        )
+    return height, width
+
+
+def _check_array(name: str, key: str, array: F32, shape: tuple[int, ...], ndim: int | None = None) -> None:
+    if array.dtype != np.float32 or array.ndim != (ndim or len(shape)) or array.shape != shape or 0 in shape:
+        raise UnsupportedError(f"{name}: {key} is {array.dtype} {list(array.shape)}, must be float32 {list(shape)}")
+    if not np.isfinite(array).all():
+        raise UnsupportedError(f"{name}: {key} holds values that are not finite")
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape))

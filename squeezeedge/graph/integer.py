@@ -222,9 +222,13 @@ class IntegerGraph:
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[-1], Head):
             raise UnsupportedError(f"graph {self.name}: the last node must be the head (R6)")
+        if not self.name.isprintable() or set(self.name) <= {"."} or "/" in self.name or "\\" in self.name:
+            raise UnsupportedError(f"graph {self.name!r}: the name cannot be a file's name")
         height, width = self.preprocessing.size
         tensors = {IMAGE: Tensor(height, width, 3, 0, np.ones(3, np.float32))}
         for node in self.nodes:
+            if not node.name or not node.name.isprintable():
+                raise UnsupportedError(f"{node.name!r}: a node's name must be printable text")
             if node.name in tensors:
                 raise UnsupportedError(f"{node.name}: the name is used twice")
             missing = [name for name in node.inputs if name not in tensors]
@@ -235,6 +239,9 @@ class IntegerGraph:
             tensors[node.name] = _check(node, [tensors[name] for name in node.inputs])
         if self.labels and len(self.labels) != self.classes:
             raise UnsupportedError(f"graph {self.name}: {len(self.labels)} labels for {self.classes} classes")
+        padded = [n for n in self.nodes if isinstance(n, Conv | Head) and n.input == IMAGE and any(n.padding)]
+        for node in padded:
+            _require(bool((node.pad_value == padded[0].pad_value).all()), node, "another pad value of the image (R2)")
         used = {name for node in self.nodes for name in node.inputs}
         dead = [node.name for node in self.nodes[:-1] if node.name not in used]
         if dead:
@@ -310,6 +317,7 @@ def _require(condition: bool, node: Node, text: str) -> None:
 
 def _check(node: Node, inputs: list[Tensor]) -> Tensor:
     """Enforce the rules on one node; return its output tensor (for the head: of its accumulators)."""
+    _require(len(inputs) >= 1, node, "has no input")
     source = inputs[0]
     if isinstance(node, Conv | Head):
         return _check_convolution(node, source)
@@ -324,8 +332,6 @@ def _check(node: Node, inputs: list[Tensor]) -> Tensor:
         height = window_outputs(source.height, node.kernel[0], node.stride[0], top, bottom, node.ceil_mode)
         width = window_outputs(source.width, node.kernel[1], node.stride[1], left, right, node.ceil_mode)
         _require(height >= 1 and width >= 1, node, "the input is smaller than the window")
-        last = ((height - 1) * node.stride[0] - top, (width - 1) * node.stride[1] - left)
-        _require(last[0] < source.height and last[1] < source.width, node, "a window has no valid pixel (R5)")
         return Tensor(height, width, source.channels, source.zero_point, source.scale)
     _require(
         all((t.height, t.width) == (source.height, source.width) for t in inputs),
@@ -333,6 +339,7 @@ def _check(node: Node, inputs: list[Tensor]) -> Tensor:
         "the inputs differ in height or width (R5)",
     )
     if isinstance(node, Concat):
+        _require(len(inputs) >= 2, node, "a concatenation needs at least two inputs (R5)")
         _require(all(t.zero_point == source.zero_point for t in inputs), node, "zero points differ (R5)")
         scale = np.concatenate([t.scale for t in inputs])
         return Tensor(source.height, source.width, len(scale), source.zero_point, scale)
@@ -357,11 +364,11 @@ def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
     _require(min(node.stride) >= 1 and min(node.padding) >= 0, node, "stride or padding out of range")
     if node.input != IMAGE:
         _require(bool((node.pad_value == source.zero_point).all()), node, "pad value must be the zero point")
-    rounding = np.zeros(out, np.int64)
+    extra = np.zeros(out, np.int64)
     if isinstance(node, Conv):
         _check_array(node, "shift", node.shift, np.uint8, (out,))
         _require(int(node.shift.max()) <= MAX_SHIFT, node, f"shift above {MAX_SHIFT} (R3)")
-        rounding = (1 << node.shift.astype(np.int64)) >> 1
+        extra = ((1 << node.shift.astype(np.int64)) >> 1) + node.zero_point
         zero_point, scale = node.zero_point, node.scale
     else:
         zero_point, scale = 0, node.scale
@@ -371,13 +378,12 @@ def _check_convolution(node: Conv | Head, source: Tensor) -> Tensor:
     width = window_outputs(source.width, kernel_w, node.stride[1], left, right)
     _require(height >= 1 and width >= 1, node, "the input is smaller than the kernel")
     reach = np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)) * 255
-    bound = np.abs(node.bias.astype(np.int64)) + reach + rounding
+    bounds = np.abs(node.bias.astype(np.int64)) + reach + extra
+    worst = int(bounds.argmax())
+    bound, rule = int(bounds[worst]), "R4"
     if isinstance(node, Head):
-        bound = bound * (height * width)
-    worst = int(bound.argmax())
-    rule = "R6" if isinstance(node, Head) else "R4"
-    overflow = f"int32 can overflow in channel {worst}: bound {int(bound[worst])} ({rule})"
-    _require(int(bound[worst]) < INT32_LIMIT, node, overflow)
+        bound, rule = bound * height * width, "R6"  # a Python integer: the product may exceed 64 bits
+    _require(bound < INT32_LIMIT, node, f"int32 can overflow in channel {worst}: bound {bound} ({rule})")
     return Tensor(height, width, out, zero_point, scale)
 
 

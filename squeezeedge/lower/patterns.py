@@ -133,13 +133,14 @@ def partition(module: IRModule, fusions: Sequence[Pattern] = ()) -> IRModule:
     Returns:
         A module whose ``main`` only calls composites; constants are inside them.
     """
-    patterns: list[tuple[str, DFPattern]] = []
+    patterns: list[tuple[Any, ...]] = []
     if Pattern.CONCAT_CONVOLUTIONS in fusions:
         for count in range(MAX_CONCAT, 1, -1):
             convolutions = is_tuple([_convolution() for _ in range(count)])
-            patterns.append((Pattern.CONCAT_CONVOLUTIONS.value, is_op("relax.concat")(convolutions)))
+            patterns.append((Pattern.CONCAT_CONVOLUTIONS.value, is_op("relax.concat")(convolutions), {}, _side_by_side))
     if Pattern.CONVOLUTION_POOL in fusions:
-        patterns.append((Pattern.CONVOLUTION_POOL.value, is_op("relax.nn.max_pool2d")(_convolution())))
+        pooled = is_op("relax.nn.max_pool2d")(_convolution())
+        patterns.append((Pattern.CONVOLUTION_POOL.value, pooled, {}, _private))
     relu = is_op("relax.maximum")(_accumulator(), is_const())
     patterns += [
         (Pattern.CONVOLUTION.value, _convolution()),
@@ -169,6 +170,28 @@ def stages(module: IRModule) -> list[Stage]:
     return found
 
 
+def _private(context: relax.transform.PatternCheckContext) -> bool:
+    """Whether nobody else reads what is inside the group."""
+    fused = context.matched_bindings
+    inside = {var for var, value in fused.items() if not value.same_as(context.matched_expr)}
+    return all(user in fused for var in inside for user in context.var_usages.get(var, ()))
+
+
+def _side_by_side(context: relax.transform.PatternCheckContext) -> bool:
+    """Whether a concatenation's operands are different convolutions, none of which reads another's result."""
+    if not _private(context):
+        return False
+    fused = context.matched_bindings
+    reads = [value.args[0] for value in fused.values() if _is_call(value, "relax.astype") and value.ty.dtype == "int32"]
+    convolutions = sum(_is_call(value, "relax.nn.conv2d") for value in fused.values())
+    operands = context.matched_expr.args[0].fields
+    return convolutions == len(operands) and not any(isinstance(read, relax.Var) and read in fused for read in reads)
+
+
+def _is_call(value: Any, operator: str) -> bool:  # noqa: ANN401
+    return isinstance(value, relax.Call) and value.op.name == operator
+
+
 def _accumulator() -> DFPattern:
     centred = is_op("relax.subtract")(is_op("relax.astype")(wildcard()), is_const())
     weight = is_op("relax.astype")(is_const())
@@ -196,6 +219,11 @@ def _bindings(function: relax.Function) -> list[Any]:
 def _shape(expression: Any) -> Shape:  # noqa: ANN401  (TVM's classes are untyped)
     dims = [int(dim) for dim in expression.ty.shape]
     return (dims[1], dims[2], dims[3]) if len(dims) == 4 else (1, 1, dims[-1])
+
+
+def _pair(values: Any) -> tuple[int, int]:  # noqa: ANN401
+    vertical, horizontal = values
+    return int(vertical), int(horizontal)
 
 
 def _stage(name: str, function: relax.Function, inputs: list[str]) -> Stage:
@@ -251,7 +279,7 @@ class _Reader:
         return self.value(call.args[index])
 
     def array(self, call: Any, index: int) -> NDArray[Any]:  # noqa: ANN401
-        constant: NDArray[Any] = self.argument(call, index).data.numpy()
+        constant: NDArray[Any] = self.argument(call, index).value.numpy()
         return constant
 
     def operand(self, shifted: Any) -> tuple[int, NDArray[Any], NDArray[Any]]:  # noqa: ANN401
@@ -273,9 +301,10 @@ class _Reader:
 
     def pooling(self, call: Any) -> Pooling:  # noqa: ANN401
         attrs = call.attrs
-        kernel, stride = (tuple(int(v) for v in field) for field in (attrs.pool_size, attrs.strides))
-        top, left = (int(v) for v in list(attrs.padding)[:2])
-        return Pooling(_shape(call.args[0]), _shape(call), kernel, stride, (top, left))
+        top, left, _, _ = attrs.padding
+        return Pooling(
+            _shape(call.args[0]), _shape(call), _pair(attrs.pool_size), _pair(attrs.strides), (int(top), int(left))
+        )
 
     def convolution(self, result: Any) -> Convolution:  # noqa: ANN401
         shift, zero_point, relu = None, 0, False
@@ -292,14 +321,15 @@ class _Reader:
         centred = self.argument(conv, 0)
         parameter = self.argument(self.argument(centred, 0), 0)
         attrs = conv.attrs
+        top, left, bottom, right = attrs.padding
         return Convolution(
             source=_shape(conv.args[0]),
             out=_shape(conv),
             weight=self.array(self.argument(conv, 1), 0),
             bias=self.array(biased, 1),
             pad_value=self.array(centred, 1),
-            stride=tuple(int(v) for v in attrs.strides),
-            padding=tuple(int(v) for v in attrs.padding),
+            stride=_pair(attrs.strides),
+            padding=(int(top), int(left), int(bottom), int(right)),
             shift=shift,
             zero_point=zero_point,
             relu=relu,

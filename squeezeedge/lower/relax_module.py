@@ -42,9 +42,7 @@ def to_relax(graph: IntegerGraph) -> IRModule:
     return builder.get()
 
 
-def _node(
-    builder: relax.BlockBuilder, node: Node, values: dict[str, relax.Expr], graph: IntegerGraph
-) -> relax.Expr:
+def _node(builder: relax.BlockBuilder, node: Node, values: dict[str, relax.Expr], graph: IntegerGraph) -> relax.Expr:
     inputs = [values[name] for name in node.inputs]
     if isinstance(node, Conv):
         rounding = (1 << node.shift.astype(np.int32)) >> 1

@@ -1,0 +1,175 @@
+"""Encoded images -> uint8 batches, in worker processes where there are many.
+
+Images are untrusted: only common formats are opened (Pillow's EPS reader, for one, starts Ghostscript), an
+image above Pillow's pixel limit is refused before its pixels are allocated, and a damaged one is an error that
+names it.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from squeezeedge.calib.preprocess import MAX_PIXELS, Preprocessing
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+
+__all__ = ["EncodedImage", "decode", "decode_batches"]
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_FILE_BYTES = 6 * MAX_PIXELS
+WORKERS_FROM = 256
+"""Fewer images than this are decoded faster in this process than worker processes start."""
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """Where the bytes of one image file are.
+
+    Attributes:
+        path: the image file, or the archive that holds it.
+        member: its name in the archive; empty for a plain file.
+        offset: of its first byte in ``path``.
+        size: in bytes; ``None`` for a plain file: all of it.
+    """
+
+    path: str
+    member: str = ""
+    offset: int = 0
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.member!r}" if self.member else self.path
+
+    def read(self) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            CorruptFileError: the file cannot be read or ends early.
+            UnsupportedError: it is larger than any image that would be decoded.
+        """
+        try:
+            with open(self.path, "rb") as file:  # noqa: PTH123  (a str pickles to workers in a third of the time)
+                size = os.fstat(file.fileno()).st_size if self.size is None else self.size
+                if size > MAX_FILE_BYTES:
+                    raise UnsupportedError(f"{self}: {size} bytes are more than an image file of {MAX_FILE_BYTES}")
+                file.seek(self.offset)
+                data = file.read(size)
+        except OSError as error:
+            raise CorruptFileError(f"{self}: cannot be read: {error.strerror or error}") from error
+        if len(data) < size:
+            raise CorruptFileError(f"{self}: the file ends inside this image; get it again")
+        return data
+
+
+def decode(image: EncodedImage | NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode and preprocess one image.
+
+    Args:
+        image: an encoded image or RGB pixels, uint8 [h, w, 3].
+        preprocessing: what to make of it.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        CorruptFileError: it is damaged, truncated or not an image.
+        UnsupportedError: it is too large or has more than 8 bits a channel.
+    """
+    if isinstance(image, np.ndarray):
+        return preprocessing(Image.fromarray(image))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels; size is checked here
+            with _open(image) as opened:
+                return preprocessing(opened)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{image}: {error}") from error
+
+
+def _open(image: EncodedImage) -> Image.Image:
+    """The image with its pixels decoded."""
+    data = image.read()
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        if opened.width * opened.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{opened.width}x{opened.height} pixels")
+        opened.load()
+        return opened
+    except Image.DecompressionBombError as error:
+        raise UnsupportedError(f"too large ({error}); at most {MAX_PIXELS} pixels are decoded") from error
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise CorruptFileError(f"{image}: not an image, or damaged; these formats are read: {kinds}") from None
+    except Exception as error:  # a malformed file makes Pillow's decoders raise all sorts of things
+        raise CorruptFileError(f"{image}: damaged or truncated image: {error}; replace or remove it") from error
+
+
+def decode_batches(
+    images: Sequence[EncodedImage] | NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    indices: NDArray[np.int64],
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode ``images[indices]`` in batches, in order.
+
+    At most two batches a worker are in memory at a time. Worker processes are started (spawned, so no lock or
+    thread of this process is copied) where many encoded images are asked for, and end with the iterator.
+
+    Args:
+        images: encoded images, or pixels uint8 [N, h, w, 3].
+        preprocessing: applied to each.
+        batch_size: images a batch.
+        indices: int64 [n], which and in which order.
+
+    Yields:
+        uint8 [b, H, W, 3]; b is ``batch_size``, less in the last one.
+
+    Raises:
+        SqueezeEdgeError: as :func:`decode`, or a worker process died.
+    """
+    parts = (
+        [images[index] for index in indices[start : start + batch_size].tolist()]
+        for start in range(0, len(indices), batch_size)
+    )
+    if isinstance(images, np.ndarray) or len(indices) < WORKERS_FROM:
+        for part in parts:
+            yield _decode_part(part, preprocessing)
+        return
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_WORKERS)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    try:
+        pending: deque[Future[NDArray[np.uint8]]] = deque(
+            pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 2 * workers)
+        )
+        while pending:
+            batch = pending.popleft().result()
+            pending.extend(pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 1))
+            yield batch
+    except BrokenProcessPool as error:
+        raise SqueezeEdgeError(
+            "a process that decodes images died: out of memory, or a script without `if __name__ == '__main__':`"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode_part(part: Sequence[EncodedImage | NDArray[np.uint8]], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    batch = np.empty((len(part), *preprocessing.size, 3), np.uint8)
+    for position, image in enumerate(part):
+        batch[position] = decode(image, preprocessing)
+    return batch

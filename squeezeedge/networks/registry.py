@@ -1,0 +1,297 @@
+"""The networks that the command line knows by name, and their weights. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+__all__ = [
+    "DEFAULT",
+    "NETWORKS",
+    "NetworkCost",
+    "NetworkSpec",
+    "build",
+    "cost",
+    "default_weights",
+    "download",
+    "identify",
+    "load_weights",
+]
+
+LISTED = 8
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network that can be built by name.
+
+    Attributes:
+        name: on the command line.
+        summary: one line for people.
+        variant: the architecture, a key of :data:`squeezeedge.networks.squeezenet.VARIANTS`.
+        classes: number of classes of the weights named below; 1000 where there are none.
+        input_size: (height, width) in pixels.
+        preprocessing: name of a preset of :mod:`squeezeedge.calib.preprocess`.
+        dataset: embedded data set that the weights were trained on, ``None`` if it is not embedded.
+        embedded: the weights are part of this package.
+        url: published weights; the file's name ends in the first digits of its SHA-256.
+    """
+
+    name: str
+    summary: str
+    variant: str
+    classes: int = 1000
+    input_size: tuple[int, int] = (224, 224)
+    preprocessing: str = "imagenet"
+    dataset: str | None = None
+    embedded: bool = False
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a network costs at one input size.
+
+    Attributes:
+        parameters: number of weights and biases.
+        macs: multiply-accumulates for one image.
+    """
+
+    parameters: int
+    macs: int
+
+
+DEFAULT = "squeezenet1_1_digits"
+_TORCHVISION = "https://download.pytorch.org/models/"
+
+NETWORKS: Mapping[str, NetworkSpec] = {
+    spec.name: spec
+    for spec in (
+        NetworkSpec(
+            "squeezenet1_1_digits",
+            "1.1 trained on scikit-learn's digits",
+            variant="1.1",
+            classes=10,
+            input_size=(96, 96),
+            preprocessing="digits",
+            dataset="digits",
+            embedded=True,
+        ),
+        NetworkSpec(
+            "squeezenet1_0",
+            "1.0 as in torchvision",
+            variant="1.0",
+            url=_TORCHVISION + "squeezenet1_0-b66bff10.pth",
+        ),
+        NetworkSpec(
+            "squeezenet1_1",
+            "1.1 as in torchvision",
+            variant="1.1",
+            url=_TORCHVISION + "squeezenet1_1-b8a52dc0.pth",
+        ),
+        NetworkSpec(
+            "squeezenet1_0_simple_bypass",
+            "1.0, additions around fire 3, 5, 7, 9",
+            variant="1.0-simple-bypass",
+        ),
+        NetworkSpec(
+            "squeezenet1_0_complex_bypass",
+            "and 1x1 convolutions around fire 2, 4, 6, 8",
+            variant="1.0-complex-bypass",
+        ),
+        NetworkSpec(
+            "squeezenet1_0_mindcv",
+            "1.0 as in MindCV: no ceil mode",
+            variant="1.0-mindcv",
+        ),
+        NetworkSpec(
+            "squeezenet1_1_mindcv",
+            "1.1 as in MindCV: padded, no ceil mode",
+            variant="1.1-mindcv",
+        ),
+    )
+}
+
+
+def _spec(name: str) -> NetworkSpec:
+    try:
+        return NETWORKS[name]
+    except KeyError:
+        raise UsageError(f"no network {name!r}; there are: {', '.join(NETWORKS)}") from None
+
+
+def build(name: str, classes: int | None = None) -> Module:
+    """The torch module of a network, freshly initialized, in evaluation mode.
+
+    Args:
+        name: a key of :data:`NETWORKS`.
+        classes: number of classes; ``None`` is the network's own.
+
+    Raises:
+        UsageError: no such network, or no classes.
+    """
+    from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
+
+    spec = _spec(name)
+    return SqueezeNet(VARIANTS[spec.variant], spec.classes if classes is None else classes).eval()
+
+
+def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:
+    """Count the parameters and multiply-accumulates of a network; allocates no weights.
+
+    Args:
+        name: a key of :data:`NETWORKS`.
+        size: (height, width) of the input in pixels; ``None`` is the network's own.
+
+    Raises:
+        UsageError: no such network, or the input is too small for it.
+    """
+    import torch
+
+    spec = _spec(name)
+    macs = 0
+
+    def count(module: Module, _: object, output: Tensor) -> None:
+        nonlocal macs
+        macs += output[0, 0].numel() * module.weight.numel()  # type: ignore[operator]
+
+    with torch.device("meta"), torch.no_grad():
+        module = build(name)
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.register_forward_hook(count)
+        module(torch.empty(1, 3, *(size or spec.input_size)))
+    return NetworkCost(sum(p.numel() for p in module.parameters()), macs)
+
+
+def identify(state: Mapping[str, Tensor]) -> tuple[str, int]:
+    """Which network a state dict belongs to, from its names and shapes.
+
+    Variants that differ only in padding, pooling or the simple bypass have equal names and shapes; then it is
+    torchvision's. ``Checkpoint.metadata["network"]`` knows more where it is present (a MindSpore checkpoint is
+    MindCV's variant); else such a variant must be named.
+
+    Args:
+        state: tensors under torchvision's names.
+
+    Returns:
+        Name of the network and its number of classes.
+
+    Raises:
+        SqueezeEdgeError: it belongs to none of them.
+    """
+    import torch
+
+    last = state.get("classifier.1.weight")
+    classes = last.shape[0] if last is not None and last.ndim == 4 else 0
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    best: tuple[int, str, list[str]] | None = None
+    for name, spec in NETWORKS.items():
+        if spec.embedded:  # an architecture that another entry has too
+            continue
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in build(name, max(1, classes)).state_dict().items()}
+        if shapes == expected:
+            return name, classes
+        differences = _differences(expected, shapes)
+        if best is None or len(differences) < best[0]:
+            best = len(differences), name, differences
+    assert best is not None
+    raise SqueezeEdgeError(
+        "none of the networks here: looked for torchvision's names (features.0.weight .. classifier.1.bias) and the "
+        f"shapes of {', '.join(NETWORKS)}. The nearest is {best[1]}, but {_listed(best[2])}"
+    )
+
+
+def load_weights(module: Module, state: Mapping[str, Tensor], file_name: str) -> None:
+    """Copy a state dict into a module, all of it or nothing.
+
+    Args:
+        module: what :func:`build` made.
+        state: float32 tensors by name.
+        file_name: for the message.
+
+    Raises:
+        SqueezeEdgeError: names or shapes differ; the text lists them.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    differences = _differences(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    differences += [f"{name} holds {t.dtype} values" for name, t in state.items() if not t.is_floating_point()]
+    if differences:
+        try:
+            fix = "its names and shapes are those of {} with {} classes".format(*identify(state))
+        except SqueezeEdgeError:
+            fix = "name the network that the file was made of (`squeezeedge models`)"
+        raise SqueezeEdgeError(f"{file_name}: does not fit the network: {_listed(differences)}; {fix}")
+    module.load_state_dict(dict(state))
+
+
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    lines = [f"{name} {list(shape)} is missing" for name, shape in expected.items() if name not in found]
+    for name, shape in found.items():
+        if name not in expected:
+            lines.append(f"{name[:80]} {list(shape)} is not part of it")
+        elif shape != expected[name]:
+            lines.append(f"{name} is {list(shape)} instead of {list(expected[name])}")
+    return lines
+
+
+def _listed(lines: list[str]) -> str:
+    rest = len(lines) - LISTED
+    return "; ".join(lines[:LISTED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def default_weights() -> Path:
+    """The weights file of the embedded network.
+
+    Raises:
+        CorruptFileError: the installation lacks it.
+    """
+    path = Path(__file__).with_name(f"{DEFAULT}.safetensors")
+    if not path.is_file():
+        raise CorruptFileError(f"{path}: the embedded weights are missing; install squeezeedge again")
+    return path
+
+
+def download(name: str) -> Path:
+    """Fetch a network's published weights into torch.hub's folder, unless they are there already.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        UsageError: there is no such network, or nothing is published for it.
+        SqueezeEdgeError: the file cannot be fetched, or its SHA-256 is not the published one.
+    """
+    import sys
+
+    import torch
+
+    spec = _spec(name)
+    if spec.url is None:
+        published = ", ".join(other.name for other in NETWORKS.values() if other.url is not None)
+        raise UsageError(f"{name}: no weights are published; give --weights FILE (published: {published})")
+    file_name = spec.url.rpartition("/")[2]
+    digest = file_name.rpartition("-")[2].partition(".")[0]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest().startswith(digest):
+                    return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(spec.url, str(path), hash_prefix=digest, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as failure:  # offline, HTTP status, disk; RuntimeError: wrong SHA-256
+        raise SqueezeEdgeError(
+            f"{spec.url}: could not be downloaded: {failure}; get the file elsewhere and give it as --weights FILE"
+        ) from failure
+    return path

@@ -1,0 +1,156 @@
+"""SqueezeNet (Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters", 2016).
+
+State-dict names are torchvision's; the complex bypass adds ``features.N.bypass.{weight,bias}``. Modules use only
+convolution, ReLU, max pooling, concatenation, addition, dropout, global average pooling and flatten, so that
+``torch.export`` gives nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from squeezeedge.errors import UsageError
+
+__all__ = ["VARIANTS", "Fire", "SqueezeNet", "Variant"]
+
+FIRES = {  # fire module -> channels of (squeeze, expand1x1, expand3x3); table 1 of the paper, equal in 1.1
+    2: (16, 64, 64),
+    3: (16, 64, 64),
+    4: (32, 128, 128),
+    5: (32, 128, 128),
+    6: (48, 192, 192),
+    7: (48, 192, 192),
+    8: (64, 256, 256),
+    9: (64, 256, 256),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes the variants.
+
+    Attributes:
+        channels: output channels of the first convolution (stride 2).
+        kernel: its height and width.
+        padding: its padding on each side.
+        pool_before: the fire modules that a 3x3 max pooling with stride 2 precedes.
+        ceil_mode: those pools keep a partial last window.
+        bypass: "simple" adds a fire module's input to its output where the channels are equal (fire 3, 5, 7, 9);
+            "complex" does so at the others too, through a 1x1 convolution without ReLU (section 6 of the paper).
+    """
+
+    channels: int
+    kernel: int
+    padding: int
+    pool_before: tuple[int, ...]
+    ceil_mode: bool
+    bypass: Literal["simple", "complex"] | None = None
+
+
+_V1_0 = Variant(channels=96, kernel=7, padding=0, pool_before=(2, 5, 9), ceil_mode=True)
+_V1_1 = Variant(channels=64, kernel=3, padding=0, pool_before=(2, 4, 6), ceil_mode=True)
+
+VARIANTS: Mapping[str, Variant] = {
+    "1.0": _V1_0,
+    "1.1": _V1_1,
+    "1.0-simple-bypass": replace(_V1_0, bypass="simple"),
+    "1.0-complex-bypass": replace(_V1_0, bypass="complex"),
+    "1.0-mindcv": replace(_V1_0, ceil_mode=False),
+    "1.1-mindcv": replace(_V1_1, padding=1, ceil_mode=False),
+}
+
+
+class Fire(nn.Module):
+    """Squeeze by 1x1, expand by 1x1 and 3x3, concatenate; optionally add a bypass around it all.
+
+    Args:
+        channels: of the input.
+        squeeze: channels of the 1x1 convolution in front.
+        expand1x1: output channels that come from 1x1 filters.
+        expand3x3: output channels that come from 3x3 filters.
+        bypass: module from input to what is added to the output; ``None`` adds nothing.
+    """
+
+    def __init__(
+        self, channels: int, squeeze: int, expand1x1: int, expand3x3: int, bypass: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand1x1, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand3x3, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.bypass = bypass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [N, channels, H, W] -> [N, expand1x1 + expand3x3, H, W]."""
+        squeezed = self.relu(self.squeeze(x))
+        expanded = torch.cat([self.relu(self.expand1x1(squeezed)), self.relu(self.expand3x3(squeezed))], 1)
+        return expanded if self.bypass is None else expanded + self.bypass(x)
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet in one variant; weights start as Kaiming et al. (2015) propose, biases at zero.
+
+    Args:
+        variant: the architecture.
+        classes: number of classes.
+        dropout: share of the last fire module's outputs that training drops.
+
+    Raises:
+        UsageError: no classes.
+    """
+
+    def __init__(self, variant: Variant, classes: int = 1000, dropout: float = 0.5) -> None:
+        super().__init__()
+        if classes < 1:
+            raise UsageError(f"a network needs at least one class, not {classes}")
+        self.variant = variant
+        first = nn.Conv2d(3, variant.channels, variant.kernel, stride=2, padding=variant.padding)
+        layers: list[nn.Module] = [first, nn.ReLU()]
+        channels = variant.channels
+        for index, (squeeze, expand1x1, expand3x3) in FIRES.items():
+            if index in variant.pool_before:
+                layers.append(nn.MaxPool2d(3, stride=2, ceil_mode=variant.ceil_mode))
+            expanded = expand1x1 + expand3x3
+            bypass: nn.Module | None = None
+            if variant.bypass is not None and channels == expanded:
+                bypass = nn.Identity()
+            elif variant.bypass == "complex":
+                bypass = nn.Conv2d(channels, expanded, 1)
+            layers.append(Fire(channels, squeeze, expand1x1, expand3x3, bypass))
+            channels = expanded
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout), nn.Conv2d(channels, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1))
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    @property
+    def smallest_input(self) -> int:
+        """Least height and width in pixels for which every layer has an output."""
+        size = 1
+        for _ in self.variant.pool_before:
+            size = 2 * size if self.variant.ceil_mode else 2 * size + 1
+        return 2 * (size - 1) + self.variant.kernel - 2 * self.variant.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized RGB, float32 [N, 3, H, W] -> logits [N, classes].
+
+        Raises:
+            UsageError: H or W is less than :attr:`smallest_input`.
+        """
+        if min(x.shape[2:]) < self.smallest_input:
+            raise UsageError(
+                f"an input of {x.shape[2]}x{x.shape[3]} pixels is too small for this network: "
+                f"it needs {self.smallest_input}x{self.smallest_input}"
+            )
+        return torch.flatten(self.classifier(self.features(x)), 1)

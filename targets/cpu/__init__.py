@@ -1,0 +1,79 @@
+"""CPU target: one shared library through TVM, without a runtime. See :mod:`.options` and :mod:`.compile`."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa, host_features
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from squeezeedge.graph import IntegerGraph
+
+__all__ = ["TARGET", "CpuTarget"]
+
+
+class CpuTarget:
+    """The protocol of :class:`squeezeedge.targets.Target`."""
+
+    name = "cpu"
+    summary = "one library per network, no runtime"
+    devices: Mapping[str, Kind] = {"cpu": "hardware"}
+    options = CpuOptions
+
+    def requirements(self) -> list[Requirement]:
+        """A C compiler to link with; Linux to run on."""
+        linux = platform.system() == "Linux"
+        known = host_features()
+        return [
+            Requirement("C compiler", "compile", shutil.which("cc"), "install gcc or clang"),
+            Requirement(
+                "processor",
+                "run",
+                f"{platform.machine()}: {choose_isa(CpuOptions())}" if linux else None,
+                "the library is for Linux" if known or not linux else "",
+            ),
+        ]
+
+    def check(self, graph: IntegerGraph, options: CpuOptions) -> None:
+        """Every graph compiles; the compiler must be there and the instruction set fit the processor."""
+        choose_isa(options)
+        c_compiler(options)
+
+    def compile(self, graph: IntegerGraph, options: CpuOptions, out: Path) -> dict[str, Any]:
+        """Write libmodel.so, squeezeedge.h and run.py."""
+        from squeezeedge.targets.cpu.compile import compile_graph
+        from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
+
+        entries = compile_graph(graph, INSTRUCTION_SETS[choose_isa(options)], options, c_compiler(options), out)
+        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
+        return entries
+
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str) -> RunResult:
+        """Run the library in this process.
+
+        Raises:
+            UnavailableError: this processor does not have what it was compiled for.
+        """
+        from squeezeedge.errors import UnavailableError
+        from squeezeedge.targets.cpu.run import Network, Unavailable, default_threads
+
+        try:
+            network = Network(artifact, default_threads())
+        except Unavailable as error:
+            raise UnavailableError(str(error)) from None
+        try:
+            sums, latency = network.run(images)
+        finally:
+            network.close()
+        return RunResult(sums, latency, {"threads": network.threads})
+
+
+TARGET = CpuTarget()

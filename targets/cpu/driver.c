@@ -1,0 +1,268 @@
+/* Runs the planned kernel calls (plan.h, generated) and is the little of TVM's runtime that the kernels ask for. */
+#define _GNU_SOURCE
+#include "squeezeedge.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <dlpack/dlpack.h>
+#include <tvm/ffi/c_api.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+typedef int (*Kernel)(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);
+typedef enum { INPUT, OUTPUT, WORKSPACE, CONSTANTS } Place;
+typedef struct {
+    Place place;
+    size_t offset;
+    int64_t size;
+    DLDataType dtype;
+} Buffer;
+typedef struct {
+    Kernel kernel;
+    int32_t first, count; /* of its buffers */
+} Call;
+
+#include "plan.h"
+
+/* ---- weights, embedded by the assembler ---- */
+__asm__(".section .rodata\n.balign 64\nsqueezeedge_constants:\n.incbin \"" CONSTANTS_FILE "\"\n.previous\n");
+extern const uint8_t squeezeedge_constants[];
+
+static _Alignas(64) uint8_t workspace[WORKSPACE_BYTES];
+static _Alignas(64) uint8_t input[INPUT_BYTES];
+static _Alignas(64) int32_t output[OUTPUT_SIZE];
+
+static DLTensor tensors[BUFFERS];
+static int64_t shapes[BUFFERS];
+static int64_t strides[BUFFERS];
+static TVMFFIAny arguments[BUFFERS];
+
+/* ---- threads: workers spin between the kernels of an image and sleep between images ---- */
+enum { MAX_THREADS = 64, SPINS = 20000 };
+typedef struct {
+    void *sync_handle;
+    int32_t num_task;
+} ParallelEnv; /* TVM's TVMParallelGroupEnv */
+typedef int (*Task)(int, ParallelEnv *, void *);
+
+static struct {
+    int32_t threads;
+    pthread_t workers[MAX_THREADS];
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    atomic_uint generation; /* counts launches */
+    atomic_int pending, sleeping, failed, stop;
+    Task task;
+    void *data;
+} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static void pause_thread(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void run_task(int index) {
+    ParallelEnv env = {NULL, pool.threads};
+    if (pool.task(index, &env, pool.data) != 0) atomic_store(&pool.failed, 1);
+}
+
+static void *work(void *argument) {
+    int index = (int)(intptr_t)argument;
+    unsigned seen = 0;
+    for (;;) {
+        for (int spin = 0; spin < SPINS && atomic_load(&pool.generation) == seen; spin++) pause_thread();
+        if (atomic_load(&pool.generation) == seen) {
+            pthread_mutex_lock(&pool.mutex);
+            atomic_fetch_add(&pool.sleeping, 1);
+            while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
+            atomic_fetch_sub(&pool.sleeping, 1);
+            pthread_mutex_unlock(&pool.mutex);
+        }
+        seen++;
+        if (atomic_load(&pool.stop)) return NULL;
+        run_task(index);
+        atomic_fetch_sub(&pool.pending, 1);
+    }
+}
+
+static void launch(void) {
+    atomic_store(&pool.pending, pool.threads - 1);
+    atomic_fetch_add(&pool.generation, 1);
+    if (atomic_load(&pool.sleeping) > 0) {
+        pthread_mutex_lock(&pool.mutex);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.mutex);
+    }
+}
+
+static int parallel_launch(Task task, void *data, int tasks) {
+    (void)tasks;
+    pool.task = task;
+    pool.data = data;
+    atomic_store(&pool.failed, 0);
+    if (pool.threads > 1) launch();
+    run_task(0);
+    for (int spin = 0; atomic_load(&pool.pending) > 0; spin++) {
+        if (spin < SPINS) pause_thread();
+        else usleep(0); /* a worker was descheduled */
+    }
+    return atomic_load(&pool.failed);
+}
+
+/* What the last failing kernel said. */
+static char error_text[256];
+
+static void append_error(const char *text) {
+    size_t used = strlen(error_text);
+    if (text != NULL) snprintf(error_text + used, sizeof error_text - used, "%s", text);
+}
+void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
+void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
+    (void)kind;
+    error_text[0] = 0;
+    append_error(message);
+}
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count);
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
+    (void)kind;
+    error_text[0] = 0;
+    for (int32_t i = 0; i < count; i++) append_error(parts[i]);
+}
+
+/* Kernels keep their scratch on the stack; one that asks for memory fails. */
+static void *alloc_workspace(int type, int device, uint64_t bytes, int code, int bits) {
+    (void)type, (void)device, (void)bytes, (void)code, (void)bits;
+    TVMFFIErrorSetRaisedFromCStr("RuntimeError", "a kernel asked for memory");
+    return NULL;
+}
+static int free_workspace(int type, int device, void *pointer) {
+    (void)type, (void)device, (void)pointer;
+    return -1;
+}
+extern void *__TVMBackendParallelLaunch __attribute__((weak));
+extern void *__TVMBackendAllocWorkspace __attribute__((weak));
+extern void *__TVMBackendFreeWorkspace __attribute__((weak));
+
+/* ---- what the processor must have ---- */
+static const char *missing_feature(void) {
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    __builtin_cpu_init();
+    (void)a, (void)b, (void)c, (void)d;
+#ifdef NEEDS_AVX2
+    if (!__builtin_cpu_supports("avx2")) return "the processor has no AVX2; compile with --isa generic";
+#endif
+#ifdef NEEDS_AVX512BW
+    if (!__builtin_cpu_supports("avx512bw")) return "the processor has no AVX-512BW; compile with --isa avx2";
+#endif
+#ifdef NEEDS_AVX512_VNNI
+    if (!__builtin_cpu_supports("avx512vnni")) return "the processor has no AVX-512 VNNI; compile with --isa avx512bw";
+#endif
+#ifdef NEEDS_AVX_VNNI
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & (1u << 4)))
+        return "the processor has no AVX-VNNI; compile with --isa avx2";
+#endif
+#ifdef NEEDS_AMX_INT8
+    enum { AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_TILE) || !(d & AMX_INT8))
+        return "the processor has no AMX-INT8; compile with --isa avx512-vnni";
+    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
+        return "the kernel refuses AMX tiles (Linux 5.16 or newer is needed); compile with --isa avx512-vnni";
+#endif
+#elif defined(__aarch64__) && defined(NEEDS_ASIMDDP)
+    if (!(getauxval(AT_HWCAP) & (1ul << 20))) return "the processor has no dot product; compile with --isa neon";
+#endif
+    return NULL;
+}
+
+/* ---- the interface ---- */
+#define EXPORT __attribute__((visibility("default")))
+EXPORT const int32_t squeezeedge_input[3] = {INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS};
+EXPORT const int32_t squeezeedge_classes = CLASSES;
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static void close_locked(void) {
+    if (pool.threads > 1) {
+        atomic_store(&pool.stop, 1);
+        launch();
+        for (int32_t i = 1; i < pool.threads; i++) pthread_join(pool.workers[i], NULL);
+    }
+    pool.threads = 0;
+}
+
+EXPORT void squeezeedge_close(void) {
+    pthread_mutex_lock(&turn);
+    close_locked();
+    pthread_mutex_unlock(&turn);
+}
+
+static void bind_buffers(void) {
+    for (int i = 0; i < BUFFERS; i++) {
+        uint8_t *const places[] = {input, (uint8_t *)output, workspace, (uint8_t *)squeezeedge_constants};
+        shapes[i] = buffers[i].size;
+        strides[i] = 1;
+        tensors[i] = (DLTensor){
+            .data = places[buffers[i].place] + buffers[i].offset,
+            .device = {kDLCPU, 0},
+            .ndim = 1,
+            .dtype = buffers[i].dtype,
+            .shape = &shapes[i],
+            .strides = &strides[i],
+        };
+        arguments[i].type_index = kTVMFFIDLTensorPtr;
+        arguments[i].v_ptr = &tensors[i];
+    }
+    if (&__TVMBackendParallelLaunch) __TVMBackendParallelLaunch = (void *)parallel_launch;
+    if (&__TVMBackendAllocWorkspace) __TVMBackendAllocWorkspace = (void *)alloc_workspace;
+    if (&__TVMBackendFreeWorkspace) __TVMBackendFreeWorkspace = (void *)free_workspace;
+}
+
+EXPORT const char *squeezeedge_open(int32_t threads) {
+    if (threads < 1 || threads > MAX_THREADS) return "the number of threads must lie in 1..64";
+    const char *missing = missing_feature();
+    if (missing != NULL) return missing;
+    pthread_mutex_lock(&turn);
+    close_locked();
+    bind_buffers();
+    atomic_store(&pool.stop, 0);
+    atomic_store(&pool.generation, 0);
+    pool.threads = 1;
+    while (pool.threads < threads) {
+        void *index = (void *)(intptr_t)pool.threads;
+        if (pthread_create(&pool.workers[pool.threads], NULL, work, index) != 0) break;
+        pool.threads++;
+    }
+    const char *failure = pool.threads < threads ? "the system gives no further threads" : NULL;
+    if (failure != NULL) close_locked();
+    pthread_mutex_unlock(&turn);
+    return failure;
+}
+
+EXPORT const char *squeezeedge_error(void) { return error_text; }
+
+EXPORT int32_t squeezeedge_run(const uint8_t *image, int32_t *sums) {
+    pthread_mutex_lock(&turn);
+    int32_t failed = pool.threads == 0 ? -1 : 0;
+    if (!failed) memcpy(input, image, INPUT_BYTES);
+    for (int i = 0; i < CALLS && !failed; i++) {
+        TVMFFIAny result = {0};
+        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &result) != 0) failed = -1;
+    }
+    if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
+    pthread_mutex_unlock(&turn);
+    return failed;
+}

@@ -1,0 +1,280 @@
+"""The CPU's instruction sets: how each multiplies and narrows, one dataclass a kind.
+
+A convolution keeps a register tile of int32 accumulators: ``rows`` x ``pixels`` output pixels times ``blocks`` blocks
+of ``lanes`` output channels. One reduction step multiplies ``group`` consecutive input bytes of every pixel with
+``group`` weights of every lane. :mod:`.convolution` writes the loops around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm.script.ir_builder import tirx as T
+
+__all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "Tile", "VectorSet"]
+
+Expr = Any
+"""A TVM expression (TVM's classes are untyped)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output pixels and channels whose accumulators are held during the reduction.
+
+    Attributes:
+        rows: output rows.
+        pixels: neighbouring output pixels of each row.
+        blocks: blocks of ``lanes`` output channels.
+    """
+
+    rows: int
+    pixels: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """What all instruction sets share.
+
+    Attributes:
+        name: as in ``--isa``.
+        lanes: int32 accumulators of one block.
+        group: input bytes that one multiply instruction reduces.
+        llvm: what selects it in TVM's target.
+    """
+
+    name: str
+    lanes: int
+    group: int
+    llvm: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
+
+    input_offset: ClassVar[int] = 0
+    """The multiply instruction sees q - input_offset."""
+
+    def tile(self, height: int, width: int, blocks: int) -> Tile:
+        """The tile for a map of height x width output pixels; its blocks divide ``blocks``."""
+        raise NotImplementedError
+
+    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """clip(v + zero_point, 0, 255) of some blocks: int32 vectors -> one uint8 vector, in channel order."""
+        (value,) = vectors
+        low, high, zero = (T.broadcast(T.int32(v), self.lanes) for v in (-zero_point, 255 - zero_point, zero_point))
+        return T.cast(T.max(T.min(value, high), low) + zero, f"uint8x{self.lanes}")
+
+    def narrow_counts(self, blocks: int) -> list[int]:
+        """How the blocks of a tile are grouped for :meth:`narrow`."""
+        return [1] * blocks
+
+    def lane_order(self, blocks: int) -> NDArray[np.intp]:
+        """Channel of the tile that each accumulator lane holds, so that :meth:`narrow` needs no shuffle."""
+        return np.arange(blocks * self.lanes)
+
+
+@dataclass(frozen=True)
+class VectorSet(InstructionSet):
+    """Vector registers: the input bytes of one pixel, broadcast, times a vector of weights.
+
+    This class is the portable one: it widens to int32 and leaves the choice of instructions to LLVM.
+
+    Attributes:
+        registers: vector registers.
+        in_flight: multiply instructions that must be independent to hide their latency.
+    """
+
+    registers: int = 16
+    in_flight: int = 8
+
+    def tile(self, height: int, width: int, blocks: int) -> Tile:
+        """The tile with the most useful multiplications per cycle, at two multiplies or two loads a cycle."""
+        best, best_rate = Tile(1, 1, 1), 0.0
+        for q in (2, 1, 3, 4):
+            limit = (self.registers - 2 * q) // q
+            if blocks % q or limit < 1:
+                continue
+            for rows in (1, 2):
+                if rows > height or limit < rows:
+                    continue
+                tiles = -(-width // (limit // rows))
+                pixels = -(-width // tiles)
+                held = rows * pixels * q
+                cycles = max(held, rows * pixels + q, self.in_flight) / 2
+                useful = (width / (tiles * pixels)) * (height / (-(-height // rows) * rows))
+                if useful * held / cycles > best_rate * 1.01:
+                    best, best_rate = Tile(rows, pixels, q), useful * held / cycles
+        return best
+
+    def activation(self, data: Expr, address: Expr) -> Expr:
+        """What :meth:`dot` takes of ``group`` bytes at an address, broadcast to all lanes."""
+        return T.broadcast(T.cast(data[address], "int32"), self.lanes)
+
+    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
+        """The accumulators (int32 vector) plus one reduction step; weight: int8 vector of lanes * group."""
+        return acc + activation * T.cast(weight, f"int32x{self.lanes}")
+
+
+def _broadcast_word(data: Expr, address: Expr, lanes: int) -> Expr:
+    """Four bytes at an address as int32, broadcast."""
+    return T.broadcast(T.reinterpret("int32", data[T.ramp(address, 1, 4)]), lanes)
+
+
+@dataclass(frozen=True)
+class _PackingSet(InstructionSet):
+    """x86: its saturating packs interleave their operands every 128 bits; the lanes' order makes up for it."""
+
+    def _pack(self, name: str, dtype: str, first: Expr, second: Expr) -> Expr:
+        full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"
+        return T.call_llvm_pure_intrin(dtype, full, first, second)
+
+    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """Four or two blocks at once through 16 bits, where saturation loses nothing that clipping keeps."""
+        if len(vectors) == 1:
+            return super().narrow(vectors, zero_point)
+        half = f"int16x{2 * self.lanes}"
+        halves = [self._pack("packssdw", half, *vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+        width = self.lanes * len(vectors)
+        if len(halves) == 1:
+            low, high, zero = (T.broadcast(T.int16(v), width) for v in (-zero_point, 255 - zero_point, zero_point))
+            return T.cast(T.max(T.min(halves[0], high), low) + zero, f"uint8x{width}")
+        if zero_point == 0:
+            return T.reinterpret(f"uint8x{width}", self._pack("packuswb", f"int8x{width}", *halves))
+        signed = self._pack("packsswb", f"int8x{width}", *halves)
+        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-128), width)))
+
+    def narrow_counts(self, blocks: int) -> list[int]:
+        return [4] * (blocks // 4) + [2] * (blocks % 4 // 2) + [1] * (blocks % 2)
+
+    def lane_order(self, blocks: int) -> NDArray[np.intp]:
+        order, first = [], 0
+        for count in self.narrow_counts(blocks):
+            block, quad, lane = np.ogrid[:count, : self.lanes // 4, :4]
+            order.append(first + (4 * count * quad + 4 * block + lane).ravel())
+            first += count * self.lanes
+        return np.concatenate(order)
+
+
+@dataclass(frozen=True)
+class _Vnni(_PackingSet, VectorSet):
+    """vpdpbusd: four uint8 x int8 products a lane, exact (the sum enters 32 bits without saturation)."""
+
+    def activation(self, data: Expr, address: Expr) -> Expr:
+        return T.reinterpret(f"uint8x{4 * self.lanes}", _broadcast_word(data, address, self.lanes))
+
+    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
+        return T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, acc, activation, weight)
+
+
+@dataclass(frozen=True)
+class _Pmaddwd(_PackingSet, VectorSet):
+    """vpmaddwd: two int16 products a lane, twice: the even bytes of four and the odd ones.
+
+    vpmaddubsw would do four bytes at once, but saturates, as inputs reach 255.
+    """
+
+    def activation(self, data: Expr, address: Expr) -> tuple[Expr, Expr]:
+        word = _broadcast_word(data, address, self.lanes)
+        mask = T.broadcast(T.int32(0x00FF00FF), self.lanes)
+        odd = T.bitwise_and(T.shift_right(word, T.broadcast(T.int32(8), self.lanes)), mask)
+        wide = f"int16x{2 * self.lanes}"
+        return T.reinterpret(wide, T.bitwise_and(word, mask)), T.reinterpret(wide, odd)
+
+    def dot(self, acc: Expr, activation: tuple[Expr, Expr], weight: Expr) -> Expr:
+        name = "llvm.x86.avx512.pmaddw.d.512" if self.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
+        wide, eight = f"int16x{2 * self.lanes}", T.broadcast(T.int16(8), 2 * self.lanes)
+        both = T.reinterpret(wide, weight)
+        even, odd = T.shift_right(T.shift_left(both, eight), eight), T.shift_right(both, eight)
+        for inputs, weights in zip(activation, (even, odd), strict=True):
+            acc = acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, inputs, weights)
+        return acc
+
+
+@dataclass(frozen=True)
+class _Sdot(VectorSet):
+    """AArch64 sdot: four int8 x int8 products a lane; the input is q - 128 (R7)."""
+
+    input_offset: ClassVar[int] = 128
+
+    def activation(self, data: Expr, address: Expr) -> Expr:
+        word = T.reinterpret("int32", data[T.ramp(address, 1, 4)])
+        signed = T.bitwise_xor(word, T.int32(-0x7F7F7F80))  # 0x80808080
+        return T.reinterpret("int8x16", T.broadcast(signed, 4))
+
+    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
+        return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, activation, weight)
+
+
+@dataclass(frozen=True)
+class MatrixSet(_PackingSet):
+    """AMX: tiles of 16 rows x 64 bytes; one tdpbusd is a 16 x 64 by 64 x 16 product of uint8 and int8.
+
+    A row of the first operand is one output pixel's window, contiguous in memory because NHWC is; the stride between
+    rows is the convolution's. One ``group`` is one instruction's reduction, at most 64 bytes.
+    """
+
+    def tile(self, height: int, width: int, blocks: int) -> Tile:
+        """2 x 2 accumulator tiles where there are two rows, else one row of up to four."""
+        tiles = -(-width // 16)
+        pixels = -(-width // tiles)
+        if height >= 2 and blocks % 2 == 0:
+            return Tile(2, pixels, 2)
+        return Tile(1, pixels, next(q for q in (4, 3, 2, 1) if blocks % q == 0))
+
+
+INSTRUCTION_SETS: dict[str, InstructionSet] = {
+    isa.name: isa
+    for isa in (
+        MatrixSet(
+            "amx",
+            lanes=16,
+            group=64,
+            llvm=(("mcpu", "sapphirerapids"),),
+        ),
+        _Vnni(
+            "avx512-vnni",
+            lanes=16,
+            group=4,
+            llvm=(("mcpu", "icelake-server"),),
+            registers=30,
+            in_flight=10,
+        ),
+        _Vnni(
+            "avx-vnni",
+            lanes=8,
+            group=4,
+            llvm=(("mcpu", "alderlake"),),
+            registers=15,
+            in_flight=10,
+        ),
+        _Pmaddwd(
+            "avx512bw",
+            lanes=16,
+            group=4,
+            llvm=(("mcpu", "skylake-avx512"),),
+            registers=30,
+            in_flight=10,
+        ),
+        _Pmaddwd(
+            "avx2",
+            lanes=8,
+            group=4,
+            llvm=(("mcpu", "haswell"),),
+            registers=15,
+            in_flight=10,
+        ),
+        _Sdot(
+            "neon-dotprod",
+            lanes=4,
+            group=4,
+            llvm=(("mattr", ("+neon", "+dotprod")),),
+            registers=30,
+            in_flight=8,
+        ),
+        VectorSet("neon", lanes=8, group=1, llvm=(("mattr", ("+neon",)),), registers=13, in_flight=4),
+        VectorSet("generic", lanes=8, group=1, registers=8, in_flight=4),
+    )
+}
+"""By the names of :data:`squeezeedge.targets.cpu.options.FEATURES`."""

@@ -1,0 +1,114 @@
+"""A call plan -> one shared library: TVM compiles the kernels, the C compiler links them with driver.c and weights."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm.target import Target
+
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.lower.call_plan import Argument, CallPlan, Place
+
+__all__ = ["HEADER", "LIBRARY", "build_library"]
+
+LIBRARY = "libmodel.so"
+HEADER = "squeezeedge.h"
+_HERE = Path(__file__).parent
+_DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
+
+
+def build_library(
+    plan: CallPlan,
+    features: Sequence[str],
+    target: dict[str, Any],
+    compiler: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    out: Path,
+) -> None:
+    """Write LIBRARY and HEADER into a folder.
+
+    Args:
+        plan: the network.
+        features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
+        target: TVM's target.
+        compiler: the C compiler.
+        shape: of the image.
+        classes: number of class sums.
+        out: the folder.
+
+    Raises:
+        UnavailableError: the C compiler is missing.
+        SqueezeEdgeError: it fails; the text has its first error.
+    """
+    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
+        scratch = Path(folder)
+        with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):  # it drops loops.scratch's mark
+            kernels = tvm.tirx.build(plan.kernels, target=Target(target))
+        kernels.write_to_file(str(scratch / "kernels.o"), "o")
+        plan.constants.tofile(scratch / "constants.bin")
+        (scratch / "plan.h").write_text(_plan_header(plan, features, shape, classes))
+        (scratch / "exports.map").write_text("{ global: squeezeedge_*; local: *; };\n")
+        command = [
+            compiler,
+            *("-O2", "-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-s"),
+            *(
+                f"-I{path}"
+                for path in (
+                    scratch,
+                    _HERE,
+                    tvm_ffi.libinfo.find_include_path(),
+                    tvm_ffi.libinfo.find_dlpack_include_path(),
+                )
+            ),
+            f'-DCONSTANTS_FILE="{scratch / "constants.bin"}"',
+            *(str(_HERE / "driver.c"), str(scratch / "kernels.o")),
+            *("-o", str(out / LIBRARY), f"-Wl,--version-script={scratch / 'exports.map'}", "-Wl,-z,noexecstack"),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UnavailableError(f"the C compiler {compiler} can't be started: {error.strerror}") from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+            raise SqueezeEdgeError(f"{compiler} failed: {lines[0] if lines else done.returncode}")
+    shutil.copy(_HERE / HEADER, out / HEADER)
+
+
+def _plan_header(plan: CallPlan, features: Sequence[str], shape: tuple[int, int, int], classes: int) -> str:
+    """The tables that driver.c includes."""
+    arguments = [argument for call in plan.calls for argument in call.arguments]
+    outputs = [argument.size for argument in arguments if argument.place is Place.OUTPUT]
+    defines = {
+        "BUFFERS": len(arguments),
+        "CALLS": len(plan.calls),
+        "CLASSES": classes,
+        "INPUT_BYTES": shape[0] * shape[1] * shape[2],
+        "INPUT_HEIGHT": shape[0],
+        "INPUT_WIDTH": shape[1],
+        "INPUT_CHANNELS": shape[2],
+        "OUTPUT_SIZE": max(outputs),
+        "WORKSPACE_BYTES": plan.workspace,
+    }
+    needs = {f"NEEDS_{feature.upper()}": 1 for feature in features}
+    lines = [f"#define {name} {value}" for name, value in {**defines, **needs}.items()]
+    for name in dict.fromkeys(call.function for call in plan.calls):
+        lines.append(f"int __tvm_ffi_{name}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);")
+    lines += ["static const Buffer buffers[BUFFERS] = {", *map(_buffer, arguments), "};"]
+    lines.append("static const Call calls[CALLS] = {")
+    first = 0
+    for call in plan.calls:
+        lines.append(f"    {{__tvm_ffi_{call.function}, {first}, {len(call.arguments)}}},")
+        first += len(call.arguments)
+    return "\n".join([*lines, "};", ""])
+
+
+def _buffer(argument: Argument) -> str:
+    return f"    {{{argument.place.name}, {argument.offset}, {argument.size}, {_DTYPES[argument.dtype]}}},"

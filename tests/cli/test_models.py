@@ -1,0 +1,46 @@
+"""``squeezeedge models``."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from squeezeedge.cli import app
+from squeezeedge.networks.registry import DEFAULT, NETWORKS
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["models", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_json_has_one_line_a_network() -> None:
+    lines = [json.loads(line) for line in run("--json").splitlines()]
+    assert [line["network"] for line in lines] == list(NETWORKS)
+    by_name = {line["network"]: line for line in lines}
+    assert by_name["squeezenet1_0"]["parameters"] == 1_248_424
+    assert by_name["squeezenet1_0"]["macs"] == 818_924_576
+    assert by_name["squeezenet1_0"]["url"].endswith("squeezenet1_0-b66bff10.pth")
+    assert by_name[DEFAULT] == {
+        "network": DEFAULT,
+        "summary": NETWORKS[DEFAULT].summary,
+        "parameters": 727_626,
+        "macs": 42_804_928,
+        "input_size": [96, 96],
+        "classes": 10,
+        "preprocessing": "digits",
+        "dataset": "digits",
+        "embedded": True,
+        "url": None,
+    }
+
+
+def test_table_says_where_weights_come_from() -> None:
+    rows = {line.split()[0]: line for line in run().splitlines() if line.split() and line.split()[0] in NETWORKS}
+    assert set(rows) == set(NETWORKS)
+    assert rows[DEFAULT].split()[-1] == "embedded"
+    assert rows["squeezenet1_0"].rstrip().endswith("--pretrained or --weights FILE")
+    assert rows["squeezenet1_0_simple_bypass"].rstrip().endswith("  --weights FILE")
+    assert "1,248,424" in rows["squeezenet1_0"] and "818.9" in rows["squeezenet1_0"]

@@ -1,0 +1,223 @@
+"""The .sqe file: round trips, damage, other versions, and files made to mislead."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph.oracle import run
+from squeezeedge.graph.sqe import read_sqe, write_sqe
+from tests.graphs import integer_graphs, random_graph, random_images, squeezenet_graph
+
+PREFIX = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sqe")
+
+
+@pytest.fixture(scope="module")
+def content(folder: Path) -> bytes:
+    write_sqe(random_graph(4, blocks=3, max_channels=8, max_size=12), folder / "small.sqe")
+    return (folder / "small.sqe").read_bytes()
+
+
+def _read(folder: Path, content: bytes) -> IntegerGraph:
+    path = folder / "changed.sqe"
+    path.write_bytes(content)
+    return read_sqe(path)
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).digest()
+
+
+def _with_header(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The same file with a changed header and a right checksum."""
+    length = struct.unpack_from("<I", content, 12)[0]
+    header = json.loads(content[PREFIX : PREFIX + length])
+    change(header)
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-(PREFIX + len(text)) // 64) * 64 - PREFIX)
+    return _sealed(content[:12] + struct.pack("<I", len(text)) + text + content[PREFIX + length : -32])
+
+
+@given(integer_graphs(max_channels=12, max_size=10))
+@settings(max_examples=30, deadline=None)
+def test_round_trip(folder: Path, graph: IntegerGraph) -> None:
+    write_sqe(graph, folder / "graph.sqe")
+    read = read_sqe(folder / "graph.sqe")
+    assert read.digest() == graph.digest()
+    images = random_images(graph, 1, 0)
+    np.testing.assert_array_equal(run(read, images), run(graph, images))
+
+
+def test_everything_beside_the_nodes_is_kept(folder: Path) -> None:
+    preprocessing = Preprocessing((13, 14), 20, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
+    graph = random_graph(0, blocks=0, max_size=5)
+    labels = tuple(f"Klasse {index} \N{GREEK SMALL LETTER MU}" for index in range(graph.classes))
+    graph = IntegerGraph("näme 1.0", graph.nodes, preprocessing, labels)
+    write_sqe(graph, folder / "kept.sqe")
+    read = read_sqe(folder / "kept.sqe")
+    assert (read.name, read.labels, read.preprocessing) == ("näme 1.0", labels, preprocessing)
+    assert [path.name for path in folder.iterdir() if "kept" in path.name] == ["kept.sqe"]
+
+
+def test_the_layout_is_as_documented(content: bytes) -> None:
+    magic, version, length = struct.unpack_from("<8sII", content)
+    assert (magic, version) == (b"\x89SQE\r\n\x1a\n", 1)
+    assert (PREFIX + length) % 64 == 0 and (len(content) - 32) % 64 == 0
+    header = json.loads(content[PREFIX : PREFIX + length])
+    assert set(header) == {"name", "labels", "preprocessing", "nodes", "arrays"}
+    assert all(entry["encoding"] == "raw" for entry in header["arrays"].values())
+    assert hashlib.sha256(content[:-32]).digest() == content[-32:]
+
+
+def test_arrays_take_little_more_than_their_bytes(folder: Path) -> None:
+    graph = squeezenet_graph("squeezenet1_1", 48, 10)
+    write_sqe(graph, folder / "net.sqe")
+    weights = sum(array.nbytes for array in graph.to_parts()[1].values())
+    assert weights < (folder / "net.sqe").stat().st_size < weights * 1.05
+
+
+def test_truncation_at_any_byte(folder: Path, content: bytes) -> None:
+    for size in [*range(0, 200), *range(200, len(content), 97), len(content) - 1]:
+        with pytest.raises(CorruptFileError, match=r"changed\.sqe"):
+            _read(folder, content[:size])
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_flipped_bits(folder: Path, content: bytes, data: st.DataObject) -> None:
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        changed[place] ^= data.draw(st.integers(1, 255))
+    if changed == content:
+        return
+    with pytest.raises(CorruptFileError, match=r"changed\.sqe"):
+        _read(folder, bytes(changed))
+
+
+def test_another_version_says_so(folder: Path, content: bytes) -> None:
+    body = content[:8] + struct.pack("<I", 2) + content[12:-32]
+    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 2 .* reads version 1"):
+        _read(folder, _sealed(body))
+
+
+def test_a_file_of_another_kind(folder: Path) -> None:
+    with pytest.raises(CorruptFileError, match=r"not an \.sqe file"):
+        _read(folder, b"PK\x03\x04" + bytes(1000))
+    with pytest.raises(CorruptFileError, match=r"missing\.sqe: cannot be read"):
+        read_sqe(folder / "missing.sqe")
+    with pytest.raises(CorruptFileError, match="cannot be read"):
+        read_sqe(folder)
+
+
+def _set(path: tuple[str | int, ...], value: object) -> Callable[[dict[str, Any]], object]:
+    def change(header: dict[str, Any]) -> None:
+        place: Any = header
+        for key in path[:-1]:
+            place = place[next(iter(place)) if key == "first" else key]
+        place[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.pop("labels"), "lacks or should not have: labels"),
+        (_set(("extra",), 1), "lacks or should not have: extra"),
+        (_set(("nodes", 0, "extra"), 1), "lacks or should not have: extra"),
+        (lambda h: h["nodes"][0].pop("padding"), "lacks or should not have: padding"),
+        (_set(("nodes",), {}), "nodes is not a list"),
+        (_set(("nodes",), []), "no node has the array"),
+        (_set(("nodes", 0), []), "a node is not an object"),
+        (_set(("nodes", 0, "op"), "Exec"), "a node is not an object with an op of Conv, MaxPool, Concat, Add, Head"),
+        (_set(("nodes", 0, "op"), ["Conv"]), "a node is not an object with an op of"),
+        (_set(("nodes", 0, "name"), 1), "name of a node is not a"),
+        (_set(("nodes", 0, "name"), "other"), "the array 'other.weight' is missing"),
+        (_set(("nodes", 0, "stride"), [1]), "stride has 1 values instead of 2"),
+        (_set(("nodes", 0, "stride"), [1, 1.0]), "stride is 1.0, must be an integer"),
+        (_set(("nodes", 0, "stride"), [True, 1]), "stride is True, must be an integer"),
+        (_set(("nodes", 0, "stride"), [1, 10**30]), "must be an integer in 0..65536"),
+        (_set(("nodes", 0, "padding"), [-1, 0, 0, 0]), "must be an integer in 0..65536"),
+        (_set(("nodes", 0, "zero_point"), 3), "no valid graph: .*zero point 3"),
+        (_set(("nodes", 0, "input"), "nothing"), "no valid graph: .*nothing is not made"),
+        (_set(("name",), "../../etc/name"), "no valid graph: .*cannot be a file's name"),
+        (_set(("name",), None), "name is not a"),
+        (_set(("labels",), [1]), "label is not a"),
+        (_set(("labels",), ["one"]), "no valid graph: .*1 labels"),
+        (_set(("preprocessing",), {"size": [1, 1]}), "preprocessing"),
+        (_set(("preprocessing", "size"), [10**9, 10**9]), "preprocessing"),
+        (_set(("arrays",), []), "arrays is not an object"),
+        (_set(("arrays", "first", "encoding"), "ans"), "unknown encoding 'ans'"),
+        (_set(("arrays", "first", "dtype"), "object"), "unknown type 'object'"),
+        (_set(("arrays", "first", "dtype"), "int32"), "bytes do not make a shape"),
+        (_set(("arrays", "first", "shape"), [2**40]), "must be an integer in"),
+        (_set(("arrays", "first", "shape"), [2] * 10**5), "bytes do not make a shape"),
+        (_set(("arrays", "first", "shape"), [0]), "bytes do not make a shape"),
+        (_set(("arrays", "first", "bytes"), 2**40), "must be an integer in"),
+        (_set(("arrays", "more"), {"dtype": "int8", "shape": [0], "encoding": "raw", "bytes": 0}), "do not make"),
+        (lambda h: h["arrays"].popitem(), "its arrays take"),
+    ],
+)
+def test_a_sealed_header_that_lies(
+    folder: Path, content: bytes, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with pytest.raises(CorruptFileError, match=message):
+        _read(folder, _with_header(content, change))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * 100_000, b"\xff\xfe" * 24, b'{"name": NaN}', b"{}", b"1", b'{"a":' * 5000],
+)
+def test_a_sealed_header_that_is_no_header(folder: Path, content: bytes, text: bytes) -> None:
+    text = text.ljust(-(-(PREFIX + len(text)) // 64) * 64 - PREFIX)
+    with pytest.raises(CorruptFileError):
+        _read(folder, _sealed(content[:12] + struct.pack("<I", len(text)) + text))
+
+
+def test_a_header_longer_than_the_file(folder: Path, content: bytes) -> None:
+    body = content[:12] + struct.pack("<I", 2**32 - 16) + content[PREFIX:-32]
+    with pytest.raises(CorruptFileError, match="a header of 4294967280 bytes in a file of"):
+        _read(folder, _sealed(body))
+
+
+def test_a_failed_write_leaves_what_was_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(1, blocks=1)
+    path = folder / "kept_on_failure.sqe"
+    write_sqe(graph, path)
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SqueezeEdgeError, match="cannot be written: No space left on device"):
+        write_sqe(replace(graph, name="other"), path)
+    assert path.read_bytes() == before
+    assert not list(folder.glob(".*partial"))
+
+
+def test_an_unwritable_place(folder: Path) -> None:
+    with pytest.raises(SqueezeEdgeError, match="cannot be written"):
+        write_sqe(random_graph(1, blocks=0), folder / "no" / "such" / "folder.sqe")

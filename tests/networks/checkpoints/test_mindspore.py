@@ -1,0 +1,120 @@
+"""MindSpore checkpoints: files that MindSpore wrote, and its wire format made by hand."""
+
+from __future__ import annotations
+
+import binascii
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from squeezeedge.errors import CorruptFileError
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.registry import build, load_weights
+from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32, SHAPES, value
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    """One protobuf field: a varint or length-delimited."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    number &= (1 << 64) - 1
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+def parameter(tag: str, dims: list[int], content: bytes, kind: str = "Float32") -> bytes:
+    tensor = b"".join(field(1, size) for size in dims) + field(2, kind.encode()) + field(3, content)
+    return field(1, field(1, tag.encode()) + field(2, tensor))
+
+
+def saved(path: Path, *parts: bytes) -> Path:
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("path", [FLOAT32, FLOAT16], ids=lambda path: path.stem)
+def test_files_by_mindspore(path: Path) -> None:
+    """The float16 one also has the checksum, and training state that is no part of the network."""
+    checkpoint = read_checkpoint(path)
+    assert list(checkpoint.state) == list(SHAPES)
+    for name, tensor in checkpoint.state.items():
+        assert tensor.dtype == torch.float32
+        assert np.array_equal(tensor.numpy(), value(name))
+    assert checkpoint.metadata == {"network": "squeezenet1_1_mindcv"}
+    assert b"learning_rate" in FLOAT16.read_bytes()
+
+
+def test_checksum(tmp_path: Path) -> None:
+    content = bytearray(FLOAT16.read_bytes())
+    assert content[-17:-10] == b"crc_num"
+    content[content.index(b"Float16") + 20] ^= 1
+    with pytest.raises(CorruptFileError, match=r"a\.ckpt: not a MindSpore checkpoint.*wrong checksum"):
+        read_checkpoint(saved(tmp_path / "a.ckpt", content))
+
+
+def test_parameter_split_over_values(tmp_path: Path) -> None:
+    """As ``save_checkpoint`` does from 512 MiB on: every part declares the whole shape."""
+    array = np.arange(20, dtype=np.float32).reshape(5, 4)
+    parts = [parameter("a", [5, 4], part.tobytes()) for part in np.array_split(array, 3)]
+    path = saved(tmp_path / "a.ckpt", *parts, parameter("b", [1], bytes(4)))
+    state = read_checkpoint(path).state
+    assert np.array_equal(state["a"].numpy(), array)
+    with pytest.raises(CorruptFileError, match=r"parameter a: shape \[5, 4\] needs 80 bytes and 64 are there"):
+        read_checkpoint(saved(tmp_path / "b.ckpt", *parts[:2]))
+    with pytest.raises(CorruptFileError, match="parameter a: its parts differ in shape or type"):
+        read_checkpoint(saved(tmp_path / "c.ckpt", *parts[:2], parameter("a", [4, 5], bytes(16))))
+
+
+def test_names_of_the_last_convolution(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.ckpt", parameter("final_conv.weight", [1], bytes(4)))
+    assert list(read_checkpoint(path).state) == ["classifier.1.weight"]
+
+
+@pytest.mark.parametrize("version", ["squeezenet1_0", "squeezenet1_1"])
+def test_whole_networks_of_mindcv(tmp_path: Path, version: str) -> None:
+    source = build(version, 2)
+    parts = [parameter(name, list(t.shape), t.numpy().tobytes()) for name, t in source.state_dict().items()]
+    checkpoint = read_checkpoint(saved(tmp_path / "a.ckpt", *parts))
+    assert checkpoint.metadata == {"network": f"{version}_mindcv"}
+    module = build(checkpoint.metadata["network"], 2)
+    load_weights(module, checkpoint.state, "a.ckpt")
+    assert torch.equal(module.state_dict()["classifier.1.weight"], source.state_dict()["classifier.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (parameter("a", [1 << 60], bytes(4)), r"parameter a: shape \[1152921504606846976\] needs"),
+        (parameter("a", [-1, -1], bytes(4)), "parameter a: shape .* is not possible"),
+        (parameter("a", [1] * 9, bytes(4)), "parameter a: shape .* is not possible"),
+        (parameter("a", [2], bytes(4)), r"parameter a: shape \[2\] needs 8 bytes and 4 are there"),
+        (parameter("a", [1], b"\0\0\x80\x7f"), "a has values that are not finite"),
+        (parameter("a", [1], bytes(2), "Float64"), "needs 8 bytes"),
+        (parameter("a", [1], bytes(4), "Int32"), "holds no weights"),
+        (field(1, field(1, b"a")), "holds no weights"),
+        (field(1, b""), "not a MindSpore checkpoint.*it lacks value.0..tag"),
+        (field(1, field(1, b"a") + field(2, field(1, 1))), "it lacks value.0..tensor.tensor_type"),
+        (field(1, field(1, b"\xff\xff")), "holds no weights"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "not a MindSpore checkpoint.*enc_key"),
+        (b"PK\3\4", r"not a MindSpore checkpoint.*ending \.pth"),
+        (
+            parameter("a", [1], bytes(4)) + parameter("b", [1], bytes(4)) + parameter("a", [1], bytes(4)),
+            "a appears twice",
+        ),
+    ],
+)
+def test_malformed(tmp_path: Path, part: bytes, reason: str) -> None:
+    with pytest.raises(CorruptFileError, match=reason):
+        read_checkpoint(saved(tmp_path / "a.ckpt", part))
+
+
+def test_file_of_nothing_but_a_checksum(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.ckpt", b"crc_num", binascii.crc32(b"").to_bytes(10, "big"))
+    with pytest.raises(CorruptFileError, match="holds no weights"):
+        read_checkpoint(path)

@@ -1,0 +1,98 @@
+"""Safetensors: tensors, and the strings in the header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from squeezeedge.errors import CorruptFileError
+from squeezeedge.networks.checkpoints import read_checkpoint
+from tests.networks.checkpoints.mindspore_fixture import SHAPES, value
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.0, -1.0])}
+METADATA = {"network": "squeezenet1_1", "preprocessing": '{"size": [96, 96]}', "labels": '["cat", "dog"]'}
+
+
+def saved(path: Path, metadata: dict[str, str] | None) -> Path:
+    save_file(STATE, path, metadata)
+    return path
+
+
+def with_header(path: Path, header: object, content: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    return path
+
+
+@pytest.mark.parametrize("metadata", [None, {}, METADATA])
+def test_state_and_metadata(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    checkpoint = read_checkpoint(saved(tmp_path / "a.safetensors", metadata))
+    assert {name: tensor.tolist() for name, tensor in checkpoint.state.items()} == {
+        name: tensor.tolist() for name, tensor in STATE.items()
+    }
+    assert checkpoint.metadata == (metadata or {})
+
+
+def test_other_strings_are_left_out(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(saved(tmp_path / "a.safetensors", {**METADATA, "format": "pt", "author": "someone"}))
+    assert checkpoint.metadata == METADATA
+
+
+def test_float16_becomes_float32(tmp_path: Path) -> None:
+    save_file({"a": torch.tensor([1.5, 2.0], dtype=torch.float16)}, tmp_path / "a.safetensors")
+    tensor = read_checkpoint(tmp_path / "a.safetensors").state["a"]
+    assert tensor.dtype == torch.float32
+    assert tensor.tolist() == [1.5, 2.0]
+
+
+def test_mindspores_safetensors_are_mindcvs(tmp_path: Path) -> None:
+    state = {name.replace("classifier.1", "final_conv"): torch.from_numpy(value(name)) for name in SHAPES}
+    save_file(state, tmp_path / "a.safetensors", {"format": "ms"})
+    checkpoint = read_checkpoint(tmp_path / "a.safetensors")
+    assert checkpoint.metadata == {"network": "squeezenet1_1_mindcv"}
+    assert set(checkpoint.state) == set(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "reason"),
+    [
+        ("labels", "cat, dog", "metadata 'labels' is not JSON"),
+        ("labels", '{"0": "cat"}', "metadata 'labels' must be a JSON list"),
+        ("labels", "[" * 100_000, "metadata 'labels' is not JSON"),
+        ("preprocessing", "imagenet", "metadata 'preprocessing' is not JSON"),
+        ("preprocessing", "[]", "metadata 'preprocessing' must be a JSON dict"),
+    ],
+)
+def test_metadata_that_is_not_json(tmp_path: Path, key: str, text: str, reason: str) -> None:
+    with pytest.raises(CorruptFileError, match=f"a.safetensors: {reason}"):
+        read_checkpoint(saved(tmp_path / "a.safetensors", {key: text}))
+
+
+@pytest.mark.parametrize(
+    ("header", "content"),
+    [
+        (b"", b""),
+        (b"[1", b""),
+        (b"[" * 100_000, b""),
+        ({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}}, bytes(4)),
+        ({"a": {"dtype": "F32", "shape": [1 << 62, 8], "data_offsets": [0, 4]}}, bytes(4)),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1 << 50]}}, bytes(4)),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)),
+        ({"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(3)),
+        ({"__metadata__": {"network": 3}}, b""),
+    ],
+)
+def test_malformed(tmp_path: Path, header: object, content: bytes) -> None:
+    with pytest.raises(CorruptFileError, match=r"a\.safetensors: not a safetensors file, truncated or damaged"):
+        read_checkpoint(with_header(tmp_path / "a.safetensors", header, content))
+
+
+def test_absurd_header_size(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CorruptFileError, match="not a safetensors file"):
+        read_checkpoint(tmp_path / "a.safetensors")

@@ -1,0 +1,71 @@
+"""Packed weights, multiplied the way a kernel reads them, give the convolution."""
+
+import numpy as np
+import pytest
+
+from squeezeedge.lower.patterns import Convolution
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, MatrixSet
+from squeezeedge.targets.cpu.packing import pack
+
+
+def _convolution(out: int, kernel: tuple[int, int], channels: int, head: bool = False) -> Convolution:
+    rng = np.random.default_rng(out * 100 + channels)
+    return Convolution(
+        source=(9, 11, channels),
+        out=(9 - kernel[0] + 1, 11 - kernel[1] + 1, out),
+        weight=rng.integers(-127, 128, (out, *kernel, channels)).astype(np.int8),
+        bias=rng.integers(-5000, 5000, out).astype(np.int32),
+        pad_value=rng.integers(0, 256, channels).astype(np.int32),
+        stride=(1, 1),
+        padding=(0, 0, 0, 0),
+        shift=None if head else rng.integers(0, 16, out).astype(np.int32),
+        zero_point=0,
+        relu=False,
+        input=0,
+    )
+
+
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize(
+    ("out", "kernel", "channels"), [(16, (1, 1), 64), (33, (3, 3), 5), (7, (1, 2), 3), (96, (3, 1), 48)]
+)
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: int, head: bool) -> None:
+    isa = INSTRUCTION_SETS[name]
+    conv = _convolution(out, kernel, channels, head)
+    packed = pack(conv, isa, conv.out[0])
+    q = np.random.default_rng(0).integers(0, 256, (kernel[0], kernel[1] * channels))
+    window = np.full((kernel[0], packed.steps * packed.group), 99)  # what lies behind the row does not count
+    window[:, : q.shape[1]] = q
+    expected = conv.bias + (conv.weight.astype(int) * (q.reshape(1, *kernel, channels) - conv.pad_value)).sum((1, 2, 3))
+    got = np.zeros(out + 8 * isa.lanes, np.int64)
+    seen = np.zeros(len(got), int)
+    for piece in packed.pieces:
+        blocks, n = piece.tile.blocks, isa.lanes
+        size = kernel[0] * packed.steps * blocks * n * packed.group
+        order = np.arange(blocks * n) if head else isa.lane_order(blocks)
+        for index in range(piece.count):
+            weights = packed.weights[piece.weight + index * size :][:size].astype(int)
+            if isinstance(isa, MatrixSet):
+                weights = weights.reshape(kernel[0], packed.steps, blocks, packed.group // 4, n, 4)
+                weights = weights.transpose(0, 1, 2, 4, 3, 5)
+            weights = weights.reshape(kernel[0], packed.steps, blocks, n, packed.group)
+            steps = (window - isa.input_offset).reshape(kernel[0], packed.steps, packed.group)
+            parameters = packed.parameters[piece.parameter + index * blocks * 2 * n :][: blocks * 2 * n]
+            bias, shift = parameters.reshape(blocks, 2, n).transpose(1, 0, 2).reshape(2, -1)
+            acc = np.einsum("ksbng,ksg->bn", weights, steps).ravel() + bias
+            channel = piece.channel + index * blocks * n + order
+            got[channel] = acc
+            seen[channel] += 1
+            exists = channel < out
+            if conv.shift is not None:
+                np.testing.assert_array_equal(shift[exists], conv.shift[channel[exists]])
+            assert not weights.transpose(2, 3, 0, 1, 4).reshape(blocks * n, -1)[~exists].any()
+    np.testing.assert_array_equal(seen[:out], 1)
+    np.testing.assert_array_equal(got[:out].astype(np.int32), expected.astype(np.int32))
+
+
+def test_pieces_start_on_cache_lines() -> None:
+    packed = pack(_convolution(45, (3, 3), 5), INSTRUCTION_SETS["avx-vnni"], 7)
+    assert len(packed.pieces) == 2 and packed.pieces[1].valid == 5
+    assert all(piece.weight % 64 == 0 and piece.parameter % 16 == 0 for piece in packed.pieces)
