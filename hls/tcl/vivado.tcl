@@ -99,6 +99,9 @@ set slack [get_property STATS.WNS [get_runs impl_1]]
 if {$slack < 0} {
   error "$clock_mhz MHz are too fast: the longest path is [expr {-$slack}] ns too long; choose a lower clock"
 }
+if {[get_property STATS.WHS [get_runs impl_1]] < 0} {
+  error "hold time violated by [get_property STATS.WHS [get_runs impl_1]] ns"
+}
 
 file mkdir results
 file copy -force [get_property DIRECTORY [get_runs impl_1]]/system_wrapper.bit results/vta.bit

@@ -22,7 +22,16 @@ from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.targets.vta.geometry import Config
 from squeezeedge.targets.vta.hardware import CONFIG_HEADER, HLS, config_header, hardware_sources
 
-__all__ = ["BITSTREAM_FILES", "MASTERS", "SCRIPTS", "TOP", "bitstream_tools", "build_bitstream", "tcl_settings"]
+__all__ = [
+    "BITSTREAM_FILES",
+    "MASTERS",
+    "SCRIPTS",
+    "TOP",
+    "bitstream_tools",
+    "build_bitstream",
+    "check_bitstream",
+    "tcl_settings",
+]
 
 BITSTREAM_FILES = ("vta.bit", "vta.hwh", "vta.xsa")
 """What a build gives: bitstream, hardware hand-off (pynq reads it), platform (Vitis reads it)."""
@@ -35,6 +44,8 @@ TOP = "squeezeedge_vta"
 
 MASTERS = ("fetch", "load", "compute", "store")
 """The accelerator's DRAM ports, each on a high-performance port of its own."""
+
+DONE = "done"
 
 CLOCKS_MHZ = range(10, 501)
 
@@ -52,6 +63,25 @@ def bitstream_tools() -> dict[str, str | None]:
     }
 
 
+def check_bitstream(config: Config, clock_mhz: int) -> None:
+    """Raise unless :func:`build_bitstream` can begin.
+
+    Raises:
+        UsageError: no board makes that clock.
+        UnavailableError: a tool is missing (the text says which) and the cache has no such bitstream.
+    """
+    if clock_mhz not in CLOCKS_MHZ:
+        raise UsageError(f"clock of {clock_mhz} MHz: must be {CLOCKS_MHZ.start} to {CLOCKS_MHZ.stop - 1}")
+    if (_build_folder(config, clock_mhz) / DONE).is_dir():
+        return
+    missing = " and ".join(name for name, path in bitstream_tools().items() if path is None)
+    if missing:
+        raise UnavailableError(
+            f"no bitstream for {config.name}: not on the path: {missing}; install Vitis 2022.1 or later, source its "
+            "settings64.sh and try again"
+        )
+
+
 def build_bitstream(config: Config, clock_mhz: int, out: Path) -> list[Path]:
     """Build the bitstream of a configuration, or take it from the cache, and copy it into a folder.
 
@@ -64,24 +94,14 @@ def build_bitstream(config: Config, clock_mhz: int, out: Path) -> list[Path]:
         The files written.
 
     Raises:
-        UsageError: no board makes that clock.
-        UnavailableError: a tool is missing (the text says which), or the cache folder cannot be written.
+        UsageError, UnavailableError: as :func:`check_bitstream`; or the cache folder cannot be written.
         SqueezeEdgeError: a tool failed; the text has the failing lines and names the log.
     """
-    if clock_mhz not in CLOCKS_MHZ:
-        raise UsageError(f"clock of {clock_mhz} MHz: must be {CLOCKS_MHZ.start} to {CLOCKS_MHZ.stop - 1}")
+    check_bitstream(config, clock_mhz)
     folder = _build_folder(config, clock_mhz)
-    results = folder / "results"
-    built = folder / "done"
+    results, built = folder / "results", folder / DONE
     if not built.is_dir():
-        tools = bitstream_tools()
-        missing = " and ".join(name for name, path in tools.items() if path is None)
-        if missing:
-            raise UnavailableError(
-                f"no bitstream for {config.name}: not on the path: {missing}; install Vitis 2022.1 or later, source "
-                "its settings64.sh and try again"
-            )
-        hls, vivado = (str(path) for path in tools.values())
+        hls, vivado = (str(path) for path in bitstream_tools().values())
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.targets import RunResult
-from squeezeedge.targets.vta import run as board_script
 from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES
+from squeezeedge.targets.vta.run import BITSTREAM, DRAM, GOLDEN, MANIFEST, PROGRAM
 
 __all__ = ["BOARD_FILES", "run_on_board"]
 
@@ -31,10 +31,10 @@ SCRIPT = "run.py"
 
 BOARD_FILES = (
     SCRIPT,
-    board_script.MANIFEST,
-    board_script.PROGRAM,
-    board_script.DRAM,
-    board_script.GOLDEN,
+    MANIFEST,
+    PROGRAM,
+    DRAM,
+    GOLDEN,
     *(name for name in BITSTREAM_FILES if not name.endswith(".xsa")),
 )
 """Files of an artifact that a board needs."""
@@ -97,7 +97,7 @@ def _copy_artifact(artifact: Path, board: str, bitstream: Path | None) -> str:
     files = [artifact / name for name in BOARD_FILES if (artifact / name).is_file()]
     if bitstream is not None:
         files += [bitstream, bitstream.with_suffix(".hwh")]
-    elif artifact / board_script.BITSTREAM not in files:
+    elif artifact / BITSTREAM not in files:
         raise UnavailableError(f"{artifact}: has no bitstream; compile with --bitstream")
     for file in files:
         if not file.is_file():

@@ -227,8 +227,9 @@ proc do_launch_runs {options run} {
 }
 proc do_get_property {options name object} {
   set slack [expr {[info exists ::env(EMULATED_SLACK)] ? $::env(EMULATED_SLACK) : 0.125}]
+  set hold [expr {[info exists ::env(EMULATED_HOLD)] ? $::env(EMULATED_HOLD) : 0.02}]
   set progress [expr {[info exists ::env(EMULATED_PROGRESS)] ? $::env(EMULATED_PROGRESS) : "100%"}]
-  return [dict get [list PROGRESS $progress STATUS "place_design ERROR" STATS.WNS $slack \
+  return [dict get [list PROGRESS $progress STATUS "place_design ERROR" STATS.WNS $slack STATS.WHS $hold \
     DIRECTORY vivado/vta.runs/impl_1] $name]
 }
 proc do_write_hw_platform options {emulated [dict get $options -file]}

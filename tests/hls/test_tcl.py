@@ -83,7 +83,8 @@ def test_a_wrong_board_fails(build: Build, change: dict[str, str], text: str) ->
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("EMULATED_SLACK", "-1.5", "100 MHz are too fast: the longest path is 1.5 ns too long"),
+        ("EMULATED_SLACK", "-1.5", r"100 MHz are too fast: the longest path is 1\.5 ns too long"),
+        ("EMULATED_HOLD", "-0.1", r"hold time violated by -0\.1 ns"),
         ("EMULATED_PROGRESS", "40%", "implementation stopped at 40%: place_design ERROR"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES, MASTERS, build_bitstream
+from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES, MASTERS, build_bitstream, check_bitstream
 from squeezeedge.targets.vta.geometry import load_config
 
 STUBS = Path(__file__).parents[2] / "hls" / "stubs.tcl"
@@ -69,6 +69,11 @@ def test_build(tools: Tools, out: Path, tmp_path: Path, hls: str, arguments: str
     assert tools.calls.read_text().split() == [hls, "vivado"], "the second build is the first one's"
     build_bitstream(CONFIG, 80, out)
     assert len(tools.calls.read_text().split()) == 4, "another clock is another bitstream"
+
+    (tools.folder / "vivado").unlink()
+    check_bitstream(CONFIG, 100)
+    with pytest.raises(UnavailableError, match="not on the path: vivado"):
+        check_bitstream(CONFIG, 120)
 
 
 @pytest.mark.parametrize(
