@@ -71,7 +71,7 @@ def run_on_board(
     """
     if board is None:
         raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use --device vta-sim")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@:%-]*", board):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*", board):
         raise UsageError(f"--board {board}: must be user@host")
     for tool in ("ssh", "scp"):
         if shutil.which(tool) is None:
@@ -96,6 +96,7 @@ def _copy_artifact(artifact: Path, board: str, bitstream: Path | None) -> str:
     """
     files = [artifact / name for name in BOARD_FILES if (artifact / name).is_file()]
     if bitstream is not None:
+        files = [file for file in files if file.name not in BITSTREAM_FILES]
         files += [bitstream, bitstream.with_suffix(".hwh")]
     elif artifact / BITSTREAM not in files:
         raise UnavailableError(f"{artifact}: has no bitstream; compile with --bitstream")
