@@ -91,13 +91,13 @@ def decode(image: EncodedImage | NDArray[np.uint8], preprocessing: Preprocessing
     """
     if isinstance(image, np.ndarray):
         return preprocessing(Image.fromarray(image))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels; size is checked here
-            with _open(image) as opened:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels; size is checked here
+        with _open(image) as opened:
+            try:
                 return preprocessing(opened)
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{image}: {error}") from error
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{image}: {error}") from error
 
 
 def _open(image: EncodedImage) -> Image.Image:
@@ -110,7 +110,7 @@ def _open(image: EncodedImage) -> Image.Image:
         opened.load()
         return opened
     except Image.DecompressionBombError as error:
-        raise UnsupportedError(f"too large ({error}); at most {MAX_PIXELS} pixels are decoded") from error
+        raise UnsupportedError(f"{image}: too large ({error}); at most {MAX_PIXELS} pixels are decoded") from error
     except UnidentifiedImageError:
         kinds = ", ".join(FORMATS)
         raise CorruptFileError(f"{image}: not an image, or damaged; these formats are read: {kinds}") from None

@@ -19,7 +19,7 @@ def targets_command(json: Json = False) -> None:
     rows = []
     for target in all_targets().values():
         requirements = target.requirements()
-        missing = {r.needed_for for r in requirements if r.found is None}
+        missing: set[str] = {r.needed_for for r in requirements if r.found is None}
         if json:
             emit_json(
                 {

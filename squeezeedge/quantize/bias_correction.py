@@ -39,7 +39,7 @@ def corrected_bias(
     Returns:
         float64 [out], integers: the bias in steps.
     """
-    aim = targets.mean(0, dtype=torch.float64)
+    aim = targets.mean(0).double()
     for _ in range(ROUNDS):
         steps = (bias / grid.step).round()
         if head_relu is None:
@@ -47,8 +47,8 @@ def corrected_bias(
         else:
             codes = products + steps.float()
             codes = codes.relu_() if head_relu else codes
-        mean = codes.mean(0, dtype=torch.float64) * grid.scale
-        share = (codes != 0).mean(0, dtype=torch.float64)
+        mean = codes.mean(0).double() * grid.scale
+        share = (codes != 0).float().mean(0).double()
         change = RATE * (aim - mean) / share.clamp_min(0.05)
         bias = torch.where(share > LEAST_SHARE, bias + change, bias)
     return (bias / grid.step).round()

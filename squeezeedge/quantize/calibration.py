@@ -16,7 +16,15 @@ from torch import Tensor
 
 from squeezeedge.errors import UsageError
 from squeezeedge.graph.integer import IMAGE
-from squeezeedge.quantize.folded import FoldedAdd, FoldedConv, FoldedGraph, FoldedNode, apply_folded, execute_folded, pad
+from squeezeedge.quantize.folded import (
+    FoldedAdd,
+    FoldedConv,
+    FoldedGraph,
+    FoldedNode,
+    apply_folded,
+    execute_folded,
+    pad,
+)
 from squeezeedge.quantize.ranges import Range, RangeObserver
 
 __all__ = ["Calibration", "Samples", "observe"]
@@ -144,7 +152,7 @@ class Calibration:
 
 
 def pad_codes(node: FoldedConv) -> NDArray[np.uint8]:
-    """q - z of a padded pixel, uint8 [in]: 0, on the image the rounded mean pixel (R2)."""
+    """A padded pixel as q - z, uint8 [in]: 0; on the image the rounded mean pixel (R2)."""
     return np.rint(node.pad_value).clip(0, 255).astype(np.uint8)
 
 

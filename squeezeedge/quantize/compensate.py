@@ -39,7 +39,7 @@ def compensate(
     if relu:
         targets = torch.where(targets > 0, targets, outputs.clamp_max(0))
     missing = (targets - outputs).double()
-    mean = rows.mean(0, dtype=torch.float64)
+    mean = rows.mean(0).double()
     covariance = moments - torch.outer(mean, mean)
     strength = covariance.diagonal().mean()
     if strength <= 0:  # constant inputs

@@ -12,6 +12,7 @@ Rules: R2, R3, R5.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph.floating import (
@@ -96,7 +97,7 @@ class _Folder:
 
     def _conv(self, node: FloatConv, relu: bool) -> FoldedConv:
         weight, bias = node.weight.astype(np.float64), node.bias.astype(np.float64)
-        pad_value = np.zeros(weight.shape[1], np.float32)
+        pad_value: NDArray[np.float32] = np.zeros(weight.shape[1], np.float32)
         if node.inputs[0] in self.raw:
             bias = bias + (weight * self.offset[:, None, None]).sum((1, 2, 3))
             weight = weight * self.multiplier[:, None, None]

@@ -40,7 +40,8 @@ def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
                 nodes[place] = _after(nodes[place], norm)
                 alias[node.name] = norm.inputs[0]
                 continue
-            if source not in ahead and read_by[node.name] and all(_takes(norm, reader) for reader in read_by[node.name]):
+            following = read_by[node.name]
+            if source not in ahead and following and all(_takes(norm, reader) for reader in following):
                 ahead[node.name] = norm
                 alias[node.name] = norm.inputs[0]
                 continue

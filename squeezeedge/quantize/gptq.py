@@ -31,7 +31,7 @@ def second_moments(rows: Tensor) -> Tensor:
         rows: float32 [rows, fan-in], integers in -255..255.
     """
     total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
-    for part in rows.split(EXACT_ROWS):
+    for part in torch.split(rows, EXACT_ROWS):
         total += part.T @ part
     return total / len(rows)
 
@@ -41,7 +41,8 @@ def inverse_factor(moments: Tensor) -> Tensor:
     mean = moments.diagonal().mean()
     damping = DAMPING * mean if mean > 0 else torch.ones_like(mean)
     damped = moments + damping * torch.eye(len(moments), dtype=torch.float64)
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    return factor
 
 
 def unit_error(factor: Tensor) -> float:

@@ -93,8 +93,7 @@ def _rectified(graph: FloatGraph) -> set[str]:
     found: set[str] = set()
     for node in reversed(graph.nodes):
         passed = [
-            isinstance(reader, FloatRelu)
-            or (isinstance(reader, FloatMaxPool | FloatConcat) and reader.name in found)
+            isinstance(reader, FloatRelu) or (isinstance(reader, FloatMaxPool | FloatConcat) and reader.name in found)
             for reader in read_by[node.name]
         ]
         if isinstance(node, FloatConv | FloatAdd | FloatMaxPool | FloatConcat) and passed and all(passed):

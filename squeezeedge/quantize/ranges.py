@@ -8,7 +8,6 @@ high threshold is close to exponentially distributed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +85,7 @@ class RangeObserver:
         natural = torch.maximum(highest, -lowest)
         self._peaks.append(highest.clamp_min(0) if relu else natural)
         self._natural.append(natural.amax(0))
-        self._active.append((value > 0 if relu else value != 0).sum((0, 2, 3)))
+        self._active.append((value > 0 if relu else value != 0).float().mean((2, 3)))
         self._pixels = value.shape[2] * value.shape[3]
 
     def range(self) -> Range:
@@ -95,9 +94,4 @@ class RangeObserver:
         natural = torch.stack(self._natural).amax(0).double()
         natural = torch.where(natural > 0, natural, torch.ones_like(natural))
         level = torch.where(peaks[0] > 0, peaks[0], natural)
-        active = _total(self._active).double() / (len(peaks) * self._pixels)
-        return Range(peaks, active, level, self._pixels)
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(parts)).sum(0)
+        return Range(peaks, torch.cat(self._active).double().mean(0), level, self._pixels)

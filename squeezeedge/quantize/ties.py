@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from squeezeedge.graph.floating import FloatConcat, FloatMaxPool
+from squeezeedge.graph.floating import FloatMaxPool
 from squeezeedge.graph.integer import IMAGE
 from squeezeedge.quantize.folded import FoldedAdd, FoldedConv, FoldedGraph
 from squeezeedge.quantize.ranges import Range
@@ -86,9 +86,7 @@ def _solution(channels: _Channels, window: Tensor, base: Tensor, exponents: Tens
     every = torch.arange(channels.count)
     exponents, ceiling = exponents[base, every], ceiling[base, every]
     scales = _scale(base / BASES, window, torch.arange(OCTAVES)[:, None])  # [octaves, channels]
-    sums = {
-        node.name: scales[exponents[channels.of[node.name]], channels.of[node.name]] for node in channels.additions
-    }
+    sums = {node.name: scales[exponents[channels.of[node.name]], channels.of[node.name]] for node in channels.additions}
     candidates = {}
     for name in channels.convs:
         own = channels.of[name]

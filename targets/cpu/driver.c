@@ -3,6 +3,7 @@
 #include "squeezeedge.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ static int64_t strides[BUFFERS];
 static TVMFFIAny arguments[BUFFERS];
 
 /* ---- threads: workers spin between the kernels of an image and sleep between images ---- */
-enum { MAX_THREADS = 64, SPINS = 20000 };
+enum { MAX_THREADS = 64, SPINS = 2000 };
 typedef struct {
     void *sync_handle;
     int32_t num_task;
@@ -117,7 +118,7 @@ static int parallel_launch(Task task, void *data, int tasks) {
     run_task(0);
     for (int spin = 0; atomic_load(&pool.pending) > 0; spin++) {
         if (spin < SPINS) pause_thread();
-        else usleep(0); /* a worker was descheduled */
+        else sched_yield(); /* a worker has no processor */
     }
     return atomic_load(&pool.failed);
 }

@@ -1,0 +1,94 @@
+"""Latency at batch 1 beside ONNX Runtime and OpenVINO, interleaved in one process.
+
+    python -m benchmarks.latency squeezenet1_1 --weights FILE --data IMAGES --threads 1
+
+Prints a table and writes a JSON file; ratios are peer time / own time, of the minima.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.peers import PEERS, float_onnx, machine, versions
+from squeezeedge.cli.output import emit_table, note, number
+from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
+from squeezeedge.cli.source import load_source
+from squeezeedge.targets.cpu import TARGET, CpuOptions
+from squeezeedge.targets.cpu.options import choose_isa
+from squeezeedge.targets.cpu.run import Network
+
+ROUNDS, REPEATS = 15, 40
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", help="as in `squeezeedge models`")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", required=True, help="calibration images")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--isa", default="auto,avx512-vnni", help="instruction sets, separated by commas")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
+    options = parser.parse_args()
+
+    source = load_source(options.network, options.weights)
+    assert source.floating is not None
+    data = DataOptions(data=options.data)
+    graph, images = to_integer(source, data)
+    pixels = (images or calibration_images(source, data)).load(source.preprocessing)
+    normalized = source.preprocessing.normalize(pixels)
+    runs: dict[str, Callable[[], object]] = {}
+    notes: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for isa in dict.fromkeys(choose_isa(CpuOptions(isa=name)) for name in options.isa.split(",")):
+            out = Path(folder) / isa
+            out.mkdir()
+            TARGET.compile(graph, CpuOptions(isa=isa), out)
+            network = Network(out, options.threads)
+            runs[f"squeezeedge {isa}"] = lambda network=network: network.run(pixels[:1])  # type: ignore[misc]
+        model = float_onnx(source.floating)
+        for name, (packages, make) in PEERS.items():
+            found = versions(packages)
+            notes[name] = found or "not installed"
+            if found:
+                run = make(model, normalized, options.threads)
+                runs[name] = lambda run=run: run(normalized[:1])  # type: ignore[misc]
+        best = dict.fromkeys(runs, float("inf"))
+        for _ in range(ROUNDS):
+            for name, call in runs.items():
+                call()
+                for _ in range(REPEATS):
+                    start = time.perf_counter()
+                    call()
+                    best[name] = min(best[name], (time.perf_counter() - start) * 1e3)
+    own = {name: value for name, value in best.items() if name.startswith("squeezeedge")}
+    rows = [[name, number(best[name], 3), *(number(best[name] / value) for value in own.values())] for name in best]
+    emit_table(
+        f"{options.network}, batch 1, {options.threads} thread(s), milliseconds (minimum)",
+        ["", "ms", *(f"/ {name.removeprefix('squeezeedge ')}" for name in own)],
+        rows,
+    )
+    for name, found in notes.items():
+        note(f"{name}: {found}")
+    result = {
+        "benchmark": "latency",
+        "network": options.network,
+        "threads": options.threads,
+        "environment": {key: value for key, value in os.environ.items() if key.startswith("ONEDNN_")},
+        "machine": machine(),
+        "peers": notes,
+        "ms": best,
+        "ratio": {peer: {name: best[peer] / value for name, value in own.items()} for peer in PEERS if peer in best},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Other toolkits on the same float network and images, each skipped with a reason where it is not installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from squeezeedge.graph.floating import (
+    FloatConcat,
+    FloatConv,
+    FloatGlobalAveragePool,
+    FloatGraph,
+    FloatMaxPool,
+    FloatRelu,
+)
+
+__all__ = ["PEERS", "Network", "float_onnx", "machine", "versions"]
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Normalized image float32 [1, 3, H, W] -> logits float32 [1, classes]."""
+
+
+def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
+    """A SqueezeNet's float graph as ONNX, opset 13."""
+    nodes, initializers = [], []
+    for node in graph.nodes:
+        inputs, name = list(node.inputs), node.name
+        if isinstance(node, FloatConv):
+            for key, array in (("weight", node.weight), ("bias", node.bias)):
+                initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}.{key}"))
+                inputs.append(f"{name}.{key}")
+            nodes.append(helper.make_node("Conv", inputs, [name], strides=node.stride, pads=node.padding))
+        elif isinstance(node, FloatMaxPool):
+            attributes = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
+            nodes.append(helper.make_node("MaxPool", inputs, [name], ceil_mode=int(node.ceil_mode), **attributes))
+        elif isinstance(node, FloatRelu):
+            nodes.append(helper.make_node("Relu", inputs, [name]))
+        elif isinstance(node, FloatConcat):
+            nodes.append(helper.make_node("Concat", inputs, [name], axis=1))
+        elif isinstance(node, FloatGlobalAveragePool):
+            nodes.append(helper.make_node("GlobalAveragePool", inputs, [name]))
+        else:
+            raise SystemExit(f"{name}: {type(node).__name__} is not one of the operators that are compared")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *graph.input_size])
+    output = helper.make_tensor_value_info(graph.nodes[-1].name, TensorProto.FLOAT, None)
+    body = helper.make_graph(nodes, graph.name, [image], [output], initializers)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def onnxruntime_static(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
+    """ONNX Runtime's static quantization: per channel, u8s8, min-max."""
+    import onnxruntime as ort
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rest: Iterator[NDArray[np.float32]] = iter(images)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            image = next(self.rest, None)
+            return None if image is None else {"image": image[None]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("float.onnx", "prepared.onnx", "int8.onnx")]
+        onnx.save(model, paths[0])
+        quant_pre_process(paths[0], paths[1])
+        quantize_static(
+            *(paths[1], paths[2], Reader()),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        session = ort.InferenceSession(paths[2], options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0].reshape(1, -1)
+
+
+def openvino_nncf(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
+    """OpenVINO with NNCF's default quantization."""
+    import nncf
+    import openvino
+
+    core = openvino.Core()
+    quantized = nncf.quantize(
+        core.read_model(model.SerializeToString()),
+        nncf.Dataset([image[None] for image in images]),
+        subset_size=len(images),
+    )
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(quantized, "CPU", options).create_infer_request()
+
+    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        request.set_input_tensor(openvino.Tensor(image))
+        request.infer()
+        return np.array(request.get_output_tensor().data).reshape(1, -1)
+
+    return run
+
+
+PEERS: dict[str, tuple[tuple[str, ...], Callable[[onnx.ModelProto, NDArray[np.float32], int], Network]]] = {
+    "onnxruntime-static": (("onnxruntime",), onnxruntime_static),
+    "openvino-nncf": (("openvino", "nncf"), openvino_nncf),
+}
+"""Name -> (packages that it needs, how it is made)."""
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
+    """Installed versions, or ``None`` if one is missing."""
+    try:
+        return {package: metadata.version(package) for package in packages}
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor()
+    own = versions(("squeezeedge", "apache-tvm", "torch", "numpy"))
+    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version(), "versions": own}

@@ -1,0 +1,112 @@
+"""``squeezeedge compile``: what it writes, and that a failure leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from squeezeedge.artifact import open_artifact
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.graph.oracle import run
+from squeezeedge.graph.sqe import write_sqe
+from tests.cli.conftest import Invoke
+from tests.graphs import random_graph
+
+
+def test_artifact(artifact: Path) -> None:
+    opened = open_artifact(artifact)
+    assert opened.manifest["target"] == "cpu" and opened.manifest["options"]["isa"] == "generic"
+    assert opened.manifest["compiled"]["isa"] == "generic"
+    assert {"manifest.json", "model.sqe", "golden.npz", "run.py", "libmodel.so"} <= {p.name for p in artifact.iterdir()}
+    with np.load(artifact / "golden.npz") as golden:
+        np.testing.assert_array_equal(golden["sums"], run(opened.graph, golden["images"]))
+
+
+def test_the_artifact_runs_without_the_package(artifact: Path, tmp_path: Path) -> None:
+    with np.load(artifact / "golden.npz") as golden:
+        images, sums = golden["images"], golden["sums"]
+    np.save(tmp_path / "images.npy", images)
+    block = tmp_path / "tvm.py"
+    block.write_text("raise ImportError('not on the device')\n")
+    for name in ("torch", "squeezeedge"):
+        (tmp_path / f"{name}.py").write_text(block.read_text())
+    command = [sys.executable, str(artifact / "run.py"), str(tmp_path / "images.npy"), "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(tmp_path)})
+    check, *answers = map(json.loads, done.stdout.splitlines())
+    assert check["differing_sums"] == 0 and check["golden"] == len(images)
+    scale = np.array(json.loads((artifact / "manifest.json").read_text())["logit_scale"], np.float32)
+    assert [answer["classes"][0] for answer in answers] == (sums * scale).argmax(1).tolist()
+
+
+def test_wrong_golden_sums_exit_with_4(artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in artifact.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    with np.load(copy / "golden.npz") as golden:
+        images, sums = golden["images"], golden["sums"]
+    np.savez(copy / "golden.npz", images=images, sums=sums + 1)
+    done = subprocess.run([sys.executable, str(copy / "run.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and "class sums differ" in done.stderr
+
+
+def test_an_sqe_compiles(invoke: Invoke, tmp_path: Path) -> None:
+    write_sqe(random_graph(1), tmp_path / "net.sqe")
+    np.savez(tmp_path / "images.npz", images=np.zeros((8, *random_graph(1).input_shape), np.uint8))
+    out = tmp_path / "out"
+    result = invoke(
+        *("compile", tmp_path / "net.sqe", "--data", tmp_path / "images.npz", "--calib-images", "2"),
+        *("--isa", "generic", "-o", out, "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["graph_sha256"] == random_graph(1).digest()
+
+
+def test_an_output_that_exists_is_refused(invoke: Invoke, artifact: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in artifact.iterdir())
+    result = invoke("compile", "-o", artifact)
+    assert isinstance(result.exception, UsageError) and "exists already" in str(result.exception)
+    assert before == sorted(path.stat().st_mtime_ns for path in artifact.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--isa", "mmx"], "not known; there are: auto"),
+        (["--target", "abacus"], "no target 'abacus'; there are: cpu"),
+        (["no-such-file.pth"], "neither a file nor a network"),
+        (["squeezenet1_0"], "has no embedded weights"),
+        (["--weights", "a.pth", "--pretrained"], "exclude each other"),
+        (["--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_arguments_leave_nothing_behind(
+    invoke: Invoke, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = invoke("compile", *arguments, "-o", tmp_path / "out")
+    assert isinstance(result.exception, SqueezeEdgeError), result.output
+    assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_compiler_nothing_is_written(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = invoke("compile", "-o", tmp_path / "out", "--calib-images", "8")
+    assert isinstance(result.exception, UnavailableError) and result.exception.exit_code == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_or_a_failing_target_leaves_nothing_behind(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("squeezeedge.artifact.write_sqe", full)
+    result = invoke("compile", "-o", tmp_path / "out", "--isa", "generic", "--calib-images", "8")
+    assert isinstance(result.exception, SqueezeEdgeError)
+    assert str(result.exception) == f"{tmp_path / 'out'}: cannot be written: No space left on device"
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,49 @@
+"""The command as a process: exit codes, streams, and that help is cheap."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import squeezeedge
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "squeezeedge", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"squeezeedge {squeezeedge.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["compile", "eval", "quantize", "validate", "train", "models", "targets"])
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0 and "--json" in done.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from squeezeedge.cli import app; from typer.main import get_command; "
+        "get_command(app); print([m for m in ('torch', 'tvm', 'numpy', 'onnx', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_known_failure_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+    done = run("eval", str(tmp_path / "missing.pth"))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("squeezeedge: error: ") and "Traceback" not in done.stderr
+
+
+def test_a_wrong_option_is_usage() -> None:
+    assert run("eval", "--no-such-option").returncode == 2
+
+
+def test_a_reader_that_goes_away() -> None:
+    command = f"{sys.executable} -m squeezeedge models --json | head -n 0"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr

@@ -1,0 +1,33 @@
+"""``squeezeedge validate``: fp32 accuracy of every kind of checkpoint."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from squeezeedge.errors import UsageError
+from squeezeedge.graph.sqe import write_sqe
+from tests.cli.conftest import Invoke
+from tests.graphs import random_graph
+
+
+def test_embedded_network(invoke: Invoke) -> None:
+    result = invoke("validate", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["images"] == 400 and report["fp32_top1"] >= 99
+
+
+def test_an_integer_graph_has_no_fp32_accuracy(invoke: Invoke, tmp_path: Path) -> None:
+    write_sqe(random_graph(0), tmp_path / "net.sqe")
+    result = invoke("validate", tmp_path / "net.sqe")
+    assert isinstance(result.exception, UsageError) and "use `squeezeedge eval`" in str(result.exception)
+
+
+@pytest.mark.shared
+def test_a_compressed_network(invoke: Invoke, shared_file: Callable[[str], Path]) -> None:
+    weights, data = shared_file("weights/squeezenet1_0-deepcompression.net"), shared_file("data/imagenet700.tar")
+    result = invoke("validate", weights, "--data", data, "--limit", "100", "--json")
+    assert result.exit_code == 0, result.output
+    assert 45 < json.loads(result.stdout)["fp32_top1"] < 75
