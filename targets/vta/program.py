@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 ALIGNMENT = 256
-"""Bytes: what the offset of every region is a multiple of."""
+"""Bytes: what the base of every memory is a multiple of."""
 
 DRAM_LIMIT = 1 << 32
 """Bytes that the instructions' address fields surely reach."""
@@ -119,7 +119,7 @@ class Region:
 
     Attributes:
         name: unique.
-        offset: first byte, from the start of the DRAM; a multiple of 256.
+        offset: first byte, from the start of the DRAM; a multiple of 16.
         size: bytes.
         writer: ``compiler``: constant, its bytes are in the image; ``host``: before every run; ``device``: in a run.
         fill: value of every byte before the first run where the writer is not the compiler. Runs keep what they
@@ -277,7 +277,7 @@ class VtaProgram:
             raise ValueError(f"dram_bytes {self.dram_bytes}")
         end = 0
         for region in self.regions:
-            if _natural(region.offset) < end or region.offset % ALIGNMENT or not 0 <= _natural(region.fill) < 256:
+            if _natural(region.offset) < end or region.offset % 16 or not 0 <= _natural(region.fill) < 256:
                 raise ValueError(f"region {region.name}")
             end = region.offset + _natural(region.size)
             if end > (len(self.image) if _one_of(region.writer, *WRITERS) == "compiler" else self.dram_bytes):
