@@ -1,6 +1,6 @@
 """A partitioned Relax module -> one program for the accelerator.
 
-    stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructions and one image of the DRAM
+stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructions and one image of the DRAM
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
-from squeezeedge.targets.vta.emit_x import ExtensionEmitter
+from squeezeedge.targets.vta.emit_x import ExtensionEmitter, Prepared
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.host import Sums
-from squeezeedge.targets.vta.layers import AddLayer, Layers, to_layers
+from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
 from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
 from squeezeedge.targets.vta.schedule import Schedule
 
@@ -39,15 +39,18 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     lowered = to_layers(stages, geometry.block, halos=stock)
     schedule = Schedule(geometry, lowered.elements, wrap=not stock)
     emitter = ExtensionEmitter(geometry, schedule)
-    layers = []
-    for index, layer in enumerate(lowered.layers):
+    prepared = [_prepare(emitter, layer) for layer in lowered.layers]
+    for index, item in enumerate(prepared):
         schedule.layer = index
-        try:
-            tiling = emitter.addition(layer) if isinstance(layer, AddLayer) else emitter.convolution(layer)
-        except UnsupportedError as error:
-            text = str(error)
-            raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error
-        layers.append(Layer(layer.name, 0 if isinstance(layer, AddLayer) else layer.macs, tiling))
+        emitter.emit(item)
+    layers = [
+        Layer(
+            item.layer.name,
+            0 if isinstance(item.layer, AddLayer) else item.layer.macs,
+            "; ".join(map(str, item.tilings)),
+        )
+        for item in prepared
+    ]
     emitter.sums(-(-lowered.classes // geometry.block))
     emitter.close_micro_ops()
     program, owners = schedule.finish()
@@ -56,6 +59,14 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     return _assemble(
         profile, geometry, lowered, {"program": words, **constants}, tuple(layers), np.array(owners, np.uint16)
     )
+
+
+def _prepare(emitter: ExtensionEmitter, layer: ConvLayer | AddLayer) -> Prepared:
+    try:
+        return emitter.prepare(layer)
+    except UnsupportedError as error:
+        text = str(error)
+        raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error
 
 
 def _assemble(

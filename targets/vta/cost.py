@@ -7,7 +7,16 @@ from squeezeedge.targets.vta.extension import XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Alu, Gemm, Load, Store
 
-__all__ = ["ALU_START", "GEMM_START", "LATENCY", "ROW", "compute_cycles", "row_cycles", "transfer_cycles"]
+__all__ = [
+    "ALU_START",
+    "GEMM_START",
+    "LATENCY",
+    "ROW",
+    "compute_cycles",
+    "load_cycles",
+    "row_cycles",
+    "transfer_cycles",
+]
 
 DECODE = 4
 GEMM_START = DECODE + 16
@@ -51,3 +60,10 @@ def transfer_cycles(instruction: Store | XPool, geometry: Geometry) -> int:
         taps = max(instruction.kernel_h, geometry.block // BYTES_PER_CYCLE)
         cycles = ROW + 2 + taps * ((instruction.x_size - 1) * instruction.stride_w + instruction.kernel_w)
     return DECODE + instruction.y_size * cycles + LATENCY
+
+
+def load_cycles(instruction: Load, geometry: Geometry) -> int:
+    """Cycles of an instruction of the load module."""
+    row = ROW + -(-instruction.x_size * geometry.element_bytes(instruction.memory) // BYTES_PER_CYCLE)
+    row += instruction.x_pad_0 + instruction.x_pad_1
+    return DECODE + LATENCY + instruction.y_size * row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
+from squeezeedge.targets.vta.cost import load_cycles
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Load, MicroOp
 from squeezeedge.targets.vta.layers import ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block, Schedule
 
-__all__ = ["Constants", "Emitter", "Run", "Window", "runs"]
+__all__ = ["Constant", "Constants", "Emitter", "Run", "Window", "runs"]
 
 MOST_STRIDE = (1 << 16) - 1
 MOST_PAD = 15
@@ -182,6 +184,19 @@ class Constants:
         return b"".join(self.parts)
 
 
+@dataclass(eq=False)
+class Constant:
+    """Elements that a layer will need on the chip.
+
+    Attributes:
+        load: brings them; its ``sram_base`` is 0.
+        block: where they are, once they are loaded.
+    """
+
+    load: Load
+    block: Block | None = None
+
+
 class Emitter:
     """Turns layers into operations of a schedule; the profiles derive from it."""
 
@@ -192,6 +207,7 @@ class Emitter:
             memory: Constants(geometry.element_bytes(memory))
             for memory in (Memory.UOP, Memory.WGT, Memory.PAR, Memory.ACC)
         }
+        self._requests: deque[Constant] = deque()
         self._micro_ops: dict[bytes, int] = {}
         self._epoch = (0, schedule.compute(_load_micro_ops(0, 0)))  # first micro-op in DRAM, the computation
 
@@ -216,11 +232,37 @@ class Emitter:
         first, computation = self._epoch
         self.schedule.replace(computation, _load_micro_ops(first, self.constants[Memory.UOP].elements - first))
 
-    def constant(self, memory: Memory, array: NDArray[np.generic], *, count: int) -> Block:
-        """Load a constant into the next elements of its memory."""
+    def request(self, memory: Memory, array: NDArray[np.generic], count: int) -> Constant:
+        """Announce a constant; constants are loaded in the order of the requests."""
         dram = self.constants[memory].add(np.ascontiguousarray(array).tobytes())
-        load = Load(memory=memory, sram_base=0, dram_base=dram, y_size=1, x_size=count, x_stride=count)
-        return self.schedule.load(memory, count, [load])
+        constant = Constant(Load(memory=memory, sram_base=0, dram_base=dram, y_size=1, x_size=count, x_stride=count))
+        self._requests.append(constant)
+        return constant
+
+    def need(self, constant: Constant) -> Block:
+        """Load a constant if it is not there."""
+        while constant.block is None:
+            self._issue()
+        return constant.block
+
+    def prefetch(self, cycles: int) -> None:
+        """Load the next constants if there is room and the load module has time, ``cycles`` before it is needed."""
+        while self._requests:
+            load = self._requests[0].load
+            if not self.schedule.room(load.memory, load.x_size):
+                return
+            if self.schedule.slack < cycles + load_cycles(load, self.geometry):
+                return
+            self._issue()
+
+    def _issue(self) -> None:
+        constant = self._requests.popleft()
+        constant.block = self.schedule.load(constant.load.memory, constant.load.x_size, [constant.load])
+
+    def input_tile(self, count: int, loads: Sequence[Load]) -> Block:
+        """Load activations, and before them what there is time for."""
+        self.prefetch(sum(load_cycles(load, self.geometry) for load in loads))
+        return self.schedule.load(Memory.INP, count, loads)
 
 
 def _load_micro_ops(first: int, count: int) -> Load:

@@ -3,97 +3,177 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.targets.vta.emit import Emitter, Run, Window, runs
+from squeezeedge.targets.vta.emit import Constant, Emitter, Run, Window, runs
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Memory
 from squeezeedge.targets.vta.isa import Load, MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block
-from squeezeedge.targets.vta.tiling import Piece, add_tiling, conv_tiling, pool_tiling, spans
+from squeezeedge.targets.vta.tiling import (
+    AddTiling,
+    Piece,
+    PoolTiling,
+    Tiling,
+    add_tiling,
+    conv_tiling,
+    pool_tiling,
+    spans,
+)
 
 __all__ = ["ExtensionEmitter"]
 
 MOST_STRIDE = 7
 """Of the columns of a convolution, and of everything in a pooling."""
 
+WEIGHTS_AT_ONCE = 96
+"""Weight elements of one load: long enough to hide its latency, short enough to fit between the tiles' inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """What some output blocks of a convolution need: weights in several loads that lie one after the other."""
+
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Pieces whose weights lie on the chip together, and the parameters of all of them."""
+
+    pieces: tuple[Piece, ...]
+    parameters: Constant
+    weights: tuple[_Weights, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A layer with its tiling; its constants are requested."""
+
+    layer: ConvLayer | AddLayer
+    tilings: tuple[Tiling | PoolTiling | AddTiling, ...]
+    chunks: tuple[tuple[_Chunk, ...], ...]
+
 
 class ExtensionEmitter(Emitter):
-    """Emits one layer after the other."""
+    """Emits one layer after the other; all must be prepared before, in the same order."""
 
-    def convolution(self, layer: ConvLayer) -> str:
-        """A convolution layer; returns its tiling for people.
+    def prepare(self, layer: ConvLayer | AddLayer) -> Prepared:
+        """Choose a layer's tiling and request its constants.
 
         Raises:
             UnsupportedError: the geometry can't hold it.
         """
+        if isinstance(layer, AddLayer):
+            tiling = add_tiling(layer, self.geometry)
+            groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
+            flat = (-1, self.geometry.block)
+            chunks = [
+                _Chunk(
+                    (g,),
+                    self._parameters(
+                        layer.bias[g.first : g.end].reshape(flat), layer.shift[g.first : g.end].reshape(flat)
+                    ),
+                    (),
+                )
+                for g in groups
+            ]
+            return Prepared(layer, (tiling,), (tuple(chunks),))
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
         if layer.pool is None:
-            return self._plain(layer)
+            plain = conv_tiling(layer, self.geometry, wide=self.geometry.depth(Memory.OUT) // 2)
+            return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
-            raise UnsupportedError(f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported")
-        return "; ".join([self._pooled(layer, part) for part in layer.parts])
+            raise UnsupportedError(
+                f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported"
+            )
+        pooled = [pool_tiling(layer, part, self.geometry) for part in layer.parts]
+        return Prepared(
+            layer,
+            tuple(pooled),
+            tuple(
+                tuple(
+                    self._chunk(layer, [Piece(index, *span)]) for span in spans(layer.parts[index].blocks, tiling.group)
+                )
+                for index, tiling in enumerate(pooled)
+            ),
+        )
 
-    def _parameters(self, bias: NDArray[np.int32], shift: NDArray[np.uint8]) -> Block:
-        """Load [n, block] biases and shifts into the parameter memory."""
+    def emit(self, prepared: Prepared) -> None:
+        """Emit a layer."""
+        layer = prepared.layer
+        for tiling, chunks, part in zip(prepared.tilings, prepared.chunks, range(len(prepared.chunks)), strict=True):
+            if isinstance(layer, AddLayer):
+                assert isinstance(tiling, AddTiling)
+                self._addition(layer, tiling, chunks)
+            elif isinstance(tiling, PoolTiling):
+                self._pooled(layer, layer.parts[part], tiling, chunks)
+            else:
+                assert isinstance(tiling, Tiling)
+                self._plain(layer, tiling, chunks)
+
+    def _chunk(self, layer: ConvLayer, pieces: Sequence[Piece]) -> _Chunk:
+        bias = [layer.parts[piece.part].bias[piece.first : piece.end] for piece in pieces]
+        shift = [layer.parts[piece.part].shift[piece.first : piece.end] for piece in pieces]
+        parameters = self._parameters(np.concatenate(bias), np.concatenate(shift))
+        return _Chunk(tuple(pieces), parameters, tuple(self._weights(layer.parts[p.part], p) for p in pieces))
+
+    def _parameters(self, bias: NDArray[np.int32], shift: NDArray[np.uint8]) -> Constant:
+        """Request [n, block] biases and shifts."""
         data = np.concatenate([np.ascontiguousarray(bias.astype("<i4")).view(np.uint8), shift], 1)
-        return self.constant(Memory.PAR, data, count=len(bias))
+        return self.request(Memory.PAR, data, len(bias))
 
-    def _weights(self, part: Part, first: int, end: int) -> Block:
-        return self.constant(Memory.WGT, part.weight[first:end], count=(end - first) * part.taps)
+    def _weights(self, part: Part, piece: Piece) -> _Weights:
+        step = max(1, WEIGHTS_AT_ONCE // part.taps)
+        return _Weights(
+            tuple(
+                self.request(
+                    Memory.WGT,
+                    part.weight[first : min(first + step, piece.end)],
+                    (min(first + step, piece.end) - first) * part.taps,
+                )
+                for first in range(piece.first, piece.end, step)
+            )
+        )
+
+    def _loaded(self, weights: _Weights) -> list[Block]:
+        return [self.need(constant) for constant in weights.constants]
 
     def _taps(self, window: Window, part: Part, rows: int, columns: int) -> int:
         return self.micro_ops(MicroOp(src=int(at)) for at in window.offsets(part, rows, columns))
 
     # Without pooling --------------------------------------------------------------------------------------------------
 
-    def _plain(self, layer: ConvLayer) -> str:
-        schedule = self.schedule
-        tiling = conv_tiling(layer, self.geometry, wide=self.geometry.depth(Memory.OUT) // 2)
+    def _plain(self, layer: ConvLayer, tiling: Tiling, chunks: Sequence[_Chunk]) -> None:
         window = Window.of(layer, layer.parts)
         tiles = [
-            (row, column)
-            for column in spans(layer.width, tiling.columns)
-            for row in spans(layer.height, tiling.rows)
+            (row, column) for column in spans(layer.width, tiling.columns) for row in spans(layer.height, tiling.rows)
         ]
-        resident = None
-        for chunk in tiling.chunks:
-            bias = [layer.parts[piece.part].bias[piece.first : piece.end] for piece in chunk]
-            shift = [layer.parts[piece.part].shift[piece.first : piece.end] for piece in chunk]
-            parameters = self._parameters(np.concatenate(bias), np.concatenate(shift))
-            weights: dict[Piece, Block] = {}
+        tile: Block | None = None
+        for chunk in chunks:
+            parameters = self.need(chunk.parameters)
             for number, ((top, bottom), (left, right)) in enumerate(tiles):
                 rows, columns = bottom - top, right - left
-                if resident is None:
-                    loads = window.loads(top, rows, left, columns)
-                    tile = schedule.load(Memory.INP, window.elements(rows, columns), loads)
-                else:
-                    tile = resident
-                for piece in chunk:
-                    if piece not in weights:
-                        weights[piece] = self._weights(layer.parts[piece.part], piece.first, piece.end)
+                if tile is None:
+                    count = window.elements(rows, columns)
+                    tile = self.input_tile(count, window.loads(top, rows, left, columns))
                 for start, end in spans(rows, tiling.sub_rows):
-                    for piece in chunk:
-                        self._tile(
-                            layer, window, piece, (top, rows, start, end), (left, columns),
-                            (tile, weights[piece], parameters),
-                            parameters.first + sum(p.end - p.first for p in chunk[: chunk.index(piece)]),
-                            accumulate=number > 0,
-                        )
-                if len(tiles) == 1:
-                    resident = tile
-                else:
-                    tile.live = False
-            for block in (*weights.values(), parameters):
-                block.live = False
-        if resident is not None:
-            resident.live = False
-        return f"{tiling}, {len(tiles)} tiles, {len(tiling.chunks)} chunks"
+                    parameter = parameters.first
+                    for piece, weights in zip(chunk.pieces, chunk.weights, strict=True):
+                        reads = [tile, parameters, *self._loaded(weights)]
+                        vertical = (top, rows, start, end)
+                        self._tile(layer, window, piece, vertical, (left, columns), reads, parameter, number > 0)
+                        parameter += piece.end - piece.first
+                if len(tiles) > 1 or chunk is chunks[-1]:
+                    self.schedule.release(tile)
+                    tile = None
+            self.schedule.release(parameters, *(block for weights in chunk.weights for block in self._loaded(weights)))
 
     def _tile(
         self,
@@ -102,16 +182,15 @@ class ExtensionEmitter(Emitter):
         piece: Piece,
         vertical: tuple[int, int, int, int],
         horizontal: tuple[int, int],
-        reads: tuple[Block, Block, Block],
+        reads: Sequence[Block],
         parameter: int,
-        *,
         accumulate: bool,
     ) -> None:
         """One matrix instruction and its stores: output rows start..end of a loaded tile, one piece."""
         (top, rows, start, end), (left, columns) = vertical, horizontal
         part, blocks, count = layer.parts[piece.part], piece.end - piece.first, (end - start) * columns
         pitch = window.columns(columns)
-        tile, weights, _ = reads
+        tile, _, weights = reads[:3]
         out = None if layer.head else self.schedule.claim(Memory.OUT, blocks * count)
         instruction = XGemm(
             uop_bgn=self._taps(window, part, rows, columns),
@@ -137,7 +216,7 @@ class ExtensionEmitter(Emitter):
         index = self.schedule.compute(instruction, reads, [(out.first, blocks * count)])
         assert part.target is not None
         self._store(part.target, (piece.first, piece.end), (top + start, end - start), (left, columns), out, index)
-        out.live = False
+        self.schedule.release(out)
 
     def _store(
         self,
@@ -156,16 +235,14 @@ class ExtensionEmitter(Emitter):
 
     # With pooling -----------------------------------------------------------------------------------------------------
 
-    def _pooled(self, layer: ConvLayer, part: Part) -> str:
+    def _pooled(self, layer: ConvLayer, part: Part, tiling: PoolTiling, chunks: Sequence[_Chunk]) -> None:
         assert layer.pool is not None
-        tiling = pool_tiling(layer, part, self.geometry)
-        for first, end in spans(part.blocks, tiling.group):
-            reads = [self._weights(part, first, end), self._parameters(part.bias[first:end], part.shift[first:end])]
-            for left, right in spans(layer.pool.out[1], tiling.columns):
-                self._strip(layer, part, (first, end), (left, right), (tiling.rows, tiling.steps), reads)
-            for block in reads:
-                block.live = False
-        return str(tiling)
+        for chunk in chunks:
+            piece = chunk.pieces[0]
+            reads = [self.need(chunk.parameters), *self._loaded(chunk.weights[0])]
+            for pooled in spans(layer.pool.out[1], tiling.columns):
+                self._strip(layer, part, (piece.first, piece.end), pooled, (tiling.rows, tiling.steps), reads)
+            self.schedule.release(*reads)
 
     def _strip(
         self,
@@ -199,7 +276,7 @@ class ExtensionEmitter(Emitter):
             tile = None
             if bottom > top:
                 loads = window.loads(top, bottom - top, column, columns)
-                tile = schedule.load(Memory.INP, window.elements(bottom - top, columns), loads)
+                tile = self.input_tile(window.elements(bottom - top, columns), loads)
                 taps = self._taps(window, part, bottom - top, columns)
             index = len(schedule) - 1
             for (y, y_end), (low, high) in zip(rows, needed, strict=True):
@@ -221,11 +298,11 @@ class ExtensionEmitter(Emitter):
                         src_base=(tile.first + (fresh - top) * layer.stride[0] * pitch)
                         % self.geometry.depth(Memory.INP),
                         dst_base=writes[0][0],
-                        wgt_base=reads[0].first,
+                        wgt_base=reads[1].first,
                         src_row=layer.stride[0] * pitch % self.geometry.depth(Memory.INP),
                         dst_block=lane % ring.count,
                         src_col=layer.stride[1],
-                        par=reads[1].first,
+                        par=reads[0].first,
                     )
                     index = schedule.compute(instruction, [tile, *reads], writes)
                     done = high
@@ -248,17 +325,17 @@ class ExtensionEmitter(Emitter):
                     )
                     schedule.store(store, at, (high - low) * columns, index)
             if tile is not None:
-                tile.live = False
-        ring.live = False
+                schedule.release(tile)
+        schedule.release(ring)
+        schedule.skip(Memory.OUT, ring.first + done * columns)  # behind what is still to be stored
 
     # Others -----------------------------------------------------------------------------------------------------------
 
-    def addition(self, layer: AddLayer) -> str:
-        """A bypass addition; returns its tiling for people."""
-        schedule, target, tiling = self.schedule, layer.target, add_tiling(layer, self.geometry)
-        for first, end in spans(len(target.origins), tiling.blocks):
-            bias = layer.bias[first:end].reshape(-1, self.geometry.block)
-            parameters = self._parameters(bias, layer.shift[first:end].reshape(bias.shape))
+    def _addition(self, layer: AddLayer, tiling: AddTiling, chunks: Sequence[_Chunk]) -> None:
+        schedule, target = self.schedule, layer.target
+        for chunk in chunks:
+            first, end = chunk.pieces[0].first, chunk.pieces[0].end
+            parameters = self.need(chunk.parameters)
             for left, right in spans(target.width, tiling.columns):
                 for top, bottom in spans(target.height, tiling.rows):
                     tiles = [
@@ -278,10 +355,8 @@ class ExtensionEmitter(Emitter):
                     )
                     index = schedule.compute(instruction, [*tiles, parameters], [(out.first, out.count)])
                     self._store(target, (first, end), (top, bottom - top), (left, right - left), out, index)
-                    for block in (*tiles, out):
-                        block.live = False
-            parameters.live = False
-        return str(tiling)
+                    schedule.release(*tiles, out)
+            schedule.release(parameters)
 
     def _plane_tile(
         self, value: Value, blocks: tuple[int, int], vertical: tuple[int, int], horizontal: tuple[int, int]
@@ -299,7 +374,7 @@ class ExtensionEmitter(Emitter):
             )
             for run in runs(origins, value.pitch, rows, columns)
         ]
-        return self.schedule.load(Memory.INP, len(origins) * rows * columns, loads)
+        return self.input_tile(len(origins) * rows * columns, loads)
 
     def sums(self, blocks: int) -> None:
         """Store the class sums as int32."""

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.targets.vta.cost import compute_cycles, transfer_cycles
+from squeezeedge.targets.vta.cost import compute_cycles, load_cycles, transfer_cycles
 from squeezeedge.targets.vta.encoding import Instruction
 from squeezeedge.targets.vta.extension import XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory
@@ -42,14 +42,12 @@ class Block:
         first: first element; the following ones wrap modulo the depth in the profile ``vta-x``.
         count: elements.
         load: index of the load operation; ``NOTHING`` if computed.
-        live: whether somebody may still read it.
     """
 
     memory: Memory
     first: int
     count: int
     load: int
-    live: bool = True
 
 
 @dataclass(eq=False)
@@ -58,6 +56,7 @@ class _Load:
     layer: int
     after: int  # computation
     store: int  # store that must have ended
+    end: int  # estimated cycle
     consumer: int = NOTHING  # first computation
 
 
@@ -67,6 +66,7 @@ class _Compute:
     layer: int
     load: int = NOTHING
     store: int = NOTHING
+    end: int = 0  # estimated cycle
 
 
 @dataclass(eq=False)
@@ -74,6 +74,7 @@ class _Store:
     instruction: Store | XPool
     layer: int
     after: int
+    end: int  # estimated cycle in which it is confirmed
 
 
 class Schedule:
@@ -95,7 +96,7 @@ class Schedule:
         memories = (Memory.INP, Memory.WGT, Memory.PAR, Memory.OUT)
         self._next = dict.fromkeys(memories, 0)
         self._reader = {memory: np.full(geometry.depth(memory), NOTHING) for memory in memories}
-        self._owner: dict[Memory, list[Block]] = {memory: [] for memory in memories}
+        self._live = {memory: np.zeros(geometry.depth(memory), bool) for memory in memories}
         self._writer = np.full(elements, NOTHING)
 
     def __len__(self) -> int:
@@ -106,29 +107,38 @@ class Schedule:
 
     def room(self, memory: Memory, count: int) -> bool:
         """Whether a block would not touch a live one."""
-        first = self._place(memory, count)
-        wanted = self._span(memory, first, count)
-        return not any(
-            block.live and np.isin(self._span(memory, block.first, block.count), wanted).any()
-            for block in self._owner[memory]
-        )
+        fits = count <= self.geometry.depth(memory)
+        return fits and not self._live[memory][self._span(memory, self._place(memory, count), count)].any()
 
     def claim(self, memory: Memory, count: int, load: int = NOTHING) -> Block:
-        """The next elements of a memory.
+        """The next elements of a memory; they are live until :meth:`release`.
 
         Raises:
             UnsupportedError: they are in use.
         """
-        if count > self.geometry.depth(memory) or not self.room(memory, count):
+        if not self.room(memory, count):
             raise UnsupportedError(
                 f"the {memory.name.lower()} memory of {self.geometry.depth(memory)} elements is too small; "
                 "use a configuration with a larger one"
             )
         first = self._place(memory, count)
         self._next[memory] = (first + count) % self.geometry.depth(memory)
-        block = Block(memory, first, count, load)
-        self._owner[memory] = [other for other in self._owner[memory] if other.live] + [block]
-        return block
+        self._live[memory][self._span(memory, first, count)] = True
+        return Block(memory, first, count, load)
+
+    def release(self, *blocks: Block) -> None:
+        """Nobody reads the blocks any more."""
+        for block in blocks:
+            self._live[block.memory][self._span(block.memory, block.first, block.count)] = False
+
+    def skip(self, memory: Memory, first: int) -> None:
+        """Let the next block begin at an element."""
+        self._next[memory] = first % self.geometry.depth(memory)
+
+    @property
+    def slack(self) -> int:
+        """Cycles that the load module is estimated to be ahead of the compute module."""
+        return (self._computes[-1].end if self._computes else 0) - (self._loads[-1].end if self._loads else 0)
 
     def _place(self, memory: Memory, count: int) -> int:
         first = self._next[memory]
@@ -152,7 +162,13 @@ class Schedule:
                 for row in transfer.rows():
                     store = max(store, int(self._writer[row : row + transfer.x_size].max()))
             placed.append(replace(transfer, sram_base=(block.first + transfer.sram_base) % depth))
-        self._loads.append(_Load(placed, self.layer, after, store))
+        start = max(
+            self._loads[-1].end if self._loads else 0,
+            self._computes[after].end if after != NOTHING else 0,
+            self._stores[store].end if store != NOTHING else 0,
+        )
+        end = start + sum(load_cycles(transfer, self.geometry) for transfer in placed)
+        self._loads.append(_Load(placed, self.layer, after, store, end))
         return block
 
     def compute(
@@ -174,7 +190,7 @@ class Schedule:
         index = len(self._computes)
         item = _Compute(instruction, self.layer)
         for block in reads:
-            assert block.live, "a block is used after its release"
+            assert self._live[block.memory][block.first], "a block is used after its release"
             self._reader[block.memory][self._span(block.memory, block.first, block.count)] = index
             if block.load != NOTHING:
                 item.load = max(item.load, block.load)
@@ -182,6 +198,12 @@ class Schedule:
                 load.consumer = index if load.consumer == NOTHING else load.consumer
         for first, count in writes:
             item.store = max(item.store, int(self._reader[Memory.OUT][self._span(Memory.OUT, first, count)].max()))
+        start = max(
+            self._computes[-1].end if self._computes else 0,
+            self._loads[item.load].end if item.load != NOTHING else 0,
+            self._stores[item.store].end if item.store != NOTHING else 0,
+        )
+        item.end = start + compute_cycles(instruction)
         self._computes.append(item)
         return index
 
@@ -196,7 +218,9 @@ class Schedule:
         for y in range(instruction.y_size):
             row = instruction.dram_base + y * instruction.x_stride
             self._writer[row : row + instruction.x_size] = index
-        self._stores.append(_Store(instruction, self.layer, after))
+        start = max(self._stores[-1].end if self._stores else 0, self._computes[after].end)
+        end = start + transfer_cycles(instruction, self.geometry)
+        self._stores.append(_Store(instruction, self.layer, after, end))
 
     # Tokens -----------------------------------------------------------------------------------------------------------
 
@@ -222,18 +246,14 @@ class Schedule:
 
     def _relays(self) -> dict[int, int]:
         """Computation -> the store that a relay behind it waits for; sets what the loads wait for."""
-        ends = np.cumsum([compute_cycles(item.instruction) for item in self._computes])
-        confirmed, free = [], 0
-        for store in self._stores:
-            free = max(free, int(ends[store.after])) + transfer_cycles(store.instruction, self.geometry)
-            confirmed.append(free)
+        ends = [item.end for item in self._computes]
         relays: dict[int, int] = {}
         waited = NOTHING
         for load in self._loads:
             if load.store > waited:
                 producer = self._stores[load.store].after
                 last = max(load.consumer - 1, producer)
-                early = int(np.searchsorted(ends, confirmed[load.store]))
+                early = int(np.searchsorted(ends, self._stores[load.store].end))
                 at = min(max(load.after, producer, early), last)
                 if relays:
                     at = max(at, max(relays))

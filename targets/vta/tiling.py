@@ -220,7 +220,9 @@ def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
     for overlap in (True, False):
         for columns in list(_steps_down(pooled_w, pooled_w)):
             wide = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-            for group in _steps_down(part.blocks, min(geometry.par_entries // 2, geometry.depth(Memory.WGT) // part.taps)):
+            for group in _steps_down(
+                part.blocks, min(geometry.par_entries // 2, geometry.depth(Memory.WGT) // part.taps)
+            ):
                 room = ring // group // wide  # rows of the ring
                 for rows in range(1, min(pooled_h, 32) + 1):
                     fresh, kept = rows * pool.stride[0], max(pool.kernel[0] - pool.stride[0], 0)
