@@ -99,8 +99,8 @@ inline GemmLoop xgemm_loop(const Instruction& instruction) {
 }
 
 inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector32 (&acc)[ACC_DEPTH],
-                 const Vector8 (&inp)[INP_DEPTH], const Matrix8 (&wgt)[WGT_DEPTH], const Parameter (&par)[PAR_DEPTH],
-                 Vector8 (&out)[ACC_DEPTH]) {
+                 const Vector8 (&inp)[INP_DEPTH], const Vector8 (&wgt)[WGT_DEPTH][BLOCK],
+                 const Parameter (&par)[PAR_DEPTH], Vector8 (&out)[ACC_DEPTH]) {
 #pragma HLS inline off  // one copy: it holds the multipliers
   const uint32_t steps = loop.blocks * loop.rows * loop.cols * loop.uops;
   const bool summing = loop.epilogue == TO_SUM;
@@ -111,12 +111,12 @@ inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector3
   WgtIndex wgt_block(loop.wgt_base), wgt_row(loop.wgt_base), wgt_col(loop.wgt_base);
   ParIndex parameter(loop.par);
   Vector32 sum, total;
-#pragma HLS array_partition variable=sum.lane complete    // registers: the reduction never waits for a memory
-#pragma HLS array_partition variable=total.lane complete
+#pragma HLS aggregate variable=sum  // registers: the reduction never waits for a memory
+#pragma HLS aggregate variable=total
 
   for (uint32_t step = 0; step < steps; ++step) {
 #pragma HLS pipeline II=1  // one micro-op per cycle
-#pragma HLS dependence variable=acc type=inter false  // XGEMM touches an accumulator once; a GEMM program keeps 8 steps
+#pragma HLS dependence variable=acc type=inter false  // XGEMM never comes back, GEMM programs wait 8 steps
 #pragma HLS dependence variable=out type=inter false  // only written here
     const uint32_t micro_op = uop[UopIndex(loop.uop_bgn + u)];
     const bool first = loop.each || u == 0;
@@ -125,15 +125,18 @@ inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector3
     const InpIndex src(src_col + uop_src(micro_op));
     const WgtIndex weight(wgt_col + (loop.each ? uop_wgt(micro_op) : WgtIndex(u)));
 
-    const Vector32 products = multiply(wgt[weight], inp[src]);
-    const Vector32 old = acc[dst];  // one read and one write of the accumulators per cycle: they have two ports
+    // Each memory is read at one place: one port of it is enough, the other one writes.
+    const Vector8 vector = inp[src];
+    const Vector32 old = acc[dst];
+    const Parameter scale = par[parameter];
+    const Vector32 products = multiply(wgt[weight], vector);
     if (first) {
       if (loop.accumulate && !summing) {
         sum = old;
       } else {
         for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-          sum.lane[i] = par[parameter].bias[i];
+          sum.lane[i] = scale.bias[i];
         }
       }
     }
@@ -160,7 +163,7 @@ inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector3
       Vector8 byte;
       for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-        const int8_t requantized = narrow(sum.lane[i] >> par[parameter].shift[i], loop.low);
+        const int8_t requantized = narrow(sum.lane[i] >> scale.shift[i], loop.low);
         byte.lane[i] = loop.each ? static_cast<int8_t>(sum.lane[i]) : requantized;
       }
       out[dst] = byte;
@@ -270,8 +273,8 @@ inline void xadd(const Instruction& instruction, const Vector8 (&inp)[INP_DEPTH]
 #pragma HLS dependence variable=out type=inter false  // only written here
     const Vector8 left = inp[a];
     const Vector8 right = inp[b];
-    const Parameter& left_scale = par[parameter];
-    const Parameter& right_scale = par[ParIndex(parameter + 1)];
+    const Parameter left_scale = par[parameter];
+    const Parameter right_scale = par[ParIndex(parameter + 1)];
     Vector8 result;
     for (int lane = 0; lane < BLOCK; ++lane) {
 #pragma HLS unroll
@@ -310,7 +313,7 @@ inline void load_uops(const Transfer& transfer, Port port, uint64_t base, uint32
       }
       const uint32_t at = i * PER_BEAT + j;
       if (at >= skip && at - skip < transfer.size) {
-        uop[UopIndex(transfer.sram + at - skip)] = static_cast<uint32_t>(little_endian(bytes));
+        uop[UopIndex(transfer.sram + at - skip)] = static_cast<uint32_t>(little_endian(bytes, 0));
       }
     }
   }
@@ -318,7 +321,7 @@ inline void load_uops(const Transfer& transfer, Port port, uint64_t base, uint32
 
 inline void compute_instruction(const Instruction& instruction, Port port, const ComputeBases& bases,
                                 uint32_t (&uop)[UOP_DEPTH], Vector32 (&acc)[ACC_DEPTH], const Vector8 (&inp)[INP_DEPTH],
-                                const Matrix8 (&wgt)[WGT_DEPTH], const Parameter (&par)[PAR_DEPTH],
+                                const Vector8 (&wgt)[WGT_DEPTH][BLOCK], const Parameter (&par)[PAR_DEPTH],
                                 Vector8 (&out)[ACC_DEPTH]) {
 #pragma HLS inline
   const uint32_t code = opcode(instruction);
@@ -327,7 +330,7 @@ inline void compute_instruction(const Instruction& instruction, Port port, const
       if (get<VTA_LOAD_MEMORY>(instruction) == UOP) {
         load_uops(load_transfer(instruction), port, bases.uop, uop);
       } else {
-        load_padded<VECTOR32_BYTES, AccIndex>(port, bases.acc, load_transfer(instruction), acc);
+        load_padded<VECTOR32_BYTES, AccIndex, Vector32>(port, bases.acc, load_transfer(instruction), acc);
       }
       break;
     case STORE: {
@@ -348,9 +351,11 @@ inline void compute_instruction(const Instruction& instruction, Port port, const
   }
 }
 
-inline void compute(Port port, ComputeBases bases, CommandQueue& queue, TokenQueue& from_load, TokenQueue& from_store,
-                    TokenQueue& to_load, TokenQueue& to_store, const Vector8 (&inp)[INP_DEPTH],
-                    const Matrix8 (&wgt)[WGT_DEPTH], const Parameter (&par)[PAR_DEPTH], Vector8 (&out)[ACC_DEPTH]) {
+inline void compute(Port port, uint64_t uop_base, uint64_t acc_base, CommandQueue& queue, TokenQueue& from_load,
+                    TokenQueue& from_store, TokenQueue& to_load, TokenQueue& to_store, const Vector8 (&inp)[INP_DEPTH],
+                    const Vector8 (&wgt)[WGT_DEPTH][BLOCK], const Parameter (&par)[PAR_DEPTH],
+                    Vector8 (&out)[ACC_DEPTH]) {
+  const ComputeBases bases = {uop_base, acc_base};
   uint32_t uop[UOP_DEPTH];
   Vector32 acc[ACC_DEPTH];
 #pragma HLS aggregate variable=acc  // one wide word per element: all lanes in one access

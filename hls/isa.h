@@ -18,6 +18,7 @@ using UopIndex = Unsigned<VTA_UOP_BITS>;
 using InpIndex = Unsigned<VTA_INP_BITS>;
 using WgtIndex = Unsigned<VTA_WGT_BITS>;
 using AccIndex = Unsigned<VTA_ACC_BITS>;
+using WgtRowIndex = Unsigned<VTA_WGT_BITS + (VTA_BLOCK == 32 ? 5 : 4)>;  // element * BLOCK + output channel
 using ParIndex = Unsigned<VTA_PAR_BITS>;
 
 enum Opcode : uint32_t { LOAD = 0, STORE = 1, GEMM = 2, FINISH = 3, ALU = 4, XGEMM = 5, XPOOL = 6, XADD = 7 };
@@ -25,12 +26,10 @@ enum Memory : uint32_t { UOP = 0, WGT = 1, INP = 2, ACC = 3, OUT = 4, PAR = 6 };
 enum AluOp : uint32_t { ALU_MIN = 0, ALU_MAX = 1, ALU_ADD = 2, ALU_SHR = 3 };
 enum Epilogue : uint32_t { TO_ACC = 0, TO_OUT = 1, TO_SUM = 2 };
 
-// One element of a memory; inputs and outputs, weights, accumulators, parameters.
+// One element of a memory: inputs and outputs, accumulators, parameters. A weight element is BLOCK vectors, one for
+// each output channel; they lie in memories of their own, which all are read in the same cycle.
 struct Vector8 {
   int8_t lane[BLOCK];
-};
-struct Matrix8 {
-  int8_t row[BLOCK][BLOCK];  // [output channel][input channel]
 };
 struct Vector32 {
   int32_t lane[BLOCK];
@@ -80,7 +79,7 @@ inline Queue queue_of(const Instruction& instruction) {
 // A row-wise copy between DRAM and a memory: what LOAD and STORE have in common.
 struct Transfer {
   uint32_t sram;
-  uint32_t dram;
+  uint64_t dram;  // in elements; more than 32 bits once it counts vectors of weights
   uint32_t rows;
   uint32_t size;
   uint32_t stride;

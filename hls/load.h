@@ -18,20 +18,33 @@ struct LoadBases {
   uint64_t par;
 };
 
+// A transfer of weight elements, counted in their vectors.
+inline Transfer by_vectors(const Transfer& transfer) {
+#pragma HLS inline
+  Transfer vectors = transfer;
+  vectors.sram *= BLOCK;
+  vectors.dram *= BLOCK;
+  vectors.size *= BLOCK;
+  vectors.stride *= BLOCK;
+  return vectors;
+}
+
 inline void load_instruction(const Instruction& instruction, Port port, const LoadBases& bases,
-                             Vector8 (&inp)[INP_DEPTH], Matrix8 (&wgt)[WGT_DEPTH], Parameter (&par)[PAR_DEPTH]) {
+                             Vector8 (&inp)[INP_DEPTH], Vector8 (&wgt)[WGT_DEPTH][BLOCK], Parameter (&par)[PAR_DEPTH]) {
 #pragma HLS inline
   const Transfer transfer = load_transfer(instruction);
   switch (get<VTA_LOAD_MEMORY>(instruction)) {
-    case INP: load_padded<VECTOR8_BYTES, InpIndex>(port, bases.inp, transfer, inp); break;
-    case WGT: load_rows<MATRIX8_BYTES, WgtIndex>(port, bases.wgt, transfer, wgt); break;
-    case PAR: load_rows<PARAMETER_BYTES, ParIndex>(port, bases.par, transfer, par); break;
+    case INP: load_padded<VECTOR8_BYTES, InpIndex, Vector8>(port, bases.inp, transfer, inp); break;
+    case WGT: load_rows<VECTOR8_BYTES, WgtRowIndex, Vector8>(port, bases.wgt, by_vectors(transfer), wgt); break;
+    case PAR: load_rows<PARAMETER_BYTES, ParIndex, Parameter>(port, bases.par, transfer, par); break;
     default: break;
   }
 }
 
-inline void load(Port port, LoadBases bases, CommandQueue& queue, TokenQueue& from_compute, TokenQueue& to_compute,
-                 Vector8 (&inp)[INP_DEPTH], Matrix8 (&wgt)[WGT_DEPTH], Parameter (&par)[PAR_DEPTH]) {
+inline void load(Port port, uint64_t inp_base, uint64_t wgt_base, uint64_t par_base, CommandQueue& queue,
+                 TokenQueue& from_compute, TokenQueue& to_compute, Vector8 (&inp)[INP_DEPTH],
+                 Vector8 (&wgt)[WGT_DEPTH][BLOCK], Parameter (&par)[PAR_DEPTH]) {
+  const LoadBases bases = {inp_base, wgt_base, par_base};
   for (Command command = queue.read(); !command.stop; command = queue.read()) {
     const Instruction& instruction = command.instruction;
     if (pops_next(instruction)) from_compute.read();

@@ -28,18 +28,19 @@ inline void multiply_pair(int8_t high, int8_t low, int8_t x, Product& high_produ
   high_product = Product((both >> 16) + (low_product < 0 ? 1 : 0));
 }
 
-// result[o] = sum over i of weights[o][i] * x[i].
-inline Vector32 multiply(const Matrix8& weights, const Vector8& x) {
+// result[o] = sum over i of weights[o].lane[i] * x[i].
+inline Vector32 multiply(const Vector8 (&weights)[BLOCK], const Vector8& x) {
 #pragma HLS inline
   Vector32 result;
 #if VTA_DSP_PACKING
   for (int o = 0; o < BLOCK; o += 2) {
 #pragma HLS unroll
+    const Vector8 low = weights[o], high = weights[o + 1];
     int32_t even = 0, odd = 0;
     for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
       Product low_product, high_product;
-      multiply_pair(weights.row[o + 1][i], weights.row[o][i], x.lane[i], high_product, low_product);
+      multiply_pair(high.lane[i], low.lane[i], x.lane[i], high_product, low_product);
       even += static_cast<int32_t>(low_product);
       odd += static_cast<int32_t>(high_product);
     }
@@ -49,10 +50,11 @@ inline Vector32 multiply(const Matrix8& weights, const Vector8& x) {
 #else
   for (int o = 0; o < BLOCK; ++o) {
 #pragma HLS unroll
+    const Vector8 row = weights[o];
     int32_t sum = 0;
     for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-      sum += static_cast<int16_t>(weights.row[o][i] * x.lane[i]);
+      sum += static_cast<int16_t>(row.lane[i] * x.lane[i]);
     }
     result.lane[o] = sum;
   }

@@ -44,6 +44,7 @@ inline void pool(const Instruction& instruction, Port port, uint64_t base, const
 
   for (uint32_t y = 0; y < y_size && x_size > 0; ++y) {
     Vector8 window[LARGEST_KERNEL];  // maxima of the last columns, the newest first
+#pragma HLS aggregate variable=window
 #pragma HLS array_partition variable=window complete  // a shift register
     Vector8 column;
     uint8_t bytes[VECTOR8_BYTES];
@@ -55,7 +56,8 @@ inline void pool(const Instruction& instruction, Port port, uint64_t base, const
     for (uint32_t step = 0; step < columns * taps; ++step) {
 #pragma HLS pipeline II=1  // one read of the output memory per cycle
       const uint32_t row = y * stride_h + tap;  // counted from pad_top above the tile
-      const bool inside = tap < kernel_h && row >= pad_top && row - pad_top < rows && x >= pad_left && x - pad_left < cols;
+      const bool inside =
+          tap < kernel_h && row >= pad_top && row - pad_top < rows && x >= pad_left && x - pad_left < cols;
       Vector8 value;
       fill(value, LOWEST);
       if (inside) value = out[AccIndex(sram + (row - pad_top) * cols + (x - pad_left))];
@@ -91,8 +93,8 @@ inline void pool(const Instruction& instruction, Port port, uint64_t base, const
 }
 
 // A token to compute may let a later load read what was stored: it needs the responses.
-inline void store_instruction(const Instruction& instruction, Port port, uint64_t base,
-                              const Vector8 (&out)[ACC_DEPTH], uint32_t& pending) {
+inline void store_instruction(const Instruction& instruction, Port port, uint64_t base, const Vector8 (&out)[ACC_DEPTH],
+                              uint32_t& pending) {
 #pragma HLS inline
   if (opcode(instruction) == XPOOL) {
     pool(instruction, port, base, out, pending);

@@ -11,7 +11,6 @@ namespace vta {
 constexpr uint32_t ROWS_AHEAD = 8;
 
 constexpr int VECTOR8_BYTES = BLOCK;
-constexpr int MATRIX8_BYTES = BLOCK * BLOCK;
 constexpr int VECTOR32_BYTES = 4 * BLOCK;
 constexpr int PARAMETER_BYTES = 5 * BLOCK;
 
@@ -22,10 +21,13 @@ uint64_t beat_of(uint64_t base, uint64_t element) {
   return base / VTA_BUS_BYTES + element * (BYTES / VTA_BUS_BYTES);
 }
 
-inline int32_t little_endian(const uint8_t* bytes) {
+// Bytes 4 * index.. of an array as a number.
+template <int BYTES>
+int32_t little_endian(const uint8_t (&bytes)[BYTES], int index) {
 #pragma HLS inline
-  const uint32_t value = static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 |
-                         static_cast<uint32_t>(bytes[2]) << 16 | static_cast<uint32_t>(bytes[3]) << 24;
+  const uint32_t value = static_cast<uint32_t>(bytes[4 * index]) | static_cast<uint32_t>(bytes[4 * index + 1]) << 8 |
+                         static_cast<uint32_t>(bytes[4 * index + 2]) << 16 |
+                         static_cast<uint32_t>(bytes[4 * index + 3]) << 24;
   return static_cast<int32_t>(value);
 }
 
@@ -38,19 +40,11 @@ inline void unpack(const uint8_t (&bytes)[VECTOR8_BYTES], Vector8& element) {
   }
 }
 
-inline void unpack(const uint8_t (&bytes)[MATRIX8_BYTES], Matrix8& element) {
-#pragma HLS inline
-  for (int i = 0; i < MATRIX8_BYTES; ++i) {
-#pragma HLS unroll
-    element.row[i / BLOCK][i % BLOCK] = static_cast<int8_t>(bytes[i]);
-  }
-}
-
 inline void unpack(const uint8_t (&bytes)[VECTOR32_BYTES], Vector32& element) {
 #pragma HLS inline
   for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-    element.lane[i] = little_endian(bytes + 4 * i);
+    element.lane[i] = little_endian(bytes, i);
   }
 }
 
@@ -58,7 +52,7 @@ inline void unpack(const uint8_t (&bytes)[PARAMETER_BYTES], Parameter& element) 
 #pragma HLS inline
   for (int i = 0; i < BLOCK; ++i) {
 #pragma HLS unroll
-    element.bias[i] = little_endian(bytes + 4 * i);
+    element.bias[i] = little_endian(bytes, i);
     element.shift[i] = static_cast<uint8_t>(bytes[4 * BLOCK + i] & SHIFT_MASK);
   }
 }
@@ -95,6 +89,18 @@ inline void fill(Vector32& element, int8_t value) {
   }
 }
 
+// Memories are written and read in whole elements: one access of one wide word.
+template <typename Index, typename Element, int DEPTH>
+void put(Element (&memory)[DEPTH], Index index, const Element& element) {
+#pragma HLS inline
+  memory[index] = element;
+}
+
+inline void put(Vector8 (&wgt)[WGT_DEPTH][BLOCK], WgtRowIndex row, const Vector8& element) {
+#pragma HLS inline
+  wgt[row / BLOCK][row % BLOCK] = element;
+}
+
 // Ask for the rows that come while row ``row`` is read: the first row asks for the first ROWS_AHEAD, every other row
 // for one more.
 template <int BYTES>
@@ -109,8 +115,8 @@ void request_ahead(Port port, uint64_t base, const Transfer& transfer, uint32_t 
 }
 
 // One requested row of consecutive elements into a memory.
-template <int BYTES, typename Index, typename Element, int DEPTH>
-void read_row(Port port, uint32_t size, Index& index, Element (&memory)[DEPTH]) {
+template <int BYTES, typename Element, typename Index, typename Memory>
+void read_row(Port port, uint32_t size, Index& index, Memory& memory) {
 #pragma HLS inline
   constexpr uint32_t BEATS = BYTES / VTA_BUS_BYTES;
   uint8_t bytes[BYTES];
@@ -124,48 +130,52 @@ void read_row(Port port, uint32_t size, Index& index, Element (&memory)[DEPTH]) 
       bytes[beat * VTA_BUS_BYTES + static_cast<uint32_t>(j)] = beat_byte(data, j);
     }
     if (++beat == BEATS) {
-      unpack(bytes, memory[index]);
+      Element element;
+      unpack(bytes, element);
+      put(memory, index, element);
       index += 1;
       beat = 0;
     }
   }
 }
 
-template <typename Index, typename Element, int DEPTH>
-void pad(uint32_t count, bool low, Index& index, Element (&memory)[DEPTH]) {
+template <typename Element, typename Index, typename Memory>
+void pad(uint32_t count, bool low, Index& index, Memory& memory) {
 #pragma HLS inline
   for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS pipeline II=1  // one element per cycle
-    fill(memory[index], low ? LOWEST : 0);
+    Element element;
+    fill(element, low ? LOWEST : 0);
+    put(memory, index, element);
     index += 1;
   }
 }
 
 // A load without padding.
-template <int BYTES, typename Index, typename Element, int DEPTH>
-void load_rows(Port port, uint64_t base, const Transfer& transfer, Element (&memory)[DEPTH]) {
+template <int BYTES, typename Index, typename Element, typename Memory>
+void load_rows(Port port, uint64_t base, const Transfer& transfer, Memory& memory) {
 #pragma HLS inline
   Index index(transfer.sram);
   for (uint32_t row = 0; row < transfer.rows; ++row) {
     request_ahead<BYTES>(port, base, transfer, row);
-    read_row<BYTES>(port, transfer.size, index, memory);
+    read_row<BYTES, Element>(port, transfer.size, index, memory);
   }
 }
 
 // A load with padding on all sides.
-template <int BYTES, typename Index, typename Element, int DEPTH>
-void load_padded(Port port, uint64_t base, const Transfer& transfer, Element (&memory)[DEPTH]) {
+template <int BYTES, typename Index, typename Element, typename Memory>
+void load_padded(Port port, uint64_t base, const Transfer& transfer, Memory& memory) {
 #pragma HLS inline
   const uint32_t width = transfer.left + transfer.size + transfer.right;
   Index index(transfer.sram);
-  pad(transfer.top * width, transfer.low, index, memory);
+  pad<Element>(transfer.top * width, transfer.low, index, memory);
   for (uint32_t row = 0; row < transfer.rows; ++row) {
     request_ahead<BYTES>(port, base, transfer, row);
-    pad(transfer.left, transfer.low, index, memory);
-    read_row<BYTES>(port, transfer.size, index, memory);
-    pad(transfer.right, transfer.low, index, memory);
+    pad<Element>(transfer.left, transfer.low, index, memory);
+    read_row<BYTES, Element>(port, transfer.size, index, memory);
+    pad<Element>(transfer.right, transfer.low, index, memory);
   }
-  pad(transfer.bottom * width, transfer.low, index, memory);
+  pad<Element>(transfer.bottom * width, transfer.low, index, memory);
 }
 
 // Beat number ``beat`` of an element's bytes.
@@ -200,8 +210,7 @@ inline void await_writes(Port port, uint32_t& pending) {
 }
 
 template <int BYTES, typename Index, typename Element, int DEPTH>
-void store_rows(Port port, uint64_t base, const Transfer& transfer, const Element (&memory)[DEPTH],
-                uint32_t& pending) {
+void store_rows(Port port, uint64_t base, const Transfer& transfer, const Element (&memory)[DEPTH], uint32_t& pending) {
 #pragma HLS inline
   constexpr uint32_t BEATS = BYTES / VTA_BUS_BYTES;
   Index index(transfer.sram);
@@ -214,7 +223,8 @@ void store_rows(Port port, uint64_t base, const Transfer& transfer, const Elemen
     for (uint32_t i = 0; i < transfer.size * BEATS; ++i) {
 #pragma HLS pipeline II=1  // the bus takes one beat per cycle
       if (beat == 0) {
-        pack(memory[index], bytes);
+        const Element element = memory[index];
+        pack(element, bytes);
         index += 1;
       }
       port.write(beat_at(bytes, beat));

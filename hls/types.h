@@ -39,8 +39,14 @@ using Unsigned = ap_uint<WIDTH>;
 template <int WIDTH>
 using Signed = ap_int<WIDTH>;
 
+// Vitis HLS takes the depth from the type; older headers know no depth and are only simulated.
+#ifdef __VITIS_HLS__
+template <typename T, int DEPTH>
+using Stream = hls::stream<T, DEPTH>;
+#else
 template <typename T, int DEPTH>
 using Stream = hls::stream<T>;
+#endif
 
 // One beat of a DRAM port, byte 0 in the low bits.
 using Beat = ap_uint<8 * VTA_BUS_BYTES>;
@@ -138,8 +144,8 @@ class Port {
   struct Dram {
     uint8_t* data;
     uint64_t beats;
-    bool fault;           // a request was outside of the buffer
-    uint64_t fault_beat;  // where the first one was
+    bool fault;                // a request was outside of the buffer
+    uint64_t fault_beat;       // where the first one was
     uint64_t requests[2][16];  // outstanding requests of reads and writes: next beat
     uint64_t lengths[2][16];   // beats that remain of each
     unsigned first[2];

@@ -29,20 +29,14 @@ extern "C" void squeezeedge_vta(uint32_t count, uint64_t program, uint64_t uop_b
 #pragma HLS interface m_axi port=store_port bundle=store offset=off max_write_burst_length=64 num_write_outstanding=8
 #pragma HLS dataflow  // the processes run at the same time
   vta::CommandQueue load_queue, compute_queue, store_queue;
-#pragma HLS stream variable=load_queue depth=vta::QUEUE_DEPTH
-#pragma HLS stream variable=compute_queue depth=vta::QUEUE_DEPTH
-#pragma HLS stream variable=store_queue depth=vta::QUEUE_DEPTH
   vta::TokenQueue load_to_compute, compute_to_load, compute_to_store, store_to_compute;
-#pragma HLS stream variable=load_to_compute depth=vta::TOKEN_DEPTH
-#pragma HLS stream variable=compute_to_load depth=vta::TOKEN_DEPTH
-#pragma HLS stream variable=compute_to_store depth=vta::TOKEN_DEPTH
-#pragma HLS stream variable=store_to_compute depth=vta::TOKEN_DEPTH
 
   vta::Vector8 inp[vta::INP_DEPTH];
-  vta::Matrix8 wgt[vta::WGT_DEPTH];
+  vta::Vector8 wgt[vta::WGT_DEPTH][vta::BLOCK];
   vta::Parameter par[vta::PAR_DEPTH];
   vta::Vector8 out[vta::ACC_DEPTH];
-// One wide word per element; one writing and one reading process each.
+// One wide word per element, and of the weights one per output channel; one writing and one reading process each.
+#pragma HLS array_partition variable=wgt complete dim=2
 #pragma HLS aggregate variable=inp
 #pragma HLS aggregate variable=wgt
 #pragma HLS aggregate variable=par
@@ -57,11 +51,9 @@ extern "C" void squeezeedge_vta(uint32_t count, uint64_t program, uint64_t uop_b
 #pragma HLS stream variable=par type=unsync
 #pragma HLS stream variable=out type=unsync
 
-  const vta::LoadBases load_bases = {inp_base, wgt_base, par_base};
-  const vta::ComputeBases compute_bases = {uop_base, acc_base};
   vta::fetch(fetch_port, count, program, load_queue, compute_queue, store_queue);
-  vta::load(load_port, load_bases, load_queue, compute_to_load, load_to_compute, inp, wgt, par);
-  vta::compute(compute_port, compute_bases, compute_queue, load_to_compute, store_to_compute, compute_to_load,
+  vta::load(load_port, inp_base, wgt_base, par_base, load_queue, compute_to_load, load_to_compute, inp, wgt, par);
+  vta::compute(compute_port, uop_base, acc_base, compute_queue, load_to_compute, store_to_compute, compute_to_load,
                compute_to_store, inp, wgt, par, out);
   vta::store(store_port, out_base, store_queue, compute_to_store, store_to_compute, out);
 }

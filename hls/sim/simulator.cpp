@@ -69,7 +69,7 @@ struct Process {
 // On-chip memories; they keep their contents between runs.
 struct Memories {
   uint32_t uop[vta::UOP_DEPTH];
-  vta::Matrix8 wgt[vta::WGT_DEPTH];
+  vta::Vector8 wgt[vta::WGT_DEPTH][vta::BLOCK];
   vta::Vector8 inp[vta::INP_DEPTH];
   vta::Vector32 acc[vta::ACC_DEPTH];
   vta::Vector8 out[vta::ACC_DEPTH];
@@ -134,7 +134,8 @@ class Run {
     if (fetched_ == registers_.count) return;
     vta::Cost cost;
     cost.rows = 1;
-    cost.row_bytes = vta::INSTRUCTION_BYTES * uint64_t{vta::burst_length(static_cast<uint32_t>(registers_.count), fetched_)};
+    cost.row_bytes =
+        vta::INSTRUCTION_BYTES * uint64_t{vta::burst_length(static_cast<uint32_t>(registers_.count), fetched_)};
     process_[FETCH].transfer.begin(cost, timing(), now);
   }
 
@@ -343,7 +344,8 @@ class Run {
     for (int from = LOADER; from < MODULES; ++from) {
       for (int to = LOADER; to < MODULES; ++to) {
         const size_t left = tokens_[from][to].size();
-        if (left > 0) return fail("%d tokens from %s to %s are left at the end", static_cast<int>(left), NAMES[from], NAMES[to]);
+        if (left > 0)
+          return fail("%d tokens from %s to %s are left at the end", static_cast<int>(left), NAMES[from], NAMES[to]);
       }
     }
     counters_.cycles = last_write_;

@@ -68,9 +68,9 @@ inline Cost pool_cost(const Instruction& instruction) {
   cost.cycles = DECODE_CYCLES;
   cost.rows = x_size > 0 ? get<VTA_XPOOL_Y_SIZE>(instruction) : 0;
   cost.row_bytes = x_size * VECTOR8_BYTES;
-  cost.row_cycles = x_size > 0 ? taps * ((x_size - 1) * get<VTA_XPOOL_STRIDE_W>(instruction) +
-                                         get<VTA_XPOOL_KERNEL_W>(instruction))
-                               : 0;
+  cost.row_cycles =
+      x_size > 0 ? taps * ((x_size - 1) * get<VTA_XPOOL_STRIDE_W>(instruction) + get<VTA_XPOOL_KERNEL_W>(instruction))
+                 : 0;
   cost.row_gap = ROW_CYCLES + beats;
   cost.write = true;
   return cost;
@@ -84,7 +84,7 @@ inline Cost cost_of(const Instruction& instruction) {
       const uint32_t memory = get<VTA_LOAD_MEMORY>(instruction);
       const uint64_t bytes = memory == UOP   ? 4
                              : memory == INP ? VECTOR8_BYTES
-                             : memory == WGT ? MATRIX8_BYTES
+                             : memory == WGT ? BLOCK * VECTOR8_BYTES
                              : memory == ACC ? VECTOR32_BYTES
                                              : PARAMETER_BYTES;
       cost = transfer_cost(load_transfer(instruction), bytes, false);
@@ -113,7 +113,8 @@ inline Cost cost_of(const Instruction& instruction) {
       const uint32_t uop_bgn = get<VTA_ALU_UOP_BGN>(instruction);
       const uint32_t uop_end = get<VTA_ALU_UOP_END>(instruction);
       const uint64_t uops = uop_end > uop_bgn ? uop_end - uop_bgn : 0;
-      const uint64_t loops = static_cast<uint64_t>(get<VTA_ALU_ITER_OUT>(instruction)) * get<VTA_ALU_ITER_IN>(instruction);
+      const uint64_t loops =
+          static_cast<uint64_t>(get<VTA_ALU_ITER_OUT>(instruction)) * get<VTA_ALU_ITER_IN>(instruction);
       cost.cycles += 2 * loops * uops + ALU_DEPTH;
       break;
     }

@@ -16,7 +16,7 @@ struct Core {
   vta::CommandQueue load_queue, compute_queue, store_queue;
   vta::TokenQueue load_to_compute, compute_to_load, compute_to_store, store_to_compute;
   vta::Vector8 inp[vta::INP_DEPTH];
-  vta::Matrix8 wgt[vta::WGT_DEPTH];
+  vta::Vector8 wgt[vta::WGT_DEPTH][vta::BLOCK];
   vta::Parameter par[vta::PAR_DEPTH];
   vta::Vector8 out[vta::ACC_DEPTH];
 };
@@ -44,14 +44,13 @@ int main(int count, char** arguments) {
                core.compute_queue, core.store_queue);
   });
   std::thread load([&] {
-    const vta::LoadBases bases = {registers[3], registers[4], registers[7]};
-    vta::load(vta::Port(&ports[1]), bases, core.load_queue, core.compute_to_load, core.load_to_compute, core.inp,
-              core.wgt, core.par);
+    vta::load(vta::Port(&ports[1]), registers[3], registers[4], registers[7], core.load_queue, core.compute_to_load,
+              core.load_to_compute, core.inp, core.wgt, core.par);
   });
   std::thread compute([&] {
-    const vta::ComputeBases bases = {registers[2], registers[5]};
-    vta::compute(vta::Port(&ports[2]), bases, core.compute_queue, core.load_to_compute, core.store_to_compute,
-                 core.compute_to_load, core.compute_to_store, core.inp, core.wgt, core.par, core.out);
+    vta::compute(vta::Port(&ports[2]), registers[2], registers[5], core.compute_queue, core.load_to_compute,
+                 core.store_to_compute, core.compute_to_load, core.compute_to_store, core.inp, core.wgt, core.par,
+                 core.out);
   });
   std::thread store([&] {
     vta::store(vta::Port(&ports[3]), registers[6], core.store_queue, core.compute_to_store, core.store_to_compute,

@@ -92,6 +92,7 @@ def test_more_tokens_than_a_queue_holds(default: Simulator) -> None:
         load(dram_base=DRAM_BYTES),
         load(dram_base=0xFFFFFFFF),
         load(memory=Memory.WGT, dram_base=(DRAM_BYTES - BASES[Memory.WGT]) // 256 - 7),
+        load(memory=Memory.WGT, dram_base=0xFFFFFFFF),
         load(memory=Memory.UOP, dram_base=(DRAM_BYTES - BASES[Memory.UOP]) // 4 - 7),
         load(y_size=2, x_stride=0xFFFF, dram_base=0),
         store(dram_base=(DRAM_BYTES - BASES[Memory.OUT]) // 16 - 7),
