@@ -249,9 +249,7 @@ class Emitter:
         """Load the next constants if there is room and the load module has time, ``cycles`` before it is needed."""
         while self._requests:
             load = self._requests[0].load
-            if not self.schedule.room(load.memory, load.x_size):
-                return
-            if self.schedule.slack < cycles + load_cycles(load, self.geometry):
+            if not self.schedule.room(load.memory, load.x_size) or self.schedule.slack(load) < cycles:
                 return
             self._issue()
 

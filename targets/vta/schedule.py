@@ -135,10 +135,23 @@ class Schedule:
         """Let the next block begin at an element."""
         self._next[memory] = first % self.geometry.depth(memory)
 
-    @property
-    def slack(self) -> int:
-        """Cycles that the load module is estimated to be ahead of the compute module."""
-        return (self._computes[-1].end if self._computes else 0) - (self._loads[-1].end if self._loads else 0)
+    def slack(self, load: Load) -> int:
+        """Estimated cycles from the end of a load of the next elements to when compute has nothing more to do."""
+        last = self._computes[-1].end if self._computes else 0
+        return last - self._start(self._after(load.memory, load.x_size), NOTHING) - load_cycles(load, self.geometry)
+
+    def _after(self, memory: Memory, count: int) -> int:
+        """The last computation that reads what a load of the next elements would overwrite."""
+        span = self._span(memory, self._place(memory, count), count)
+        return int(self._reader[memory][span].max(initial=NOTHING))
+
+    def _start(self, after: int, store: int) -> int:
+        """Estimated cycle in which the next load can begin."""
+        return max(
+            self._loads[-1].end if self._loads else 0,
+            self._computes[after].end if after != NOTHING else 0,
+            self._stores[store].end if store != NOTHING else 0,
+        )
 
     def _place(self, memory: Memory, count: int) -> int:
         first = self._next[memory]
@@ -151,9 +164,8 @@ class Schedule:
 
     def load(self, memory: Memory, count: int, transfers: Sequence[Load]) -> Block:
         """Load a block; the transfers' ``sram_base`` counts from its start."""
+        after = self._after(memory, count)
         block = self.claim(memory, count, len(self._loads))
-        span = self._span(memory, block.first, count)
-        after = int(self._reader[memory][span].max(initial=NOTHING))
         store = NOTHING
         depth = self.geometry.depth(memory)
         placed = []
@@ -162,11 +174,7 @@ class Schedule:
                 for row in transfer.rows():
                     store = max(store, int(self._writer[row : row + transfer.x_size].max()))
             placed.append(replace(transfer, sram_base=(block.first + transfer.sram_base) % depth))
-        start = max(
-            self._loads[-1].end if self._loads else 0,
-            self._computes[after].end if after != NOTHING else 0,
-            self._stores[store].end if store != NOTHING else 0,
-        )
+        start = self._start(after, store)
         end = start + sum(load_cycles(transfer, self.geometry) for transfer in placed)
         self._loads.append(_Load(placed, self.layer, after, store, end))
         return block
