@@ -1,0 +1,113 @@
+"""A partitioned Relax module -> one program for the accelerator.
+
+stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructions and one image of the DRAM
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.lower.patterns import Pattern, Stage
+from squeezeedge.targets.vta.emit_x import ExtensionEmitter, Prepared
+from squeezeedge.targets.vta.geometry import Geometry, Memory
+from squeezeedge.targets.vta.host import Sums
+from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
+from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
+from squeezeedge.targets.vta.schedule import Schedule
+
+__all__ = ["FUSIONS", "compile_program"]
+
+FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
+"""What :func:`squeezeedge.lower.patterns.partition` should group for this compiler."""
+
+
+def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profile) -> VtaProgram:
+    """Compile a network.
+
+    Args:
+        stages: of the partitioned module, in execution order; the head is the last.
+        geometry: of the accelerator.
+        profile: which instructions it has.
+
+    Raises:
+        UnsupportedError: the geometry can't hold a layer; the text names layer, memory and what would fit.
+    """
+    stock = profile == "vta"
+    lowered = to_layers(stages, geometry.block, halos=stock)
+    schedule = Schedule(geometry, lowered.elements, wrap=not stock)
+    emitter = ExtensionEmitter(geometry, schedule)
+    prepared = [_prepare(emitter, layer) for layer in lowered.layers]
+    for index, item in enumerate(prepared):
+        schedule.layer = index
+        emitter.emit(item)
+    layers = [
+        Layer(
+            item.layer.name,
+            0 if isinstance(item.layer, AddLayer) else item.layer.macs,
+            "; ".join(map(str, item.tilings)),
+        )
+        for item in prepared
+    ]
+    emitter.sums(-(-lowered.classes // geometry.block))
+    emitter.close_micro_ops()
+    program, owners = schedule.finish()
+    words = encode(program, geometry, profile).tobytes()
+    constants = {memory.name.lower(): constant.data for memory, constant in emitter.constants.items()}
+    return _assemble(
+        profile, geometry, lowered, {"program": words, **constants}, tuple(layers), np.array(owners, np.uint16)
+    )
+
+
+def _prepare(emitter: ExtensionEmitter, layer: ConvLayer | AddLayer) -> Prepared:
+    try:
+        return emitter.prepare(layer)
+    except UnsupportedError as error:
+        text = str(error)
+        raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error
+
+
+def _assemble(
+    profile: Profile,
+    geometry: Geometry,
+    lowered: Layers,
+    constants: dict[str, bytes],
+    layers: tuple[Layer, ...],
+    owners: np.ndarray,
+) -> VtaProgram:
+    """One image: constants, then activations, then sums."""
+    image = b""
+    regions: list[Region] = []
+    bases = {}
+    for name, data in constants.items():
+        bases[name] = len(image)
+        if data:
+            regions.append(Region(name, len(image), len(data), "compiler"))
+            image += data + bytes(-len(data) % ALIGNMENT)
+    arena = len(image)
+    for fill in lowered.fills:
+        writer = "host" if fill.host else "device"
+        regions.append(
+            Region(fill.name, arena + fill.first * geometry.block, fill.count * geometry.block, writer, fill.value)
+        )
+    end = arena + lowered.elements * geometry.block
+    offset = -(-end // ALIGNMENT) * ALIGNMENT
+    sums = Sums("sums", lowered.classes, 1, geometry.block)
+    regions.append(Region("sums", offset, sums.size, "device"))
+    total = -(-(offset + sums.size) // ALIGNMENT) * ALIGNMENT
+    del bases["program"]
+    return VtaProgram(
+        profile=profile,
+        geometry=geometry,
+        image=image,
+        dram_bytes=total,
+        regions=tuple(regions),
+        count=len(constants["program"]) // 16,
+        bases={**bases, "inp": arena, "out": arena, "acc": offset},
+        packings=lowered.packings,
+        sums=sums,
+        layers=layers,
+        instruction_layers=owners,
+    )

@@ -1,0 +1,283 @@
+"""How a layer is cut into tiles: the cheapest of all candidates by the cycle model, analytically.
+
+A layer takes as long as the busiest of the three modules and the bus; halos that are loaded twice, short rows,
+latencies and pipeline fills count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.targets.vta.cost import ALU_START, BYTES_PER_CYCLE, GEMM_START, LATENCY, ROW, row_cycles
+from squeezeedge.targets.vta.emit import Window
+from squeezeedge.targets.vta.geometry import Geometry, Memory
+from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part
+
+__all__ = ["AddTiling", "Piece", "PoolTiling", "Tiling", "add_tiling", "conv_tiling", "pool_tiling", "spans"]
+
+MOST_TAPS = (1 << 10) - 1
+MOST_ROWS = 255
+
+
+def spans(total: int, step: int) -> list[tuple[int, int]]:
+    """0..total in spans of at most ``step``, as equal as possible."""
+    count = -(-total // step)
+    edges = [total * index // count for index in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Output channel blocks of one convolution of a layer: ``part`` of the layer, blocks first..end."""
+
+    part: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Of a layer without pooling.
+
+    For every chunk of weights, for every tile of rows x columns outputs (its input is loaded once), for every
+    sub-tile of ``sub_rows``, for every piece of the chunk: one matrix instruction and its stores.
+    """
+
+    rows: int
+    columns: int
+    sub_rows: int
+    chunks: tuple[tuple[Piece, ...], ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PoolTiling:
+    """Of one convolution with the pooling behind it.
+
+    For every group of output blocks, for every strip of columns (in pooled columns), row by row: the input of
+    ``steps`` steps is loaded at once; a step makes ``rows`` pooled rows. The convolution's rows lie in a ring, so none
+    is computed twice in a strip.
+    """
+
+    group: int
+    columns: int
+    rows: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class AddTiling:
+    """Of an addition: blocks and outputs of a tile."""
+
+    blocks: int
+    rows: int
+    columns: int
+
+
+def _chunks(parts: Sequence[Part], most: int, geometry: Geometry) -> tuple[tuple[Piece, ...], ...]:
+    """Pieces of at most ``most`` blocks, in chunks whose weights lie on the chip together."""
+    depth = geometry.depth(Memory.WGT)
+    whole = sum(part.taps * part.blocks for part in parts) <= depth
+    budget = depth if whole else depth // 2
+    entries = geometry.par_entries // 2
+    chunks: list[list[Piece]] = [[]]
+    weights = blocks = 0
+    for index, part in enumerate(parts):
+        fit = max(1, min(most, budget // part.taps, entries))
+        for first, end in spans(part.blocks, fit):
+            size = (end - first) * part.taps
+            if chunks[-1] and (weights + size > budget or blocks + end - first > entries):
+                chunks.append([])
+                weights = blocks = 0
+            chunks[-1].append(Piece(index, first, end))
+            weights += size
+            blocks += end - first
+    return tuple(map(tuple, chunks))
+
+
+def _check_taps(layer: ConvLayer, geometry: Geometry) -> None:
+    most = min(MOST_TAPS, geometry.depth(Memory.WGT), geometry.depth(Memory.INP))
+    for part in layer.parts:
+        if part.taps > most:
+            kernel = f"{part.kernel[0]}x{part.kernel[1]}"
+            raise UnsupportedError(
+                f"{layer.name}: one output needs {part.taps} weight and input elements ({kernel}, "
+                f"{len(layer.source.origins)} blocks of {geometry.block} channels); the weight memory holds "
+                f"{geometry.depth(Memory.WGT)}, the input memory {geometry.depth(Memory.INP)}, a reduction at most "
+                f"{MOST_TAPS}; at most {most // (part.kernel[0] * part.kernel[1]) * geometry.block} input channels fit"
+            )
+
+
+def _steps_down(total: int, most: int) -> Iterator[int]:
+    """Sizes that cut ``total`` evenly, from the largest that is at most ``most`` down."""
+    last = 0
+    for count in range(1, total + 1):
+        size = -(-total // count)
+        if size <= most and size != last:
+            last = size
+            yield size
+
+
+def _load_cycles(window: Window, rows: int, columns: int) -> int:
+    height, width = window.rows(rows), window.columns(columns)
+    blocks = len(window.source.origins)
+    dense = width == window.source.pitch or (height == 1 and width <= window.source.width)
+    padded = window.width > 1 or window.height > 1
+    if dense and not padded:
+        return 4 + LATENCY + blocks * row_cycles(height * width, 16)
+    return blocks * (4 + LATENCY + height * (row_cycles(width, 16) + 2))
+
+
+def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int) -> Tiling:
+    """Tiles of a layer without pooling.
+
+    Args:
+        layer: the layer.
+        geometry: of the accelerator.
+        wide: output elements that one matrix instruction may make.
+
+    Raises:
+        UnsupportedError: not even one output fits.
+    """
+    _check_taps(layer, geometry)
+    window = Window.of(layer, layer.parts)
+    depth = geometry.depth(Memory.INP)
+    best: tuple[float, Tiling] | None = None
+    cycles_of = {part: part.taps for part in layer.parts}
+    for limit in (depth // 2, depth):
+        for columns in _steps_down(layer.width, 2047):
+            if window.elements(1, columns) > limit:
+                continue
+            for rows in _steps_down(layer.height, MOST_ROWS):
+                if window.elements(rows, columns) > limit:
+                    continue
+                for candidate in _sub_tiles(layer, geometry, rows, columns, wide):
+                    cost = _conv_cost(layer, window, candidate, cycles_of)
+                    if best is None or cost < best[0]:
+                        best = cost, candidate
+            if best is not None and columns < layer.width // 4:
+                break
+        if best is not None:
+            return best[1]
+    raise UnsupportedError(
+        f"{layer.name}: one output needs {window.elements(1, 1)} elements of the input memory, it has {depth}; "
+        "use a configuration with a larger inp_buffer"
+    )
+
+
+def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, wide: int) -> Iterator[Tiling]:
+    seen = set()
+    for sub_rows in list(_steps_down(rows, rows))[:6]:
+        if sub_rows * columns > wide:
+            continue
+        most = 127 if layer.head else wide // (sub_rows * columns)
+        for blocks in (most, most // 2, most // 4):
+            if blocks and (sub_rows, blocks) not in seen:
+                seen.add((sub_rows, blocks))
+                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry))
+        if layer.head:
+            return
+
+
+def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, taps: dict[Part, int]) -> float:
+    strips, bands = -(-layer.width // tiling.columns), -(-layer.height // tiling.rows)
+    tiles = strips * bands
+    subs = tiles * -(-tiling.rows // tiling.sub_rows)
+    pieces = [piece for chunk in tiling.chunks for piece in chunk]
+    outputs = layer.height * layer.width
+    compute = sum(outputs * taps[part] * part.blocks for part in layer.parts) + subs * len(pieces) * GEMM_START
+    weights = sum(part.taps * part.blocks * 32 for part in layer.parts) + len(pieces) * LATENCY
+    tile = _load_cycles(window, tiling.rows, tiling.columns)
+    repeats = 1 if tiles == 1 else len(tiling.chunks)
+    load = repeats * tiles * tile + weights
+    store = 0.0
+    if not layer.head:
+        dense = tiling.columns == layer.width
+        rows = 1 if dense else tiling.sub_rows
+        size = tiling.sub_rows * tiling.columns // rows
+        for piece in pieces:
+            blocks = piece.end - piece.first
+            calls = 1 if dense else blocks
+            store += subs * (calls * 4 + LATENCY + blocks * rows * row_cycles(size, 16))
+    # what nothing hides: part of the first tile's load, and of the last sub-tile's store
+    edge = 0.25 * tile + (store / (subs * len(pieces)) * 0.5)
+    return max(compute, load, store, 0.95 * (load + store)) + edge
+
+
+def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
+    """Tiles of one convolution with the pooling behind it (profile ``vta-x``).
+
+    Raises:
+        UnsupportedError: not even one pooled output fits.
+    """
+    assert layer.pool is not None
+    _check_taps(layer, geometry)
+    window, pool = Window.of(layer, [part]), layer.pool
+    depth, ring = geometry.depth(Memory.INP), geometry.depth(Memory.OUT)
+    pooled_h, pooled_w = pool.out[:2]
+    best: tuple[float, PoolTiling] | None = None
+    for overlap in (True, False):
+        for columns in list(_steps_down(pooled_w, pooled_w)):
+            wide = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
+            for group in _steps_down(
+                part.blocks, min(geometry.par_entries // 2, geometry.depth(Memory.WGT) // part.taps)
+            ):
+                room = ring // group // wide  # rows of the ring
+                for rows in range(1, min(pooled_h, 32) + 1):
+                    fresh, kept = rows * pool.stride[0], max(pool.kernel[0] - pool.stride[0], 0)
+                    if room < fresh * (2 if overlap else 1) + kept or fresh + kept > MOST_ROWS:
+                        break
+                    for steps in range(1, -(-pooled_h // rows) + 1):
+                        tall = min(fresh * steps + kept, layer.height)
+                        if window.elements(tall, wide) > (depth // 2 if overlap else depth):
+                            break
+                        candidate = PoolTiling(group, columns, rows, steps)
+                        cost = _pool_cost(layer, part, window, candidate)
+                        if best is None or cost < best[0]:
+                            best = cost, candidate
+        if best is not None:
+            return best[1]
+    raise UnsupportedError(
+        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into the output "
+        f"memory of {ring} elements or its input of {window.elements(*pool.kernel)} into {depth}; "
+        "use a configuration with larger ones"
+    )
+
+
+def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling) -> float:
+    pool = layer.pool
+    assert pool is not None
+    strips, groups = -(-pool.out[1] // tiling.columns), -(-part.blocks // tiling.group)
+    wide = min((tiling.columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
+    steps = -(-pool.out[0] // tiling.rows)
+    tiles = -(-steps // tiling.steps)
+    compute = strips * (layer.height * wide * part.taps * part.blocks + groups * steps * GEMM_START)
+    fresh = tiling.rows * tiling.steps * pool.stride[0]
+    tile = _load_cycles(window, min(fresh, layer.height), wide)
+    load = groups * strips * tiles * tile + part.taps * part.blocks * 32
+    taps = max(pool.kernel[0], 2)
+    store = strips * part.blocks * (steps * (4 + LATENCY / tiling.group) + pool.out[0] * (taps * wide + ROW + 2))
+    bus = load + strips * part.blocks * pool.out[0] * tiling.columns * 2
+    return max(compute, load, store, bus) + 0.25 * tile
+
+
+def add_tiling(layer: AddLayer, geometry: Geometry) -> AddTiling:
+    """Tiles of an addition: two operands, double-buffered."""
+    target = layer.target
+    most = min(geometry.depth(Memory.INP) // 4, geometry.depth(Memory.OUT) // 2)
+    best: tuple[float, AddTiling] | None = None
+    for columns in _steps_down(target.width, most):
+        for rows in _steps_down(target.height, most // columns):
+            blocks = min(most // (rows * columns), len(target.origins), geometry.par_entries // 4)
+            groups = -(-len(target.origins) // blocks)
+            tiles = -(-target.width // columns) * -(-target.height // rows) * groups
+            calls = 1 if columns == target.pitch else blocks
+            cost = tiles * (ALU_START + calls * 3 * LATENCY + (rows if calls > 1 else 1) * ROW * blocks)
+            if best is None or cost < best[0]:
+                best = cost, AddTiling(blocks, rows, columns)
+    assert best is not None
+    return best[1]
+
+
+assert BYTES_PER_CYCLE == 8  # row_cycles(…, 16) above
