@@ -11,6 +11,7 @@ import numpy as np
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
+from squeezeedge.targets.vta.emit_stock import PublishedEmitter, vectors
 from squeezeedge.targets.vta.emit_x import ExtensionEmitter, Prepared
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.host import Sums
@@ -37,8 +38,11 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     """
     stock = profile == "vta"
     lowered = to_layers(stages, geometry.block, halos=stock)
-    schedule = Schedule(geometry, lowered.elements, wrap=not stock)
-    emitter = ExtensionEmitter(geometry, schedule)
+    classes = -(-lowered.classes // geometry.block)
+    schedule = Schedule(
+        geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=vectors(geometry) if stock else 0
+    )
+    emitter = PublishedEmitter(geometry, schedule) if stock else ExtensionEmitter(geometry, schedule)
     prepared = [_prepare(emitter, layer) for layer in lowered.layers]
     for index, item in enumerate(prepared):
         schedule.layer = index
@@ -51,7 +55,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
         )
         for item in prepared
     ]
-    emitter.sums(-(-lowered.classes // geometry.block))
+    emitter.sums(lowered.elements if isinstance(emitter, PublishedEmitter) else classes)
     emitter.close_micro_ops()
     program, owners = schedule.finish()
     words = encode(program, geometry, profile).tobytes()
@@ -61,7 +65,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     )
 
 
-def _prepare(emitter: ExtensionEmitter, layer: ConvLayer | AddLayer) -> Prepared:
+def _prepare(emitter, layer: ConvLayer | AddLayer) -> Prepared:
     try:
         return emitter.prepare(layer)
     except UnsupportedError as error:
@@ -92,12 +96,14 @@ def _assemble(
         regions.append(
             Region(fill.name, arena + fill.first * geometry.block, fill.count * geometry.block, writer, fill.value)
         )
-    end = arena + lowered.elements * geometry.block
-    offset = -(-end // ALIGNMENT) * ALIGNMENT
-    sums = Sums("sums", lowered.classes, 1, geometry.block)
+    offset = arena + lowered.elements * geometry.block
+    sums = Sums("sums", lowered.classes, 4 if profile == "vta" else 1, geometry.block)
     regions.append(Region("sums", offset, sums.size, "device"))
     total = -(-(offset + sums.size) // ALIGNMENT) * ALIGNMENT
     del bases["program"]
+    bases |= {"inp": arena, "out": arena}
+    if profile == "vta-x":
+        bases["acc"] = offset
     return VtaProgram(
         profile=profile,
         geometry=geometry,
@@ -105,7 +111,7 @@ def _assemble(
         dram_bytes=total,
         regions=tuple(regions),
         count=len(constants["program"]) // 16,
-        bases={**bases, "inp": arena, "out": arena, "acc": offset},
+        bases=bases,
         packings=lowered.packings,
         sums=sums,
         layers=layers,

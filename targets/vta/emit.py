@@ -262,6 +262,25 @@ class Emitter:
         self.prefetch(sum(load_cycles(load, self.geometry) for load in loads))
         return self.schedule.load(Memory.INP, count, loads)
 
+    def plane_tile(
+        self, value: Value, blocks: tuple[int, int], vertical: tuple[int, int], horizontal: tuple[int, int]
+    ) -> Block:
+        """Load a tile of some blocks of a tensor, plane by plane."""
+        (row, rows), (column, columns) = vertical, horizontal
+        origins = [origin + row * value.pitch + column for origin in value.origins[slice(*blocks)]]
+        loads = [
+            Load(
+                memory=Memory.INP,
+                sram_base=run.offset,
+                dram_base=run.dram,
+                y_size=run.rows,
+                x_size=run.size,
+                x_stride=run.stride,
+            )
+            for run in runs(origins, value.pitch, rows, columns)
+        ]
+        return self.input_tile(len(origins) * rows * columns, loads)
+
 
 def _load_micro_ops(first: int, count: int) -> Load:
     return Load(memory=Memory.UOP, sram_base=0, dram_base=first, y_size=1, x_size=count, x_stride=count)

@@ -70,7 +70,12 @@ class ExtensionEmitter(Emitter):
             UnsupportedError: the geometry can't hold it.
         """
         if isinstance(layer, AddLayer):
-            tiling = add_tiling(layer, self.geometry)
+            tiling = add_tiling(
+                layer,
+                self.geometry,
+                outputs=self.geometry.depth(Memory.OUT) // 2,
+                most_blocks=self.geometry.par_entries // 4,
+            )
             groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
             flat = (-1, self.geometry.block)
             chunks = [
@@ -87,7 +92,13 @@ class ExtensionEmitter(Emitter):
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
         if layer.pool is None:
-            plain = conv_tiling(layer, self.geometry, wide=self.geometry.depth(Memory.OUT) // 2)
+            plain = conv_tiling(
+                layer,
+                self.geometry,
+                wide=self.geometry.depth(Memory.OUT) // 2,
+                most_blocks=self.geometry.par_entries // 2,
+                sums=True,
+            )
             return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
             raise UnsupportedError(
@@ -200,7 +211,7 @@ class ExtensionEmitter(Emitter):
             cols=columns,
             epilogue=Epilogue.OUT if out else Epilogue.SUM,
             accumulate=layer.head and (accumulate or start > 0),
-            low=part.low and not layer.head,
+            low=part.low,
             relu=layer.head and layer.relu,
             src_base=(tile.first + start * layer.stride[0] * pitch) % self.geometry.depth(Memory.INP),
             dst_base=out.first if out else piece.first,
@@ -339,7 +350,7 @@ class ExtensionEmitter(Emitter):
             for left, right in spans(target.width, tiling.columns):
                 for top, bottom in spans(target.height, tiling.rows):
                     tiles = [
-                        self._plane_tile(operand, (first, end), (top, bottom - top), (left, right - left))
+                        self.plane_tile(operand, (first, end), (top, bottom - top), (left, right - left))
                         for operand in layer.operands
                     ]
                     count = (bottom - top) * (right - left)
@@ -358,26 +369,8 @@ class ExtensionEmitter(Emitter):
                     schedule.release(*tiles, out)
             schedule.release(parameters)
 
-    def _plane_tile(
-        self, value: Value, blocks: tuple[int, int], vertical: tuple[int, int], horizontal: tuple[int, int]
-    ) -> Block:
-        (row, rows), (column, columns) = vertical, horizontal
-        origins = [origin + row * value.pitch + column for origin in value.origins[slice(*blocks)]]
-        loads = [
-            Load(
-                memory=Memory.INP,
-                sram_base=run.offset,
-                dram_base=run.dram,
-                y_size=run.rows,
-                x_size=run.size,
-                x_stride=run.stride,
-            )
-            for run in runs(origins, value.pitch, rows, columns)
-        ]
-        return self.input_tile(len(origins) * rows * columns, loads)
-
     def sums(self, blocks: int) -> None:
-        """Store the class sums as int32."""
+        """Store the class sums as int32, to the first accumulator element in DRAM."""
         store = Store(memory=Memory.ACC, sram_base=0, dram_base=0, y_size=1, x_size=blocks, x_stride=blocks)
         self.schedule.compute(store)
 

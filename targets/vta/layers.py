@@ -183,7 +183,9 @@ class Arena:
         self.elements = 0
         self.fills: list[Fill] = []
 
-    def value(self, name: str, shape: tuple[int, int, int], zero_point: int, halo: Pads, *, host: bool = False) -> Value:
+    def value(
+        self, name: str, shape: tuple[int, int, int], zero_point: int, halo: Pads, *, host: bool = False
+    ) -> Value:
         """A new tensor of (height, width, channels)."""
         height, width, channels = shape
         top, left, bottom, right = halo
@@ -304,9 +306,7 @@ class _Lowering:
             out = (top + height + bottom, left + width + right)
             packed = self._packed(IMAGE, (height, width), (1, 1), (1, 1), halo, (0, 0, 0), out, stage.name)
             origins = tuple(origin + top * packed.pitch + left for origin in packed.origins)
-            self.values[IMAGE] = replace(
-                packed, height=height, width=width, zero_point=0, origins=origins, halo=halo
-            )
+            self.values[IMAGE] = replace(packed, height=height, width=width, zero_point=0, origins=origins, halo=halo)
         return self.values[name]
 
     def _packed(
@@ -339,11 +339,13 @@ class _Lowering:
         head = stage.pattern is Pattern.HEAD
         made: list[tuple[Value, Part, Convolution, Value | None]] = []
         for index, convolution in enumerate(stage.convolutions):
-            height, width, channels = pooling.out if pooling else convolution.out
+            height, width = pooling.out[:2] if pooling else convolution.out[:2]
             label = name if len(stage.convolutions) == 1 else f"{name}.{index}"
             if label not in self.halos and name in self.halos:
                 self.halos[label] = self.halos[name]
-            target = None if head else self._new(label, (height, width, channels), convolution.zero_point)
+            target = (
+                None if head else self._new(label, (height, width, len(convolution.weight)), convolution.zero_point)
+            )
             source = self._source(stage, convolution, index)
             made.append((source, self._part(convolution, source, target), convolution, target))
         if not head:
@@ -398,7 +400,7 @@ class _Lowering:
             self._elements(weight, source.lanes),
             self._lanes(bias).astype(np.uint32).view(np.int32),
             self._lanes(shift).astype(np.uint8),
-            convolution.zero_point == 0,
+            convolution.zero_point == 0 and convolution.shift is not None,
             target,
         )
 
@@ -430,7 +432,9 @@ class _Lowering:
                 if source >= 0:
                     weight[0, sources.index(source // block), lane, source % block] = 1
             zeros = np.zeros((1, block), np.int32)
-            part = Part((1, 1), (0, 0), weight, zeros, zeros.astype(np.uint8), False, replace(result, origins=(origin,)))
+            part = Part(
+                (1, 1), (0, 0), weight, zeros, zeros.astype(np.uint8), False, replace(result, origins=(origin,))
+            )
             blocks = replace(value, origins=tuple(value.origins[source] for source in sources))
             self.layers.append(ConvLayer(name, blocks, (part,), (1, 1), value.height, value.width, pool))
         return replace(result, lanes=lanes)

@@ -84,11 +84,13 @@ class Schedule:
         geometry: of the accelerator.
         elements: of the activations' arena in DRAM.
         wrap: whether blocks may wrap around the end of a memory.
+        reserved: elements at the end of the output memory that are not given out.
     """
 
-    def __init__(self, geometry: Geometry, elements: int, *, wrap: bool) -> None:
+    def __init__(self, geometry: Geometry, elements: int, *, wrap: bool, reserved: int = 0) -> None:
         self.geometry = geometry
         self.wrap = wrap
+        self.reserved = reserved
         self.layer = 0
         self._loads: list[_Load] = []
         self._computes: list[_Compute] = []
@@ -155,7 +157,8 @@ class Schedule:
 
     def _place(self, memory: Memory, count: int) -> int:
         first = self._next[memory]
-        return first if self.wrap or first + count <= self.geometry.depth(memory) else 0
+        end = self.geometry.depth(memory) - (self.reserved if memory == Memory.OUT else 0)
+        return first if self.wrap or first + count <= end else 0
 
     def _span(self, memory: Memory, first: int, count: int) -> NDArray[np.int64]:
         return (first + np.arange(count)) % self.geometry.depth(memory)

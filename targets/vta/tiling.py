@@ -15,10 +15,23 @@ from squeezeedge.targets.vta.emit import Window
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part
 
-__all__ = ["AddTiling", "Piece", "PoolTiling", "Tiling", "add_tiling", "conv_tiling", "pool_tiling", "spans"]
+__all__ = [
+    "AddTiling",
+    "FlatPoolTiling",
+    "Piece",
+    "PoolTiling",
+    "Tiling",
+    "add_tiling",
+    "conv_tiling",
+    "flat_pool_tiling",
+    "pool_tiling",
+    "spans",
+]
 
 MOST_TAPS = (1 << 10) - 1
 MOST_ROWS = 255
+FRAGMENT = 96
+"""Weight elements that may be left over at the memory's end."""
 
 
 def spans(total: int, step: int) -> list[tuple[int, int]]:
@@ -75,12 +88,21 @@ class AddTiling:
     columns: int
 
 
-def _chunks(parts: Sequence[Part], most: int, geometry: Geometry) -> tuple[tuple[Piece, ...], ...]:
+@dataclass(frozen=True)
+class FlatPoolTiling:
+    """Of one convolution with the pooling behind it, without a ring: rows and columns of windows that overlap a
+    neighbouring tile are computed twice. ``group`` output blocks, ``rows`` x ``columns`` pooled outputs."""
+
+    group: int
+    rows: int
+    columns: int
+
+
+def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) -> tuple[tuple[Piece, ...], ...]:
     """Pieces of at most ``most`` blocks, in chunks whose weights lie on the chip together."""
     depth = geometry.depth(Memory.WGT)
-    whole = sum(part.taps * part.blocks for part in parts) <= depth
+    whole = sum(part.taps * part.blocks for part in parts) + FRAGMENT <= depth
     budget = depth if whole else depth // 2
-    entries = geometry.par_entries // 2
     chunks: list[list[Piece]] = [[]]
     weights = blocks = 0
     for index, part in enumerate(parts):
@@ -129,13 +151,15 @@ def _load_cycles(window: Window, rows: int, columns: int) -> int:
     return blocks * (4 + LATENCY + height * (row_cycles(width, 16) + 2))
 
 
-def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int) -> Tiling:
+def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int, most_blocks: int, sums: bool) -> Tiling:
     """Tiles of a layer without pooling.
 
     Args:
         layer: the layer.
         geometry: of the accelerator.
         wide: output elements that one matrix instruction may make.
+        most_blocks: output blocks whose parameters may lie on the chip.
+        sums: whether the head's matrix instructions sum over the map, so that they need no output elements.
 
     Raises:
         UnsupportedError: not even one output fits.
@@ -152,7 +176,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int) -> Tiling:
             for rows in _steps_down(layer.height, MOST_ROWS):
                 if window.elements(rows, columns) > limit:
                     continue
-                for candidate in _sub_tiles(layer, geometry, rows, columns, wide):
+                for candidate in _sub_tiles(layer, geometry, rows, columns, (wide, most_blocks), sums=sums):
                     cost = _conv_cost(layer, window, candidate, cycles_of)
                     if best is None or cost < best[0]:
                         best = cost, candidate
@@ -166,17 +190,21 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int) -> Tiling:
     )
 
 
-def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, wide: int) -> Iterator[Tiling]:
+def _sub_tiles(
+    layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: tuple[int, int], *, sums: bool
+) -> Iterator[Tiling]:
+    wide, most_blocks = limits
     seen = set()
     for sub_rows in list(_steps_down(rows, rows))[:6]:
         if sub_rows * columns > wide:
             continue
-        most = 127 if layer.head else wide // (sub_rows * columns)
+        most = 127 if layer.head and sums else wide // (sub_rows * columns)
+        most = min(most, most_blocks)
         for blocks in (most, most // 2, most // 4):
             if blocks and (sub_rows, blocks) not in seen:
                 seen.add((sub_rows, blocks))
-                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry))
-        if layer.head:
+                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, most_blocks))
+        if layer.head and sums:
             return
 
 
@@ -262,14 +290,67 @@ def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling)
     return max(compute, load, store, bus) + 0.25 * tile
 
 
-def add_tiling(layer: AddLayer, geometry: Geometry) -> AddTiling:
-    """Tiles of an addition: two operands, double-buffered."""
+def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, wide: int, most_blocks: int) -> FlatPoolTiling:
+    """Tiles of one convolution with the pooling behind it (profile ``vta``).
+
+    Args:
+        layer: the layer.
+        part: the convolution.
+        geometry: of the accelerator.
+        wide: accumulators of a tile.
+        most_blocks: output blocks whose parameters may lie on the chip.
+
+    Raises:
+        UnsupportedError: not even one pooled output fits.
+    """
+    assert layer.pool is not None
+    _check_taps(layer, geometry)
+    window, pool = Window.of(layer, [part]), layer.pool
+    best: tuple[float, FlatPoolTiling] | None = None
+    for share in (2, 1):
+        for group in _steps_down(part.blocks, min(most_blocks, geometry.depth(Memory.WGT) // part.taps)):
+            for columns in _steps_down(pool.out[1], pool.out[1]):
+                across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
+                for rows in _steps_down(pool.out[0], pool.out[0]):
+                    down = min((rows - 1) * pool.stride[0] + pool.kernel[0], layer.height)
+                    if group * (down * across + rows * columns) * share > 2 * wide:
+                        continue
+                    if window.elements(down, across) * share > geometry.depth(Memory.INP):
+                        continue
+                    tiles = -(-pool.out[0] // rows) * -(-pool.out[1] // columns)
+                    groups = -(-part.blocks // group)
+                    pooling = 2 * pool.kernel[0] * pool.kernel[1] + 14
+                    elements = down * across * (part.taps + 1) + rows * columns * pooling
+                    overhead = (pool.kernel[0] * pool.kernel[1] + 8 + part.kernel[0] * part.kernel[1]) * GEMM_START
+                    compute = tiles * (part.blocks * elements + groups * overhead)
+                    load = groups * tiles * _load_cycles(window, down, across)
+                    cost = float(max(compute, load))
+                    if best is None or cost < best[0]:
+                        best = cost, FlatPoolTiling(group, rows, columns)
+        if best is not None:
+            return best[1]
+    raise UnsupportedError(
+        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into {2 * wide} "
+        f"accumulators or its input of {window.elements(*pool.kernel)} elements into {geometry.depth(Memory.INP)}; "
+        "use a configuration with larger ones"
+    )
+
+
+def add_tiling(layer: AddLayer, geometry: Geometry, *, outputs: int, most_blocks: int) -> AddTiling:
+    """Tiles of an addition: two operands, double-buffered.
+
+    Args:
+        layer: the layer.
+        geometry: of the accelerator.
+        outputs: output elements of a tile.
+        most_blocks: channel blocks whose parameters may lie on the chip.
+    """
     target = layer.target
-    most = min(geometry.depth(Memory.INP) // 4, geometry.depth(Memory.OUT) // 2)
+    most = min(geometry.depth(Memory.INP) // 4, outputs)
     best: tuple[float, AddTiling] | None = None
     for columns in _steps_down(target.width, most):
         for rows in _steps_down(target.height, most // columns):
-            blocks = min(most // (rows * columns), len(target.origins), geometry.par_entries // 4)
+            blocks = min(most // (rows * columns), len(target.origins), most_blocks)
             groups = -(-len(target.origins) // blocks)
             tiles = -(-target.width // columns) * -(-target.height // rows) * groups
             calls = 1 if columns == target.pitch else blocks
