@@ -95,9 +95,8 @@ def all_targets() -> Mapping[str, Target]:
     found: dict[str, Target] = {}
     for module in pkgutil.iter_modules(__path__):
         if module.ispkg:
-            target: Target | None = getattr(importlib.import_module(f"{__name__}.{module.name}"), "TARGET", None)
-            if target is not None:  # a folder without one is a library of parts so far
-                found[target.name] = target
+            target: Target = importlib.import_module(f"{__name__}.{module.name}").TARGET
+            found[target.name] = target
     return found
 
 

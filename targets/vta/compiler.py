@@ -6,14 +6,15 @@ stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
 from squeezeedge.targets.vta.emit_stock import PublishedEmitter, vectors
-from squeezeedge.targets.vta.emit_x import ExtensionEmitter, Prepared
-from squeezeedge.targets.vta.geometry import Geometry, Memory
+from squeezeedge.targets.vta.emit_x import ExtensionEmitter
+from squeezeedge.targets.vta.geometry import Geometry
 from squeezeedge.targets.vta.host import Sums
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
 from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
@@ -42,7 +43,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     schedule = Schedule(
         geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=vectors(geometry) if stock else 0
     )
-    emitter = PublishedEmitter(geometry, schedule) if stock else ExtensionEmitter(geometry, schedule)
+    emitter: Any = PublishedEmitter(geometry, schedule) if stock else ExtensionEmitter(geometry, schedule)
     prepared = [_prepare(emitter, layer) for layer in lowered.layers]
     for index, item in enumerate(prepared):
         schedule.layer = index
@@ -65,7 +66,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     )
 
 
-def _prepare(emitter, layer: ConvLayer | AddLayer) -> Prepared:
+def _prepare(emitter: Any, layer: ConvLayer | AddLayer) -> Any:  # noqa: ANN401  (each emitter's own)
     try:
         return emitter.prepare(layer)
     except UnsupportedError as error:
@@ -92,7 +93,7 @@ def _assemble(
             image += data + bytes(-len(data) % ALIGNMENT)
     arena = len(image)
     for fill in lowered.fills:
-        writer = "host" if fill.host else "device"
+        writer: Literal["host", "device"] = "host" if fill.host else "device"
         regions.append(
             Region(fill.name, arena + fill.first * geometry.block, fill.count * geometry.block, writer, fill.value)
         )

@@ -12,7 +12,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.emit import Constant, Emitter, Run, Window, runs
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Memory
-from squeezeedge.targets.vta.isa import Load, MicroOp, Store
+from squeezeedge.targets.vta.isa import MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block
 from squeezeedge.targets.vta.tiling import (

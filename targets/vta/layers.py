@@ -98,7 +98,7 @@ class Part:
     @property
     def taps(self) -> int:
         """Matrix products of one output element."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def blocks(self) -> int:
@@ -246,14 +246,15 @@ def _halos(stages: Sequence[Stage]) -> dict[str, Pads]:
             names = (stage.name, *stage.inputs)
             pads = [need.get(name, (0, 0, 0, 0)) for name in names]
             most = tuple(max(sides) for sides in zip(*pads, strict=True))
-            changed = any([widen(name, most) for name in names]) or changed  # type: ignore[arg-type]
+            changed = any([widen(name, most) for name in names]) or changed
     return need
 
 
 def _padding_terms(convolution: Convolution) -> NDArray[np.int64]:
     """What signed storage adds to the bias: sum of w * (128 - pad value) (R7)."""
     missing = 128 - convolution.pad_value.reshape(-1).astype(np.int64)
-    return np.einsum("okli,i->o", convolution.weight.astype(np.int64), missing)
+    terms: NDArray[np.int64] = np.einsum("okli,i->o", convolution.weight.astype(np.int64), missing)
+    return terms
 
 
 class _Lowering:

@@ -223,7 +223,8 @@ class VtaProgram:
     def unpack(self, dram: NDArray[np.uint8]) -> NDArray[np.int32]:
         """Read the class sums out of the DRAM: int32 [classes]."""
         region = self.region(self.sums.region)
-        return unpack_sums(self.sums, dram[None, region.offset : region.offset + region.size])[0]
+        sums: NDArray[np.int32] = unpack_sums(self.sums, dram[None, region.offset : region.offset + region.size])[0]
+        return sums
 
     def to_json(self) -> dict[str, Any]:
         """All but the image, as JSON values; ``instruction_layers`` as [layer, instructions] runs."""

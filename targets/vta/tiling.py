@@ -6,6 +6,7 @@ latencies and pipeline fills count.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +39,7 @@ def spans(total: int, step: int) -> list[tuple[int, int]]:
     """0..total in spans of at most ``step``, as equal as possible."""
     count = -(-total // step)
     edges = [total * index // count for index in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,10 @@ class AddTiling:
 
 @dataclass(frozen=True)
 class FlatPoolTiling:
-    """Of one convolution with the pooling behind it, without a ring: rows and columns of windows that overlap a
-    neighbouring tile are computed twice. ``group`` output blocks, ``rows`` x ``columns`` pooled outputs."""
+    """Of one convolution with the pooling behind it, without a ring: ``group`` blocks, ``rows`` x ``columns`` pooled.
+
+    Rows and columns of windows that overlap a neighbouring tile are computed twice.
+    """
 
     group: int
     rows: int
