@@ -189,14 +189,16 @@ class PublishedEmitter(Emitter):
         return index
 
     def _requantize(self, planes: _Planes, *, low: bool, exact: bool) -> list[Gemm | Alu]:
-        """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift."""
-        steps = [
+        """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift and the ReLU."""
+        steps: list[Gemm | Alu] = [
             self._alu(AluOp.ADD, planes, vector=0),
             self._alu(AluOp.SHR, planes, vector=planes.blocks),
         ]
         if low and exact:
-            steps.append(self._alu(AluOp.ADD, planes, imm=-128))
-        return [*steps, self._alu(AluOp.MAX, planes, imm=-128), self._alu(AluOp.MIN, planes, imm=127)]
+            steps += [self._alu(AluOp.MAX, planes, imm=0), self._alu(AluOp.ADD, planes, imm=-128)]
+        else:
+            steps.append(self._alu(AluOp.MAX, planes, imm=-128))
+        return [*steps, self._alu(AluOp.MIN, planes, imm=127)]
 
     def _piece_vectors(self, part: Part, piece: Piece) -> bool:
         """Load a piece's bias and shift; returns whether the offset does not fit into the bias."""
