@@ -14,7 +14,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
 from squeezeedge.targets.vta.emit_stock import PublishedEmitter, vectors
 from squeezeedge.targets.vta.emit_x import ExtensionEmitter
-from squeezeedge.targets.vta.geometry import Geometry
+from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.host import Sums
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
 from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
@@ -40,10 +40,15 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     stock = profile == "vta"
     lowered = to_layers(stages, geometry.block, halos=stock)
     classes = -(-lowered.classes // geometry.block)
-    schedule = Schedule(
-        geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=vectors(geometry) if stock else 0
-    )
-    emitter: Any = PublishedEmitter(geometry, schedule) if stock else ExtensionEmitter(geometry, schedule)
+    most = geometry.depth(Memory.ACC) // 2
+    if classes > most:
+        raise UnsupportedError(
+            f"{stages[-1].name}: {lowered.classes} classes, half of the accumulator memory holds "
+            f"{most * geometry.block}; use a configuration with a larger acc_buffer"
+        )
+    reserved = vectors(geometry) + classes if stock else 0
+    schedule = Schedule(geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=reserved)
+    emitter = PublishedEmitter(geometry, schedule, classes) if stock else ExtensionEmitter(geometry, schedule)
     prepared = [_prepare(emitter, layer) for layer in lowered.layers]
     for index, item in enumerate(prepared):
         schedule.layer = index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,10 +173,15 @@ class Constants:
     def add(self, data: bytes) -> int:
         """The first element of some whole elements."""
         if data not in self._known:
-            self._known[data] = self.elements
-            self.parts.append(data)
-            self.elements += len(data) // self.element_bytes
+            self._known[data] = self.append(data)
         return self._known[data]
+
+    def append(self, data: bytes) -> int:
+        """As :meth:`add`, even if there are equal ones."""
+        first = self.elements
+        self.parts.append(data)
+        self.elements += len(data) // self.element_bytes
+        return first
 
     @property
     def data(self) -> bytes:
@@ -211,20 +216,27 @@ class Emitter:
         self._micro_ops: dict[bytes, int] = {}
         self._epoch = (0, schedule.compute(_load_micro_ops(0, 0)))  # first micro-op in DRAM, the computation
 
-    def micro_ops(self, sequence: Iterator[MicroOp]) -> int:
-        """The place on the chip of some micro-ops; loaded all at once as long as they fit, then again when needed."""
+    def make_room(self, count: int) -> None:
+        """Let the next ``count`` micro-ops fit; nothing may be pending that uses the ones before.
+
+        All are loaded at once as long as they fit; then the memory is filled anew.
+
+        Raises:
+            UnsupportedError: they never fit.
+        """
+        depth, elements = self.geometry.depth(Memory.UOP), self.constants[Memory.UOP].elements
+        if count > depth:
+            raise UnsupportedError(f"{count} micro-ops, the memory holds {depth}; use a larger uop_buffer")
+        if elements - self._epoch[0] + count > depth:
+            self.close_micro_ops()
+            self._epoch = (elements, self.schedule.compute(_load_micro_ops(0, 0)))
+            self._micro_ops.clear()
+
+    def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
+        """The place on the chip of some micro-ops, for which there is room."""
         data = np.array([op.encode(self.geometry) for op in sequence], "<u4").tobytes()
-        depth, uops = self.geometry.depth(Memory.UOP), self.constants[Memory.UOP]
-        if len(data) // 4 > depth:
-            raise UnsupportedError(f"{len(data) // 4} micro-ops, the memory holds {depth}; use a larger uop_buffer")
         if data not in self._micro_ops:
-            first, _ = self._epoch
-            if uops.elements - first + len(data) // 4 > depth:
-                self.close_micro_ops()
-                self._epoch = (uops.elements, self.schedule.compute(_load_micro_ops(0, 0)))
-                self._micro_ops.clear()
-                uops._known.clear()
-            self._micro_ops[data] = uops.add(data) - self._epoch[0]
+            self._micro_ops[data] = self.constants[Memory.UOP].append(data) - self._epoch[0]
         return self._micro_ops[data]
 
     def close_micro_ops(self) -> None:

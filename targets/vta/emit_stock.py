@@ -23,6 +23,7 @@ from squeezeedge.targets.vta.schedule import Block, Schedule
 from squeezeedge.targets.vta.tiling import (
     AddTiling,
     FlatPoolTiling,
+    Limits,
     Piece,
     Tiling,
     add_tiling,
@@ -42,8 +43,8 @@ INT32_LOWEST = -(1 << 31)
 
 
 def vectors(geometry: Geometry) -> int:
-    """Accumulators at the end of the memory that hold bias and shift vectors."""
-    return max(2, geometry.depth(Memory.ACC) // 16)
+    """Accumulators that hold bias and shift vectors, before the class sums at the end of the memory."""
+    return max(4, geometry.depth(Memory.ACC) // 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,11 @@ class _Planes:
 class PublishedEmitter(Emitter):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
-    def __init__(self, geometry: Geometry, schedule: Schedule) -> None:
+    def __init__(self, geometry: Geometry, schedule: Schedule, classes: int) -> None:
         super().__init__(geometry, schedule)
-        self._vectors = geometry.depth(Memory.ACC) - vectors(geometry)
-        self._sums: Block | None = None
+        self._sums = Block(Memory.OUT, geometry.depth(Memory.OUT) - classes, classes, -1)
+        self._vectors = self._sums.first - vectors(geometry)
+        self._tile_micro_ops = geometry.depth(Memory.UOP) // 2
 
     def prepare(self, layer: ConvLayer | AddLayer) -> Prepared:
         """Choose a layer's tiling and request its constants.
@@ -98,12 +100,11 @@ class PublishedEmitter(Emitter):
             identity = self.request(Memory.WGT, np.eye(block, dtype=np.int8), 1)
             groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
             return Prepared(layer, (tiling,), (tuple(_Chunk((group,), (((identity, 0),),)) for group in groups),))
+        limits = Limits(self._vectors // 2, blocks, self._tile_micro_ops // 2, sums=False)
         if layer.pool is None:
-            sums = -(-layer.parts[0].blocks // 1) if layer.head else 0
-            wide = (self._vectors - sums) // 2
-            plain = conv_tiling(layer, geometry, wide=wide, most_blocks=blocks, sums=False)
+            plain = conv_tiling(layer, geometry, limits)
             return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
-        pooled = [flat_pool_tiling(layer, part, geometry, self._vectors // 2, blocks) for part in layer.parts]
+        pooled = [flat_pool_tiling(layer, part, geometry, limits) for part in layer.parts]
         chunks = tuple(
             tuple(self._chunk(layer, [Piece(index, *span)]) for span in spans(layer.parts[index].blocks, tiling.group))
             for index, tiling in enumerate(pooled)
@@ -164,7 +165,7 @@ class PublishedEmitter(Emitter):
         """One operation on all elements: with a vector for each block, or with an immediate."""
         source = 0 if vector is None else self._vectors + vector
         return Alu(
-            uop_bgn=(at := self.micro_ops(iter([MicroOp(dst=planes.first, src=source)]))),
+            uop_bgn=(at := self.micro_ops([MicroOp(dst=planes.first, src=source)])),
             uop_end=at + 1,
             iter_out=planes.blocks,
             iter_in=planes.plane,
@@ -177,7 +178,7 @@ class PublishedEmitter(Emitter):
         )
 
     def _reset(self, first: int, count: int) -> Gemm:
-        at = self.micro_ops(iter([MicroOp(dst=first)]))
+        at = self.micro_ops([MicroOp(dst=first)])
         return Gemm(reset=True, uop_bgn=at, uop_end=at + 1, iter_out=1, iter_in=count, dst_in=1)
 
     def _run(self, instructions: Sequence[Gemm | Alu], out: Block, reads: Sequence[Block] = ()) -> int:
@@ -188,14 +189,16 @@ class PublishedEmitter(Emitter):
         return index
 
     def _requantize(self, planes: _Planes, *, low: bool, exact: bool) -> list[Gemm | Alu]:
-        """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift."""
-        steps = [
+        """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift and the ReLU."""
+        steps: list[Gemm | Alu] = [
             self._alu(AluOp.ADD, planes, vector=0),
             self._alu(AluOp.SHR, planes, vector=planes.blocks),
         ]
         if low and exact:
-            steps.append(self._alu(AluOp.ADD, planes, imm=-128))
-        return [*steps, self._alu(AluOp.MAX, planes, imm=-128), self._alu(AluOp.MIN, planes, imm=127)]
+            steps += [self._alu(AluOp.MAX, planes, imm=0), self._alu(AluOp.ADD, planes, imm=-128)]
+        else:
+            steps.append(self._alu(AluOp.MAX, planes, imm=-128))
+        return [*steps, self._alu(AluOp.MIN, planes, imm=127)]
 
     def _piece_vectors(self, part: Part, piece: Piece) -> bool:
         """Load a piece's bias and shift; returns whether the offset does not fit into the bias."""
@@ -240,7 +243,7 @@ class PublishedEmitter(Emitter):
                     for b, first in enumerate(weights)
                 ]
                 inner = planes.plane if dense else planes.columns
-                place = self.micro_ops(iter(uops))
+                place = self.micro_ops(uops)
                 product = Gemm(
                     uop_bgn=place,
                     uop_end=place + len(uops),
@@ -256,7 +259,7 @@ class PublishedEmitter(Emitter):
                     continue
                 for index in range(blocks):  # the next block would come too soon
                     moved = [replace(u, src=u.src + index * height * pitch, wgt=u.wgt + index) for u in uops]
-                    place = self.micro_ops(iter(moved))
+                    place = self.micro_ops(moved)
                     found.append(replace(product, uop_bgn=place, uop_end=place + len(uops), iter_out=1))
         return found
 
@@ -273,7 +276,7 @@ class PublishedEmitter(Emitter):
             (row, column) for column in spans(layer.width, tiling.columns) for row in spans(layer.height, tiling.rows)
         ]
         if layer.head:
-            self._sums = schedule.claim(Memory.OUT, layer.parts[0].blocks)
+            self.make_room(self._tile_micro_ops)
             self._run([self._reset(self._sums.first, self._sums.count)], self._sums)
         tile: Block | None = None
         for chunk in chunks:
@@ -287,6 +290,7 @@ class PublishedEmitter(Emitter):
                     exact = self._piece_vectors(part, piece)
                     bases, blocks = self._weight_bases(weights)
                     for start, end in spans(rows, tiling.sub_rows):
+                        self.make_room(self._tile_micro_ops)
                         planes = self._planes(len(weights), end - start, columns)
                         out = schedule.claim(Memory.OUT, planes.blocks * planes.plane)
                         planes = replace(planes, first=out.first)
@@ -309,7 +313,6 @@ class PublishedEmitter(Emitter):
 
     def _total(self, layer: ConvLayer, planes: _Planes, piece: Piece, out: Block) -> None:
         """Add a tile of the head to the class sums: halves onto halves, so no accumulator waits for itself (R6)."""
-        assert self._sums is not None
         steps: list[Gemm | Alu] = [self._alu(AluOp.ADD, planes, vector=0)]
         if layer.relu:
             steps.append(self._alu(AluOp.MAX, planes, imm=0))
@@ -324,7 +327,7 @@ class PublishedEmitter(Emitter):
         self._run(steps, out)
 
     def _add(self, dst: int, src: int, dst_out: int, src_out: int, outer: int, inner: int) -> Alu:
-        at = self.micro_ops(iter([MicroOp(dst=dst, src=src)]))
+        at = self.micro_ops([MicroOp(dst=dst, src=src)])
         return Alu(
             uop_bgn=at,
             uop_end=at + 1,
@@ -355,6 +358,7 @@ class PublishedEmitter(Emitter):
                     rows, columns = bottom - top, right - left
                     tile = self.input_tile(window.elements(rows, columns), window.loads(top, rows, left, columns))
                     bases, blocks = self._weight_bases(weights)
+                    self.make_room(self._tile_micro_ops)
                     planes = self._planes(len(weights), rows, columns)
                     pooled = self._planes(len(weights), py[1] - py[0], px[1] - px[0])
                     size = planes.blocks * planes.plane
@@ -397,7 +401,7 @@ class PublishedEmitter(Emitter):
                     )
                     for b in range(planes.blocks)
                 ]
-                place = self.micro_ops(iter(uops))
+                place = self.micro_ops(uops)
                 steps.append(
                     Alu(
                         uop_bgn=place,
@@ -437,6 +441,7 @@ class PublishedEmitter(Emitter):
             self._load_vectors(bias[:, 0], shift[:, 0], bias[:, 1], shift[:, 1])
             for left, right in spans(target.width, tiling.columns):
                 for top, bottom in spans(target.height, tiling.rows):
+                    self.make_room(self._tile_micro_ops)
                     planes = [self._planes(count, bottom - top, right - left) for _ in layer.operands]
                     size = count * planes[0].plane
                     tiles = [
@@ -447,7 +452,7 @@ class PublishedEmitter(Emitter):
                     planes = [replace(p, first=out.first + i * size) for i, p in enumerate(planes)]
                     steps: list[Gemm | Alu] = [self._reset(out.first, 2 * size)]
                     for tile, p in zip(tiles, planes, strict=True):
-                        at = self.micro_ops(iter([MicroOp(p.first, tile.first, bases[0])]))
+                        at = self.micro_ops([MicroOp(p.first, tile.first, bases[0])])
                         steps.append(Gemm(uop_bgn=at, uop_end=at + 1, iter_out=1, iter_in=size, dst_in=1, src_in=1))
                     self._run(steps, out, [*tiles, *blocks])
                     steps = []
@@ -465,8 +470,8 @@ class PublishedEmitter(Emitter):
 
     def sums(self, target: int) -> None:
         """Store the class sums byte by byte: four stores around shifts by 8; ``target`` is their DRAM element."""
+        self.make_room(self._tile_micro_ops)
         sums = self._sums
-        assert sums is not None
         planes = _Planes(sums.first, 1, 1, sums.count)
         index = self._run([self._alu(AluOp.ADD, planes, imm=0)], sums)  # the output memory mirrors it
         for byte in range(4):

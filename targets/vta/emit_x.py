@@ -17,6 +17,7 @@ from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block
 from squeezeedge.targets.vta.tiling import (
     AddTiling,
+    Limits,
     Piece,
     PoolTiling,
     Tiling,
@@ -30,6 +31,8 @@ __all__ = ["ExtensionEmitter"]
 
 MOST_STRIDE = 7
 """Of the columns of a convolution, and of everything in a pooling."""
+
+UNLIMITED = 1 << 30
 
 WEIGHTS_AT_ONCE = 96
 """Weight elements of one load: long enough to hide its latency, short enough to fit between the tiles' inputs."""
@@ -92,13 +95,8 @@ class ExtensionEmitter(Emitter):
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
         if layer.pool is None:
-            plain = conv_tiling(
-                layer,
-                self.geometry,
-                wide=self.geometry.depth(Memory.OUT) // 2,
-                most_blocks=self.geometry.par_entries // 2,
-                sums=True,
-            )
+            limits = Limits(self.geometry.depth(Memory.OUT) // 2, self.geometry.par_entries // 2, UNLIMITED, sums=True)
+            plain = conv_tiling(layer, self.geometry, limits)
             return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
             raise UnsupportedError(
@@ -157,6 +155,7 @@ class ExtensionEmitter(Emitter):
         return [self.need(constant) for constant in weights.constants]
 
     def _taps(self, window: Window, part: Part, rows: int, columns: int) -> int:
+        self.make_room(part.taps)
         return self.micro_ops(MicroOp(src=int(at)) for at in window.offsets(part, rows, columns))
 
     # Without pooling --------------------------------------------------------------------------------------------------

@@ -288,8 +288,8 @@ class _Lowering:
 
     # Tensors ----------------------------------------------------------------------------------------------------------
 
-    def _new(self, name: str, shape: tuple[int, int, int], zero_point: int) -> Value:
-        return self.arena.value(name, shape, zero_point, self.halos.get(name, (0, 0, 0, 0)))
+    def _new(self, name: str, shape: tuple[int, int, int], zero_point: int, *, halo_of: str) -> Value:
+        return self.arena.value(name, shape, zero_point, self.halos.get(halo_of, (0, 0, 0, 0)))
 
     def _joined(self, name: str, parts: Sequence[Value]) -> Value:
         first, lanes, offset = parts[0], [], 0
@@ -341,12 +341,9 @@ class _Lowering:
         made: list[tuple[Value, Part, Convolution, Value | None]] = []
         for index, convolution in enumerate(stage.convolutions):
             height, width = pooling.out[:2] if pooling else convolution.out[:2]
-            label = name if len(stage.convolutions) == 1 else f"{name}.{index}"
-            if label not in self.halos and name in self.halos:
-                self.halos[label] = self.halos[name]
-            target = (
-                None if head else self._new(label, (height, width, len(convolution.weight)), convolution.zero_point)
-            )
+            label = name if len(stage.convolutions) == 1 else f"{name}/{index}"
+            shape = (height, width, len(convolution.weight))
+            target = None if head else self._new(label, shape, convolution.zero_point, halo_of=name)
             source = self._source(stage, convolution, index)
             made.append((source, self._part(convolution, source, target), convolution, target))
         if not head:
@@ -361,7 +358,7 @@ class _Lowering:
             out = members[0][1].out
             self.layers.append(
                 ConvLayer(
-                    label if len(groups) == 1 else f"{label}.{number}",
+                    label if len(groups) == 1 else f"{label}/{number}",
                     source,
                     tuple(part for part, _ in members),
                     stride,
@@ -379,7 +376,7 @@ class _Lowering:
             return self._input(name, stage)
         red, green, blue = convolution.pad_value.reshape(-1).tolist()
         return self._packed(
-            f"{IMAGE}.{stage.name}.{index}",
+            f"{IMAGE}/{stage.name}/{index}",
             convolution.source[:2],
             (convolution.weight.shape[1], convolution.weight.shape[2]),
             convolution.stride,
@@ -391,7 +388,7 @@ class _Lowering:
 
     def _part(self, convolution: Convolution, source: Value, target: Value | None) -> Part:
         weight, kernel, padding = convolution.weight, convolution.weight.shape[1:3], convolution.padding[:2]
-        if source.name.startswith(f"{IMAGE}."):  # patches
+        if source.name.startswith(f"{IMAGE}/"):  # patches
             weight, kernel, padding = weight.reshape(len(weight), 1, 1, -1), (1, 1), (0, 0)
         bias = convolution.bias.reshape(-1).astype(np.int64) + _padding_terms(convolution)
         shift = np.zeros(len(weight)) if convolution.shift is None else convolution.shift.reshape(-1)
@@ -423,7 +420,7 @@ class _Lowering:
         """The tensor with its channels in the order of ``lanes``, pooled; one layer a block."""
         block = self.block
         height, width = pool.out[:2] if pool else (value.height, value.width)
-        result = self._new(name, (height, width, len(lanes)), value.zero_point)
+        result = self._new(name, (height, width, len(lanes)), value.zero_point, halo_of=name)
         where = {int(channel): lane for lane, channel in enumerate(value.lanes) if channel >= 0}
         for index, origin in enumerate(result.origins):
             wanted = [where[int(c)] if c >= 0 else -1 for c in lanes[index * block : (index + 1) * block]]
@@ -445,13 +442,14 @@ class _Lowering:
         first, second = (self._input(name, stage) for name in stage.inputs)
         if not np.array_equal(first.lanes, second.lanes):
             if len(second.lanes) < len(first.lanes):
-                first = self._copies(f"{stage.name}.a", first, second.lanes)
+                first = self._copies(f"{stage.name}/a", first, second.lanes)
             else:
-                second = self._copies(f"{stage.name}.b", second, first.lanes)
+                second = self._copies(f"{stage.name}/b", second, first.lanes)
         addition: Addition = stage.addition
         lanes = first.lanes
         target = replace(
-            self._new(stage.name, (first.height, first.width, len(lanes)), addition.zero_point), lanes=lanes
+            self._new(stage.name, (first.height, first.width, len(lanes)), addition.zero_point, halo_of=stage.name),
+            lanes=lanes,
         )
         offset = addition.offset.reshape(2, -1) + 128  # the operands are q - 128
         bias = np.where(lanes >= 0, offset[:, lanes], 0).reshape(2, -1, self.block).swapaxes(0, 1)

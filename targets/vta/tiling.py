@@ -19,6 +19,7 @@ from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part
 __all__ = [
     "AddTiling",
     "FlatPoolTiling",
+    "Limits",
     "Piece",
     "PoolTiling",
     "Tiling",
@@ -33,6 +34,23 @@ MOST_TAPS = (1 << 10) - 1
 MOST_ROWS = 255
 FRAGMENT = 96
 """Weight elements that may be left over at the memory's end."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the instructions of a profile allow.
+
+    Attributes:
+        wide: output elements of a tile.
+        blocks: output channel blocks whose parameters lie on the chip together.
+        micro_ops: rows x blocks x kernel positions of a tile (micro-ops of the published GEMM).
+        sums: whether matrix instructions of the head sum over the map and need no output elements.
+    """
+
+    wide: int
+    blocks: int
+    micro_ops: int
+    sums: bool
 
 
 def spans(total: int, step: int) -> list[tuple[int, int]]:
@@ -154,15 +172,8 @@ def _load_cycles(window: Window, rows: int, columns: int) -> int:
     return blocks * (4 + LATENCY + height * (row_cycles(width, 16) + 2))
 
 
-def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int, most_blocks: int, sums: bool) -> Tiling:
+def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
     """Tiles of a layer without pooling.
-
-    Args:
-        layer: the layer.
-        geometry: of the accelerator.
-        wide: output elements that one matrix instruction may make.
-        most_blocks: output blocks whose parameters may lie on the chip.
-        sums: whether the head's matrix instructions sum over the map, so that they need no output elements.
 
     Raises:
         UnsupportedError: not even one output fits.
@@ -179,7 +190,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int, most_blocks:
             for rows in _steps_down(layer.height, MOST_ROWS):
                 if window.elements(rows, columns) > limit:
                     continue
-                for candidate in _sub_tiles(layer, geometry, rows, columns, (wide, most_blocks), sums=sums):
+                for candidate in _sub_tiles(layer, geometry, rows, columns, limits):
                     cost = _conv_cost(layer, window, candidate, cycles_of)
                     if best is None or cost < best[0]:
                         best = cost, candidate
@@ -193,22 +204,17 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, *, wide: int, most_blocks:
     )
 
 
-def _sub_tiles(
-    layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: tuple[int, int], *, sums: bool
-) -> Iterator[Tiling]:
-    wide, most_blocks = limits
+def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: Limits) -> Iterator[Tiling]:
     seen = set()
-    for sub_rows in list(_steps_down(rows, rows))[:6]:
-        if sub_rows * columns > wide:
-            continue
-        most = 127 if layer.head and sums else wide // (sub_rows * columns)
-        most = min(most, most_blocks)
+    kernel = max(part.kernel[0] * part.kernel[1] for part in layer.parts)
+    summed = layer.head and limits.sums
+    for sub_rows in [rows] if summed else list(_steps_down(rows, rows))[:6]:
+        most = limits.blocks if summed else limits.wide // (sub_rows * columns)
+        most = min(most, limits.blocks, limits.micro_ops // (sub_rows * kernel))
         for blocks in (most, most // 2, most // 4):
             if blocks and (sub_rows, blocks) not in seen:
                 seen.add((sub_rows, blocks))
-                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, most_blocks))
-        if layer.head and sums:
-            return
+                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, limits.blocks))
 
 
 def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, taps: dict[Part, int]) -> float:
@@ -293,15 +299,8 @@ def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling)
     return max(compute, load, store, bus) + 0.25 * tile
 
 
-def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, wide: int, most_blocks: int) -> FlatPoolTiling:
+def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: Limits) -> FlatPoolTiling:
     """Tiles of one convolution with the pooling behind it (profile ``vta``).
-
-    Args:
-        layer: the layer.
-        part: the convolution.
-        geometry: of the accelerator.
-        wide: accumulators of a tile.
-        most_blocks: output blocks whose parameters may lie on the chip.
 
     Raises:
         UnsupportedError: not even one pooled output fits.
@@ -309,14 +308,17 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, wide: int
     assert layer.pool is not None
     _check_taps(layer, geometry)
     window, pool = Window.of(layer, [part]), layer.pool
+    kernel = part.kernel[0] * part.kernel[1]
     best: tuple[float, FlatPoolTiling] | None = None
     for share in (2, 1):
-        for group in _steps_down(part.blocks, min(most_blocks, geometry.depth(Memory.WGT) // part.taps)):
+        for group in _steps_down(part.blocks, min(limits.blocks, geometry.depth(Memory.WGT) // part.taps)):
             for columns in _steps_down(pool.out[1], pool.out[1]):
                 across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
                 for rows in _steps_down(pool.out[0], pool.out[0]):
                     down = min((rows - 1) * pool.stride[0] + pool.kernel[0], layer.height)
-                    if group * (down * across + rows * columns) * share > 2 * wide:
+                    if group * down * kernel > limits.micro_ops:
+                        continue
+                    if group * (down * across + rows * columns) * share > 2 * limits.wide:
                         continue
                     if window.elements(down, across) * share > geometry.depth(Memory.INP):
                         continue
@@ -333,8 +335,8 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, wide: int
         if best is not None:
             return best[1]
     raise UnsupportedError(
-        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into {2 * wide} "
-        f"accumulators or its input of {window.elements(*pool.kernel)} elements into {geometry.depth(Memory.INP)}; "
+        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into "
+        f"{2 * limits.wide} accumulators or its input of {window.elements(*pool.kernel)} elements into {geometry.depth(Memory.INP)}; "
         "use a configuration with larger ones"
     )
 
