@@ -52,7 +52,8 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
         else:
             raise SystemExit(f"{name}: {type(node).__name__} is not one of the operators that are compared")
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *graph.input_size])
-    output = helper.make_tensor_value_info(graph.nodes[-1].name, TensorProto.FLOAT, None)
+    last = graph.nodes[-1].name
+    output = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, graph.shapes[last][0], 1, 1])
     body = helper.make_graph(nodes, graph.name, [image], [output], initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
