@@ -336,8 +336,8 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
             return best[1]
     raise UnsupportedError(
         f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into "
-        f"{2 * limits.wide} accumulators or its input of {window.elements(*pool.kernel)} elements into {geometry.depth(Memory.INP)}; "
-        "use a configuration with larger ones"
+        f"{2 * limits.wide} accumulators or its input of {window.elements(*pool.kernel)} elements into "
+        f"{geometry.depth(Memory.INP)}; use a configuration with larger ones"
     )
 
 
