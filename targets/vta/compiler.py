@@ -5,7 +5,8 @@ stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -48,11 +49,15 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
         )
     reserved = vectors(geometry) + classes if stock else 0
     schedule = Schedule(geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=reserved)
-    emitter = PublishedEmitter(geometry, schedule, classes) if stock else ExtensionEmitter(geometry, schedule)
-    prepared = [_prepare(emitter, layer) for layer in lowered.layers]
+    emitter: Any = PublishedEmitter(geometry, schedule, classes) if stock else ExtensionEmitter(geometry, schedule)
+    prepared = []
+    for layer in lowered.layers:
+        with _named(layer):
+            prepared.append(emitter.prepare(layer))
     for index, item in enumerate(prepared):
         schedule.layer = index
-        emitter.emit(item)
+        with _named(item.layer):
+            emitter.emit(item)
     layers = [
         Layer(
             item.layer.name,
@@ -71,9 +76,11 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     )
 
 
-def _prepare(emitter: Any, layer: ConvLayer | AddLayer) -> Any:  # noqa: ANN401  (each emitter's own)
+@contextmanager
+def _named(layer: ConvLayer | AddLayer) -> Iterator[None]:
+    """Put the layer's name in front of what the geometry can't hold."""
     try:
-        return emitter.prepare(layer)
+        yield
     except UnsupportedError as error:
         text = str(error)
         raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error

@@ -77,6 +77,7 @@ class Window:
         left: columns of padding before.
         height: rows that one output needs, over all convolutions.
         width: columns that one output needs.
+        block: channels of an element.
     """
 
     source: Value
@@ -85,6 +86,7 @@ class Window:
     left: int
     height: int
     width: int
+    block: int
 
     @classmethod
     def of(cls, layer: ConvLayer, parts: Sequence[Part]) -> Window:
@@ -92,7 +94,7 @@ class Window:
         top, left = (max(part.padding[axis] for part in parts) for axis in (0, 1))
         height = max(top - part.padding[0] + part.kernel[0] for part in parts)
         width = max(left - part.padding[1] + part.kernel[1] for part in parts)
-        return cls(layer.source, layer.stride, top, left, height, width)
+        return cls(layer.source, layer.stride, top, left, height, width, parts[0].weight.shape[-1])
 
     def rows(self, count: int) -> int:
         """Input rows of ``count`` output rows."""
@@ -216,26 +218,25 @@ class Emitter:
         self._micro_ops: dict[bytes, int] = {}
         self._epoch = (0, schedule.compute(_load_micro_ops(0, 0)))  # first micro-op in DRAM, the computation
 
-    def make_room(self, count: int) -> None:
-        """Let the next ``count`` micro-ops fit; nothing may be pending that uses the ones before.
+    def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
+        """The place on the chip of some micro-ops.
 
-        All are loaded at once as long as they fit; then the memory is filled anew.
+        All are loaded at once as long as they fit; then the memory is filled anew. So the instructions that use them
+        have to be added before the next call.
 
         Raises:
-            UnsupportedError: they never fit.
+            UnsupportedError: the memory can't hold them.
         """
-        depth, elements = self.geometry.depth(Memory.UOP), self.constants[Memory.UOP].elements
+        data = np.array([op.encode(self.geometry) for op in sequence], "<u4").tobytes()
+        count, depth = len(data) // 4, self.geometry.depth(Memory.UOP)
         if count > depth:
             raise UnsupportedError(f"{count} micro-ops, the memory holds {depth}; use a larger uop_buffer")
-        if elements - self._epoch[0] + count > depth:
-            self.close_micro_ops()
-            self._epoch = (elements, self.schedule.compute(_load_micro_ops(0, 0)))
-            self._micro_ops.clear()
-
-    def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
-        """The place on the chip of some micro-ops, for which there is room."""
-        data = np.array([op.encode(self.geometry) for op in sequence], "<u4").tobytes()
         if data not in self._micro_ops:
+            elements = self.constants[Memory.UOP].elements
+            if elements - self._epoch[0] + count > depth:
+                self.close_micro_ops()
+                self._epoch = (elements, self.schedule.compute(_load_micro_ops(0, 0)))
+                self._micro_ops.clear()
             self._micro_ops[data] = self.constants[Memory.UOP].append(data) - self._epoch[0]
         return self._micro_ops[data]
 

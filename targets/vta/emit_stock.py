@@ -9,8 +9,9 @@ outer loop, or in several instructions where a tile is too small for that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from squeezeedge.targets.vta.isa import Alu, AluOp, Gemm, Load, MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block, Schedule
 from squeezeedge.targets.vta.tiling import (
+    WEIGHTS_AT_ONCE,
     AddTiling,
     FlatPoolTiling,
     Limits,
@@ -37,7 +39,8 @@ __all__ = ["PublishedEmitter", "vectors"]
 PIPELINE = 8
 """Steps between two uses of an accumulator in one instruction."""
 
-WEIGHTS_AT_ONCE = 96
+TILE_START = 300
+"""Cycles of a tile beside its steps: the fill and drain of about 15 instructions."""
 
 INT32_LOWEST = -(1 << 31)
 
@@ -85,7 +88,6 @@ class PublishedEmitter(Emitter):
         super().__init__(geometry, schedule)
         self._sums = Block(Memory.OUT, geometry.depth(Memory.OUT) - classes, classes, -1)
         self._vectors = self._sums.first - vectors(geometry)
-        self._tile_micro_ops = geometry.depth(Memory.UOP) // 2
 
     def prepare(self, layer: ConvLayer | AddLayer) -> Prepared:
         """Choose a layer's tiling and request its constants.
@@ -100,7 +102,7 @@ class PublishedEmitter(Emitter):
             identity = self.request(Memory.WGT, np.eye(block, dtype=np.int8), 1)
             groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
             return Prepared(layer, (tiling,), (tuple(_Chunk((group,), (((identity, 0),),)) for group in groups),))
-        limits = Limits(self._vectors // 2, blocks, self._tile_micro_ops // 2, sums=False)
+        limits = Limits(self._vectors // 2, blocks, geometry.depth(Memory.UOP), sums=False, start=TILE_START)
         if layer.pool is None:
             plain = conv_tiling(layer, geometry, limits)
             return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
@@ -181,24 +183,23 @@ class PublishedEmitter(Emitter):
         at = self.micro_ops([MicroOp(dst=first)])
         return Gemm(reset=True, uop_bgn=at, uop_end=at + 1, iter_out=1, iter_in=count, dst_in=1)
 
-    def _run(self, instructions: Sequence[Gemm | Alu], out: Block, reads: Sequence[Block] = ()) -> int:
-        """Add computations that work on claimed accumulators; the first waits for their last store."""
+    def _run(self, instructions: Iterable[Gemm | Alu], out: Block, reads: Sequence[Block] = ()) -> int:
+        """Add computations that work on claimed accumulators, one by one; the first waits for their last store."""
         index = -1
         for instruction in instructions:
             index = self.schedule.compute(instruction, reads, [(out.first, out.count)])
         return index
 
-    def _requantize(self, planes: _Planes, *, low: bool, exact: bool) -> list[Gemm | Alu]:
+    def _requantize(self, planes: _Planes, *, low: bool, exact: bool) -> Iterator[Alu]:
         """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift and the ReLU."""
-        steps: list[Gemm | Alu] = [
-            self._alu(AluOp.ADD, planes, vector=0),
-            self._alu(AluOp.SHR, planes, vector=planes.blocks),
-        ]
+        yield self._alu(AluOp.ADD, planes, vector=0)
+        yield self._alu(AluOp.SHR, planes, vector=planes.blocks)
         if low and exact:
-            steps += [self._alu(AluOp.MAX, planes, imm=0), self._alu(AluOp.ADD, planes, imm=-128)]
+            yield self._alu(AluOp.MAX, planes, imm=0)
+            yield self._alu(AluOp.ADD, planes, imm=-128)
         else:
-            steps.append(self._alu(AluOp.MAX, planes, imm=-128))
-        return [*steps, self._alu(AluOp.MIN, planes, imm=127)]
+            yield self._alu(AluOp.MAX, planes, imm=-128)
+        yield self._alu(AluOp.MIN, planes, imm=127)
 
     def _piece_vectors(self, part: Part, piece: Piece) -> bool:
         """Load a piece's bias and shift; returns whether the offset does not fit into the bias."""
@@ -223,13 +224,12 @@ class PublishedEmitter(Emitter):
         planes: _Planes,
         tile: tuple[Block, int, int, int],
         weights: Sequence[int],
-    ) -> list[Gemm]:
+    ) -> Iterator[Gemm]:
         """Products of a tile: ``tile`` is the input, its output rows and columns, and the first output row."""
         block, rows, columns, start = tile
         pitch, height = window.columns(columns), window.rows(rows)
         stride, blocks = window.stride, len(window.source.origins)
         dense = part.kernel == (1, 1) and stride == (1, 1) and pitch == columns == planes.columns
-        found = []
         for ky in range(part.kernel[0]):
             for kx in range(part.kernel[1]):
                 at = block.first + (start * stride[0] + ky + window.top - part.padding[0]) * pitch
@@ -243,25 +243,20 @@ class PublishedEmitter(Emitter):
                     for b, first in enumerate(weights)
                 ]
                 inner = planes.plane if dense else planes.columns
-                place = self.micro_ops(uops)
-                product = Gemm(
-                    uop_bgn=place,
-                    uop_end=place + len(uops),
-                    iter_out=blocks,
-                    iter_in=inner,
-                    dst_in=1,
-                    src_out=height * pitch if blocks > 1 else 0,
-                    src_in=stride[1],
-                    wgt_out=1,
-                )
-                if blocks == 1 or inner * len(uops) >= PIPELINE:
-                    found.append(product)
-                    continue
-                for index in range(blocks):  # the next block would come too soon
+                together = blocks if blocks == 1 or inner * len(uops) >= PIPELINE else 1  # or they come too soon
+                for index in range(0, blocks, together):
                     moved = [replace(u, src=u.src + index * height * pitch, wgt=u.wgt + index) for u in uops]
                     place = self.micro_ops(moved)
-                    found.append(replace(product, uop_bgn=place, uop_end=place + len(uops), iter_out=1))
-        return found
+                    yield Gemm(
+                        uop_bgn=place,
+                        uop_end=place + len(uops),
+                        iter_out=together,
+                        iter_in=inner,
+                        dst_in=1,
+                        src_out=height * pitch if together > 1 else 0,
+                        src_in=stride[1],
+                        wgt_out=1,
+                    )
 
     def _weight_bases(self, weights: Sequence[tuple[Constant, int]]) -> tuple[list[int], list[Block]]:
         blocks = [self.need(constant) for constant, _ in weights]
@@ -276,7 +271,6 @@ class PublishedEmitter(Emitter):
             (row, column) for column in spans(layer.width, tiling.columns) for row in spans(layer.height, tiling.rows)
         ]
         if layer.head:
-            self.make_room(self._tile_micro_ops)
             self._run([self._reset(self._sums.first, self._sums.count)], self._sums)
         tile: Block | None = None
         for chunk in chunks:
@@ -290,14 +284,14 @@ class PublishedEmitter(Emitter):
                     exact = self._piece_vectors(part, piece)
                     bases, blocks = self._weight_bases(weights)
                     for start, end in spans(rows, tiling.sub_rows):
-                        self.make_room(self._tile_micro_ops)
                         planes = self._planes(len(weights), end - start, columns)
                         out = schedule.claim(Memory.OUT, planes.blocks * planes.plane)
                         planes = replace(planes, first=out.first)
                         products = self._products(window, part, planes, (tile, rows, columns, start), bases)
-                        self._run([self._reset(out.first, out.count), *products], out, [tile, *blocks])
+                        self._run([self._reset(out.first, out.count)], out)
+                        self._run(products, out, [tile, *blocks])
                         if layer.head:
-                            self._total(layer, planes, piece, out)
+                            self._run(self._total(planes, piece, relu=layer.relu), out)
                         else:
                             assert part.target is not None
                             index = self._run(self._requantize(planes, low=part.low, exact=exact), out)
@@ -311,20 +305,17 @@ class PublishedEmitter(Emitter):
     def _planes(self, blocks: int, rows: int, columns: int) -> _Planes:
         return _Planes(0, blocks, rows, columns)
 
-    def _total(self, layer: ConvLayer, planes: _Planes, piece: Piece, out: Block) -> None:
+    def _total(self, planes: _Planes, piece: Piece, *, relu: bool) -> Iterator[Alu]:
         """Add a tile of the head to the class sums: halves onto halves, so no accumulator waits for itself (R6)."""
-        steps: list[Gemm | Alu] = [self._alu(AluOp.ADD, planes, vector=0)]
-        if layer.relu:
-            steps.append(self._alu(AluOp.MAX, planes, imm=0))
+        yield self._alu(AluOp.ADD, planes, vector=0)
+        if relu:
+            yield self._alu(AluOp.MAX, planes, imm=0)
         count = planes.plane
         while count > 1:
             half = (count + 1) // 2
-            steps.append(
-                self._add(planes.first, planes.first + half, planes.plane, planes.plane, planes.blocks, count - half)
-            )
+            yield self._add(planes.first, planes.first + half, planes.plane, planes.plane, planes.blocks, count - half)
             count = half
-        steps.append(self._add(self._sums.first + piece.first, planes.first, 1, planes.plane, planes.blocks, 1))
-        self._run(steps, out)
+        yield self._add(self._sums.first + piece.first, planes.first, 1, planes.plane, planes.blocks, 1)
 
     def _add(self, dst: int, src: int, dst_out: int, src_out: int, outer: int, inner: int) -> Alu:
         at = self.micro_ops([MicroOp(dst=dst, src=src)])
@@ -358,28 +349,29 @@ class PublishedEmitter(Emitter):
                     rows, columns = bottom - top, right - left
                     tile = self.input_tile(window.elements(rows, columns), window.loads(top, rows, left, columns))
                     bases, blocks = self._weight_bases(weights)
-                    self.make_room(self._tile_micro_ops)
                     planes = self._planes(len(weights), rows, columns)
                     pooled = self._planes(len(weights), py[1] - py[0], px[1] - px[0])
                     size = planes.blocks * planes.plane
                     out = schedule.claim(Memory.OUT, size + pooled.blocks * pooled.plane)
                     planes, pooled = replace(planes, first=out.first), replace(pooled, first=out.first + size)
                     products = self._products(window, part, planes, (tile, rows, columns, 0), bases)
-                    self._run([self._reset(out.first, out.count), *products], out, [tile, *blocks])
+                    self._run([self._reset(out.first, out.count)], out)
+                    self._run(products, out, [tile, *blocks])
                     maxima = self._maxima(layer, planes, pooled, (py[0], px[0]), (top, left))
                     steps = self._requantize(pooled, low=part.low, exact=exact)
-                    index = self._run([*maxima, *steps], out)
+                    index = self._run(chain(maxima, steps), out)
                     self._store(target, piece.first, pooled, (py[0], px[0]), index)
                     schedule.release(tile, out)
             self._release(chunk)
 
     def _maxima(
         self, layer: ConvLayer, planes: _Planes, pooled: _Planes, first: tuple[int, int], origin: tuple[int, int]
-    ) -> list[Alu]:
+    ) -> Iterator[Alu]:
         """Maxima of the windows' valid accumulators; the pooled planes are 0 at first and become the least int32."""
         pool = layer.pool
         assert pool is not None
-        steps = [self._alu(AluOp.MIN, pooled, imm=-(1 << 15)), self._alu(AluOp.SHR, pooled, imm=-16)]
+        yield self._alu(AluOp.MIN, pooled, imm=-(1 << 15))
+        yield self._alu(AluOp.SHR, pooled, imm=-16)
         for ky in range(pool.kernel[0]):
             for kx in range(pool.kernel[1]):
                 # position of the tap of pooled output (0, 0) in the tile, and the outputs for which it is valid
@@ -402,21 +394,18 @@ class PublishedEmitter(Emitter):
                     for b in range(planes.blocks)
                 ]
                 place = self.micro_ops(uops)
-                steps.append(
-                    Alu(
-                        uop_bgn=place,
-                        uop_end=place + len(uops),
-                        iter_out=y1 - y0,
-                        iter_in=x1 - x0,
-                        dst_out=pooled.columns,
-                        dst_in=1,
-                        src_out=pool.stride[0] * planes.columns if y1 - y0 > 1 else 0,
-                        src_in=pool.stride[1] if x1 - x0 > 1 else 0,
-                        op=AluOp.MAX,
-                        use_imm=False,
-                    )
+                yield Alu(
+                    uop_bgn=place,
+                    uop_end=place + len(uops),
+                    iter_out=y1 - y0,
+                    iter_in=x1 - x0,
+                    dst_out=pooled.columns,
+                    dst_in=1,
+                    src_out=pool.stride[0] * planes.columns if y1 - y0 > 1 else 0,
+                    src_in=pool.stride[1] if x1 - x0 > 1 else 0,
+                    op=AluOp.MAX,
+                    use_imm=False,
                 )
-        return steps
 
     def _store(self, target: Value, block: int, planes: _Planes, at: tuple[int, int], after: int) -> None:
         origins = [origin + at[0] * target.pitch + at[1] for origin in target.origins[block : block + planes.blocks]]
@@ -441,7 +430,6 @@ class PublishedEmitter(Emitter):
             self._load_vectors(bias[:, 0], shift[:, 0], bias[:, 1], shift[:, 1])
             for left, right in spans(target.width, tiling.columns):
                 for top, bottom in spans(target.height, tiling.rows):
-                    self.make_room(self._tile_micro_ops)
                     planes = [self._planes(count, bottom - top, right - left) for _ in layer.operands]
                     size = count * planes[0].plane
                     tiles = [
@@ -450,27 +438,30 @@ class PublishedEmitter(Emitter):
                     ]
                     out = schedule.claim(Memory.OUT, 2 * size)
                     planes = [replace(p, first=out.first + i * size) for i, p in enumerate(planes)]
-                    steps: list[Gemm | Alu] = [self._reset(out.first, 2 * size)]
+                    self._run([self._reset(out.first, 2 * size)], out)
                     for tile, p in zip(tiles, planes, strict=True):
                         at = self.micro_ops([MicroOp(p.first, tile.first, bases[0])])
-                        steps.append(Gemm(uop_bgn=at, uop_end=at + 1, iter_out=1, iter_in=size, dst_in=1, src_in=1))
-                    self._run(steps, out, [*tiles, *blocks])
-                    steps = []
-                    for index, p in enumerate(planes):
-                        steps.append(self._alu(AluOp.ADD, p, vector=2 * index * count))
-                        steps.append(self._alu(AluOp.SHR, p, vector=(2 * index + 1) * count))
-                    steps.append(self._add(planes[0].first, planes[1].first, 0, 0, 1, size))
-                    if layer.low:
-                        steps.append(self._alu(AluOp.ADD, planes[0], imm=-128))
-                    steps += [self._alu(AluOp.MAX, planes[0], imm=-128), self._alu(AluOp.MIN, planes[0], imm=127)]
-                    index = self._run(steps, out)
+                        copy = Gemm(uop_bgn=at, uop_end=at + 1, iter_out=1, iter_in=size, dst_in=1, src_in=1)
+                        self._run([copy], out, [tile, *blocks])
+                    index = self._run(self._added(planes, low=layer.low), out)
                     self._store(target, piece.first, planes[0], (top, left), index)
                     schedule.release(*tiles, out)
         self._release(chunks[0])
 
+    def _added(self, planes: Sequence[_Planes], *, low: bool) -> Iterator[Alu]:
+        """R5 on both operands' accumulators, with the loaded vectors; the result replaces the first."""
+        first, second = planes
+        for index, operand in enumerate(planes):
+            yield self._alu(AluOp.ADD, operand, vector=2 * index * operand.blocks)
+            yield self._alu(AluOp.SHR, operand, vector=(2 * index + 1) * operand.blocks)
+        yield self._add(first.first, second.first, 0, 0, 1, first.blocks * first.plane)
+        if low:
+            yield self._alu(AluOp.ADD, first, imm=-128)
+        yield self._alu(AluOp.MAX, first, imm=-128)
+        yield self._alu(AluOp.MIN, first, imm=127)
+
     def sums(self, target: int) -> None:
         """Store the class sums byte by byte: four stores around shifts by 8; ``target`` is their DRAM element."""
-        self.make_room(self._tile_micro_ops)
         sums = self._sums
         planes = _Planes(sums.first, 1, 1, sums.count)
         index = self._run([self._alu(AluOp.ADD, planes, imm=0)], sums)  # the output memory mirrors it

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
+from squeezeedge.targets.vta.cost import GEMM_START
 from squeezeedge.targets.vta.emit import Constant, Emitter, Run, Window, runs
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Memory
@@ -16,6 +17,7 @@ from squeezeedge.targets.vta.isa import MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block
 from squeezeedge.targets.vta.tiling import (
+    WEIGHTS_AT_ONCE,
     AddTiling,
     Limits,
     Piece,
@@ -33,9 +35,6 @@ MOST_STRIDE = 7
 """Of the columns of a convolution, and of everything in a pooling."""
 
 UNLIMITED = 1 << 30
-
-WEIGHTS_AT_ONCE = 96
-"""Weight elements of one load: long enough to hide its latency, short enough to fit between the tiles' inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,13 @@ class ExtensionEmitter(Emitter):
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
         if layer.pool is None:
-            limits = Limits(self.geometry.depth(Memory.OUT) // 2, self.geometry.par_entries // 2, UNLIMITED, sums=True)
+            limits = Limits(
+                self.geometry.depth(Memory.OUT) // 2,
+                self.geometry.par_entries // 2,
+                UNLIMITED,
+                sums=True,
+                start=GEMM_START,
+            )
             plain = conv_tiling(layer, self.geometry, limits)
             return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
@@ -155,7 +160,6 @@ class ExtensionEmitter(Emitter):
         return [self.need(constant) for constant in weights.constants]
 
     def _taps(self, window: Window, part: Part, rows: int, columns: int) -> int:
-        self.make_room(part.taps)
         return self.micro_ops(MicroOp(src=int(at)) for at in window.offsets(part, rows, columns))
 
     # Without pooling --------------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ __all__ = ["Block", "Schedule"]
 
 NOTHING = -1
 
+MOST_WAITING = 64
+"""Tokens of stores that wait for compute, half of the hardware's queue."""
+
 
 @dataclass(eq=False)
 class Block:
@@ -283,6 +286,7 @@ def _merge(
 ) -> tuple[list[Instruction], list[int]]:
     """Tokens, and one stream: every instruction after all that it waits for, loads as early as they can begin."""
     load_to_compute = _awaited([item.load for item in computes])
+    _take_early(computes, stores)
     store_to_compute = _awaited([item.store for item in computes])
     compute_to_load = _awaited([item.after for item in loads])
     compute_to_store = _awaited([item.after for item in stores])
@@ -322,6 +326,19 @@ def _merge(
             add(replace(store.instruction, pop_prev=pops, push_prev=pushes), store.layer)
             next_store += 1
     return program, layers
+
+
+def _take_early(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
+    """Let computations take tokens of stores before they pile up in the queue.
+
+    A store gives its token when it ends, a computation may take it much later. Whoever makes the data of the store
+    that gives the n-th token after one takes that one, if it comes later than that store's own data.
+    """
+    given = sorted(set(_awaited([item.store for item in computes]).values()))
+    for store, later in zip(given, given[MOST_WAITING:], strict=False):
+        at = stores[later].after
+        if stores[store].after < at:
+            computes[at].store = max(computes[at].store, store)
 
 
 def _awaited(needs: Sequence[int]) -> dict[int, int]:

@@ -17,6 +17,7 @@ from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part
 
 __all__ = [
+    "WEIGHTS_AT_ONCE",
     "AddTiling",
     "FlatPoolTiling",
     "Limits",
@@ -32,8 +33,8 @@ __all__ = [
 
 MOST_TAPS = (1 << 10) - 1
 MOST_ROWS = 255
-FRAGMENT = 96
-"""Weight elements that may be left over at the memory's end."""
+WEIGHTS_AT_ONCE = 96
+"""Weight elements of one load: long enough to hide its latency, short enough to fit between the tiles' inputs."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,16 @@ class Limits:
     Attributes:
         wide: output elements of a tile.
         blocks: output channel blocks whose parameters lie on the chip together.
-        micro_ops: rows x blocks x kernel positions of a tile (micro-ops of the published GEMM).
+        micro_ops: rows x blocks of a tile (micro-ops of one published GEMM).
         sums: whether matrix instructions of the head sum over the map and need no output elements.
+        start: cycles of a tile beside its steps and its loads.
     """
 
     wide: int
     blocks: int
     micro_ops: int
     sums: bool
+    start: int
 
 
 def spans(total: int, step: int) -> list[tuple[int, int]]:
@@ -119,10 +122,15 @@ class FlatPoolTiling:
     columns: int
 
 
+def _fragment(parts: Sequence[Part]) -> int:
+    """Most weight elements that can be left over at the memory's end, where a load must not wrap."""
+    return max(WEIGHTS_AT_ONCE, *(part.taps for part in parts), 0)
+
+
 def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) -> tuple[tuple[Piece, ...], ...]:
     """Pieces of at most ``most`` blocks, in chunks whose weights lie on the chip together."""
     depth = geometry.depth(Memory.WGT)
-    whole = sum(part.taps * part.blocks for part in parts) + FRAGMENT <= depth
+    whole = sum(part.taps * part.blocks for part in parts) + _fragment(parts) <= depth
     budget = depth if whole else depth // 2
     chunks: list[list[Piece]] = [[]]
     weights = blocks = 0
@@ -168,8 +176,8 @@ def _load_cycles(window: Window, rows: int, columns: int) -> int:
     dense = width == window.source.pitch or (height == 1 and width <= window.source.width)
     padded = window.width > 1 or window.height > 1
     if dense and not padded:
-        return 4 + LATENCY + blocks * row_cycles(height * width, 16)
-    return blocks * (4 + LATENCY + height * (row_cycles(width, 16) + 2))
+        return 4 + LATENCY + blocks * row_cycles(height * width, window.block)
+    return blocks * (4 + LATENCY + height * (row_cycles(width, window.block) + 2))
 
 
 def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
@@ -182,7 +190,6 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
     window = Window.of(layer, layer.parts)
     depth = geometry.depth(Memory.INP)
     best: tuple[float, Tiling] | None = None
-    cycles_of = {part: part.taps for part in layer.parts}
     for limit in (depth // 2, depth):
         for columns in _steps_down(layer.width, 2047):
             if window.elements(1, columns) > limit:
@@ -191,7 +198,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
                 if window.elements(rows, columns) > limit:
                     continue
                 for candidate in _sub_tiles(layer, geometry, rows, columns, limits):
-                    cost = _conv_cost(layer, window, candidate, cycles_of)
+                    cost = _conv_cost(layer, window, candidate, limits)
                     if best is None or cost < best[0]:
                         best = cost, candidate
             if best is not None and columns < layer.width // 4:
@@ -206,25 +213,27 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
 
 def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: Limits) -> Iterator[Tiling]:
     seen = set()
-    kernel = max(part.kernel[0] * part.kernel[1] for part in layer.parts)
     summed = layer.head and limits.sums
     for sub_rows in [rows] if summed else list(_steps_down(rows, rows))[:6]:
         most = limits.blocks if summed else limits.wide // (sub_rows * columns)
-        most = min(most, limits.blocks, limits.micro_ops // (sub_rows * kernel))
+        most = min(most, limits.blocks, limits.micro_ops // sub_rows)
         for blocks in (most, most // 2, most // 4):
             if blocks and (sub_rows, blocks) not in seen:
                 seen.add((sub_rows, blocks))
                 yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, limits.blocks))
 
 
-def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, taps: dict[Part, int]) -> float:
+def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, limits: Limits) -> float:
     strips, bands = -(-layer.width // tiling.columns), -(-layer.height // tiling.rows)
     tiles = strips * bands
     subs = tiles * -(-tiling.rows // tiling.sub_rows)
     pieces = [piece for chunk in tiling.chunks for piece in chunk]
     outputs = layer.height * layer.width
-    compute = sum(outputs * taps[part] * part.blocks for part in layer.parts) + subs * len(pieces) * GEMM_START
-    weights = sum(part.taps * part.blocks * 32 for part in layer.parts) + len(pieces) * LATENCY
+    compute = sum(outputs * part.taps * part.blocks for part in layer.parts) + subs * len(pieces) * limits.start
+    weights = (
+        sum(part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE for part in layer.parts)
+        + len(pieces) * LATENCY
+    )
     tile = _load_cycles(window, tiling.rows, tiling.columns)
     repeats = 1 if tiles == 1 else len(tiling.chunks)
     load = repeats * tiles * tile + weights
@@ -236,10 +245,11 @@ def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, taps: dict[Part
         for piece in pieces:
             blocks = piece.end - piece.first
             calls = 1 if dense else blocks
-            store += subs * (calls * 4 + LATENCY + blocks * rows * row_cycles(size, 16))
+            store += subs * (calls * 4 + LATENCY + blocks * rows * row_cycles(size, window.block))
     # what nothing hides: part of the first tile's load, and of the last sub-tile's store
     edge = 0.25 * tile + (store / (subs * len(pieces)) * 0.5)
-    return max(compute, load, store, 0.95 * (load + store)) + edge
+    few = 0.01 * (compute + load + store)  # of two that take equally long, the one with less to do
+    return max(compute, load, store, 0.95 * (load + store)) + edge + few
 
 
 def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
@@ -292,7 +302,7 @@ def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling)
     compute = strips * (layer.height * wide * part.taps * part.blocks + groups * steps * GEMM_START)
     fresh = tiling.rows * tiling.steps * pool.stride[0]
     tile = _load_cycles(window, min(fresh, layer.height), wide)
-    load = groups * strips * tiles * tile + part.taps * part.blocks * 32
+    load = groups * strips * tiles * tile + part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE
     taps = max(pool.kernel[0], 2)
     store = strips * part.blocks * (steps * (4 + LATENCY / tiling.group) + pool.out[0] * (taps * wide + ROW + 2))
     bus = load + strips * part.blocks * pool.out[0] * tiling.columns * 2
@@ -308,15 +318,16 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
     assert layer.pool is not None
     _check_taps(layer, geometry)
     window, pool = Window.of(layer, [part]), layer.pool
-    kernel = part.kernel[0] * part.kernel[1]
     best: tuple[float, FlatPoolTiling] | None = None
     for share in (2, 1):
-        for group in _steps_down(part.blocks, min(limits.blocks, geometry.depth(Memory.WGT) // part.taps)):
+        for group in _steps_down(
+            part.blocks, min(limits.blocks, max(1, (geometry.depth(Memory.WGT) - _fragment([part])) // part.taps))
+        ):
             for columns in _steps_down(pool.out[1], pool.out[1]):
                 across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
                 for rows in _steps_down(pool.out[0], pool.out[0]):
                     down = min((rows - 1) * pool.stride[0] + pool.kernel[0], layer.height)
-                    if group * down * kernel > limits.micro_ops:
+                    if group * down > limits.micro_ops:
                         continue
                     if group * (down * across + rows * columns) * share > 2 * limits.wide:
                         continue
@@ -364,6 +375,3 @@ def add_tiling(layer: AddLayer, geometry: Geometry, *, outputs: int, most_blocks
                 best = cost, AddTiling(blocks, rows, columns)
     assert best is not None
     return best[1]
-
-
-assert BYTES_PER_CYCLE == 8  # row_cycles(…, 16) above
