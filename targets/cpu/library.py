@@ -77,8 +77,9 @@ def build_library(
         except OSError as error:
             raise UnavailableError(f"the C compiler {compiler} can't be started: {error.strerror}") from error
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-            raise SqueezeEdgeError(f"{compiler} failed: {lines[0] if lines else done.returncode}")
+            said = [line for line in done.stderr.splitlines() if not line.startswith("collect2:")]
+            reasons = [line for line in said if "error" in line or "failed" in line] or said
+            raise SqueezeEdgeError(f"{compiler} failed: {reasons[0] if reasons else done.returncode}")
     shutil.copy(_HERE / HEADER, out / HEADER)
 
 
