@@ -324,7 +324,8 @@ class Accelerator:
         )
 
 
-def _read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
+def read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
+    """Images of a file as the manifest's preprocessing record says: uint8 [N, height, width, 3]."""
     if path.suffix == ".npy":
         return np.asarray(np.load(str(path), allow_pickle=False))
     from PIL import Image
@@ -332,14 +333,16 @@ def _read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
     height, width = record["size"]
     resample = getattr(Image, record["interpolation"].upper())
     with Image.open(str(path)) as file:
-        rgb = file.convert("RGB")
+        if file.mode.startswith(("I", "F")):
+            raise ValueError(f"{path}: pixels have more than 8 bits a channel; convert the image to RGB")
+        transparent = file.mode == "P" and "transparency" in file.info
+        rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
     if record["resize"] is None:
         return np.asarray(rgb.resize((width, height), resample))[None]
     short = min(rgb.size)
     if short != record["resize"]:
-        scaled = [max(record["resize"], round(side * record["resize"] / short)) for side in rgb.size]
-        rgb = rgb.resize((scaled[0], scaled[1]), resample)
-    left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
+        rgb = rgb.resize((rgb.width * record["resize"] // short, rgb.height * record["resize"] // short), resample)
+    left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
     return np.asarray(rgb.crop((left, top, left + width, top + height)))[None]
 
 
@@ -387,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"run.py: error: {wrong} class sums differ from the golden ones", file=sys.stderr)
             return 4
         for path in options.images:
-            results = board.run(_read_images(path, artifact.preprocessing))
+            results = board.run(read_images(path, artifact.preprocessing))
             for answer in _answers(path, results, artifact, options.top, options.sums):
                 print(json.dumps(answer), flush=True)
     except Unavailable as error:
