@@ -8,14 +8,13 @@ Prints a table and writes a JSON file; ratios are peer time / own time, of the m
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.peers import PEERS, float_onnx, machine, versions
+from benchmarks.peers import PEERS, float_onnx, versions, write_report
 from squeezeedge.cli.output import emit_table, note, number
 from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
 from squeezeedge.cli.source import load_source
@@ -76,18 +75,16 @@ def main() -> None:
     )
     for name, found in notes.items():
         note(f"{name}: {found}")
-    result = {
-        "benchmark": "latency",
-        "network": options.network,
-        "threads": options.threads,
-        "environment": {key: value for key, value in os.environ.items() if key.startswith("ONEDNN_")},
-        "machine": machine(),
-        "peers": notes,
-        "ms": best,
-        "ratio": {peer: {name: best[peer] / value for name, value in own.items()} for peer in PEERS if peer in best},
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_report(
+        options.out,
+        "latency",
+        network=options.network,
+        threads=options.threads,
+        environment={key: value for key, value in os.environ.items() if key.startswith("ONEDNN_")},
+        peers=notes,
+        ms=best,
+        ratio={peer: {name: best[peer] / value for name, value in own.items()} for peer in PEERS if peer in best},
+    )
 
 
 if __name__ == "__main__":

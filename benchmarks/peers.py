@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import tempfile
@@ -24,7 +25,7 @@ from squeezeedge.graph.floating import (
     FloatRelu,
 )
 
-__all__ = ["PEERS", "Network", "float_onnx", "machine", "versions"]
+__all__ = ["PEERS", "Network", "float_onnx", "versions", "write_report"]
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalized image float32 [1, 3, H, W] -> logits float32 [1, classes]."""
@@ -127,7 +128,13 @@ def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
         return None
 
 
-def machine() -> dict[str, Any]:
+def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: ANN401  (JSON values)
+    """Write a benchmark's figures and the machine that they were measured on as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1) + "\n")
+
+
+def _machine() -> dict[str, Any]:
     """What the figures were measured on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

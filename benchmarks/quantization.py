@@ -9,7 +9,6 @@ SQNR. Prints a table and writes a JSON file.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers import PEERS, float_onnx, machine, versions
+from benchmarks.peers import PEERS, float_onnx, versions, write_report
 from squeezeedge.cli.output import emit_table, note, number, progress
 from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images
 from squeezeedge.cli.source import load_source
@@ -79,18 +78,16 @@ def main() -> None:
     )
     for name, found in notes.items():
         note(f"{name}: {found}")
-    report = {
-        "benchmark": "quantization",
-        "network": options.network,
-        "seed": options.seed,
-        "images": {"calibration": len(pixels), "test": len(images)},
-        "threads": THREADS,
-        "machine": machine(),
-        "peers": notes,
-        "results": results,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(
+        options.out,
+        "quantization",
+        network=options.network,
+        seed=options.seed,
+        images={"calibration": len(pixels), "test": len(images)},
+        threads=THREADS,
+        peers=notes,
+        results=results,
+    )
 
 
 def _figures(

@@ -218,7 +218,7 @@ def _convolution_pool(stage: Stage, kernel: ConvolutionKernel, target: Layout, o
     with loop(bands, parallel=True) as task:
         ring = scratch(held.size, "uint8")
 
-        def convolve(row: Expr) -> None:
+        def convolve(piece: Piece, row: Expr) -> None:
             y = T.min(T.max(row, 0), height - 1)
             across, pixel = clamped_tiles(width, piece.tile.pixels)
             with loop(piece.count) as index, loop(across) as j:
@@ -231,14 +231,14 @@ def _convolution_pool(stage: Stage, kernel: ConvolutionKernel, target: Layout, o
         for piece in kernel.packed.pieces:
             kernel.configure(piece)
             with loop(kernel_h - fresh) as i:
-                convolve(start + i)
+                convolve(piece, start + i)
         with loop(band) as i:
             row = start + i * stride + kernel_h - fresh
             for piece in kernel.packed.pieces:
                 if len(kernel.packed.pieces) > 1:
                     kernel.configure(piece)
                 with loop(fresh) as j:
-                    convolve(row + j)
+                    convolve(piece, row + j)
             pool_row(pooling, held, ring, target, out, first(task) + i, ring=kernel_h)
         kernel.release()
 

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
 PROFILES = ("vta-x", "vta")
-PROGRAM = "program.json"
-DRAM = "dram.bin"
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,13 @@ class VtaTarget:
 
     def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
         """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
-        self._program(graph, options)
+        _compiled(graph, options)
 
     def compile(self, graph: IntegerGraph, options: VtaOptions, out: Path) -> dict[str, Any]:
         """Write the program, its DRAM image and the board's run.py."""
-        program = self._program(graph, options)
+        from squeezeedge.targets.vta.run import DRAM, PROGRAM
+
+        program = _compiled(graph, options)
         (out / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
         (out / DRAM).write_bytes(program.image)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
@@ -82,6 +83,7 @@ class VtaTarget:
         import numpy as np
 
         from squeezeedge.targets.vta.program import VtaProgram
+        from squeezeedge.targets.vta.run import DRAM, PROGRAM
         from squeezeedge.targets.vta.simulator import Registers, Simulator
 
         manifest = json.loads((artifact / "manifest.json").read_text())
@@ -114,25 +116,28 @@ class VtaTarget:
             },
         )
 
-    def _program(self, graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
-        """Compile a graph.
 
-        Raises:
-            UsageError: an unknown profile, configuration or a clock out of range.
-            UnsupportedError: the accelerator can't hold a layer.
-        """
-        from squeezeedge.lower.patterns import partition, stages
-        from squeezeedge.lower.relax_module import to_relax
-        from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
-        from squeezeedge.targets.vta.geometry import load_config
+@lru_cache(maxsize=1)
+def _compiled(graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
+    """Compile a graph; ``compile`` takes what ``check`` has made.
 
-        if options.profile not in PROFILES:
-            raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
-        if not 10 <= options.clock <= 500:
-            raise UsageError(f"--clock {options.clock}: must lie in 10..500 MHz")
-        geometry = load_config(options.config).geometry
-        profile: Any = options.profile
-        return compile_program(stages(partition(to_relax(graph), FUSIONS)), geometry, profile)
+    Raises:
+        UsageError: an unknown profile, configuration or a clock out of range.
+        UnsupportedError: the accelerator can't hold a layer.
+    """
+    from squeezeedge.lower.patterns import partition, stages
+    from squeezeedge.lower.relax_module import to_relax
+    from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ
+    from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
+    from squeezeedge.targets.vta.geometry import load_config
+
+    if options.profile not in PROFILES:
+        raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
+    if options.clock not in CLOCKS_MHZ:
+        raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
+    geometry = load_config(options.config).geometry
+    profile: Any = options.profile
+    return compile_program(stages(partition(to_relax(graph), FUSIONS)), geometry, profile)
 
 
 TARGET = VtaTarget()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.cost import load_cycles
 from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa import Load, MicroOp
+from squeezeedge.targets.vta.isa import Load, MicroOp, Store
 from squeezeedge.targets.vta.layers import ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block, Schedule
 
@@ -39,6 +39,28 @@ class Run:
     rows: int
     size: int
     stride: int
+
+    def load(self) -> Load:
+        """The transfer into the input memory."""
+        return Load(
+            memory=Memory.INP,
+            sram_base=self.offset,
+            dram_base=self.dram,
+            y_size=self.rows,
+            x_size=self.size,
+            x_stride=self.stride,
+        )
+
+    def store(self, sram_base: int) -> Store:
+        """The transfer out of the output memory, from an element on."""
+        return Store(
+            memory=Memory.OUT,
+            sram_base=sram_base,
+            dram_base=self.dram,
+            y_size=self.rows,
+            x_size=self.size,
+            x_stride=self.stride,
+        )
 
 
 def runs(origins: Sequence[int], pitch: int, rows: int, columns: int, first: int = 0) -> list[Run]:
@@ -134,17 +156,7 @@ class Window:
         shift = (y + before[0]) * source.pitch + x + before[1] if min(valid) else 0
         origins = [origin + shift for origin in source.origins]
         if not any((*before, *after)):
-            return [
-                Load(
-                    memory=Memory.INP,
-                    sram_base=run.offset,
-                    dram_base=run.dram,
-                    y_size=run.rows,
-                    x_size=run.size,
-                    x_stride=run.stride,
-                )
-                for run in runs(origins, source.pitch, height, width)
-            ]
+            return [run.load() for run in runs(origins, source.pitch, height, width)]
         return [
             Load(
                 memory=Memory.INP,
@@ -281,17 +293,7 @@ class Emitter:
         """Load a tile of some blocks of a tensor, plane by plane."""
         (row, rows), (column, columns) = vertical, horizontal
         origins = [origin + row * value.pitch + column for origin in value.origins[slice(*blocks)]]
-        loads = [
-            Load(
-                memory=Memory.INP,
-                sram_base=run.offset,
-                dram_base=run.dram,
-                y_size=run.rows,
-                x_size=run.size,
-                x_stride=run.stride,
-            )
-            for run in runs(origins, value.pitch, rows, columns)
-        ]
+        loads = [run.load() for run in runs(origins, value.pitch, rows, columns)]
         return self.input_tile(len(origins) * rows * columns, loads)
 
 

@@ -410,15 +410,7 @@ class PublishedEmitter(Emitter):
     def _store(self, target: Value, block: int, planes: _Planes, at: tuple[int, int], after: int) -> None:
         origins = [origin + at[0] * target.pitch + at[1] for origin in target.origins[block : block + planes.blocks]]
         for run in runs(origins, target.pitch, planes.rows, planes.columns, planes.first):
-            store = Store(
-                memory=Memory.OUT,
-                sram_base=run.offset,
-                dram_base=run.dram,
-                y_size=run.rows,
-                x_size=run.size,
-                x_stride=run.stride,
-            )
-            self.schedule.store(store, run.offset, run.rows * run.size, after)
+            self.schedule.store(run.store(run.offset), run.offset, run.rows * run.size, after)
 
     def _addition(self, layer: AddLayer, tiling: AddTiling, chunks: Sequence[_Chunk]) -> None:
         schedule, target = self.schedule, layer.target

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.cost import GEMM_START
-from squeezeedge.targets.vta.emit import Constant, Emitter, Run, Window, runs
+from squeezeedge.targets.vta.emit import Constant, Emitter, Window, runs
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Memory
 from squeezeedge.targets.vta.isa import MicroOp, Store
@@ -245,7 +245,8 @@ class ExtensionEmitter(Emitter):
         (row, rows), (column, columns) = vertical, horizontal
         origins = [origin + row * target.pitch + column for origin in target.origins[slice(*blocks)]]
         for run in runs(origins, target.pitch, rows, columns, out.first):
-            self.schedule.store(_store(run, self.geometry.depth(Memory.OUT)), run.offset, run.rows * run.size, after)
+            store = run.store(run.offset % self.geometry.depth(Memory.OUT))
+            self.schedule.store(store, run.offset, run.rows * run.size, after)
 
     # With pooling -----------------------------------------------------------------------------------------------------
 
@@ -376,14 +377,3 @@ class ExtensionEmitter(Emitter):
         """Store the class sums as int32, to the first accumulator element in DRAM."""
         store = Store(memory=Memory.ACC, sram_base=0, dram_base=0, y_size=1, x_size=blocks, x_stride=blocks)
         self.schedule.compute(store)
-
-
-def _store(run: Run, depth: int) -> Store:
-    return Store(
-        memory=Memory.OUT,
-        sram_base=run.offset % depth,
-        dram_base=run.dram,
-        y_size=run.rows,
-        x_size=run.size,
-        x_stride=run.stride,
-    )
