@@ -1,0 +1,234 @@
+"""Integer graph -> standard ONNX operators that compute the oracle's bits in any runtime.
+
+Everything is int32 or uint8, so there is nothing to round: ``ConvInteger`` accumulates (R3), shifts are divisions
+of numbers that a clip has made non-negative, pooling and concatenation move uint8. Weights are stored as uint8 with
+zero point 128, because ONNX Runtime's kernels for uint8 x int8 saturate in 16 bits on processors without a
+dot-product instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from squeezeedge._version import __version__
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
+
+__all__ = ["CLASS_SUMS", "OnnxBuilder", "conv_attributes", "pool_attributes", "to_onnx"]
+
+OPSET = 13
+CLASS_SUMS = "class_sums"
+WEIGHT_ZERO = 128
+
+
+class OnnxBuilder:
+    """Collects nodes and constants; names that it makes up never meet those it was told of.
+
+    Args:
+        name: of the graph.
+        reserved: names that the caller will give to tensors.
+    """
+
+    def __init__(self, name: str, reserved: Iterable[str]) -> None:
+        self._name = name
+        self._taken = set(reserved)
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+
+    def unique(self, name: str) -> str:
+        """The name, or with a number behind it if it is taken."""
+        chosen, number = name, 1
+        while chosen in self._taken:
+            number += 1
+            chosen = f"{name}_{number}"
+        self._taken.add(chosen)
+        return chosen
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Store a constant; returns the name it got."""
+        chosen = self.unique(name)
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), chosen))
+        return chosen
+
+    def node(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        name: str | None = None,
+        **attributes: Any,  # noqa: ANN401
+    ) -> str:
+        """Append a node with one output; returns that.
+
+        Args:
+            kind: operator type.
+            inputs: tensor names.
+            output: tensor name, as the caller reserved it or :meth:`unique` gave it.
+            name: of the node; ``None``: the output's.
+            attributes: of the operator.
+        """
+        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=name or output, **attributes))
+        return output
+
+    def step(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:  # noqa: ANN401
+        """A node whose output is only an intermediate result: its name is made unique."""
+        return self.node(kind, inputs, self.unique(name), **attributes)
+
+    def model(self, image: ValueInfoProto, output: ValueInfoProto, opset: int) -> ModelProto:
+        """The finished model, of the oldest IR version that has the opset."""
+        opsets = [helper.make_opsetid("", opset)]
+        graph = helper.make_graph(self._nodes, self._name, [image], [output], self._constants)
+        return helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=helper.find_min_ir_version_for(opsets),
+            producer_name="squeezeedge",
+            producer_version=__version__,
+        )
+
+
+def conv_attributes(node: Conv | Head, *, padded: bool = True) -> dict[str, Any]:
+    """Attributes of ONNX's convolutions.
+
+    Args:
+        node: the convolution.
+        padded: whether the operator pads; else its input is padded already.
+    """
+    return {
+        "kernel_shape": list(node.weight.shape[1:3]),
+        "strides": list(node.stride),
+        "pads": list(node.padding) if padded else [0, 0, 0, 0],
+        "dilations": [1, 1],
+        "group": 1,
+    }
+
+
+def pool_attributes(node: MaxPool, source: Tensor, out: Tensor) -> dict[str, Any]:
+    """Attributes of ONNX's MaxPool in floor mode: ceil mode (R5) becomes padding behind the last row and column.
+
+    Runtimes differ about windows that ceil mode begins in the padding; here no window does.
+    """
+    top, left = node.padding[:2]
+    bottom = max(0, (out.height - 1) * node.stride[0] + node.kernel[0] - source.height - top)
+    right = max(0, (out.width - 1) * node.stride[1] + node.kernel[1] - source.width - left)
+    return {
+        "kernel_shape": list(node.kernel),
+        "strides": list(node.stride),
+        "pads": [top, left, bottom, right],
+    }
+
+
+def to_onnx(graph: IntegerGraph) -> ModelProto:
+    """Write a graph with standard operators (opset 13).
+
+    Args:
+        graph: the integer graph.
+
+    Returns:
+        A checked model: input ``image`` uint8 [1, height, width, 3], output ``class_sums`` int32 [1, classes]. The
+        output of a node has the node's name.
+    """
+    builder = OnnxBuilder(graph.name, graph.tensors)
+    output = builder.unique(CLASS_SUMS)
+    pixels = builder.step("Transpose", [IMAGE], "image.nchw", perm=[0, 3, 1, 2])
+    values = {IMAGE: pixels}
+    for node in graph.nodes:
+        source = graph.tensors[node.inputs[0]]
+        inputs = [values[name] for name in node.inputs]
+        if isinstance(node, Conv):
+            acc = _accumulate(builder, node, inputs[0], source, (1 << node.shift.astype(np.int32)) >> 1)
+            _requantize(builder, node.name, acc, node.shift, node.zero_point)
+        elif isinstance(node, MaxPool):
+            builder.node("MaxPool", inputs, node.name, **pool_attributes(node, source, graph.tensors[node.name]))
+        elif isinstance(node, Concat):
+            builder.node("Concat", inputs, node.name, axis=1)
+        elif isinstance(node, Add):
+            _add(builder, node, inputs, [graph.tensors[name].zero_point for name in node.inputs])
+        else:
+            acc = _accumulate(builder, node, inputs[0], source, np.zeros(graph.classes, np.int32))
+            if node.relu:
+                zero = builder.constant(f"{node.name}.zero", np.zeros((), np.int32))
+                acc = builder.step("Max", [acc, zero], f"{node.name}.relu")
+            axes = builder.constant(f"{node.name}.axes", np.array([2, 3], np.int64))
+            builder.node("ReduceSum", [acc, axes], output, keepdims=0)
+        values[node.name] = node.name
+    image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [1, *graph.input_shape])
+    sums = helper.make_tensor_value_info(output, TensorProto.INT32, [1, graph.classes])
+    model = builder.model(image, sums, OPSET)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _channels(values: NDArray[Any]) -> NDArray[Any]:
+    """[C] -> [1, C, 1, 1]."""
+    return values.reshape(1, -1, 1, 1)
+
+
+def _accumulate(
+    builder: OnnxBuilder, node: Conv | Head, value: str, source: Tensor, rounding: NDArray[np.int32]
+) -> str:
+    """Accumulators with the rounding term added (R3): int32 [1, out, height, width]."""
+    name, at_edge = node.name, node.input == IMAGE and any(node.padding)
+    if at_edge:
+        value = _border(builder, node, value, source)
+    weight = (node.weight.astype(np.int16) + WEIGHT_ZERO).astype(np.uint8).transpose(0, 3, 1, 2)
+    operands = [
+        value,
+        builder.constant(f"{name}.weight", weight),
+        builder.constant(f"{name}.input_zero", np.array(source.zero_point, np.uint8)),
+        builder.constant(f"{name}.weight_zero", np.array(WEIGHT_ZERO, np.uint8)),
+    ]
+    products = builder.step("ConvInteger", operands, f"{name}.products", **conv_attributes(node, padded=not at_edge))
+    bias = builder.constant(f"{name}.bias", _channels(node.bias + rounding))
+    return builder.step("Add", [products, bias], f"{name}.acc")
+
+
+def _border(builder: OnnxBuilder, node: Conv | Head, value: str, source: Tensor) -> str:
+    """The image with the mean pixel around it (R2): ONNX pads with one value for all channels."""
+    top, left, bottom, right = node.padding
+    width, padded_height = source.width, top + source.height + bottom
+    for axis, before, after in ((2, (top, width), (bottom, width)), (3, (padded_height, left), (padded_height, right))):
+        parts = [value]
+        for shape, index in ((after, 1), (before, 0)):
+            if min(shape):
+                edge = np.broadcast_to(_channels(node.pad_value), (1, source.channels, *shape))
+                parts.insert(index, builder.constant(f"{node.name}.edge", edge))
+        if len(parts) > 1:
+            value = builder.step("Concat", parts, f"{node.name}.padded", axis=axis)
+    return value
+
+
+def _requantize(builder: OnnxBuilder, name: str, acc: str, shift: NDArray[np.uint8], zero_point: int) -> None:
+    """clip((acc >> k) + zero point, 0, 255) as uint8 (R3); the rounding term is in acc already.
+
+    An accumulator is clipped to what the result needs and made non-negative, so that the division rounds down.
+    """
+    divisor = 1 << shift.astype(np.int32)
+    zero = zero_point * divisor
+    steps = (("Max", "low", -zero), ("Min", "high", 256 * divisor - zero - 1), ("Add", "zero", zero))
+    for kind, label, value in (*steps, ("Div", "divisor", divisor)):
+        acc = builder.step(kind, [acc, builder.constant(f"{name}.{label}", _channels(value))], f"{name}.{kind.lower()}")
+    builder.node("Cast", [acc], name, to=TensorProto.UINT8)
+
+
+def _add(builder: OnnxBuilder, node: Add, inputs: Sequence[str], zeros: Sequence[int]) -> None:
+    """Bypass addition (R5): each operand is shifted as a non-negative number, 128 too large."""
+    shifted = []
+    for index, (value, zero, shift) in enumerate(zip(inputs, zeros, node.shift, strict=True)):
+        label = f"{node.name}.operand{index}"
+        divisor = 1 << shift.astype(np.int32)
+        offset = builder.constant(f"{label}.offset", _channels(128 * divisor + (divisor >> 1) - zero))
+        wide = builder.step("Cast", [value], f"{label}.int32", to=TensorProto.INT32)
+        moved = builder.step("Add", [wide, offset], f"{label}.moved")
+        quotient = builder.constant(f"{label}.divisor", _channels(divisor))
+        shifted.append(builder.step("Div", [moved, quotient], f"{label}.shifted"))
+    total = builder.step("Add", shifted, f"{node.name}.sum")
+    back = builder.constant(f"{node.name}.back", np.array(-256, np.int32))
+    total = builder.step("Add", [total, back], f"{node.name}.total")
+    _requantize(builder, node.name, total, np.zeros(1, np.uint8), node.zero_point)
