@@ -1,9 +1,10 @@
 """The shapes in which a target takes the graph of :mod:`squeezeedge.lower.relax_module`, and how they are read back.
 
 ``partition`` groups the operators of every node into one composite function (attribute ``Composite``), named by
-:class:`Pattern`; every graph is covered completely. ``stages`` reads the composites back as parameters. A target
-may ask for larger groups: a convolution with the pooling that follows it, or a concatenation with the
-convolutions that feed it (then it is an offset of their stores).
+:class:`Pattern`; every graph is covered completely. ``stages`` reads the composites back as parameters, and
+``region_stages`` those of a function that ``MergeCompositeFunctions`` has made of them. A target may ask for larger
+groups: a convolution with the pooling that follows it, or a concatenation with the convolutions that feed it (then it
+is an offset of their stores).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
 from squeezeedge.graph import IMAGE
 from squeezeedge.lower.relax_module import MAIN
 
-__all__ = ["Addition", "Convolution", "Pattern", "Pooling", "Shape", "Stage", "partition", "stages"]
+__all__ = ["Addition", "Convolution", "Pattern", "Pooling", "Shape", "Stage", "partition", "region_stages", "stages"]
 
 Shape = tuple[int, int, int]
 """Height, width, channels."""
@@ -123,12 +124,14 @@ class Stage:
     addition: Addition | None = None
 
 
-def partition(module: IRModule, fusions: Sequence[Pattern] = ()) -> IRModule:
+def partition(module: IRModule, fusions: Sequence[Pattern] = (), codegen: str | None = None) -> IRModule:
     """Group the operators into composites.
 
     Args:
         module: from :func:`squeezeedge.lower.relax_module.to_relax`.
         fusions: which of ``CONVOLUTION_POOL`` and ``CONCAT_CONVOLUTIONS`` the target has kernels for.
+        codegen: TVM's name of who compiles the composites, for ``MergeCompositeFunctions``; it is put in front of their
+            names, with a dot.
 
     Returns:
         A module whose ``main`` only calls composites; constants are inside them.
@@ -149,20 +152,33 @@ def partition(module: IRModule, fusions: Sequence[Pattern] = ()) -> IRModule:
         (Pattern.ADD.value, _requantized(is_op("relax.add")(_operand(), _operand()))),
         (Pattern.CONCAT.value, is_op("relax.concat")(wildcard())),
     ]
+    if codegen is not None:
+        patterns = [(f"{codegen}.{name}", *rest) for name, *rest in patterns]
     return relax.transform.FuseOpsByPattern(patterns, bind_constants=True)(module)
 
 
 def stages(module: IRModule) -> list[Stage]:
     """Read a partitioned module back as parameters, in execution order."""
-    main = module[MAIN]
-    names = {main.params[0]: IMAGE}
+    return _stages(module[MAIN], dict(module.functions.items()))
+
+
+def region_stages(region: relax.Function) -> list[Stage]:
+    """Read a region of merged composites, whose only parameter is the image, back as parameters, in execution order."""
+    local = {binding.var: binding.value for binding in _bindings(region) if isinstance(binding.value, relax.Function)}
+    return _stages(region, local)
+
+
+def _stages(caller: relax.Function, composites: Mapping[Any, relax.Function]) -> list[Stage]:
+    names = {caller.params[0]: IMAGE}
     found: list[Stage] = []
-    for binding in _bindings(main):
+    for binding in _bindings(caller):
         value = binding.value
+        if isinstance(value, relax.Function):
+            continue
         if isinstance(value, relax.Var):  # the function's result under another name
             names[binding.var] = names[value]
             continue
-        function = module[value.op]
+        function = composites[value.op]
         name = binding.var.name
         names[binding.var] = name if name not in {stage.name for stage in found} else f"{name}.{len(found)}"
         inputs = [names[argument] for argument in value.args]
@@ -229,7 +245,7 @@ def _pair(values: Any) -> tuple[int, int]:  # noqa: ANN401
 def _stage(name: str, function: relax.Function, inputs: list[str]) -> Stage:
     """One composite function -> its parameters, by walking from its result to its arguments."""
     reader = _Reader(function)
-    pattern = Pattern(str(function.attrs["Composite"]))
+    pattern = Pattern(str(function.attrs["Composite"]).rpartition(".")[2])
     result = reader.result
     convolutions: list[Convolution] = []
     pooling = addition = None

@@ -1,6 +1,6 @@
-"""A partitioned Relax module -> one program for the accelerator.
+"""A region of a partitioned Relax module (:mod:`.byoc`) -> one program for the accelerator.
 
-stages(partition(to_relax(graph), FUSIONS)) -> layers -> operations -> instructions and one image of the DRAM
+region_stages(region) -> layers -> operations -> instructions and one image of the DRAM
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     """Compile a network.
 
     Args:
-        stages: of the partitioned module, in execution order; the head is the last.
+        stages: of the region, in execution order; the head is the last.
         geometry: of the accelerator.
         profile: which instructions it has.
 
