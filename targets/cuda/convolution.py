@@ -1,0 +1,360 @@
+"""Convolution as a matrix product: pixels of a block x window bytes, times window bytes x channels.
+
+A block loads a chunk of both operands into shared memory, all its threads 16 bytes at a time, then its warps multiply
+from there. The window is gathered on the way (there is no im2col in memory), and so is a max pooling in front.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from tvm.script.ir_builder import tirx as T
+
+from squeezeedge.lower.patterns import Convolution, Pooling
+from squeezeedge.targets.cuda.elementwise import pooled
+from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Registers, only, vector
+from squeezeedge.targets.cuda.isa import InstructionSet, Operands
+from squeezeedge.targets.cuda.layout import Layout
+from squeezeedge.targets.cuda.packing import Packed, pack, reduction_bytes
+from squeezeedge.targets.cuda.tiling import GROUP_WORDS, STEP_BYTES, STEP_WORDS, Plan, choose_tile
+
+__all__ = ["ConvolutionKernel", "convolution_kernel"]
+
+GROUP = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ConvolutionKernel:
+    """One convolution of a kernel.
+
+    Attributes:
+        conv: its parameters.
+        source: layout of what it reads; with ``pooling``, of what is pooled first.
+        pooling: in front of it, or ``None``.
+        isa: how it multiplies.
+        plan: its tiles.
+        packed: its constants.
+        head: whether it is summed over the map.
+    """
+
+    conv: Convolution
+    source: Layout
+    pooling: Pooling | None
+    isa: InstructionSet
+    plan: Plan
+    packed: Packed
+    head: bool
+
+    @property
+    def pixels(self) -> int:
+        """Of the output map."""
+        return self.conv.out[0] * self.conv.out[1]
+
+    @property
+    def row_blocks(self) -> int:
+        """Tiles over the pixels."""
+        return -(-self.pixels // self.plan.tile.rows)
+
+    @property
+    def column_blocks(self) -> int:
+        """Tiles over the output channels."""
+        return -(-self.conv.out[2] // self.plan.tile.columns)
+
+    @property
+    def blocks(self) -> int:
+        """Thread blocks of an image."""
+        return self.column_blocks if self.head else self.row_blocks * self.column_blocks
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of an image, padding included."""
+        plan = self.plan
+        tiles = self.row_blocks * self.column_blocks * plan.tile.rows * plan.tile.columns
+        return tiles * plan.chunks * plan.steps * STEP_BYTES
+
+    @property
+    def shared(self) -> int:
+        """Words of shared memory."""
+        tile = self.plan.tile
+        return max(self.plan.shared, tile.warp_rows * 8 * tile.columns if self.head else 0)
+
+    def store(self, block: Block, arrays: tuple[Expr, Expr], index: Expr, target: Layout, channel: int) -> None:
+        """R3 of one block's tile.
+
+        Args:
+            block: where the code goes.
+            arrays: weights and parameters.
+            index: number of the block among the convolution's.
+            target: layout of the output.
+            channel: of the output, at which the convolution's begin.
+        """
+        column_block, row_block = index // self.row_blocks, index % self.row_blocks
+        first = row_block * self.plan.tile.rows
+        acc = block.registers(self.plan.tile.accumulators, "int32")
+        self._start(block, arrays[1], column_block, acc)
+        self._multiply(block, arrays[0], column_block, first, acc, load_weights=True, again=False)
+        with block.region(barrier=False):
+            self._requantize(block, arrays[1], column_block, first, acc, target, channel)
+
+    def sum(self, block: Block, arrays: tuple[Expr, Expr], column_block: Expr) -> None:
+        """R6 of one block's channels: clip at 0 where the network has that ReLU, and sum over the map."""
+        tile = self.plan.tile
+        acc = block.registers(tile.accumulators, "int32")
+        sums = block.registers(tile.lane_channels, "int32")
+        once = self.plan.chunks == 1
+        with block.region(barrier=False):
+            with block.threads(), block.unrolled(tile.lane_channels) as i:
+                sums[i] = T.int32(0)
+            if once:
+                self._load_weights(block, arrays[0], column_block, 0)
+        with T.serial(0, self.row_blocks) as row_block:
+            first = row_block * tile.rows
+            self._start(block, arrays[1], column_block, acc)
+            self._multiply(block, arrays[0], column_block, first, acc, load_weights=not once, again=True)
+            with block.region(barrier=False), block.threads() as thread, self._owners(thread):
+                with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
+                    with T.If(self._pixel(thread, first, i, r) < self.pixels), T.Then():
+                        with block.unrolled(tile.column_tiles) as j, block.unrolled(2) as e:
+                            value = acc[(i * tile.column_tiles + j) * 4 + r * 2 + e]
+                            sums[j * 2 + e] = sums[j * 2 + e] + (T.max(value, 0) if self.conv.relu else value)
+        with block.region(), block.threads() as thread, self._owners(thread):
+            row, _, _ = tile.warp(thread // WARP)
+            at = (row * 8 + thread % WARP // 4) * tile.columns + self._lane_channel(thread)
+            with block.unrolled(tile.lane_channels) as i:
+                T.buffer_store(block.shared, T.reinterpret("uint32", sums[i]), [at + i])
+        with block.region(barrier=False):
+            total = block.registers(1, "int32")
+            with block.threads() as thread, block.strided(tile.columns, thread) as column:
+                total[0] = T.int32(0)
+                with T.serial(0, tile.warp_rows * 8) as row:
+                    total[0] = total[0] + T.reinterpret("int32", block.shared[row * tile.columns + column])
+                channel = column_block * tile.columns + column
+                classes = self.conv.out[2]
+                with T.If(channel < classes), T.Then():
+                    T.buffer_store(block.out, total[0], [block.image * classes + channel])
+
+    def _lane_channel(self, thread: Expr) -> Expr:
+        """First channel of a lane, within the block."""
+        tile = self.plan.tile
+        _, column, _ = tile.warp(thread // WARP)
+        return column * (8 * tile.column_tiles) + thread % 4 * tile.lane_channels
+
+    def _pixel(self, thread: Expr, first: Expr, i: Expr, r: Expr) -> Expr:
+        """Pixel of a lane's accumulators (i, r)."""
+        tile = self.plan.tile
+        row, _, _ = tile.warp(thread // WARP)
+        return first + (row * tile.row_tiles + i) * 16 + r * 8 + thread % WARP // 4
+
+    def _owners(self, thread: Expr) -> AbstractContextManager[None]:
+        """Code of the warps that hold whole sums."""
+        inner = self.plan.tile.warp_rows * self.plan.tile.warp_columns * WARP
+        return only(thread < inner if self.plan.tile.warp_steps > 1 else None)
+
+    def _start(self, block: Block, parameters: Expr, column_block: Expr, acc: Registers) -> None:
+        """Accumulators begin with the bias; in one warp of those along the reduction."""
+        tile = self.plan.tile
+        with block.region(barrier=False), block.threads() as thread:
+            first = column_block * tile.columns + self._lane_channel(thread)
+            _, _, step = tile.warp(thread // WARP)
+            with block.unrolled(tile.column_tiles) as j, block.unrolled(2) as e:
+                bias = parameters[first + j * 2 + e]
+                value = bias if tile.warp_steps == 1 else T.Select(step == 0, bias, T.int32(0))
+                with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
+                    acc[(i * tile.column_tiles + j) * 4 + r * 2 + e] = value
+
+    def _multiply(
+        self,
+        block: Block,
+        weights: Expr,
+        column_block: Expr,
+        first: Expr,
+        acc: Registers,
+        *,
+        load_weights: bool,
+        again: bool,
+    ) -> None:
+        """Add the products of a tile; ``again``: shared memory is written again afterwards."""
+        plan, tile = self.plan, self.plan.tile
+        operands = Operands(0, plan.pitch, plan.pixel_words)
+        with T.serial(0, plan.chunks) as chunk:
+            with block.region():
+                if load_weights:
+                    self._load_weights(block, weights, column_block, chunk)
+                self._load_pixels(block, first, chunk)
+            with block.region(barrier=again or plan.chunks > 1 or tile.warp_steps > 1):
+                with T.serial(0, plan.steps // tile.warp_steps) as round_:
+                    self.isa.step(block, tile, acc, operands, round_)
+        if tile.warp_steps > 1:
+            self._reduce(block, acc, again)
+
+    def _reduce(self, block: Block, acc: Registers, again: bool) -> None:
+        """Add the sums of the warps along the reduction, modulo 2**32."""
+        tile = self.plan.tile
+        inner = tile.warp_rows * tile.warp_columns * WARP
+
+        def at(step: Expr, register: Expr, thread: Expr) -> Expr:
+            return ((step - 1) * tile.accumulators + register) * inner + thread % inner
+
+        with block.region(), block.threads() as thread, only(thread >= inner):
+            with block.unrolled(tile.accumulators) as i:
+                T.buffer_store(block.shared, T.reinterpret("uint32", acc[i]), [at(thread // inner, i, thread)])
+        with block.region(barrier=again), block.threads() as thread, self._owners(thread):
+            with block.unrolled(tile.accumulators) as i:
+                total = T.cast(acc[i], "int64")
+                for step in range(1, tile.warp_steps):
+                    total = total + T.cast(T.reinterpret("int32", block.shared[at(step, i, thread)]), "int64")
+                acc[i] = T.cast(total, "int32")
+
+    def _load_weights(self, block: Block, weights: Expr, column_block: Expr, chunk: Expr) -> None:
+        plan = self.plan
+        words = plan.tile.columns * plan.steps * STEP_WORDS
+        source = (column_block * plan.chunks + chunk) * words
+        with block.threads() as thread, block.strided(words // GROUP_WORDS, thread) as item:
+            value = weights[vector(source + item * GROUP_WORDS, GROUP_WORDS)]
+            T.buffer_store(block.shared, value, [vector(plan.pixel_words + item * GROUP_WORDS, GROUP_WORDS)])
+
+    def _load_pixels(self, block: Block, first: Expr, chunk: Expr) -> None:
+        """Gather the windows of a block's pixels; those past the last pixel are copies of it."""
+        plan, conv, source = self.plan, self.conv, self.source
+        if source.packed:
+            self._gather_bytes(block, first, chunk)
+            return
+        groups, total = plan.steps * 2, reduction_bytes(conv, source) // GROUP
+        per_pixel = source.pixel // GROUP
+        with block.threads() as thread, block.strided(plan.tile.rows * groups, thread) as item:
+            row, group = item // groups, item % groups
+            y, x = self._position(first + row)
+            which = chunk * groups + group
+            if plan.chunks * groups > total:
+                which = T.min(which, total - 1)
+            tap, part = which // per_pixel, which % per_pixel
+            to = [vector(row * plan.pitch + group * GROUP_WORDS, GROUP_WORDS)]
+            data = block.inputs[conv.input]
+            if self.pooling is not None:
+                T.buffer_store(block.shared, pooled(block, self.pooling, source, data, y, x, part), to)
+                return
+            pixel_y, pixel_x, inside = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
+            at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
+            value = T.reinterpret("uint32x4", data[vector(at, GROUP)])
+            if inside is None:
+                T.buffer_store(block.shared, value, to)
+                return
+            with T.If(inside):
+                with T.Then():
+                    T.buffer_store(block.shared, value, to)
+                with T.Else():
+                    pad = T.uint32(int(conv.pad_value[0]) * 0x01010101)
+                    T.buffer_store(block.shared, T.broadcast(pad, GROUP_WORDS), to)
+
+    def _gather_bytes(self, block: Block, first: Expr, chunk: Expr) -> None:
+        """The image's windows, byte by byte: three channels do not fill a load."""
+        plan, conv, source = self.plan, self.conv, self.source
+        words = plan.steps * STEP_WORDS
+        _, _, kernel_w, channels = conv.weight.shape
+        total = reduction_bytes(conv, source)
+        data = block.inputs[conv.input]
+        with block.threads() as thread, block.strided(plan.tile.rows * words, thread) as item:
+            row, word = item // words, item % words
+            y, x = self._position(first + row)
+            value: Expr = T.uint32(0)
+            for byte in range(4):
+                which = T.min((chunk * words + word) * 4 + byte, total - 1)
+                tap, channel = which // channels, which % channels
+                pixel_y, pixel_x, inside = self._tap(y, x, tap // kernel_w, tap % kernel_w)
+                q = T.cast(data[source.address(block.image, pixel_y, pixel_x, channel)], "uint32")
+                if inside is not None:
+                    pad = T.uint32(int(conv.pad_value[0]))
+                    for c in range(1, channels):
+                        pad = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), pad)
+                    q = T.if_then_else(inside, q, pad)
+                value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * byte)))
+            T.buffer_store(block.shared, value, [row * plan.pitch + word])
+
+    def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
+        """(y, x) of an output pixel."""
+        if self.pixels % self.plan.tile.rows:
+            pixel = T.min(pixel, self.pixels - 1)
+        return pixel // self.conv.out[1], pixel % self.conv.out[1]
+
+    def _tap(self, y: Expr, x: Expr, kernel_y: Expr, kernel_x: Expr) -> tuple[Expr, Expr, Expr | None]:
+        """Input pixel of a tap of output pixel (y, x), and whether it exists; ``None``: they all do."""
+        conv = self.conv
+        inside: Expr | None = None
+        position = []
+        for axis, (out, kernel) in enumerate(((y, kernel_y), (x, kernel_x))):
+            at = out * conv.stride[axis] + kernel - conv.padding[axis]
+            last = (conv.out[axis] - 1) * conv.stride[axis] + conv.weight.shape[1 + axis] - 1 - conv.padding[axis]
+            limits = [at >= 0] if conv.padding[axis] else []
+            limits += [at < conv.source[axis]] if last >= conv.source[axis] else []
+            for limit in limits:
+                inside = limit if inside is None else T.And(inside, limit)
+            position.append(at)
+        return position[0], position[1], inside
+
+    def _requantize(
+        self,
+        block: Block,
+        parameters: Expr,
+        column_block: Expr,
+        first: Expr,
+        acc: Registers,
+        target: Layout,
+        channel: int,
+    ) -> None:
+        """Shift, clip, and store a lane's neighbouring channels of each of its pixels at once."""
+        tile, conv = self.plan.tile, self.conv
+        count, channels = tile.lane_channels, conv.out[2]
+        whole = channel % count == 0 and channels % count == 0
+        shifts = block.registers(count, "int32")
+        words = block.registers(count // 4, "uint32")
+        with block.threads() as thread, self._owners(thread):
+            own = column_block * tile.columns + self._lane_channel(thread)
+            with block.unrolled(count) as i:
+                shifts[i] = parameters[self.column_blocks * tile.columns + own + i]
+            with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
+                pixel = self._pixel(thread, first, i, r)
+
+                def byte(c: int) -> Expr:
+                    value = acc[(i * tile.column_tiles + c // 2) * 4 + r * 2 + c % 2]  # noqa: B023  (called here only)
+                    moved = T.shift_right(value, shifts[c]) + conv.zero_point
+                    return T.max(T.min(moved, 255), 0)
+
+                at = target.address(block.image, 0, pixel, channel + own)
+                with only(pixel < self.pixels if self.pixels % tile.rows else None):
+                    if whole:
+                        with only(own < channels if channels % tile.columns else None):
+                            for word in range(count // 4):
+                                value: Expr = T.uint32(0)
+                                for c in range(4):
+                                    q = T.cast(byte(word * 4 + c), "uint32")
+                                    value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * c)))
+                                words[word] = value
+                            packed = T.reinterpret(f"uint8x{count}", words.lanes(0, count // 4))
+                            T.buffer_store(block.out, packed, [vector(at, count)])
+                    else:  # words would overlap the neighbours of a concatenation
+                        for c in range(count):
+                            with only(own + c < channels):
+                                T.buffer_store(block.out, T.cast(byte(c), "uint8"), [at + c])
+
+
+def convolution_kernel(
+    conv: Convolution, source: Layout, pooling: Pooling | None, isa: InstructionSet, head: bool
+) -> ConvolutionKernel:
+    """Choose the tiles of a convolution and pack its constants.
+
+    Args:
+        conv: its parameters.
+        source: layout of what it reads; with ``pooling``, of what is pooled first.
+        pooling: in front of it, for 1x1 convolutions without stride and padding.
+        isa: how it multiplies.
+        head: whether it is summed over the map.
+    """
+    pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
+    if pixelwise and pooling is None:  # rows do not matter
+        pixels = source.height * source.width
+        source = replace(source, height=1, width=pixels)
+        conv = replace(conv, source=source.shape, out=(1, pixels, conv.out[2]))
+    steps = -(-reduction_bytes(conv, source) // STEP_BYTES)
+    plan = choose_tile(conv.out[0] * conv.out[1], conv.out[2], steps, head)
+    return ConvolutionKernel(conv, source, pooling, isa, plan, pack(conv, source, plan), head)
