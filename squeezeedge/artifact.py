@@ -28,7 +28,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.targets import Target, get_target
 
-__all__ = ["MANIFEST", "Artifact", "open_artifact", "write_artifact"]
+__all__ = ["GOLDEN", "MANIFEST", "Artifact", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -129,7 +129,7 @@ def write_artifact(
                 if path.is_file()
             },
         }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
         partial.rename(out)
     except OSError as error:
         raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from squeezeedge.errors import UsageError
 
@@ -23,7 +23,19 @@ if TYPE_CHECKING:  # numpy is not needed to list targets and their options
     from squeezeedge.graph import IntegerGraph
 
 
-__all__ = ["Kind", "Requirement", "RunResult", "Target", "all_targets", "device_target", "get_target"]
+__all__ = [
+    "Kind",
+    "LayerProfile",
+    "Profile",
+    "Profiler",
+    "Requirement",
+    "RunResult",
+    "Target",
+    "all_targets",
+    "device_target",
+    "emulation",
+    "get_target",
+]
 
 Kind = Literal["hardware", "simulator", "emulation", "reference"]
 
@@ -67,6 +79,7 @@ class Target(Protocol):
         name: as in ``--target``.
         summary: one line of help.
         devices: ``--device`` names it serves -> kind.
+        remote: those of the devices that may be on another machine (``--board user@host``).
         options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
             ``--field-name`` of ``squeezeedge compile``.
     """
@@ -74,6 +87,7 @@ class Target(Protocol):
     name: str
     summary: str
     devices: Mapping[str, Kind]
+    remote: Collection[str]
     options: type[Any]
 
     def requirements(self) -> list[Requirement]:
@@ -85,8 +99,67 @@ class Target(Protocol):
     def compile(self, graph: IntegerGraph, options: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
         """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries."""
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str) -> RunResult:
-        """Run uint8 [N, H, W, 3] on the device; UnavailableError if it is not there."""
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
+        """Run uint8 [N, H, W, 3] on the device, over ssh on ``board``; UnavailableError if it is not there."""
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """What the device executes, line by line."""
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """A layer's share of a run.
+
+    Attributes:
+        name: of the layer.
+        macs: multiply-accumulates of the network.
+        cycles: of the run; the layers' sum is the run's.
+        utilization: multiply-accumulates / (those the array can do in these cycles).
+        bound: the unit that limits the layer.
+        bound_cycles: in which that unit is busy with the layer.
+        busy: unit -> cycles in which it is busy with the layer.
+        dram_bytes: read and written.
+    """
+
+    name: str
+    macs: int
+    cycles: int
+    utilization: float
+    bound: str
+    bound_cycles: int
+    busy: Mapping[str, int]
+    dram_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a run's time goes.
+
+    Attributes:
+        device: what was run.
+        kind: what that is.
+        cycles: of the run.
+        clock_mhz: clock of the device.
+        utilization: of the whole run.
+        layers: in execution order.
+        timeline: Chrome trace (Trace Event Format) as JSON values, times in microseconds.
+    """
+
+    device: str
+    kind: Kind
+    cycles: int
+    clock_mhz: float
+    utilization: float
+    layers: Sequence[LayerProfile]
+    timeline: Mapping[str, Any]
+
+
+@runtime_checkable
+class Profiler(Protocol):
+    """What a target offers whose device or simulator tells where the time goes."""
+
+    def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
+        """Run one image (uint8 [H, W, 3])."""
 
 
 @cache
@@ -110,6 +183,12 @@ def get_target(name: str) -> Target:
         return all_targets()[name]
     except KeyError:
         raise UsageError(f"no target {name!r}; there are: {', '.join(all_targets())}") from None
+
+
+def emulation(device: str) -> str:
+    """The name of a device's emulation on this machine; the device's own name where its target has none."""
+    devices = device_target(device).devices
+    return next((name for name, kind in devices.items() if kind == "emulation"), device)
 
 
 def device_target(device: str) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -19,7 +19,9 @@ from squeezeedge.cli.options import (
     Size,
     Weights,
 )
+from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import UsageError
+from squeezeedge.targets import Target, device_target, emulation
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact
@@ -42,6 +44,12 @@ def eval_command(
     ] = None,
     device: Annotated[
         list[str] | None, typer.Option(help="Device to run on; may be given several times. [default: cpu]")
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
+    ] = False,
+    board: Annotated[
+        str | None, typer.Option(metavar="USER@HOST", help="Machine with the device, over ssh.", show_default=False)
     ] = None,
     weights: Weights = None,
     pretrained: Pretrained = False,
@@ -67,6 +75,7 @@ def eval_command(
         ),
     ] = False,
     json: Json = False,
+    **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compare devices with fp32 and with the integer oracle on labelled images."""
     import tempfile
@@ -75,28 +84,32 @@ def eval_command(
     from squeezeedge.cli.pipeline import DataOptions, evaluation_images, to_integer
     from squeezeedge.cli.source import load_source
     from squeezeedge.parity.evaluate import Gates, evaluate
-    from squeezeedge.targets import device_target
 
     options = DataOptions(data, calib, classes, calib_images, limit, seed)
-    names = device or ["cpu"]
-    for name in names:
-        device_target(name)
+    names = _devices(device or ["cpu"], emulate, board)
+    targets = [device_target(name) for name in names]
+    chosen = [options_of(target, target_options, targets) for target in targets]
     with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
         if model is not None and Path(model).is_dir():
             from squeezeedge.artifact import open_artifact
 
             artifact = open_artifact(Path(model))
+            if any(value is not None for value in target_options.values()):
+                raise UsageError(f"{model}: is compiled already; options of a target are for a MODEL")
             graph = artifact.graph
             source = _source_of(artifact, weights, size)
             images = evaluation_images(source, options, None)
-            devices = [_device(artifact, name) for name in names]
+            devices = [_device(artifact, name, board) for name in names]
         else:
             source = load_source(model, weights, pretrained, size)
             if source.integer is None:
                 evaluation_images(source, options, None)  # a wrong data set is reported before quantizing
             graph, calibrated_on = to_integer(source, options)
             images = evaluation_images(source, options, calibrated_on)
-            devices = [_compiled(source, graph, name, Path(scratch)) for name in names]
+            devices = [
+                _device(_compiled(source, graph, target, own, Path(scratch)), name, board)
+                for name, target, own in zip(names, targets, chosen, strict=True)
+            ]
         if source.float_logits is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images.indices)) as advance:
@@ -139,7 +152,22 @@ def _source_of(artifact: Artifact, weights: Path | None, size: int | None) -> So
     return integer_source(graph, made_of)
 
 
-def _device(artifact: Artifact, name: str) -> Device:
+def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:
+    """The devices to run on.
+
+    Raises:
+        UsageError: no such device, ``--emulate`` where nothing can be emulated, ``--board`` where nothing is remote.
+    """
+    chosen = [emulation(name) if emulate else name for name in names]
+    kinds = [device_target(name).devices[name] for name in chosen]
+    if emulate and "emulation" not in kinds:
+        raise UsageError(f"--emulate: there is no emulation of {' or '.join(names)}")
+    if board is not None and not any(name in device_target(name).remote for name in chosen):
+        raise UsageError(f"--board: {' and '.join(chosen)} does not run on another machine")
+    return chosen
+
+
+def _device(artifact: Artifact, name: str, board: str | None) -> Device:
     """A device that runs an artifact.
 
     Raises:
@@ -150,30 +178,34 @@ def _device(artifact: Artifact, name: str) -> Device:
     target = artifact.target
     if name not in target.devices:
         raise UsageError(f"{artifact.path}: compiled for {target.name}, which --device {name} does not run")
+    where = board if name in target.remote else None
     return Device(
         name=name,
         kind=target.devices[name],
         model_bytes=artifact.model_bytes,
-        run=lambda images: target.run(artifact.path, images, name),
+        run=lambda images: target.run(artifact.path, images, name, where),
     )
 
 
-def _compiled(source: Source, graph: IntegerGraph, name: str, scratch: Path) -> Device:
-    """Compile a graph with the target's default options and run it on a device."""
+def _compiled(
+    source: Source,
+    graph: IntegerGraph,
+    target: Target,
+    options: Any,  # noqa: ANN401  (the target's own dataclass)
+    scratch: Path,
+) -> Artifact:
+    """Compile a graph for a target, once."""
     import numpy as np
 
     from squeezeedge.artifact import open_artifact, write_artifact
     from squeezeedge.cli.output import note
-    from squeezeedge.targets import device_target
 
-    target = device_target(name)
     folder = scratch / target.name
     if folder.exists():
-        return _device(open_artifact(folder), name)
+        return open_artifact(folder)
     note(f"compiling {graph.name} for {target.name}")
     golden = np.zeros((1, *graph.input_shape), np.uint8)
-    artifact = write_artifact(graph, target, target.options(), folder, golden=golden, source=source.origin)
-    return _device(artifact, name)
+    return write_artifact(graph, target, options, folder, golden=golden, source=source.origin)
 
 
 def _show(reports: list[DeviceReport], data: str) -> None:
@@ -198,6 +230,8 @@ def _show(reports: list[DeviceReport], data: str) -> None:
                 number(report.model_bytes / 1e6),
             ]
         )
+    for report in reports[1:]:
+        rows.append([f"{report.device} - {first.device}", "difference", *_differences(first, report), *["-"] * 7])
     emit_table(
         f"{first.model}, {first.images} images of {data}",
         [
@@ -217,6 +251,12 @@ def _show(reports: list[DeviceReport], data: str) -> None:
     )
 
 
+def _differences(first: DeviceReport, other: DeviceReport) -> list[str]:
+    """Points of top-1 and top-5 between two devices."""
+    pairs = [(first.top1, other.top1), (first.top5, other.top5)]
+    return ["-" if a is None or b is None else f"{b - a:+.2f}" for a, b in pairs]
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("eval")(eval_command)
+    """Add the command, with one option for each field of each target's options."""
+    add_command(app, "eval", eval_command)

@@ -19,11 +19,9 @@ Safetensors would hold the arrays, but its metadata are strings, it knows no enc
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import struct
 import typing
 from dataclasses import fields
@@ -34,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, UnsupportedError
+from squeezeedge.files import write_file
 from squeezeedge.graph.integer import Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
 
 __all__ = ["read_sqe", "write_sqe"]
@@ -71,15 +70,7 @@ def write_sqe(graph: IntegerGraph, path: Path) -> None:
     parts = [PREFIX.pack(MAGIC, VERSION, len(text)), text]
     parts += [blob.ljust(_aligned(len(blob)), b"\0") for blob in blobs.values()]
     content = b"".join(parts)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content + hashlib.sha256(content).digest())
-        partial.replace(path)
-    except OSError as error:
-        raise SqueezeEdgeError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # renamed, or never made
-            partial.unlink()
+    write_file(path, content + hashlib.sha256(content).digest())
 
 
 def read_sqe(path: Path) -> IntegerGraph:

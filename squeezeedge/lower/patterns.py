@@ -104,7 +104,7 @@ class Stage:
     """One composite of a partitioned module.
 
     Attributes:
-        name: of the tensor it makes; unique.
+        name: of the tensor it makes, as in the integer graph; unique.
         pattern: which composite.
         inputs: names of the tensors it reads.
         input_shapes: their shapes.
@@ -179,10 +179,9 @@ def _stages(caller: relax.Function, composites: Mapping[Any, relax.Function]) ->
             names[binding.var] = names[value]
             continue
         function = composites[value.op]
-        name = binding.var.name
-        names[binding.var] = name if name not in {stage.name for stage in found} else f"{name}.{len(found)}"
-        inputs = [names[argument] for argument in value.args]
-        found.append(_stage(names[binding.var], function, inputs))
+        stage = _stage(function, [names[argument] for argument in value.args])
+        names[binding.var] = stage.name
+        found.append(stage)
     return found
 
 
@@ -242,7 +241,7 @@ def _pair(values: Any) -> tuple[int, int]:  # noqa: ANN401
     return int(vertical), int(horizontal)
 
 
-def _stage(name: str, function: relax.Function, inputs: list[str]) -> Stage:
+def _stage(function: relax.Function, inputs: list[str]) -> Stage:
     """One composite function -> its parameters, by walking from its result to its arguments."""
     reader = _Reader(function)
     pattern = Pattern(str(function.attrs["Composite"]).rpartition(".")[2])
@@ -267,7 +266,7 @@ def _stage(name: str, function: relax.Function, inputs: list[str]) -> Stage:
         order = [inputs[index] for index in reader.addition_inputs(result)]
     shapes = {inputs[index]: _shape(parameter) for parameter, index in reader.parameters.items()}
     return Stage(
-        name,
+        result.span.source_name.name,
         pattern,
         tuple(order),
         tuple(shapes[key] for key in order),

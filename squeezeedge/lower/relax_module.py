@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from tvm import IRModule, relax
+from tvm.ir import SourceName, Span
 
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
 
@@ -28,7 +29,8 @@ def to_relax(graph: IntegerGraph) -> IRModule:
         graph: the integer graph.
 
     Returns:
-        A module whose function ``main`` takes uint8 [1, height, width, 3] and returns int32 [1, classes].
+        A module whose function ``main`` takes uint8 [1, height, width, 3] and returns int32 [1, classes]. The call
+        that makes a node's tensor has the node's name as its span's source.
     """
     builder = relax.BlockBuilder()
     image = relax.Var(IMAGE, relax.TensorType((1, *graph.input_shape), "uint8"))
@@ -36,10 +38,15 @@ def to_relax(graph: IntegerGraph) -> IRModule:
     with builder.function(MAIN, [image]):
         with builder.dataflow():
             for node in graph.nodes[:-1]:
-                values[node.name] = builder.emit(_node(builder, node, values, graph), name_hint=node.name)
-            output = builder.emit_output(_node(builder, graph.head, values, graph))
+                values[node.name] = builder.emit(_named(_node(builder, node, values, graph), node.name))
+            output = builder.emit_output(_named(_node(builder, graph.head, values, graph), graph.head.name))
         builder.emit_func_output(output)
     return builder.get()
+
+
+def _named(call: relax.Call, name: str) -> relax.Call:
+    """The call with a node's name as its source: passes keep that, unlike the names of variables."""
+    return relax.Call(call.op, call.args, call.attrs, call.ty_args, Span(SourceName(name), 0, 0, 0, 0))
 
 
 def _node(builder: relax.BlockBuilder, node: Node, values: dict[str, relax.Expr], graph: IntegerGraph) -> relax.Expr:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors.torch import save
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import PRESETS
-from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.files import write_file
 from squeezeedge.training.recipe import Recipe
 
 __all__ = ["write_checkpoint"]
@@ -33,14 +32,7 @@ def write_checkpoint(path: Path, module: Module, recipe: Recipe, labels: Sequenc
         "labels": json.dumps(list(labels)),
         "recipe": json.dumps(recipe.to_json()),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(_sorted_header(save(tensors, metadata)))
-        partial.replace(path)
-    except OSError as error:
-        raise SqueezeEdgeError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, _sorted_header(save(tensors, metadata)))
 
 
 def _sorted_header(file: bytes) -> bytes:

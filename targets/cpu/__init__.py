@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
+    remote = ()
     options = CpuOptions
 
     def requirements(self) -> list[Requirement]:
@@ -55,7 +56,7 @@ class CpuTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str) -> RunResult:
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
         """Run the library in this process.
 
         Raises:
@@ -73,6 +74,17 @@ class CpuTarget:
         finally:
             network.close()
         return RunResult(sums, latency, {"threads": network.threads})
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """The machine code as binutils prints it.
+
+        Raises:
+            UnavailableError: binutils for the artifact's processor are not installed.
+            CorruptFileError: the library is none.
+        """
+        from squeezeedge.targets.cpu.listing import disassemble
+
+        return disassemble(artifact)
 
 
 TARGET = CpuTarget()

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.errors import UsageError
-from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.targets import Kind, Profile, Requirement, RunResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +37,15 @@ class VtaOptions:
         default="vta-x", metadata={"help": "Instructions: vta-x (this project's core) or vta (the published set only)."}
     )
     config: str = field(default="pynq-z2", metadata={"help": "Accelerator: a board's name or a JSON file."})
-    clock: int = field(default=100, metadata={"help": "Clock of the accelerator in MHz, for latencies."})
+    clock: int = field(
+        default=100, metadata={"help": "Clock of the accelerator in MHz: of the bitstream, and for the cycle model."}
+    )
+    bitstream: bool = field(
+        default=False, metadata={"help": "Build the FPGA's bitstream too (Vitis HLS and Vivado, about an hour)."}
+    )
+    bitstream_file: Path | None = field(
+        default=None, metadata={"help": "Take this .bit file, with its .hwh beside it, instead of building one."}
+    )
 
 
 class VtaTarget:
@@ -46,27 +53,59 @@ class VtaTarget:
 
     name = "vta"
     summary = "FPGA accelerator, one program per network"
-    devices: Mapping[str, Kind] = {"vta-sim": "simulator"}
+    devices: Mapping[str, Kind] = {"vta": "hardware", "vta-sim": "simulator"}
+    remote = ("vta",)
     options = VtaOptions
 
     def requirements(self) -> list[Requirement]:
-        """A C++ compiler builds the simulator; Vitis and Vivado would build a bitstream."""
+        """A C++ compiler builds the simulator; Vitis HLS and Vivado a bitstream; ssh reaches a board."""
+        from squeezeedge.targets.vta.bitstream import bitstream_tools
         from squeezeedge.targets.vta.native import compiler
 
-        return [Requirement("C++ compiler (simulator)", "run", compiler(), "install g++")]
+        return [
+            Requirement("C++ compiler (simulator)", "run", compiler(), "install g++"),
+            Requirement("ssh (board)", "run", shutil.which("ssh"), "install an OpenSSH client"),
+            *(
+                Requirement(f"{tool} (bitstream)", "compile", path, "install Vitis; only --bitstream needs it")
+                for tool, path in bitstream_tools().items()
+            ),
+        ]
 
     def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
         """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
+        from squeezeedge.targets.vta.bitstream import check_bitstream
+        from squeezeedge.targets.vta.geometry import load_config
+        from squeezeedge.targets.vta.run import check_bitstream as check_bitstream_file
+
         _compiled(graph, options)
+        if options.bitstream and options.bitstream_file is not None:
+            raise UsageError("--bitstream and --bitstream-file exclude each other")
+        if options.bitstream:
+            check_bitstream(load_config(options.config), options.clock)
+        elif options.bitstream_file is not None:
+            for path in (options.bitstream_file, options.bitstream_file.with_suffix(".hwh")):
+                if not path.is_file():
+                    raise UsageError(f"--bitstream-file: {path} does not exist")
+            try:
+                check_bitstream_file(options.bitstream_file)
+            except ValueError as error:
+                raise CorruptFileError(str(error)) from error
 
     def compile(self, graph: IntegerGraph, options: VtaOptions, out: Path) -> dict[str, Any]:
-        """Write the program, its DRAM image and the board's run.py."""
-        from squeezeedge.targets.vta.run import DRAM, PROGRAM
+        """Write the program, its DRAM image, the board's run.py and, if asked for, the bitstream."""
+        from squeezeedge.targets.vta.bitstream import build_bitstream
+        from squeezeedge.targets.vta.geometry import load_config
+        from squeezeedge.targets.vta.run import BITSTREAM, DRAM, PROGRAM
 
         program = _compiled(graph, options)
         (out / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
         (out / DRAM).write_bytes(program.image)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
+        if options.bitstream:
+            build_bitstream(load_config(options.config), options.clock, out)
+        elif options.bitstream_file is not None:
+            shutil.copy(options.bitstream_file, out / BITSTREAM)
+            shutil.copy(options.bitstream_file.with_suffix(".hwh"), (out / BITSTREAM).with_suffix(".hwh"))
         return {
             "instructions": program.count,
             "dram_bytes": program.dram_bytes,
@@ -74,47 +113,38 @@ class VtaTarget:
             "macs": graph.macs,
         }
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str) -> RunResult:
-        """Run on the simulator; latency is its cycles at the artifact's clock plus the measured packing on the host.
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
+        """Run on a board over ssh, or on the simulator: there, latency is cycles at the clock plus measured packing.
 
         Raises:
-            UnavailableError: there is no C++ compiler to build the simulator with.
+            UnavailableError: no board, or there is no C++ compiler to build the simulator with.
         """
-        import numpy as np
+        if device == "vta":
+            from squeezeedge.targets.vta.board import run_on_board
 
-        from squeezeedge.targets.vta.program import VtaProgram
-        from squeezeedge.targets.vta.run import DRAM, PROGRAM
-        from squeezeedge.targets.vta.simulator import Registers, Simulator
+            return run_on_board(artifact, images, board)
+        from squeezeedge.targets.vta.simulation import run_on_simulator
 
-        manifest = json.loads((artifact / "manifest.json").read_text())
-        clock = int(manifest["options"]["clock"])
-        record = json.loads((artifact / PROGRAM).read_text())
-        program = VtaProgram.from_json(record, (artifact / DRAM).read_bytes())
-        simulator, dram = Simulator(program.geometry), program.dram()
-        sums = np.empty((len(images), program.sums.classes), np.int32)
-        latency = np.empty(len(images))
-        cycles, moved, packing = 0, 0, 0.0
-        for index, image in enumerate(images):
-            start = time.perf_counter()
-            program.pack(image, dram)
-            packing = time.perf_counter() - start
-            report = simulator.run(dram, Registers(**program.registers()))
-            sums[index] = program.unpack(dram)
-            cycles, moved = report.cycles, report.dram_bytes
-            latency[index] = cycles / (clock * 1e3) + packing * 1e3
-        macs, array = int(manifest["compiled"]["macs"]), program.geometry.block**2
-        return RunResult(
-            sums,
-            latency,
-            {
-                "cycles": cycles,
-                "gemm_utilization": macs / array / cycles,
-                "dram_bytes": moved,
-                "clock_mhz": clock,
-                "profile": program.profile,
-                "host_packing_ms": packing * 1e3,
-            },
-        )
+        return run_on_simulator(artifact, images)
+
+    def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
+        """Cycles of every layer on the simulator."""
+        from squeezeedge.targets.vta.simulation import profile_on_simulator
+
+        return profile_on_simulator(artifact, image)
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """The instructions, disassembled.
+
+        Raises:
+            CorruptFileError: the program is damaged.
+        """
+        from squeezeedge.targets.vta.program import disassemble
+        from squeezeedge.targets.vta.simulation import open_program
+
+        program = open_program(artifact).program
+        text = disassemble(program.words(), program.geometry, program.profile)
+        return iter(text.splitlines())
 
 
 @lru_cache(maxsize=1)
@@ -125,10 +155,8 @@ def _compiled(graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
         UsageError: an unknown profile, configuration or a clock out of range.
         UnsupportedError: the accelerator can't hold a layer.
     """
-    from squeezeedge.lower.patterns import partition, stages
-    from squeezeedge.lower.relax_module import to_relax
     from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ
-    from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
+    from squeezeedge.targets.vta.byoc import lower_graph
     from squeezeedge.targets.vta.geometry import load_config
 
     if options.profile not in PROFILES:
@@ -137,7 +165,7 @@ def _compiled(graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
         raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
     geometry = load_config(options.config).geometry
     profile: Any = options.profile
-    return compile_program(stages(partition(to_relax(graph), FUSIONS)), geometry, profile)
+    return lower_graph(graph, geometry, profile).program
 
 
 TARGET = VtaTarget()

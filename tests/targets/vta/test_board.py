@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -104,16 +103,15 @@ def test_sums_and_latency(remote: Remote, made: Made) -> None:
     assert len(remote.calls) == 5, "a changed artifact is copied"
 
 
-def test_a_bitstream_beside_the_artifact(remote: Remote, made: Made, tmp_path: Path) -> None:
-    artifact, images, sums = made
-    chosen = tmp_path / "my board's.bit"
-    shutil.move(artifact / "vta.bit", chosen)
+def test_no_bitstream(remote: Remote, made: Made) -> None:
+    artifact, images, _ = made
+    (artifact / "vta.hwh").unlink()
+    with pytest.raises(UnavailableError, match=r"vta\.hwh: missing"):
+        run_on_board(artifact, images, BOARD)
+    (artifact / "vta.bit").unlink()
     with pytest.raises(UnavailableError, match="no bitstream; compile with --bitstream"):
         run_on_board(artifact, images, BOARD)
-    with pytest.raises(UnavailableError, match=r"board's\.hwh: missing"):
-        run_on_board(artifact, images, BOARD, chosen)
-    shutil.move(artifact / "vta.hwh", chosen.with_suffix(".hwh"))
-    np.testing.assert_array_equal(run_on_board(artifact, images, BOARD, chosen).sums, sums)
+    assert not remote.log.exists()
 
 
 def test_no_board(remote: Remote, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +157,7 @@ def test_a_failing_board(
         ("print('hello')", "answered something else"),
         ("print('{')", "answered something else"),
         ("""print('{"golden": 1, "pynq": "x"}')""", "answered 0 of 3 images"),
-        ("import sys; sys.exit('sudo: a password is required')", "pynq needs root"),
+        ("import sys; sys.exit('sudo: a password is required')", "this needs root"),
         ("raise SystemExit(9)", "exit code 9"),
     ],
 )

@@ -1,0 +1,64 @@
+"""The targets' own options on a command: each field of each target's dataclass is one ``--field-name``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from squeezeedge.errors import UsageError
+from squeezeedge.targets import Target, all_targets
+
+__all__ = ["add_command", "options_of"]
+
+
+def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Add a command whose keywords ``**target_options`` become the options of every target; not given: ``None``."""
+    signature = inspect.signature(function, eval_str=True)
+    parameters = {p.name: p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    for target in all_targets().values():
+        hints = get_type_hints(target.options)
+        for option in fields(target.options):
+            parameters.setdefault(option.name, _parameter(target, option, hints[option.name]))
+
+    def command(**values: Any) -> None:  # noqa: ANN401
+        function(**values)
+
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    command.__signature__ = signature.replace(parameters=keywords, return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters.values()}
+    command.__doc__ = function.__doc__
+    app.command(name)(command)
+
+
+def _parameter(target: Target, option: Field[Any], kind: Any) -> inspect.Parameter:  # noqa: ANN401
+    text = option.metadata["help"]
+    if option.default not in (MISSING, None, False, ""):
+        text += f" [default: {option.default}]"
+    names = [f"--{option.name.replace('_', '-')}"] if kind is bool else []
+    settings = typer.Option(*names, help=text, rich_help_panel=f"Options of --target {target.name}", show_default=False)
+    annotation = Annotated[kind | None, settings]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def options_of(target: Target, values: dict[str, Any], used: Sequence[Target]) -> Any:  # noqa: ANN401
+    """The options that were given, as the target's dataclass.
+
+    Args:
+        target: whose.
+        values: what the command got for all targets' options.
+        used: the targets of this call.
+
+    Raises:
+        UsageError: an option was given that none of the used targets has.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    foreign = sorted(given.keys() - {field.name for other in used for field in fields(other.options)})
+    if foreign:
+        names = " and ".join(sorted({other.name for other in used}))
+        raise UsageError(f"--{foreign[0].replace('_', '-')} is not an option of target {names}")
+    own = {field.name for field in fields(target.options)}
+    return target.options(**{name: value for name, value in given.items() if name in own})

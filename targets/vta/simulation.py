@@ -1,0 +1,145 @@
+"""Runs an artifact on the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import CorruptFileError
+from squeezeedge.targets import Profile, RunResult
+from squeezeedge.targets.vta.profile import layer_profiles
+from squeezeedge.targets.vta.program import VtaProgram
+from squeezeedge.targets.vta.run import DRAM, MANIFEST, PROGRAM
+from squeezeedge.targets.vta.simulator import Registers, Report, Simulator, Timing
+from squeezeedge.targets.vta.timeline import chrome_trace
+
+__all__ = ["ProgramFiles", "open_program", "profile_on_simulator", "run_on_simulator"]
+
+
+@dataclass(frozen=True)
+class ProgramFiles:
+    """What an artifact says.
+
+    Attributes:
+        program: to run.
+        clock_mhz: that it was compiled for.
+        macs: multiply-accumulates of the network.
+    """
+
+    program: VtaProgram
+    clock_mhz: int
+    macs: int
+
+    def utilization(self, cycles: int) -> float:
+        """Share of the multiply-accumulates that the array could do in these cycles."""
+        return self.macs / self.program.geometry.block**2 / cycles
+
+
+def open_program(artifact: Path) -> ProgramFiles:
+    """Read an artifact's program.
+
+    Raises:
+        CorruptFileError: it is damaged; the text names the file.
+    """
+    try:
+        manifest = json.loads((artifact / MANIFEST).read_text())
+        clock, macs = int(manifest["options"]["clock"]), int(manifest["compiled"]["macs"])
+        record = json.loads((artifact / PROGRAM).read_text())
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFileError(f"{artifact}: manifest or program is damaged ({error!r}); compile again") from error
+    try:
+        return ProgramFiles(VtaProgram.from_json(record, (artifact / DRAM).read_bytes()), clock, macs)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{artifact}: {error}") from error
+
+
+class _Board:
+    """A simulator with its memory."""
+
+    def __init__(self, program: VtaProgram) -> None:
+        self._program = program
+        self._simulator, self._dram = Simulator(program.geometry), program.dram()
+
+    def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
+        """Class sums int32 [classes], the report, and seconds that packing the image took."""
+        start = time.perf_counter()
+        self._program.pack(image, self._dram)
+        packing = time.perf_counter() - start
+        report = self._simulator.run(self._dram, Registers(**self._program.registers()), Timing())
+        return self._program.unpack(self._dram), report, packing
+
+
+def run_on_simulator(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
+    """Run images, as many at a time as there are processors.
+
+    Args:
+        artifact: folder that ``compile`` made.
+        images: uint8 [N, H, W, 3].
+
+    Returns:
+        int32 class sums [N, classes]; latency: the cycles at the artifact's clock plus the measured packing.
+
+    Raises:
+        CorruptFileError: the artifact is damaged.
+        UnavailableError: no C++ compiler.
+        SimulationError: the program does something that hangs or damages a board.
+    """
+    files = open_program(artifact)
+    workers = max(1, min(os.cpu_count() or 1, len(images)))
+    boards: SimpleQueue[_Board] = SimpleQueue()
+    for _ in range(workers):
+        boards.put(_Board(files.program))
+
+    def run(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
+        board = boards.get()
+        try:
+            return board.run(image)
+        finally:
+            boards.put(board)
+
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(pool.map(run, images))
+    packing = np.array([seconds * 1e3 for _, _, seconds in results])
+    report = results[-1][1]
+    return RunResult(
+        np.stack([sums for sums, _, _ in results]),
+        np.array([report.cycles / (files.clock_mhz * 1e3) for _, report, _ in results]) + packing,
+        {
+            "cycles": report.cycles,
+            "gemm_utilization": files.utilization(report.cycles),
+            "dram_bytes": report.dram_bytes,
+            "clock_mhz": files.clock_mhz,
+            "profile": files.program.profile,
+            "host_packing_ms": float(np.median(packing)),
+        },
+    )
+
+
+def profile_on_simulator(artifact: Path, image: NDArray[np.uint8]) -> Profile:
+    """Run one image (uint8 [H, W, 3]) and tell where its cycles go.
+
+    Raises:
+        As :func:`run_on_simulator`.
+    """
+    files = open_program(artifact)
+    program = files.program
+    _, report, _ = _Board(program).run(image)
+    instructions = program.instructions()
+    names = [program.layers[owner].name for owner in program.instruction_layers]
+    return Profile(
+        device="vta-sim",
+        kind="simulator",
+        cycles=report.cycles,
+        clock_mhz=files.clock_mhz,
+        utilization=files.utilization(report.cycles),
+        layers=layer_profiles(program, instructions, report, Timing()),
+        timeline=chrome_trace(instructions, report, files.clock_mhz, names),
+    )
