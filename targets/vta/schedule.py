@@ -33,7 +33,10 @@ __all__ = ["Block", "Schedule"]
 NOTHING = -1
 
 MOST_WAITING = 64
-"""Tokens of stores that wait for compute, half of the hardware's queue."""
+"""Tokens that wait between compute and store, half of the hardware's queue."""
+
+WAITING_STEP = 32
+"""Tokens of compute from one computation that sees to that to the next: the other half is more than this."""
 
 
 @dataclass(eq=False)
@@ -286,6 +289,7 @@ def _merge(
 ) -> tuple[list[Instruction], list[int]]:
     """Tokens, and one stream: every instruction after all that it waits for, loads as early as they can begin."""
     load_to_compute = _awaited([item.load for item in computes])
+    _stay_close(computes, stores)
     _take_early(computes, stores)
     store_to_compute = _awaited([item.store for item in computes])
     compute_to_load = _awaited([item.after for item in loads])
@@ -326,6 +330,14 @@ def _merge(
             add(replace(store.instruction, pop_prev=pops, push_prev=pushes), store.layer)
             next_store += 1
     return program, layers
+
+
+def _stay_close(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
+    """Let compute not run so far ahead of a slow store that its tokens fill the queue."""
+    pairs = list(_awaited([store.after for store in stores]).items())  # store, the computation that gives its token
+    for number in range(MOST_WAITING, len(pairs), WAITING_STEP):
+        giver = computes[pairs[number][1]]
+        giver.store = max(giver.store, pairs[number - MOST_WAITING][0])
 
 
 def _take_early(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
