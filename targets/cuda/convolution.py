@@ -232,7 +232,7 @@ class ConvolutionKernel:
             to = [vector(row * plan.pitch + group * GROUP_WORDS, GROUP_WORDS)]
             data = block.inputs[conv.input]
             if self.pooling is not None:
-                T.buffer_store(block.shared, pooled(block, self.pooling, source, data, y, x, part), to)
+                T.buffer_store(block.shared, pooled(block, self.pooling, source, data, y, x, part * GROUP), to)
                 return
             pixel_y, pixel_x, inside = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
             at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
@@ -316,7 +316,7 @@ class ConvolutionKernel:
                 pixel = self._pixel(thread, first, i, r)
 
                 def byte(c: int) -> Expr:
-                    value = acc[(i * tile.column_tiles + c // 2) * 4 + r * 2 + c % 2]  # noqa: B023  (called here only)
+                    value = acc[(i * tile.column_tiles + c // 2) * 4 + r * 2 + c % 2]
                     moved = T.shift_right(value, shifts[c]) + conv.zero_point
                     return T.max(T.min(moved, 255), 0)
 

@@ -10,22 +10,23 @@ from squeezeedge.lower.patterns import Addition, Pooling
 from squeezeedge.targets.cuda.grid import Block, Expr, only, vector
 from squeezeedge.targets.cuda.layout import Layout
 
-__all__ = ["THREADS", "add", "concatenate", "each_item", "pool", "pooled"]
+__all__ = ["GROUP", "THREADS", "add", "concatenate", "each_group", "pool", "pooled"]
 
 THREADS = 128
 """Of a block."""
 GROUP, GROUP_WORDS = 16, 4
 
 
-def each_item(block: Block, count: int, body: Callable[[Expr], None]) -> None:
-    """One item a thread."""
+def each_group(block: Block, target: Layout, body: Callable[[Expr, Expr], None]) -> None:
+    """One 16-byte group of the output a thread: ``body(pixel, first channel)``."""
+    count, parts = target.size // GROUP, target.pixel // GROUP
     with block.region(barrier=False), block.threads() as thread:
         item = block.index * block.threads_count + thread
         with only(None if count % block.threads_count == 0 else item < count):
-            body(item)
+            body(item // parts, item % parts * GROUP)
 
 
-def pooled(block: Block, pooling: Pooling, source: Layout, data: Expr, y: Expr, x: Expr, part: Expr) -> Expr:
+def pooled(block: Block, pooling: Pooling, source: Layout, data: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
     """16 channels of pixel (y, x) of a max pooling (R5), as uint32x4; inside ``threads``.
 
     A window's pixels outside the map are replaced by the nearest inside, which the window has too.
@@ -36,7 +37,7 @@ def pooled(block: Block, pooling: Pooling, source: Layout, data: Expr, y: Expr, 
     with block.unrolled(pooling.kernel[0]) as i, block.unrolled(pooling.kernel[1]) as j:
         row = _clamped(pooling, 0, y, i)
         column = _clamped(pooling, 1, x, j)
-        at = source.address(block.image, row, column, part * GROUP)
+        at = source.address(block.image, row, column, channel)
         value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", data[vector(at, GROUP)]))
         with block.unrolled(GROUP_WORDS) as word:
             largest[word] = block.byte_max(largest[word], value[word])
@@ -55,20 +56,19 @@ def _clamped(pooling: Pooling, axis: int, out: Expr, tap: Expr) -> Expr:
 
 
 def pool(block: Block, pooling: Pooling, source: Layout, target: Layout) -> None:
-    """Max pooling, 16 channels a thread."""
-    parts = target.pixel // GROUP
+    """Max pooling."""
 
-    def body(item: Expr) -> None:
-        pixel, part = item // parts, item % parts
-        value = pooled(block, pooling, source, block.inputs[0], pixel // target.width, pixel % target.width, part)
-        at = target.address(block.image, 0, pixel, part * GROUP)
+    def body(pixel: Expr, channel: Expr) -> None:
+        y, x = pixel // target.width, pixel % target.width
+        value = pooled(block, pooling, source, block.inputs[0], y, x, channel)
+        at = target.address(block.image, 0, pixel, channel)
         T.buffer_store(block.out, T.reinterpret("uint8x16", value), [vector(at, GROUP)])
 
-    each_item(block, target.size // GROUP, body)
+    each_group(block, target, body)
 
 
 def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int]) -> None:
-    """Bypass addition (R5), four channels a thread.
+    """Bypass addition (R5).
 
     Args:
         block: ``constants[0]`` is int32 [operand][offset, shift][target.pixel].
@@ -76,23 +76,28 @@ def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int])
         target: layout of the output and of both operands.
         inputs: the operands among the block's inputs.
     """
-    words = target.pixel // 4
-    constants = block.constants[0]
 
-    def body(item: Expr) -> None:
-        pixel, channel = item // words, item % words * 4
+    def body(pixel: Expr, channel: Expr) -> None:
         at = target.address(block.image, 0, pixel, channel)
-        value: Expr = T.uint32(0)
-        for byte in range(4):
-            total: Expr = T.int32(addition.zero_point)
-            for operand, source in enumerate(inputs):
-                offset, shift = (constants[(2 * operand + i) * target.pixel + channel + byte] for i in (0, 1))
-                total = total + T.shift_right(T.cast(block.inputs[source][at + byte], "int32") + offset, shift)
-            q = T.cast(T.max(T.min(total, 255), 0), "uint32")
-            value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * byte)))
-        T.buffer_store(block.out, T.reinterpret("uint8x4", value), [vector(at, 4)])
+        words = [block.registers(GROUP_WORDS, "uint32") for _ in inputs]
+        for value, index in zip(words, inputs, strict=True):
+            value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", block.inputs[index][vector(at, GROUP)]))
+        out = block.registers(GROUP_WORDS, "uint32")
+        with block.unrolled(GROUP_WORDS) as word:
+            out[word] = T.uint32(0)
+            with block.unrolled(4) as byte:
+                total: Expr = T.int32(addition.zero_point)
+                for operand, value in enumerate(words):
+                    q = T.bitwise_and(T.shift_right(value[word], T.cast(byte * 8, "uint32")), T.uint32(255))
+                    row = 2 * operand * target.pixel + channel + word * 4 + byte
+                    offset, shift = block.constants[0][row], block.constants[0][row + target.pixel]
+                    total = total + T.shift_right(T.cast(q, "int32") + offset, shift)
+                q = T.cast(T.max(T.min(total, 255), 0), "uint32")
+                out[word] = T.bitwise_or(out[word], T.shift_left(q, T.cast(byte * 8, "uint32")))
+        packed = T.reinterpret("uint8x16", out.lanes(0, GROUP_WORDS))
+        T.buffer_store(block.out, packed, [vector(at, GROUP)])
 
-    each_item(block, target.size // 4, body)
+    each_group(block, target, body)
 
 
 def concatenate(block: Block, sources: Sequence[tuple[int, Layout]], target: Layout) -> None:
@@ -104,15 +109,16 @@ def concatenate(block: Block, sources: Sequence[tuple[int, Layout]], target: Lay
         target: layout of the output.
     """
 
-    def body(item: Expr) -> None:
-        pixel, channel = item // target.pixel, item % target.pixel
-        value: Expr = T.uint8(0)
-        first = target.channels
-        for index, layout in reversed(sources):
-            first -= layout.channels
-            q = block.inputs[index][layout.address(block.image, 0, pixel, channel - first)]
-            own = T.And(channel >= first, channel < first + layout.channels)
-            value = T.if_then_else(own, q, value)
-        T.buffer_store(block.out, value, [target.address(block.image, 0, pixel, channel)])
+    def body(pixel: Expr, channel: Expr) -> None:
+        at = target.address(block.image, 0, pixel, channel)
+        with block.unrolled(GROUP) as byte:
+            value: Expr = T.uint8(0)
+            first = target.channels
+            for index, layout in reversed(sources):
+                first -= layout.channels
+                own = T.And(channel + byte >= first, channel + byte < first + layout.channels)
+                q = block.inputs[index][layout.address(block.image, 0, pixel, channel + byte - first)]
+                value = T.if_then_else(own, q, value)
+            T.buffer_store(block.out, value, [at + byte])
 
-    each_item(block, target.size, body)
+    each_group(block, target, body)

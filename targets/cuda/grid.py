@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
@@ -121,7 +120,7 @@ class Block(ABC):
 
     @abstractmethod
     def dot(self, activations: Expr, weights: Expr, total: Expr) -> Expr:
-        """total + the sum of four products: bytes of a uint32 times signed bytes of another."""
+        """Add four products to ``total``: bytes of a uint32 times signed bytes of another."""
 
     @abstractmethod
     def byte_max(self, a: Expr, b: Expr) -> Expr:

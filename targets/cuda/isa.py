@@ -111,5 +111,7 @@ class DotProduct(InstructionSet):
                     acc[at] = block.dot(a[(i * 2 + r) * GROUP_WORDS + word], b[word], acc[at])
 
 
-INSTRUCTION_SETS: Mapping[str, InstructionSet] = MappingProxyType({isa.name: isa for isa in (TensorCore(), DotProduct())})
+INSTRUCTION_SETS: Mapping[str, InstructionSet] = MappingProxyType(
+    {isa.name: isa for isa in (TensorCore(), DotProduct())}
+)
 """By name."""

@@ -32,7 +32,8 @@ class Packed:
 
 def reduction_bytes(conv: Convolution, source: Layout) -> int:
     """Bytes of one output pixel's window, its pixels filled up as in memory."""
-    return conv.weight.shape[1] * conv.weight.shape[2] * source.pixel
+    _, kernel_h, kernel_w, _ = conv.weight.shape
+    return int(kernel_h * kernel_w * source.pixel)
 
 
 def column_order(plan: Plan) -> NDArray[Any]:

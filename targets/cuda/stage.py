@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +110,7 @@ def _copy(layouts: Mapping[str, Layout]) -> KernelCall:
     def body(block: Block) -> None:
         elementwise.concatenate(block, [(0, source)], target)
 
-    return KernelCall(_elementwise("image", [source], (), target, target.size, body), (IMAGE,), COPY)
+    return KernelCall(_elementwise("image", [source], (), target, body), (IMAGE,), COPY)
 
 
 def _kernel(
@@ -138,28 +138,22 @@ def _kernel(
             for conv in stage.convolutions
         ]
         return _convolutions(name, kernels, layouts, target, head)
+    constants: tuple[NDArray[Any], ...] = ()
     if stage.addition is not None:
-        addition = stage.addition
-        constants = np.zeros((2, 2, target.pixel), np.int32)
-        constants[:, 0, : target.channels] = addition.offset
-        constants[:, 1, : target.channels] = addition.shift
-
-        def body(block: Block) -> None:
-            elementwise.add(block, addition, target, position)
-
-        return _elementwise(name, layouts, (constants.ravel(),), target, target.size // 4, body)
-    if stage.pooling is not None:
-        pooling = stage.pooling
-
-        def body(block: Block) -> None:
-            elementwise.pool(block, pooling, layouts[0], target)
-
-        return _elementwise(name, layouts, (), target, target.size // 16, body)
+        array = np.zeros((2, 2, target.pixel), np.int32)
+        array[:, 0, : target.channels] = stage.addition.offset
+        array[:, 1, : target.channels] = stage.addition.shift
+        constants = (array.ravel(),)
 
     def body(block: Block) -> None:
-        elementwise.concatenate(block, [(index, layouts[index]) for index in position], target)
+        if stage.addition is not None:
+            elementwise.add(block, stage.addition, target, position)
+        elif stage.pooling is not None:
+            elementwise.pool(block, stage.pooling, layouts[0], target)
+        else:
+            elementwise.concatenate(block, [(index, layouts[index]) for index in position], target)
 
-    return _elementwise(name, layouts, (), target, target.size, body)
+    return _elementwise(name, layouts, constants, target, body)
 
 
 def _elementwise(
@@ -167,10 +161,9 @@ def _elementwise(
     sources: Sequence[Layout],
     constants: tuple[NDArray[Any], ...],
     target: Layout,
-    items: int,
-    body: Any,  # noqa: ANN401  (Kernel's)
+    body: Callable[[Block], None],
 ) -> Kernel:
-    blocks = -(-items // elementwise.THREADS)
+    blocks = -(-target.size // (elementwise.GROUP * elementwise.THREADS))
     inputs = tuple(source.size for source in sources)
     return Kernel(name, blocks, elementwise.THREADS, 0, inputs, constants, (target.size, "uint8"), body)
 

@@ -1,0 +1,90 @@
+"""CUDA target: machine code for NVIDIA GPUs through TVM; a GPU machine needs only its driver and numpy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from squeezeedge.graph import IntegerGraph
+
+__all__ = ["TARGET", "CudaTarget"]
+
+
+class CudaTarget:
+    """The protocol of :class:`squeezeedge.targets.Target`."""
+
+    name = "cuda"
+    summary = "NVIDIA GPUs, machine code and PTX"
+    devices: Mapping[str, Kind] = {"cuda": "hardware"}
+    remote = ("cuda",)
+    options = CudaOptions
+
+    def requirements(self) -> list[Requirement]:
+        """A compiler; to run, NVIDIA's driver and a GPU."""
+        from squeezeedge.errors import UnavailableError
+        from squeezeedge.targets.cuda.compiler import FIX, find_compiler
+        from squeezeedge.targets.cuda.run import Driver, Unavailable
+
+        try:
+            compiler = find_compiler().version
+        except UnavailableError:
+            compiler = None
+        try:
+            driver = Driver()
+            gpu, fix = f"{driver.name(0)}, CUDA {driver.version()}", ""
+        except Unavailable as error:
+            gpu, fix = None, str(error)
+        return [
+            Requirement("nvcc or NVRTC", "compile", compiler, FIX),
+            Requirement("NVIDIA GPU", "run", gpu, fix),
+            Requirement("ssh (another machine's GPU)", "option", shutil.which("ssh"), "install an OpenSSH client"),
+        ]
+
+    def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
+        """Every graph compiles; a compiler must be there, a GPU need not."""
+        from squeezeedge.targets.cuda.compiler import find_compiler
+
+        choose_architectures(options)
+        find_compiler()
+
+    def compile(self, graph: IntegerGraph, options: CudaOptions, out: Path) -> dict[str, Any]:
+        """Write the kernels, their plan, the constants and run.py."""
+        from squeezeedge.targets.cuda.compile import compile_graph
+        from squeezeedge.targets.cuda.compiler import find_compiler
+
+        entries = compile_graph(graph, choose_architectures(options), find_compiler(), out)
+        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
+        return entries
+
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
+        """Run on this machine's first GPU, image by image, or over ssh on another machine's.
+
+        Raises:
+            UnavailableError: there is no driver or GPU for this artifact.
+            SqueezeEdgeError: the driver fails, or a file is damaged.
+        """
+        from squeezeedge.targets.cuda.host import run_here, run_there
+
+        return run_here(artifact, images) if board is None else run_there(artifact, images, board)
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """The PTX; the machine code for each architecture is made of the same source.
+
+        Raises:
+            CorruptFileError: the artifact has none.
+        """
+        from squeezeedge.targets.cuda.host import ptx_lines
+
+        return ptx_lines(artifact)
+
+
+TARGET = CudaTarget()

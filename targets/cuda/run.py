@@ -1,0 +1,484 @@
+#!/usr/bin/env python3
+"""Device side of a CUDA artifact: needs Python 3.8+, numpy and NVIDIA's driver; Pillow too, to read image files.
+
+    python run.py                           check the GPU on the golden inputs
+    python run.py cat.jpg images.npy        classify image files, or uint8 [N, height, width, 3] arrays
+    python run.py --throughput 256          measure with batches of 256 copies of the golden inputs
+
+Prints one JSON object a line. latency_ms is from the images in the host's memory to the class sums there, device_ms
+the part between the copies; both are of the whole batch that an image was in (--batch, 1 by default). Exit codes:
+0 done, 1 a known failure, 3 there is no driver or GPU for this artifact, 4 the golden inputs gave wrong sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DRIVER = "libcuda.so.1"
+PLAN = "plan.json"
+CONSTANTS = "constants.bin"
+PLACES = ("input", "output", "workspace", "constants")
+
+COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
+CAPTURE_MODE_THREAD_LOCAL = 1
+NO_DEVICE = 100
+OUT_OF_MEMORY = 2
+UNSUPPORTED_PTX_VERSION = 222
+
+HANDLE = c_void_p
+FUNCTIONS = {
+    "cuInit": [c_uint],
+    "cuDriverGetVersion": [POINTER(c_int)],
+    "cuGetErrorString": [c_int, POINTER(c_char_p)],
+    "cuDeviceGetCount": [POINTER(c_int)],
+    "cuDeviceGet": [POINTER(c_int), c_int],
+    "cuDeviceGetName": [c_char_p, c_int, c_int],
+    "cuDeviceGetAttribute": [POINTER(c_int), c_int, c_int],
+    "cuDevicePrimaryCtxRetain": [POINTER(HANDLE), c_int],
+    "cuDevicePrimaryCtxRelease_v2": [c_int],
+    "cuCtxSetCurrent": [HANDLE],
+    "cuModuleLoadData": [POINTER(HANDLE), c_char_p],
+    "cuModuleUnload": [HANDLE],
+    "cuModuleGetFunction": [POINTER(HANDLE), HANDLE, c_char_p],
+    "cuMemAlloc_v2": [POINTER(c_uint64), c_size_t],
+    "cuMemFree_v2": [c_uint64],
+    "cuMemHostAlloc": [POINTER(HANDLE), c_size_t, c_uint],
+    "cuMemFreeHost": [HANDLE],
+    "cuMemcpyHtoD_v2": [c_uint64, HANDLE, c_size_t],
+    "cuMemcpyHtoDAsync_v2": [c_uint64, HANDLE, c_size_t, HANDLE],
+    "cuMemcpyDtoHAsync_v2": [HANDLE, c_uint64, c_size_t, HANDLE],
+    "cuStreamCreate": [POINTER(HANDLE), c_uint],
+    "cuStreamDestroy_v2": [HANDLE],
+    "cuStreamSynchronize": [HANDLE],
+    "cuStreamBeginCapture_v2": [HANDLE, c_int],
+    "cuStreamEndCapture": [HANDLE, POINTER(HANDLE)],
+    "cuLaunchKernel": [HANDLE, *[c_uint] * 7, HANDLE, POINTER(HANDLE), POINTER(HANDLE)],
+    "cuGraphInstantiateWithFlags": [POINTER(HANDLE), HANDLE, c_uint64],
+    "cuGraphLaunch": [HANDLE, HANDLE],
+    "cuGraphExecDestroy": [HANDLE],
+    "cuGraphDestroy": [HANDLE],
+    "cuEventCreate": [POINTER(HANDLE), c_uint],
+    "cuEventRecord": [HANDLE, HANDLE],
+    "cuEventElapsedTime": [POINTER(c_float), HANDLE, HANDLE],
+    "cuEventDestroy_v2": [HANDLE],
+}
+"""What is used of the driver (CUDA Driver API), with the types of the parameters; all return a CUresult."""
+
+
+class Unavailable(Exception):
+    """There is no driver or GPU that can run this artifact; the text says what is missing."""
+
+
+class Driver:
+    """NVIDIA's driver library; ``driver.cuInit(0)`` calls a function and raises RuntimeError if that fails."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(DRIVER)
+            for name, types in FUNCTIONS.items():
+                getattr(self._library, name).argtypes = types
+        except (OSError, AttributeError) as error:
+            text = f"NVIDIA's driver is not installed, or older than CUDA 11.4: {error}; install a newer one"
+            raise Unavailable(text) from None
+        code = self._library.cuInit(0)
+        count = c_int()
+        if code == 0:
+            self.cuDeviceGetCount(byref(count))
+        if code == NO_DEVICE or (code == 0 and count.value == 0):
+            raise Unavailable(f"the driver {DRIVER} is here, but it finds no CUDA device")
+        if code:
+            raise Unavailable(f"the driver {DRIVER} does not start: {self.error(code)}")
+        self.devices = count.value
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (ctypes' functions)
+        function = getattr(self._library, name)
+
+        def call(*arguments: Any) -> None:  # noqa: ANN401
+            code = function(*arguments)
+            if code == OUT_OF_MEMORY:
+                raise RuntimeError(f"{name}: {self.error(code)}; use smaller batches")
+            if code:
+                raise RuntimeError(f"{name}: {self.error(code)}")
+
+        return call
+
+    def error(self, code: int) -> str:
+        """A CUresult in words."""
+        text = c_char_p()
+        if self._library.cuGetErrorString(code, byref(text)) or text.value is None:
+            return f"error {code}"
+        return f"{text.value.decode()} ({code})"
+
+    def version(self) -> str:
+        """Newest CUDA version that the driver knows."""
+        number = c_int()
+        self.cuDriverGetVersion(byref(number))
+        return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+    def name(self, device: int) -> str:
+        """A device's name."""
+        text = ctypes.create_string_buffer(256)
+        self.cuDeviceGetName(text, len(text), device)
+        return text.value.decode(errors="replace")
+
+    def capability(self, device: int) -> tuple[int, int]:
+        """A device's compute capability."""
+        numbers = []
+        for attribute in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR):
+            number = c_int()
+            self.cuDeviceGetAttribute(byref(number), attribute, device)
+            numbers.append(number.value)
+        return numbers[0], numbers[1]
+
+
+def choose_code(plan: dict[str, Any], capability: tuple[int, int]) -> tuple[str, str]:
+    """The file that a device executes, and what it is: machine code of its major version, else PTX.
+
+    Raises:
+        Unavailable: there is neither.
+    """
+    fitting = [
+        arch for arch in plan["cubins"] if _version(arch)[0] == capability[0] and _version(arch)[1] <= capability[1]
+    ]
+    if fitting:
+        best = max(fitting, key=_version)
+        return plan["cubins"][best], best
+    ptx = plan["ptx"]
+    if capability >= _version(ptx["arch"]):
+        return ptx["file"], "PTX of " + ptx["arch"]
+    raise Unavailable(
+        "this GPU is sm_{}{}, the artifact was compiled for {}: compile it again with another --arch".format(
+            *capability, ", ".join(plan["cubins"])
+        )
+    )
+
+
+def _version(arch: str) -> tuple[int, int]:
+    return divmod(int(arch[3:]), 10)
+
+
+class Buffers:
+    """Everything that one batch in flight needs: a stream, memory on both sides, and the launches as a CUDA graph."""
+
+    def __init__(self, network: Network, images: int) -> None:
+        driver, plan = network.driver, network.plan
+        self._driver = driver
+        self._memory: list[c_uint64] = []
+        self._events = [HANDLE(), HANDLE()]
+        self._stream, self._graph, self._host = HANDLE(), HANDLE(), HANDLE()
+        self.images = images
+        self._in_bytes = images * int(np.prod(plan["input"]))
+        self._out_bytes = images * plan["classes"] * 4
+        driver.cuStreamCreate(byref(self._stream), 1)  # 1: does not wait for the default stream
+        for event in self._events:
+            driver.cuEventCreate(byref(event), 0)
+        out_at = -(-self._in_bytes // 64) * 64
+        driver.cuMemHostAlloc(byref(self._host), out_at + self._out_bytes, 0)
+        assert self._host.value is not None
+        host = (ctypes.c_uint8 * (out_at + self._out_bytes)).from_address(self._host.value)
+        memory = np.frombuffer(host, np.uint8)
+        self._in_host, self._out_host = self._host.value, self._host.value + out_at
+        self.inputs = memory[: self._in_bytes].reshape([images, *plan["input"]])
+        self.sums = memory[out_at:].view(np.int32).reshape(images, plan["classes"])
+        self._input = self._allocate(self._in_bytes)
+        self._output = self._allocate(self._out_bytes)
+        workspace = self._allocate(images * plan["workspace_bytes"])
+        starts = {"input": self._input, "output": self._output, "workspace": workspace, "constants": network.constants}
+        self._capture(network, starts)
+
+    def _allocate(self, size: int) -> int:
+        pointer = c_uint64()
+        self._driver.cuMemAlloc_v2(byref(pointer), max(size, 1))
+        self._memory.append(pointer)
+        return pointer.value
+
+    def _capture(self, network: Network, starts: dict[str, int]) -> None:
+        """Record the launches as a graph."""
+        driver, graph = self._driver, HANDLE()
+        self._launch(network, starts)  # once without capturing: the driver loads a kernel at its first launch
+        driver.cuStreamSynchronize(self._stream)
+        driver.cuStreamBeginCapture_v2(self._stream, CAPTURE_MODE_THREAD_LOCAL)
+        self._launch(network, starts)
+        driver.cuStreamEndCapture(self._stream, byref(graph))
+        try:
+            driver.cuGraphInstantiateWithFlags(byref(self._graph), graph, 0)
+        finally:
+            driver.cuGraphDestroy(graph)
+
+    def _launch(self, network: Network, starts: dict[str, int]) -> None:
+        """Every kernel once; a buffer of a batch lies at as many times its offset as there are images."""
+        for launch, function in zip(network.plan["launches"], network.functions):  # noqa: B905  (Python 3.8)
+            values = [
+                c_uint64(starts[place] + offset * (1 if place == "constants" else self.images))
+                for place, offset in launch["arguments"]
+            ]
+            pointers = (HANDLE * len(values))(*(ctypes.cast(byref(value), HANDLE) for value in values))
+            grid, block = (launch["blocks"], 1, self.images), (launch["threads"], 1, 1)
+            self._driver.cuLaunchKernel(function, *grid, *block, 0, self._stream, pointers, None)
+
+    def start(self) -> None:
+        """Copy the inputs to the device, compute, copy the sums back; returns at once."""
+        driver = self._driver
+        driver.cuMemcpyHtoDAsync_v2(self._input, self._in_host, self._in_bytes, self._stream)
+        driver.cuEventRecord(self._events[0], self._stream)
+        driver.cuGraphLaunch(self._graph, self._stream)
+        driver.cuEventRecord(self._events[1], self._stream)
+        driver.cuMemcpyDtoHAsync_v2(self._out_host, self._output, self._out_bytes, self._stream)
+
+    def wait(self) -> float:
+        """Wait for what was started; milliseconds that the device computed."""
+        self._driver.cuStreamSynchronize(self._stream)
+        elapsed = c_float()
+        self._driver.cuEventElapsedTime(byref(elapsed), *self._events)
+        return elapsed.value
+
+    def repeat(self, times: int) -> float:
+        """Compute so many times without copies; milliseconds."""
+        self._driver.cuEventRecord(self._events[0], self._stream)
+        for _ in range(times):
+            self._driver.cuGraphLaunch(self._graph, self._stream)
+        self._driver.cuEventRecord(self._events[1], self._stream)
+        return self.wait()
+
+    def close(self) -> None:
+        """Free everything."""
+        driver = self._driver
+        driver.cuStreamSynchronize(self._stream)
+        driver.cuGraphExecDestroy(self._graph)
+        for event in self._events:
+            driver.cuEventDestroy_v2(event)
+        for pointer in self._memory:
+            driver.cuMemFree_v2(pointer)
+        driver.cuMemFreeHost(self._host)
+        driver.cuStreamDestroy_v2(self._stream)
+
+
+class Network:
+    """An artifact on a GPU."""
+
+    def __init__(self, artifact: Path, device: int = 0) -> None:
+        self.plan = _read_plan(artifact)
+        constants = (artifact / CONSTANTS).read_bytes()
+        if len(constants) != self.plan["constant_bytes"]:
+            raise ValueError(f"{artifact / CONSTANTS}: not of this artifact; copy it again")
+        self.driver = driver = Driver()
+        if not 0 <= device < driver.devices:
+            raise Unavailable(f"there is no CUDA device {device}; the driver finds {driver.devices}")
+        number = c_int()
+        driver.cuDeviceGet(byref(number), device)
+        self._device = number.value
+        self.name = driver.name(self._device)
+        file, self.code = choose_code(self.plan, driver.capability(self._device))
+        context, self._module = HANDLE(), HANDLE()
+        driver.cuDevicePrimaryCtxRetain(byref(context), self._device)
+        driver.cuCtxSetCurrent(context)
+        self._load((artifact / file).read_bytes(), file)
+        self.functions = []
+        for launch in self.plan["launches"]:
+            function = HANDLE()
+            driver.cuModuleGetFunction(byref(function), self._module, launch["kernel"].encode())
+            self.functions.append(function)
+        self._constants = c_uint64()
+        driver.cuMemAlloc_v2(byref(self._constants), len(constants))
+        self.constants = self._constants.value
+        driver.cuMemcpyHtoD_v2(self.constants, constants, len(constants))
+        self._buffers: dict[tuple[int, int], Buffers] = {}
+
+    def _load(self, code: bytes, file: str) -> None:
+        failed = self.driver._library.cuModuleLoadData(byref(self._module), code)
+        if failed == UNSUPPORTED_PTX_VERSION:
+            raise Unavailable(
+                f"{self.name}: the driver, of CUDA {self.driver.version()}, is too old for {file}: update it, or "
+                "compile with the --arch of this GPU"
+            )
+        if failed:
+            raise RuntimeError(f"{file}: {self.driver.error(failed)}")
+
+    def metrics(self) -> dict[str, Any]:
+        """What runs it (JSON values)."""
+        return {"gpu": self.name, "cuda": self.driver.version(), "code": self.code}
+
+    def buffers(self, images: int, number: int = 0) -> Buffers:
+        """The buffers of a batch size, allocated at the first use; ``number`` tells those apart that fly at once."""
+        if not 1 <= images <= self.plan["most_images"]:
+            raise ValueError(f"a batch has 1..{self.plan['most_images']} images, not {images}")
+        key = (images, number)
+        if key not in self._buffers:
+            self._buffers[key] = Buffers(self, images)
+        return self._buffers[key]
+
+    def run(self, images: np.ndarray, batch: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images uint8 [N, H, W, 3] -> (int32 [N, classes], latency and device's part of it in ms, float64 [N])."""
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != tuple(self.plan["input"]):
+            raise ValueError(f"images must be uint8 [N, {', '.join(map(str, self.plan['input']))}]")
+        sums = np.empty((len(images), self.plan["classes"]), np.int32)
+        latency, device = np.empty(len(images)), np.empty(len(images))
+        for first in range(0, len(images), batch):
+            part = slice(first, min(first + batch, len(images)))
+            buffers = self.buffers(part.stop - first)
+            start = time.perf_counter()
+            buffers.inputs[:] = images[part]
+            buffers.start()
+            device[part] = buffers.wait()
+            sums[part] = buffers.sums
+            latency[part] = (time.perf_counter() - start) * 1e3
+        return sums, latency, device
+
+    def throughput(self, images: np.ndarray, repeats: int) -> dict[str, float]:
+        """Images a second of one batch, repeated: with copies, two batches in flight; and from device memory.
+
+        Raises:
+            RuntimeError: the two batches in flight gave different sums.
+        """
+        flights = [self.buffers(len(images), number) for number in (0, 1)]
+        for flight in flights:
+            flight.inputs[:] = images
+            flight.start()
+            flight.wait()
+        start = time.perf_counter()
+        for i in range(repeats):
+            if i >= len(flights):
+                flights[i % 2].wait()
+            flights[i % 2].start()
+        for flight in flights:
+            flight.wait()
+        seconds = time.perf_counter() - start
+        if (flights[0].sums != flights[1].sums).any():
+            raise RuntimeError("two batches of the same images gave different sums")
+        return {
+            "images_per_s": len(images) * repeats / seconds,
+            "device_images_per_s": len(images) * repeats / flights[0].repeat(repeats) * 1e3,
+        }
+
+    def close(self) -> None:
+        """Free everything on the device."""
+        for buffers in self._buffers.values():
+            buffers.close()
+        self.driver.cuMemFree_v2(self._constants)
+        self.driver.cuModuleUnload(self._module)
+        self.driver.cuDevicePrimaryCtxRelease_v2(self._device)
+
+
+def _read_plan(artifact: Path) -> dict[str, Any]:
+    """The plan, checked: every argument lies inside what is allocated."""
+    path = artifact / PLAN
+    plan: dict[str, Any] = json.loads(path.read_text())
+    sizes = {
+        "input": int(np.prod(plan["input"])),
+        "output": plan["classes"] * 4,
+        "workspace": plan["workspace_bytes"],
+        "constants": plan["constant_bytes"],
+    }
+    for launch in plan["launches"]:
+        for place, offset in launch["arguments"]:
+            if not 0 <= offset < sizes[place]:
+                raise ValueError(f"{path}: {launch['kernel']} reads outside its memory; copy the artifact again")
+    return plan
+
+
+def read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
+    """Images of a file as the manifest's preprocessing record says: uint8 [N, height, width, 3]."""
+    if path.suffix == ".npy":
+        return np.asarray(np.load(str(path), allow_pickle=False))
+    from PIL import Image
+
+    height, width = record["size"]
+    resample = getattr(Image, record["interpolation"].upper())
+    with Image.open(str(path)) as file:
+        if file.mode.startswith(("I", "F")):
+            raise ValueError(f"{path}: pixels have more than 8 bits a channel; convert the image to RGB")
+        transparent = file.mode == "P" and "transparency" in file.info
+        rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
+    if record["resize"] is None:
+        return np.asarray(rgb.resize((width, height), resample))[None]
+    short = min(rgb.size)
+    if short != record["resize"]:
+        rgb = rgb.resize((rgb.width * record["resize"] // short, rgb.height * record["resize"] // short), resample)
+    left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
+    return np.asarray(rgb.crop((left, top, left + width, top + height)))[None]
+
+
+def _answers(
+    path: Path, results: Sequence[np.ndarray], manifest: dict[str, Any], top: int, with_sums: bool
+) -> Iterator[dict[str, Any]]:
+    scale, labels = np.asarray(manifest["logit_scale"], np.float32), manifest["labels"]
+    for index, (sums, latency, device) in enumerate(zip(*results)):  # noqa: B905  (Python 3.8)
+        logits = sums * scale
+        best = np.argsort(-logits, kind="stable")[:top]
+        answer = {
+            "image": str(path),
+            "index": index,
+            "classes": [int(c) for c in best],
+            "labels": [labels[c] for c in best] if labels else None,
+            "logits": [float(logits[c]) for c in best],
+            "latency_ms": float(latency),
+            "device_ms": float(device),
+        }
+        if with_sums:
+            answer["sums"] = sums.tolist()
+        yield answer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description="Run the compiled network on images, or check the GPU.")
+    parser.add_argument("images", nargs="*", type=Path, help="image files or .npy arrays; none: check the GPU")
+    parser.add_argument("--device", type=int, default=0, help="number of the GPU (default: 0)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument("--throughput", type=int, metavar="N", help="measure batches of N images")
+    parser.add_argument("--repeats", type=int, default=50, help="batches to measure (default: 50)")
+    parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
+    parser.add_argument("--sums", action="store_true", help="print every class sum too")
+    options = parser.parse_args(arguments)
+    folder = Path(__file__).resolve().parent
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        network = Network(folder, options.device)
+        try:
+            return _run(network, folder, manifest, options)
+        finally:
+            network.close()
+    except Unavailable as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 3
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(network: Network, folder: Path, manifest: dict[str, Any], options: argparse.Namespace) -> int:
+    with np.load(str(folder / "golden.npz"), allow_pickle=False) as golden:
+        images, expected = golden["images"], golden["sums"]
+    sums, latency, device = network.run(images, options.batch)
+    if sums.shape != expected.shape:
+        raise ValueError(f"{folder / 'golden.npz'}: sums of another network; copy the artifact again")
+    wrong = int((sums != expected).sum())
+    report: dict[str, Any] = {"golden": len(sums), "differing_sums": wrong, "batch": options.batch}
+    report.update(latency_ms=float(np.median(latency)), device_ms=float(np.median(device)), **network.metrics())
+    print(json.dumps(report), flush=True)
+    if wrong:
+        print(f"run.py: error: {wrong} class sums differ from the golden ones", file=sys.stderr)
+        return 4
+    for path in options.images:
+        results = network.run(read_images(path, manifest["preprocessing"]), options.batch)
+        for answer in _answers(path, results, manifest, options.top, options.sums):
+            print(json.dumps(answer), flush=True)
+    if options.throughput is not None:
+        many = np.resize(images, (options.throughput, *images.shape[1:]))
+        print(json.dumps({"batch": options.throughput, **network.throughput(many, options.repeats)}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
