@@ -20,6 +20,7 @@ from squeezeedge.targets.vta.host import Sums
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
 from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
 from squeezeedge.targets.vta.schedule import Schedule
+from squeezeedge.targets.vta.verify import verify
 
 __all__ = ["FUSIONS", "compile_program"]
 
@@ -37,6 +38,7 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
 
     Raises:
         UnsupportedError: the geometry can't hold a layer; the text names layer, memory and what would fit.
+        VerificationError: a defect of this compiler; nothing of the program may be used.
     """
     stock = profile == "vta"
     lowered = to_layers(stages, geometry.block, halos=stock)
@@ -71,9 +73,11 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
     program, owners = schedule.finish()
     words = encode(program, geometry, profile).tobytes()
     constants = {memory.name.lower(): constant.data for memory, constant in emitter.constants.items()}
-    return _assemble(
+    compiled = _assemble(
         profile, geometry, lowered, {"program": words, **constants}, tuple(layers), np.array(owners, np.uint16)
     )
+    verify(compiled, lowered)
+    return compiled
 
 
 @contextmanager

@@ -119,8 +119,11 @@ class _Check:
         windows = np.lib.stride_tricks.sliding_window_view(padded, part.kernel, (1, 2))
         windows = windows[:, ::stride_h, ::stride_w][:, : layer.height, : layer.width]
         taps = windows.transpose(3, 4, 0, 1, 2).reshape(part.taps, -1)
-        weights = digest(part.weight.reshape(part.blocks * part.taps, -1).view(np.uint8)).reshape(part.blocks, part.taps)
-        return (weights @ taps).reshape(part.blocks, layer.height, layer.width)
+        weights = digest(part.weight.reshape(part.blocks * part.taps, -1).view(np.uint8)).reshape(
+            part.blocks, part.taps
+        )
+        sums: Symbols = (weights @ taps).reshape(part.blocks, layer.height, layer.width)
+        return sums
 
     def _results(self, layer: ConvLayer, part: Part, sums: Symbols) -> list[Symbols]:
         """R3 and the pooling: [out blocks, rows, columns] in each form that the profile may use."""

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 
 from squeezeedge.targets.vta.isa import AluOp
 
-__all__ = ["Symbols", "alu", "constant", "digest", "immediate", "mix", "narrow", "parts", "pooled", "rectified", "sum_of"]
+__all__ = [
+    "Symbols",
+    "alu",
+    "constant",
+    "digest",
+    "immediate",
+    "mix",
+    "narrow",
+    "parts",
+    "pooled",
+    "rectified",
+    "sum_of",
+]
 
 Symbols = NDArray[np.uint64]
 
@@ -66,7 +78,9 @@ def narrow(acc: Symbols, shift: Symbols, low: bool) -> Symbols:
     return _pair(acc, shift + np.uint64(low), _NARROW)
 
 
-def sum_of(values: tuple[Symbols, Symbols], bias: tuple[Symbols, Symbols], shift: tuple[Symbols, Symbols], low: bool) -> Symbols:
+def sum_of(
+    values: tuple[Symbols, Symbols], bias: tuple[Symbols, Symbols], shift: tuple[Symbols, Symbols], low: bool
+) -> Symbols:
     """R5's addition in one pass."""
     first, second = (mix(mix(v + b) + s) for v, b, s in zip(values, bias, shift, strict=True))
     return mix((first + second) ^ (_SUM + np.uint64(low)))

@@ -99,7 +99,7 @@ def _execute(
     clock: NDArray[np.int64],
     late: NDArray[np.int64],
 ) -> list[int]:
-    """The order of one execution; fills queues and clocks: by tokens alone, and with what fetch waits for (``late``)."""
+    """The order of one execution; fills queues and clocks, ``late``: with what fetch waits for, too."""
     order: list[int] = []
     fetched, arrived, done = 0, [0, 0, 0], [0, 0, 0]
     ends = np.zeros((len(instructions), 2, 3), np.int64)
@@ -162,9 +162,7 @@ def _name(place: int) -> str:
     return MODULES[place].name.lower()
 
 
-def _check_queues(
-    queues: dict[tuple[int, int], _Queue], ordinal: Sequence[int], clock: NDArray[np.int64]
-) -> None:
+def _check_queues(queues: dict[tuple[int, int], _Queue], ordinal: Sequence[int], clock: NDArray[np.int64]) -> None:
     for (giver, taker), queue in queues.items():
         if len(queue.given) > len(queue.taken):
             number = queue.given[len(queue.taken)]
@@ -178,9 +176,7 @@ def _check_queues(
                 )
 
 
-def _check_end(
-    instructions: Sequence[Instruction], members: tuple[list[int], ...], clock: NDArray[np.int64]
-) -> None:
+def _check_end(instructions: Sequence[Instruction], members: tuple[list[int], ...], clock: NDArray[np.int64]) -> None:
     compute = members[1]
     for number in compute[:-1]:
         if isinstance(instructions[number], Finish):
