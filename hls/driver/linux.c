@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 enum { PORT_BYTES = 4096, POLL_NS = 20000 };
 
 struct VtaDevice {
+  int port_file, dram_file; /* locked: program and activations of one network fill the memory */
   volatile uint32_t *port;
   uint8_t *dram;
   uint64_t address, bytes;
@@ -51,48 +53,59 @@ static int read_number(const char *folder, const char *name, uint64_t *value, ch
   return -1;
 }
 
-static void *map(const char *path, uint64_t bytes, char *message) {
-  const int file = open(path, O_RDWR | O_SYNC); /* u-dma-buf: uncached */
-  if (file < 0) {
-    snprintf(message, VTA_MESSAGE_BYTES, "%s: %s; run as root on a board with the bitstream loaded", path,
+static int open_file(const char *path, char *message) {
+  const int file = open(path, O_RDWR | O_SYNC | O_CLOEXEC); /* O_SYNC: u-dma-buf maps it uncached */
+  if (file < 0)
+    snprintf(message, VTA_MESSAGE_BYTES, "%.150s: %s; run as root on a board with the bitstream loaded", path,
              strerror(errno));
-    return MAP_FAILED;
-  }
+  return file;
+}
+
+static void *map(int file, const char *path, uint64_t bytes, char *message) {
   void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (mapped == MAP_FAILED) snprintf(message, VTA_MESSAGE_BYTES, "%s: can't be mapped: %s", path, strerror(errno));
-  close(file);
+  if (mapped == MAP_FAILED) snprintf(message, VTA_MESSAGE_BYTES, "%.150s: can't be mapped: %s", path, strerror(errno));
   return mapped;
 }
 
-VtaDevice *vta_open(uint64_t dram_bytes, char *message) {
+static int set_up(VtaDevice *device, char *message) {
+  const char *port = setting("SQUEEZEEDGE_VTA_UIO", "/dev/uio0");
   const char *memory = setting("SQUEEZEEDGE_VTA_UDMABUF", "/dev/udmabuf0");
   const char *folder = setting("SQUEEZEEDGE_VTA_SYSFS", "/sys/class/u-dma-buf/udmabuf0");
-  uint64_t size, address;
-  if (read_number(folder, "size", &size, message) || read_number(folder, "phys_addr", &address, message)) return NULL;
-  if (size < dram_bytes) {
-    snprintf(message, VTA_MESSAGE_BYTES, "%s: has %" PRIu64 " bytes, the network needs %" PRIu64, memory, size,
-             dram_bytes);
-    return NULL;
+  uint64_t size;
+  if ((device->port_file = open_file(port, message)) < 0 || (device->dram_file = open_file(memory, message)) < 0)
+    return -1;
+  if (flock(device->port_file, LOCK_EX | LOCK_NB) || flock(device->dram_file, LOCK_EX | LOCK_NB)) {
+    snprintf(message, VTA_MESSAGE_BYTES, "another network runs on this accelerator; end its process");
+    return -1;
   }
-  uint32_t *port = map(setting("SQUEEZEEDGE_VTA_UIO", "/dev/uio0"), PORT_BYTES, message);
-  if (port == MAP_FAILED) return NULL;
-  uint8_t *dram = map(memory, dram_bytes, message);
-  VtaDevice *device = dram == MAP_FAILED ? NULL : malloc(sizeof *device);
+  if (read_number(folder, "size", &size, message) || read_number(folder, "phys_addr", &device->address, message))
+    return -1;
+  if (size < device->bytes) {
+    snprintf(message, VTA_MESSAGE_BYTES, "%.150s: has %" PRIu64 " bytes, the network needs %" PRIu64, memory, size,
+             device->bytes);
+    return -1;
+  }
+  if ((device->port = map(device->port_file, port, PORT_BYTES, message)) == MAP_FAILED) return -1;
+  return (device->dram = map(device->dram_file, memory, device->bytes, message)) == MAP_FAILED ? -1 : 0;
+}
+
+VtaDevice *vta_open(uint64_t dram_bytes, char *message) {
+  VtaDevice *device = malloc(sizeof *device);
   if (device == NULL) {
-    if (dram != MAP_FAILED) {
-      munmap(dram, dram_bytes);
-      snprintf(message, VTA_MESSAGE_BYTES, "no memory");
-    }
-    munmap(port, PORT_BYTES);
+    snprintf(message, VTA_MESSAGE_BYTES, "no memory");
     return NULL;
   }
-  *device = (VtaDevice){port, dram, address, dram_bytes};
-  return device;
+  *device = (VtaDevice){-1, -1, MAP_FAILED, MAP_FAILED, 0, dram_bytes};
+  if (set_up(device, message) == 0) return device;
+  vta_close(device);
+  return NULL;
 }
 
 void vta_close(VtaDevice *device) {
-  munmap(device->dram, device->bytes);
-  munmap((void *)device->port, PORT_BYTES);
+  if (device->dram != MAP_FAILED) munmap(device->dram, device->bytes);
+  if (device->port != MAP_FAILED) munmap((void *)device->port, PORT_BYTES);
+  if (device->dram_file >= 0) close(device->dram_file);
+  if (device->port_file >= 0) close(device->port_file);
   free(device);
 }
 

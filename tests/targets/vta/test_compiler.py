@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, reject, settings
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
-from squeezeedge.lower.patterns import partition, stages
-from squeezeedge.lower.relax_module import to_relax
-from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
+from squeezeedge.targets.vta.byoc import lower_graph
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa import Alu, Gemm, Load, MicroOp
 from squeezeedge.targets.vta.program import Profile, VtaProgram
@@ -33,7 +31,7 @@ def simulator(geometry: Geometry) -> Simulator:
 
 
 def build(graph: IntegerGraph, profile: Profile, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return compile_program(stages(partition(to_relax(graph), FUSIONS)), geometry, profile)
+    return lower_graph(graph, geometry, profile).program
 
 
 def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
