@@ -46,13 +46,13 @@ class Requirement:
 
     Attributes:
         name: what is looked for.
-        needed_for: "compile" or "run".
+        needed_for: "compile" or "run"; "option": what only some options or devices of the target need.
         found: version or path; ``None`` if missing.
         fix: how to get it, shown when missing.
     """
 
     name: str
-    needed_for: Literal["compile", "run"]
+    needed_for: Literal["compile", "run", "option"]
     found: str | None
     fix: str
 

@@ -36,6 +36,8 @@ def compile_command(
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compile a model into an artifact folder that a device runs without this package."""
+    from dataclasses import replace
+
     from squeezeedge.artifact import write_artifact
     from squeezeedge.cli.output import emit_json, note
     from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
@@ -51,7 +53,9 @@ def compile_command(
         raise UsageError(f"{out}: exists already; choose another output folder with -o or remove it")
     data_options = DataOptions(data, calib, classes, calib_images, None, seed)
     graph, images = to_integer(source, data_options)
-    images = images or calibration_images(source, data_options)
+    if images is None:  # an integer graph: any images check a device
+        given = data_options.calib or data_options.data
+        images = calibration_images(source, replace(data_options, calib=given, calib_images=GOLDEN_IMAGES))
     golden = images.dataset.load(graph.preprocessing, images.indices[:GOLDEN_IMAGES])
     note(f"compiling {graph.name} for {target}")
     artifact = write_artifact(graph, chosen, options, out, golden=golden, source=source.origin)

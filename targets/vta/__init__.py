@@ -28,6 +28,9 @@ __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
 PROFILES = ("vta-x", "vta")
 
+LISTING_WIDTH = 160
+"""Columns of an instruction; its layer's name follows."""
+
 
 @dataclass(frozen=True)
 class VtaOptions:
@@ -64,9 +67,9 @@ class VtaTarget:
 
         return [
             Requirement("C++ compiler (simulator)", "run", compiler(), "install g++"),
-            Requirement("ssh (board)", "run", shutil.which("ssh"), "install an OpenSSH client"),
+            Requirement("ssh (board)", "option", shutil.which("ssh"), "install an OpenSSH client"),
             *(
-                Requirement(f"{tool} (bitstream)", "compile", path, "install Vitis; only --bitstream needs it")
+                Requirement(f"{tool} (bitstream)", "option", path, "install Vitis; only --bitstream needs it")
                 for tool, path in bitstream_tools().items()
             ),
         ]
@@ -134,7 +137,7 @@ class VtaTarget:
         return profile_on_simulator(artifact, image)
 
     def listing(self, artifact: Path) -> Iterator[str]:
-        """The instructions, disassembled.
+        """The instructions, disassembled, each with its layer.
 
         Raises:
             CorruptFileError: the program is damaged.
@@ -143,8 +146,9 @@ class VtaTarget:
         from squeezeedge.targets.vta.simulation import open_program
 
         program = open_program(artifact).program
-        text = disassemble(program.words(), program.geometry, program.profile)
-        return iter(text.splitlines())
+        lines = disassemble(program.words(), program.geometry, program.profile).splitlines()
+        for line, layer in zip(lines, program.instruction_layers, strict=True):
+            yield f"{line:<{LISTING_WIDTH}}  ; {program.layers[layer].name}"
 
 
 @lru_cache(maxsize=1)

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from squeezeedge.cli import app
+from squeezeedge.graph import IMAGE
+from squeezeedge.graph.sqe import write_sqe
+from tests.graphs import GraphBuilder, random_images
 
 Invoke = Callable[..., Result]
 
@@ -26,5 +30,20 @@ def artifact(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded network, compiled for any processor."""
     out = tmp_path_factory.mktemp("cli") / "digits"
     result = invoke("compile", "--isa", "generic", "-o", out, "--calib-images", "16")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="session")
+def program(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small graph, compiled into a program for the VTA accelerator."""
+    folder = tmp_path_factory.mktemp("vta")
+    builder = GraphBuilder(np.random.default_rng(0), (12, 12))
+    fire = builder.fire(builder.conv(IMAGE, 24, (3, 3), stride=(2, 2), name="first"), 16, (16, 24), name="fire")
+    graph = builder.finish(builder.pool(fire, name="pool"), 5)
+    write_sqe(graph, folder / "small.sqe")
+    np.savez(folder / "images.npz", images=random_images(graph, 6, 0), labels=np.arange(6) % 5)
+    out = folder / "artifact"
+    result = invoke("compile", folder / "small.sqe", "--target", "vta", "--data", folder / "images.npz", "-o", out)
     assert result.exit_code == 0, result.output
     return out

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from squeezeedge.artifact import open_artifact
-from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import write_sqe
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph
+from tests.targets.vta.board_artifact import fake_bitstream
 
 
 def test_artifact(artifact: Path) -> None:
@@ -110,3 +111,29 @@ def test_a_full_disk_or_a_failing_target_leaves_nothing_behind(
     assert isinstance(result.exception, SqueezeEdgeError)
     assert str(result.exception) == f"{tmp_path / 'out'}: cannot be written: No space left on device"
     assert not list(tmp_path.iterdir())
+
+
+def test_bitstreams(invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source, data, out = program / "model.sqe", program.parent / "images.npz", tmp_path / "out"
+    command = ("compile", source, "--target", "vta", "--data", data, "-o", out)
+    result = invoke(*command, "--bitstream")
+    assert isinstance(result.exception, UnavailableError) and "vivado" in str(result.exception)
+
+    bit = tmp_path / "board.bit"
+    result = invoke(*command, "--bitstream-file", bit)
+    assert isinstance(result.exception, UsageError) and "does not exist" in str(result.exception)
+    bit.write_bytes(fake_bitstream())
+    result = invoke(*command, "--bitstream-file", bit)
+    assert isinstance(result.exception, UsageError) and "board.hwh does not exist" in str(result.exception)
+    bit.with_suffix(".hwh").write_text("<FAKE/>")
+    bit.write_bytes(fake_bitstream()[:-1])
+    result = invoke(*command, "--bitstream-file", bit)
+    assert isinstance(result.exception, CorruptFileError) and "truncated, 999 of 1000 bytes" in str(result.exception)
+    assert not out.exists()
+
+    bit.write_bytes(fake_bitstream())
+    result = invoke(*command, "--bitstream-file", bit)
+    assert result.exit_code == 0, result.output
+    assert (out / "vta.bit").read_bytes() == bit.read_bytes() and (out / "vta.hwh").exists()
+    open_artifact(out)

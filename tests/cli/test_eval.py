@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
 from tests.cli.conftest import Invoke
 
 KEYS = {
@@ -79,6 +79,44 @@ def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) 
     np.savez(tmp_path / "labels.npz", images=np.zeros((2, 96, 96, 3), np.uint8), labels=labels)
     result = invoke("eval", artifact, "--data", tmp_path / "labels.npz")
     assert isinstance(result.exception, SqueezeEdgeError) and "10" in str(result.exception)
+
+
+def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
+    arguments = ("--device", "cpu", "--device", "vta-sim", "--isa", "generic", "--profile", "vta", "--limit", "10")
+    result = invoke("eval", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    cpu, vta = map(json.loads, result.stdout.splitlines())
+    assert cpu["device"] == "cpu" and vta["device"] == "vta-sim" and vta["kind"] == "simulator"
+    assert cpu["bit_exact"] is vta["bit_exact"] is True and vta["profile"] == "vta"
+    assert vta["latency_ms"]["min"] > vta["cycles"] / vta["clock_mhz"] / 1000
+    table = invoke("eval", *arguments)
+    assert "vta-sim - cpu" in table.stdout and "+0.00" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--emulate"], "there is no emulation of cpu"),
+        (["--board", "me@there"], "cpu does not run on another machine"),
+        (["--profile", "vta"], "--profile is not an option of target cpu"),
+    ],
+)
+def test_options_that_do_not_fit_the_device(invoke: Invoke, arguments: list[str], message: str) -> None:
+    result = invoke("eval", *arguments)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
+def test_an_artifact_takes_no_compile_options(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--isa", "generic")
+    assert isinstance(result.exception, UsageError) and "compiled already" in str(result.exception)
+
+
+def test_a_board_must_be_named_and_needs_a_bitstream(invoke: Invoke, program: Path) -> None:
+    data = ("--data", program.parent / "images.npz")
+    result = invoke("eval", program, "--device", "vta", *data)
+    assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
+    result = invoke("eval", program, "--device", "vta", "--board", "me@there", *data)
+    assert isinstance(result.exception, UnavailableError) and "has no bitstream" in str(result.exception)
 
 
 @pytest.mark.shared

@@ -1,0 +1,107 @@
+"""The accelerator's cycle model: cycles and utilization of a network in both instruction sets.
+
+    python -m benchmarks.vta squeezenet1_1 --weights FILE --data IMAGES -o FILE.json
+
+Cycles come from the simulator (batch 1, DMA of 8 bytes a cycle and 64 cycles latency), from the first fetch to the last
+store; utilization = multiply-accumulates of the network / those of the array in these cycles. For comparison: the
+figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300 MHz) are 575
+images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers import write_report
+from squeezeedge.artifact import write_artifact
+from squeezeedge.cli.output import emit_table, note, number
+from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
+from squeezeedge.cli.source import load_source
+from squeezeedge.graph.oracle import run
+from squeezeedge.targets.vta import PROFILES, TARGET, VtaOptions
+
+DPU_MACS, DPU_ARRAY, DPU_HZ = 351.7e6, 2 * 2048, 300e6
+DPU_IMAGES_PER_S = {"1 thread": 575, "several threads": 1500}
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", help="as in `squeezeedge models`")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", required=True, help="images, for calibration and to run")
+    parser.add_argument("--config", default="pynq-z2", help="accelerator, as in `squeezeedge compile --target vta`")
+    parser.add_argument("--images", type=int, default=8, help="images to run (default: 8)")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
+    options = parser.parse_args()
+
+    source = load_source(options.network, options.weights)
+    data = DataOptions(data=options.data)
+    graph, images = to_integer(source, data)
+    pixels = (images or calibration_images(source, data)).load(source.preprocessing)[: options.images]
+    results, rows = {}, []
+    for profile in PROFILES:
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = VtaOptions(profile=profile, config=options.config)
+            start = time.perf_counter()
+            TARGET.check(graph, chosen)
+            compile_s = time.perf_counter() - start
+            artifact = write_artifact(
+                graph, TARGET, chosen, Path(folder) / "artifact", golden=pixels[:1], source=source.origin
+            )
+            start = time.perf_counter()
+            answer = TARGET.run(artifact.path, pixels, "vta-sim")
+            simulation_s = (time.perf_counter() - start) / len(pixels)
+            profiled = TARGET.profile(artifact.path, pixels[0]).layers
+        results[profile] = {
+            **answer.metrics,
+            "latency_ms": float(np.median(answer.latency_ms)),
+            "bit_exact": bool((answer.sums == run(graph, pixels)).all()),
+            "compile_s": compile_s,
+            "artifact_bytes": artifact.model_bytes,
+            "simulation_s_per_image": simulation_s,
+            "layers": {layer.name: [layer.utilization, layer.bound] for layer in profiled},
+        }
+        rows.append(
+            [
+                profile,
+                f"{results[profile]['cycles']:,}",
+                number(100 * answer.metrics["gemm_utilization"]),
+                number(float(np.median(answer.latency_ms))),
+                number(answer.metrics["host_packing_ms"]),
+                "yes" if results[profile]["bit_exact"] else "no",
+                number(compile_s),
+                number(artifact.model_bytes / 1e6),
+                number(simulation_s, 3),
+            ]
+        )
+    emit_table(
+        f"{options.network} on {options.config} (simulator), batch 1",
+        [
+            *("instructions", "cycles", "utilization %", "ms at 100 MHz", "of it packing", "bit-exact"),
+            *("compile s", "MB", "simulator s / image"),
+        ],
+        rows,
+    )
+    published = {threads: rate * DPU_MACS / DPU_ARRAY / DPU_HZ for threads, rate in DPU_IMAGES_PER_S.items()}
+    for threads, share in published.items():
+        note(f"published for the DPU on SqueezeNet 1.1, {threads}: {100 * share:.0f} % of its peak")
+    write_report(
+        options.out,
+        "vta",
+        network=options.network,
+        config=options.config,
+        images=len(pixels),
+        macs=graph.macs,
+        profiles=results,
+        dpu_published_utilization=published,
+    )
+
+
+if __name__ == "__main__":
+    main()
