@@ -1,0 +1,155 @@
+"""Runs a deploy model with the device's arithmetic on this machine.
+
+What is emulated, and where it was read (sources by name in :mod:`.deploy`):
+
+- AscendQuant: fp16 input (fp32 is cast first), times the scale if that is not 1, plus the offset, both rounded to fp16;
+  then int8, ties to even, saturating (TBE kernel ascend_quant; asc-devkit's half -> int8 cast).
+- Conv: int32 accumulators, exact; the padding is the offset, ATC corrects the bias.
+- AscendDequant: acc * scale, rounded to fp16 once (ascend_dequant; ``vdeq_cast`` of Ascend310P and later. Ascend310
+  casts the accumulators first, in a way that is not documented: this emulation is not for it).
+- A convolution of at most 16 input channels runs in fp16 instead: input as it is, weights and bias times the scale and
+  rounded to fp16, sums in fp32, result rounded to fp16.
+- Everything else: fp16 with rounding to nearest, ties to even; GlobalAveragePool sums in fp32.
+
+Not emulated: ATC may fuse AscendDequant, Relu and AscendQuant into one requantization, which rounds once; with
+``rounding="fused"`` a device then is nearer to the integer graph than this emulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+from torch import Tensor
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, FP16_DTYPE
+from squeezeedge.targets.ascend.structure import DeployConv, attributes, constants, deploy_convs
+
+__all__ = ["Emulator", "quantize"]
+
+FLOAT32_EXACT = 2**24
+
+
+def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
+    """AscendQuant: any float tensor -> int8."""
+    half = x.half()
+    if scale != 1:
+        half = (half.float() * scale).half()
+    return (half.float() + offset).half().float().round().clamp(-128, 127).to(torch.int8)
+
+
+class Emulator:
+    """A deploy model, ready to run."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._nodes = list(model.graph.node)
+        self._input = model.graph.input[0].name
+        self._output = model.graph.output[0].name
+        self._constants = {
+            name: torch.from_numpy(value.copy())
+            for name, value in constants(model).items()
+            if value.dtype in (np.float16, np.int64)
+        }
+        self._convs = {conv.name: _Conv(conv) for conv in deploy_convs(model)}
+        self._readers = {name: sum(name in node.input for node in self._nodes) for name in self._names()}
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class means float32 [N, classes] of images uint8 [N, height, width, 3]."""
+        for name, value in self.tensors(images):
+            if name == self._output:
+                return value.float().numpy().reshape(len(images), -1)
+        raise AssertionError("the model has no output")
+
+    def tensors(self, images: NDArray[np.uint8]) -> Iterator[tuple[str, Tensor]]:
+        """Run images and yield every float tensor in execution order: (name, float16 [N, C, H, W])."""
+        values = {self._input: torch.from_numpy(images).permute(0, 3, 1, 2).half()}
+        left = dict(self._readers)
+        with torch.inference_mode():
+            for node in self._nodes:
+                if node.op_type in ("AscendQuant", "Conv"):  # one step with the AscendDequant behind them
+                    continue
+                if node.op_type == "AscendDequant":
+                    conv = self._convs[node.name.removesuffix(".dequant")]
+                    inputs = [conv.source]
+                    result = conv.run(values[conv.source])
+                else:
+                    inputs = [name for name in node.input if name in values]
+                    result = self._apply(node, values)
+                values[node.output[0]] = result
+                yield node.output[0], result
+                for name in inputs:
+                    left[name] -= 1
+                    if not left[name]:
+                        del values[name]
+
+    def _names(self) -> Iterator[str]:
+        yield self._input
+        for node in self._nodes:
+            yield from node.output
+
+    def _apply(self, node: NodeProto, values: dict[str, Tensor]) -> Tensor:
+        inputs = [values[name] if name in values else self._constants[name] for name in node.input]
+        x, settings = inputs[0], attributes(node)
+        if node.op_type == "Relu":
+            return x.relu()
+        if node.op_type == "Add":
+            return (x.float() + inputs[1].float()).half()
+        if node.op_type == "Mul":
+            return (x.float() * inputs[1].float()).half()
+        if node.op_type == "Clip":
+            return x.clamp(inputs[1].item(), inputs[2].item())
+        if node.op_type == "Concat":
+            return torch.cat(inputs, 1)
+        if node.op_type == "GlobalAveragePool":
+            return x.double().mean((2, 3), keepdim=True).float().half()
+        if node.op_type == "Pad":
+            _, _, top, left, _, channels, bottom, right = inputs[1].tolist()
+            return torch.nn.functional.pad(x, (left, right, top, bottom, 0, channels))
+        if node.op_type == "MaxPool":
+            top, left, bottom, right = settings["pads"]
+            padded = torch.nn.functional.pad(x.float(), (left, right, top, bottom), value=-torch.inf)
+            return torch.nn.functional.max_pool2d(padded, settings["kernel_shape"], settings["strides"]).half()
+        raise UnsupportedError(f"{node.name}: the emulation has no {node.op_type}")
+
+
+class _Conv:
+    """AscendQuant, Conv and AscendDequant, or the fp16 convolution that ATC makes of them."""
+
+    def __init__(self, conv: DeployConv) -> None:
+        self.source = conv.source
+        self._conv = conv
+        self._in_fp16 = conv.weight.shape[1] <= FP16_CHANNELS
+        weight, bias = conv.weight.astype(np.float64), conv.bias.astype(np.float64)
+        self._scale: Tensor | None = None
+        if self._in_fp16:
+            scale = conv.scale.astype(np.float64)
+            weight = (weight * scale[:, None, None, None] * conv.quant_scale).astype(np.float16).astype(np.float64)
+            bias = (bias * scale).astype(np.float16).astype(np.float64)
+            self._type = torch.float64
+        else:
+            reach = 256 * np.abs(weight).sum((1, 2, 3)) + np.abs(bias)
+            self._type = torch.float32 if reach.max() < FLOAT32_EXACT else torch.float64
+            self._scale = torch.from_numpy(conv.scale.copy()).to(self._type)[:, None, None]
+        self._weight, self._bias = (torch.from_numpy(array).to(self._type) for array in (weight, bias))
+
+    def run(self, x: Tensor) -> Tensor:
+        """float16 [N, in, H, W] -> float16 (float32 if AscendDequant says so) [N, out, H, W]."""
+        conv = self._conv
+        value = x if self._in_fp16 else quantize(x, conv.quant_scale, conv.offset)
+        wide = value.to(self._type)
+        if self._scale is not None:
+            wide -= conv.offset
+        top, left, bottom, right = conv.pads
+        wide = torch.nn.functional.pad(wide, (left, right, top, bottom))
+        acc = torch.nn.functional.conv2d(wide, self._weight, self._bias, conv.strides)
+        if self._scale is not None:
+            acc *= self._scale
+        if conv.dtype != FP16_DTYPE and not self._in_fp16:
+            return acc.float()
+        if self._type == torch.float32:
+            return acc.half()
+        return torch.from_numpy(acc.numpy().astype(np.float16))  # torch would round to float32 first
