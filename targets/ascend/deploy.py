@@ -274,4 +274,5 @@ def _on_grid(node: Conv) -> NDArray[np.int64]:
     shift = node.shift.astype(np.int64)
     limit = (256 << shift) + _reach(node.weight)
     quarter = np.where(shift == 1, 1, (1 << shift) >> 2)
-    return node.bias.astype(np.int64).clip(-limit, limit) + ((GRID + node.zero_point) << shift) + quarter
+    bias: NDArray[np.int64] = node.bias.astype(np.int64).clip(-limit, limit)
+    return bias + ((GRID + node.zero_point) << shift) + quarter

@@ -1,0 +1,85 @@
+"""Ascend target: the ONNX form that ATC turns into int8 kernels, its run on a device, and its emulation.
+
+The devices are ``ascend`` (a device of this machine, or of another one over ssh) and ``ascend-emulation`` (the deploy
+model with the device's arithmetic, see :mod:`.emulate`). What the model looks like and why: :mod:`.deploy`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets.ascend.options import AscendOptions, check_options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from squeezeedge.graph import IntegerGraph
+
+__all__ = ["TARGET", "AscendTarget"]
+
+RUNTIMES = ("ais_bench", "acl")
+
+
+class AscendTarget:
+    """The protocol of :class:`squeezeedge.targets.Target`."""
+
+    name = "ascend"
+    summary = "Huawei Ascend: ONNX for ATC, int8 kernels"
+    devices: Mapping[str, Kind] = {"ascend": "hardware", "ascend-emulation": "emulation"}
+    remote = ("ascend",)
+    options = AscendOptions
+
+    def requirements(self) -> list[Requirement]:
+        """ATC converts the model; a device with ais_bench or pyACL runs it. None is needed to emulate."""
+        nodes = sorted(str(path) for path in Path("/dev").glob("davinci[0-9]*"))
+        found = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
+        cann = "install CANN and source its set_env.sh"
+        return [
+            Requirement("atc", "compile", shutil.which("atc"), f"{cann}, or run the artifact's atc.sh where it is"),
+            Requirement("ais_bench or acl", "run", ", ".join(found) or None, cann),
+            Requirement("Ascend device", "run", ", ".join(nodes) or None, "use --board user@host, or --emulate"),
+        ]
+
+    def check(self, graph: IntegerGraph, options: AscendOptions) -> None:
+        """The options must name a chip, and the graph must leave room for the rounding."""
+        from squeezeedge.targets.ascend.deploy import deploy_model
+
+        check_options(options)
+        deploy_model(graph, options.rounding)
+
+    def compile(self, graph: IntegerGraph, options: AscendOptions, out: Path) -> dict[str, Any]:
+        """Write the two ONNX models, aipp.cfg, atc.sh and run.py; with ATC on the path model.om and atc.log."""
+        from squeezeedge.targets.ascend.compile import compile_graph
+
+        entries = compile_graph(graph, options, out)
+        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
+        return entries
+
+    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
+        """Run on this machine's device, over ssh on another one's, or on the emulation.
+
+        Raises:
+            UnavailableError: there is no device, runtime or converted model.
+            GateError: the device's own check on the golden inputs failed.
+            SqueezeEdgeError: the device fails.
+        """
+        from squeezeedge.targets.ascend.host import run_emulation, run_here, run_there
+
+        if device == "ascend-emulation":
+            return run_emulation(artifact, images)
+        return run_here(artifact, images) if board is None else run_there(artifact, images, board)
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """The deploy model as text."""
+        from squeezeedge.targets.ascend.host import model_lines
+
+        return model_lines(artifact)
+
+
+TARGET = AscendTarget()
