@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.targets.vta.program import VtaProgram
+    from squeezeedge.targets.vta.byoc import LoweredNetwork
 
 __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
@@ -49,6 +49,12 @@ class VtaOptions:
     bitstream_file: Path | None = field(
         default=None, metadata={"help": "Take this .bit file, with its .hwh beside it, instead of building one."}
     )
+    tvm_module: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write model.so, a TVM module that runs the program on the simulator through the driver."
+        },
+    )
 
 
 class VtaTarget:
@@ -67,6 +73,7 @@ class VtaTarget:
 
         return [
             Requirement("C++ compiler (simulator)", "run", compiler(), "install g++"),
+            Requirement("C++ compiler (TVM module)", "option", compiler(), "install g++; only --tvm-module needs it"),
             Requirement("ssh (board)", "option", shutil.which("ssh"), "install an OpenSSH client"),
             *(
                 Requirement(f"{tool} (bitstream)", "option", path, "install Vitis; only --bitstream needs it")
@@ -77,10 +84,13 @@ class VtaTarget:
     def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
         """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
         from squeezeedge.targets.vta.bitstream import check_bitstream
+        from squeezeedge.targets.vta.byoc import driver_compiler
         from squeezeedge.targets.vta.geometry import load_config
         from squeezeedge.targets.vta.run import check_bitstream as check_bitstream_file
 
         _compiled(graph, options)
+        if options.tvm_module:
+            driver_compiler()
         if options.bitstream and options.bitstream_file is not None:
             raise UsageError("--bitstream and --bitstream-file exclude each other")
         if options.bitstream:
@@ -97,10 +107,12 @@ class VtaTarget:
     def compile(self, graph: IntegerGraph, options: VtaOptions, out: Path) -> dict[str, Any]:
         """Write the program, its DRAM image, the board's run.py and, if asked for, the bitstream."""
         from squeezeedge.targets.vta.bitstream import build_bitstream
+        from squeezeedge.targets.vta.byoc import export_module
         from squeezeedge.targets.vta.geometry import load_config
         from squeezeedge.targets.vta.run import BITSTREAM, DRAM, PROGRAM
 
-        program = _compiled(graph, options)
+        network = _compiled(graph, options)
+        program = network.program
         (out / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
         (out / DRAM).write_bytes(program.image)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
@@ -109,6 +121,8 @@ class VtaTarget:
         elif options.bitstream_file is not None:
             shutil.copy(options.bitstream_file, out / BITSTREAM)
             shutil.copy(options.bitstream_file.with_suffix(".hwh"), (out / BITSTREAM).with_suffix(".hwh"))
+        if options.tvm_module:
+            export_module(network, out / "model.so")
         return {
             "instructions": program.count,
             "dram_bytes": program.dram_bytes,
@@ -152,7 +166,7 @@ class VtaTarget:
 
 
 @lru_cache(maxsize=1)
-def _compiled(graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
+def _compiled(graph: IntegerGraph, options: VtaOptions) -> LoweredNetwork:
     """Compile a graph; ``compile`` takes what ``check`` has made.
 
     Raises:
@@ -169,7 +183,7 @@ def _compiled(graph: IntegerGraph, options: VtaOptions) -> VtaProgram:
         raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
     geometry = load_config(options.config).geometry
     profile: Any = options.profile
-    return lower_graph(graph, geometry, profile).program
+    return lower_graph(graph, geometry, profile)
 
 
 TARGET = VtaTarget()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
+from tvm import relax
 
 from squeezeedge.artifact import open_artifact
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
@@ -137,3 +139,14 @@ def test_bitstreams(invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: 
     assert result.exit_code == 0, result.output
     assert (out / "vta.bit").read_bytes() == bit.read_bytes() and (out / "vta.hwh").exists()
     open_artifact(out)
+
+
+def test_a_tvm_module(invoke: Invoke, program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    data = ("--data", program.parent / "images.npz")
+    result = invoke("compile", program / "model.sqe", "--target", "vta", *data, "--tvm-module", "-o", out)
+    assert result.exit_code == 0, result.output
+    network = relax.VirtualMachine(tvm.runtime.load_module(str(out / "model.so")), tvm.cpu())
+    with np.load(out / "golden.npz") as golden:
+        for image, sums in zip(golden["images"], golden["sums"], strict=True):
+            np.testing.assert_array_equal(network["main"](tvm.runtime.tensor(image[None])).numpy()[0], sums)

@@ -1,0 +1,76 @@
+"""Whole trained networks, from the command line to the emulated board (FAKE pynq: the simulator behind registers)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import squeezeedge
+from squeezeedge.cli import app
+from tests.targets.vta.board_artifact import fake_bitstream
+from tests.targets.vta.test_board import BOARD, Remote
+
+FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
+CHECKOUT = Path(squeezeedge.__file__).parents[1]
+
+
+def command(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def compiled(folder: Path, *arguments: str | Path) -> Path:
+    """An artifact with a (fake) bitstream."""
+    bit = folder / "board.bit"
+    bit.write_bytes(fake_bitstream())
+    bit.with_suffix(".hwh").write_text("<FAKE/>")
+    out = folder / "artifact"
+    command("compile", *arguments, "--target", "vta", "--bitstream-file", bit, "-o", out)
+    return out
+
+
+def check_on_the_board(artifact: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(artifact / "run.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{FAKE_PYNQ}"},
+    )
+    assert result.returncode == 0, result.stderr
+    line = json.loads(result.stdout)
+    assert line["golden"] == 4 and line["differing_sums"] == 0 and line["pynq"] == "emulated"
+
+
+@pytest.mark.parametrize("profile", ["vta-x", "vta"])
+def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
+    artifact = compiled(tmp_path, "--profile", profile)
+    check_on_the_board(artifact)
+    simulated = json.loads(command("eval", artifact, "--device", "vta-sim", "--limit", "40", "--json"))
+    assert simulated["bit_exact"] is True and simulated["kind"] == "simulator"
+
+    remote = Remote(tmp_path / "remote", sys.executable)
+    monkeypatch.setenv("PATH", remote.path)
+    answer = json.loads(command("eval", artifact, "--device", "vta", "--board", BOARD, "--limit", "40", "--json"))
+    assert answer["bit_exact"] is True and answer["device"] == "vta" and answer["pynq"] == "emulated"
+    assert answer["top1"] == simulated["top1"]
+
+
+@pytest.mark.shared
+def test_imagenet_network(tmp_path: Path, shared_file: Callable[[str], Path]) -> None:
+    weights, data = shared_file("weights/squeezenet1_0-imagenet.pth"), shared_file("data/imagenet700.tar")
+    artifact = compiled(tmp_path, "squeezenet1_0", "--weights", weights, "--data", data)
+    check_on_the_board(artifact)
+    arguments = ("--device", "vta-sim", "--weights", weights, "--data", data, "--limit", "8", "--json")
+    report = json.loads(command("eval", artifact, *arguments))
+    assert report["bit_exact"] is True and report["kind"] == "simulator"
+    assert report["gemm_utilization"] >= 0.9 and report["cycles"] > 0
+    assert json.loads((artifact / "manifest.json").read_text())["files"]["dram.bin"]["bytes"] < 4 << 20
