@@ -1,0 +1,100 @@
+"""The digits network, a graph with every kind of kernel, and an artifact behind the fake driver."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from squeezeedge.artifact import open_artifact, write_artifact
+from squeezeedge.cli.pipeline import DataOptions, to_integer
+from squeezeedge.cli.source import load_source
+from squeezeedge.errors import UnavailableError
+from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.targets.cuda import TARGET, CudaOptions
+from squeezeedge.targets.cuda import run as device_side
+from squeezeedge.targets.cuda.compile import lower
+from squeezeedge.targets.cuda.compiler import find_compiler
+from squeezeedge.targets.cuda.options import TENSOR_CORE
+from squeezeedge.targets.cuda.source import cuda_source
+from tests.graphs import GraphBuilder, random_images
+from tests.targets.cuda.emulation import build_fake_driver
+
+Digits = tuple[IntegerGraph, NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """The embedded network as integers, and a few images of its data."""
+    graph, images = to_integer(load_source(None), DataOptions(calib_images=16))
+    assert images is not None
+    return graph, images.load(graph.preprocessing)[:4]
+
+
+@pytest.fixture(scope="session")
+def every_kernel() -> IntegerGraph:
+    """Every kind of kernel; channels that fill no words beside others, and a reduction in several chunks."""
+    builder = GraphBuilder(np.random.default_rng(5), (13, 11))
+    pooled = builder.pool(IMAGE, (3, 3), (2, 2), (1, 0, 1, 0), ceil_mode=True)
+    joined = builder.concat([pooled, builder.conv(IMAGE, 7, (3, 3), (2, 2), (1, 0, 1, 0))])
+    narrow = builder.conv(joined, 19, (3, 3), padding=(1, 1, 1, 1))
+    fire = builder.concat([builder.conv(narrow, 5), builder.conv(narrow, 24, (3, 3), padding=(1, 1, 1, 1))])
+    added = builder.add(fire, builder.conv(fire, 29, zero_point=128), zero_point=128)
+    large = builder.conv(added, 70, (5, 5), padding=(2, 2, 2, 2))
+    small = builder.pool(large, (3, 3), (2, 2))
+    return builder.finish(builder.conv(small, 40), 21)
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """An artifact, and a fake driver that runs it.
+
+    Attributes:
+        artifact: its folder.
+        driver: path of the library.
+        graph: what was compiled.
+    """
+
+    artifact: Path
+    driver: Path
+    graph: IntegerGraph
+
+    def script(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the artifact's run.py as a GPU machine would: only numpy and the driver."""
+        settings = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self.driver.parent), **environment}
+        command = [sys.executable, "-I", str(self.artifact / "run.py"), *arguments]
+        return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def emulated(every_kernel: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    """Compiled by this machine's compiler, or skipped without one."""
+    try:
+        find_compiler()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("cuda")
+    golden = random_images(every_kernel, 3, 7)
+    write_artifact(
+        every_kernel, TARGET, CudaOptions(arch="sm_90"), folder / "artifact", golden=golden, source={"network": "test"}
+    )
+    kernels = lower(every_kernel, TENSOR_CORE).kernels
+    driver = build_fake_driver(kernels, cuda_source(kernels, "sm_90"), folder)
+    return Emulated(open_artifact(folder / "artifact").path, driver, every_kernel)
+
+
+@pytest.fixture
+def fake_driver(emulated: Emulated, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``fake_driver(FAKE_CUDA_INIT="100")``: this process finds the fake driver, which reads these settings."""
+
+    def use(**environment: str) -> None:
+        monkeypatch.setattr(device_side, "DRIVER", str(emulated.driver))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return use

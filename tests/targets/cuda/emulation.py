@@ -1,0 +1,77 @@
+"""Kernels in their loop form on this processor: alone, or behind a fake of NVIDIA's driver (fake_cuda.c)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tvm
+import tvm_ffi
+from numpy.typing import NDArray
+
+from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.targets.cuda.compile import lower
+from squeezeedge.targets.cuda.grid import Kernel, loop_function
+from squeezeedge.targets.cuda.source import parameters
+
+FAKE = Path(__file__).with_name("fake_cuda.c")
+TARGET = {"kind": "llvm", "opt-level": 1}
+DTYPES = {"uint8": "{kDLUInt, 8, 1}", "uint32": "{kDLUInt, 32, 1}", "int32": "{kDLInt, 32, 1}"}
+
+
+def build_loops(kernels: Sequence[Kernel], batch: int) -> tvm.runtime.Module:
+    """Compile loop forms for this processor."""
+    module = tvm.IRModule({kernel.name: loop_function(kernel, batch) for kernel in kernels})
+    with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
+        return tvm.tirx.build(module, target=tvm.target.Target(TARGET))
+
+
+def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str) -> NDArray[np.int32]:
+    """Class sums of a batch, int32 [N, classes], from the loop forms; memory starts with garbage."""
+    lowered = lower(graph, isa)
+    library = build_loops(lowered.kernels, len(images))
+    values = {IMAGE: tvm.runtime.tensor(images.ravel())}
+    for call in lowered.calls:
+        size, dtype = call.kernel.out
+        out = tvm.runtime.tensor(np.full(len(images) * size, 0xAB, dtype))
+        constants = [tvm.runtime.tensor(array) for array in call.kernel.constants]
+        library[call.kernel.name](*(values[name] for name in call.inputs), *constants, out)
+        values[call.out] = out
+    sums: NDArray[np.int32] = values[lowered.calls[-1].out].numpy().reshape(len(images), -1)
+    return sums
+
+
+def build_fake_driver(kernels: Sequence[Kernel], source: str, folder: Path) -> Path:
+    """Compile the fake driver with these kernels.
+
+    Args:
+        kernels: those of the artifact.
+        source: their CUDA C, for the order of the parameters.
+        folder: where to write it.
+
+    Returns:
+        The library, named as the real one.
+    """
+    build_loops(kernels, 1).write_to_file(str(folder / "kernels.o"), "o")
+    lines = [f"int __tvm_ffi_{kernel.name}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);" for kernel in kernels]
+    lines.append("static const Kernel kernels[] = {")
+    for kernel in kernels:
+        names = [f"x{i}" for i in range(len(kernel.inputs))] + [f"c{i}" for i in range(len(kernel.constants))] + ["y"]
+        described = [(size, "uint8", 1) for size in kernel.inputs]
+        described += [(array.size, str(array.dtype), 0) for array in kernel.constants]
+        described.append((*kernel.out, 1))
+        order = [names.index(name) for name in parameters(source)[f"{kernel.name}_kernel"]]
+        listed = ", ".join(f"{{{i}, {described[i][0]}, {DTYPES[described[i][1]]}, {described[i][2]}}}" for i in order)
+        launch = f"{kernel.blocks}, {kernel.threads}, {len(order)}"
+        lines.append(f'    {{"{kernel.name}_kernel", __tvm_ffi_{kernel.name}, {launch}, {{{listed}}}}},')
+    (folder / "kernels.h").write_text("\n".join([*lines, "};", ""]))
+    library = folder / "libcuda.so.1"
+    includes = [folder, tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
+    flags = ["-O1", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+    subprocess.run(
+        ["cc", *flags, *(f"-I{path}" for path in includes), FAKE, folder / "kernels.o", "-o", library, "-lm"],
+        check=True,
+    )
+    return library
