@@ -1,0 +1,134 @@
+"""The loop form means what the hardware does: instructions, registers, barriers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tvm
+from numpy.typing import NDArray
+from tvm.script.ir_builder import tirx as T
+
+from squeezeedge.targets.cuda.grid import Block, Kernel, vector
+from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
+from tests.targets.cuda.emulation import build_loops
+
+
+def _kernel(body: Callable[[Block], None], out: int, constants: tuple[NDArray[np.generic], ...] = ()) -> Kernel:
+    return Kernel("test", 1, 64, 64, (64,), constants, (out, "int32"), body)
+
+
+def _run(kernel: Kernel, image: NDArray[np.uint8] | None = None) -> NDArray[np.int32]:
+    source = np.zeros(64, np.uint8) if image is None else image
+    out = tvm.runtime.tensor(np.zeros(kernel.out[0], np.int32))
+    constants = [tvm.runtime.tensor(array) for array in kernel.constants]
+    build_loops([kernel], 1)["test"](tvm.runtime.tensor(source), *constants, out)
+    result: NDArray[np.int32] = out.numpy()
+    return result
+
+
+def test_the_matrix_instruction() -> None:
+    """Fragments as the PTX ISA lays them out for mma.m16n8k32 with 8-bit operands; two warps, wrapping sums."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (2, 16, 32)).astype(np.uint8)
+    b = rng.integers(-128, 128, (2, 32, 8)).astype(np.int8)
+    c = rng.integers(-(2**31), 2**31, (2, 16, 8)).astype(np.int32)
+    lane = np.arange(32)
+    group, quad = lane // 4, lane % 4
+    fragments = np.empty((2, 32, 10), np.uint32)
+    for warp in range(2):
+        words_a = a[warp].view(np.uint32)  # [16, 8]
+        words_b = np.ascontiguousarray(b[warp].T).view(np.uint32)  # [8, 8]
+        for i, (row, column) in enumerate(((0, 0), (8, 0), (0, 4), (8, 4))):
+            fragments[warp, :, i] = words_a[group + row, quad + column]
+        for i in range(2):
+            fragments[warp, :, 4 + i] = words_b[group, quad + 4 * i]
+        for i in range(4):
+            fragments[warp, :, 6 + i] = c[warp, group + i // 2 * 8, quad * 2 + i % 2].view(np.uint32)
+
+    def body(block: Block) -> None:
+        operands = [block.registers(count, dtype) for count, dtype in ((4, "uint32"), (2, "uint32"), (4, "int32"))]
+        with block.region(barrier=False):
+            with block.threads() as thread:
+                first = 0
+                for registers, count in zip(operands, (4, 2, 4), strict=True):
+                    for i in range(count):
+                        word = block.constants[0][thread * 10 + first + i]
+                        registers[i] = T.reinterpret("int32", word) if first == 6 else word
+                    first += count
+            block.multiply(operands[2], 0, operands[0], 0, operands[1], 0)
+            with block.threads() as thread, block.unrolled(4) as i:
+                T.buffer_store(block.out, operands[2][i], [thread * 4 + i])
+
+    got = _run(_kernel(body, 256, (fragments.ravel(),))).reshape(2, 32, 4)
+    expected = (c + a.astype(np.int64) @ b.astype(np.int64)).astype(np.uint32).view(np.int32).reshape(2, 16, 8)
+    for i in range(4):
+        np.testing.assert_array_equal(got[:, :, i], expected[:, group + i // 2 * 8, quad * 2 + i % 2])
+
+
+def test_dot_products_and_byte_maxima() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 256, (64, 4)).astype(np.uint8), rng.integers(-128, 128, (64, 4)).astype(np.int8)
+    words = np.concatenate([a.view(np.uint32).ravel(), b.view(np.uint32).ravel()])
+
+    def body(block: Block) -> None:
+        with block.region(barrier=False), block.threads() as thread:
+            first, second = block.constants[0][thread], block.constants[0][64 + thread]
+            T.buffer_store(block.out, block.dot(first, second, T.int32(2**31 - 1)), [thread])
+            T.buffer_store(block.out, T.reinterpret("int32", block.byte_max(first, second)), [64 + thread])
+
+    got = _run(_kernel(body, 128, (words,)))
+    dots = (2**31 - 1 + (a.astype(np.int64) * b).sum(1)).astype(np.uint32).view(np.int32)
+    np.testing.assert_array_equal(got[:64], dots)
+    np.testing.assert_array_equal(got[64:].view(np.uint8).reshape(64, 4), np.maximum(a, b.view(np.uint8)))
+
+
+@pytest.mark.parametrize("barrier", [True, False])
+def test_a_missing_barrier_is_seen(barrier: bool) -> None:
+    """Each thread reads what one of the other warp wrote."""
+
+    def body(block: Block) -> None:
+        def write() -> None:
+            with block.threads() as thread:
+                T.buffer_store(block.shared, T.cast(thread, "uint32"), [thread])
+
+        def read() -> None:
+            with block.threads() as thread:
+                T.buffer_store(block.out, T.reinterpret("int32", block.shared[63 - thread]), [thread])
+
+        with block.region():
+            write()
+            if not barrier:
+                read()
+        if barrier:
+            with block.region(barrier=False):
+                read()
+
+    assert (_run(_kernel(body, 64)) == np.arange(64)[::-1]).all() == barrier
+
+
+def test_items_that_do_not_divide_among_the_threads() -> None:
+    def body(block: Block) -> None:
+        with block.region(barrier=False), block.threads() as thread, block.strided(100, thread) as item:
+            T.buffer_store(block.out, item + 1, [item])
+
+    np.testing.assert_array_equal(_run(_kernel(body, 128)), [*range(1, 101), *[0] * 28])
+
+
+def _copy(block: Block) -> None:
+    with block.region(barrier=False), block.threads() as thread:
+        with block.strided(4, thread) as item:
+            words = T.reinterpret("int32x4", block.inputs[0][vector(block.image * 64 + item * 16, 16)])
+            T.buffer_store(block.out, words, [vector(block.image * 16 + item * 4, 4)])
+
+
+def test_the_source_needs_no_headers() -> None:
+    source = cuda_source([_kernel(_copy, 16)], "sm_80")
+    assert "#include" not in source
+    assert parameters(source) == {"test_kernel": ("x0", "y")}
+    assert "blockIdx.z" in source and "__launch_bounds__(64)" in source
+
+
+def test_largest_batch() -> None:
+    assert most_images([_kernel(_copy, 16)]) == 65535
+    huge = Kernel("test", 1, 64, 64, (2**20,), (), (16, "int32"), _copy)
+    assert most_images([huge]) == 2**11 - 1

@@ -1,0 +1,20 @@
+"""Which architectures are compiled for."""
+
+import pytest
+
+from squeezeedge.errors import UsageError
+from squeezeedge.targets.cuda import TARGET, CudaOptions
+from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
+from squeezeedge.targets.cuda.options import ARCHITECTURES, choose_architectures
+from tests.graphs import random_graph
+
+
+def test_choices() -> None:
+    assert choose_architectures(CudaOptions()) == ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
+    assert choose_architectures(CudaOptions(arch="sm_86")) == ("sm_86",)
+    assert set(ARCHITECTURES.values()) == INSTRUCTION_SETS.keys()
+
+
+def test_an_unknown_architecture_is_reported_before_anything_is_written() -> None:
+    with pytest.raises(UsageError, match=r"--arch sm_70: not known; there are: sm_75, .*, all"):
+        TARGET.check(random_graph(0), CudaOptions(arch="sm_70"))
