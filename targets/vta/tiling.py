@@ -198,7 +198,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
                 if window.elements(rows, columns) > limit:
                     continue
                 for candidate in _sub_tiles(layer, geometry, rows, columns, limits):
-                    cost = _conv_cost(layer, window, candidate, limits)
+                    cost = _conv_cost(layer, geometry, window, candidate, limits)
                     if best is None or cost < best[0]:
                         best = cost, candidate
             if best is not None and columns < layer.width // 4:
@@ -223,7 +223,7 @@ def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, li
                 yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, limits.blocks))
 
 
-def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, limits: Limits) -> float:
+def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Tiling, limits: Limits) -> float:
     strips, bands = -(-layer.width // tiling.columns), -(-layer.height // tiling.rows)
     tiles = strips * bands
     subs = tiles * -(-tiling.rows // tiling.sub_rows)
@@ -248,6 +248,10 @@ def _conv_cost(layer: ConvLayer, window: Window, tiling: Tiling, limits: Limits)
             store += subs * (calls * 4 + LATENCY + blocks * rows * row_cycles(size, window.block))
     # what nothing hides: part of the first tile's load, and of the last sub-tile's store
     edge = 0.25 * tile + (store / (subs * len(pieces)) * 0.5)
+    if sum(part.taps * part.blocks for part in layer.parts) > geometry.depth(Memory.WGT) // 2:
+        # the first piece's weights, which find no room beside those of the layer before
+        first = pieces[0]
+        edge += layer.parts[first.part].taps * (first.end - first.first) * window.block**2 / BYTES_PER_CYCLE
     few = 0.01 * (compute + load + store)  # of two that take equally long, the one with less to do
     return max(compute, load, store, 0.95 * (load + store)) + edge + few
 
