@@ -6,7 +6,8 @@ What is emulated, and where it was read (sources by name in :mod:`.deploy`):
   then int8, ties to even, saturating (TBE kernel ascend_quant; asc-devkit's half -> int8 cast).
 - Conv: int32 accumulators, exact; the padding is the offset, ATC corrects the bias.
 - AscendDequant: acc * scale, rounded to fp16 once (ascend_dequant; ``vdeq_cast`` of Ascend310P and later. Ascend310
-  casts the accumulators first, in a way that is not documented: this emulation is not for it).
+  casts the accumulators first, in a way that is not documented: this emulation is not for it). What fp16 can't hold
+  saturates.
 - A convolution of at most 16 input channels runs in fp16 instead: input as it is, weights and bias times the scale and
   rounded to fp16, sums in fp32, result rounded to fp16.
 - Everything else: fp16 with rounding to nearest, ties to even; GlobalAveragePool sums in fp32.
@@ -32,6 +33,7 @@ from squeezeedge.targets.ascend.structure import DeployConv, attributes, constan
 __all__ = ["Emulator", "quantize"]
 
 FLOAT32_EXACT = 2**24
+FP16_MAX = 65504.0
 
 
 def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
@@ -127,8 +129,8 @@ class _Conv:
         self._scale: Tensor | None = None
         if self._in_fp16:
             scale = conv.scale.astype(np.float64)
-            weight = (weight * scale[:, None, None, None] * conv.quant_scale).astype(np.float16).astype(np.float64)
-            bias = (bias * scale).astype(np.float16).astype(np.float64)
+            weight = _half(weight * scale[:, None, None, None] * conv.quant_scale).astype(np.float64)
+            bias = _half(bias * scale).astype(np.float64)
             self._type = torch.float64
         else:
             reach = 256 * np.abs(weight).sum((1, 2, 3)) + np.abs(bias)
@@ -151,5 +153,9 @@ class _Conv:
         if conv.dtype != FP16_DTYPE and not self._in_fp16:
             return acc.float()
         if self._type == torch.float32:
-            return acc.half()
-        return torch.from_numpy(acc.numpy().astype(np.float16))  # torch would round to float32 first
+            return acc.clamp_(-FP16_MAX, FP16_MAX).half()
+        return torch.from_numpy(_half(acc.numpy()))  # torch would round to float32 first
+
+
+def _half(values: NDArray[np.float64]) -> NDArray[np.float16]:
+    return values.clip(-FP16_MAX, FP16_MAX).astype(np.float16)

@@ -1,0 +1,71 @@
+"""The fake atc on the path, the fake runtimes, and artifacts made with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import squeezeedge
+from squeezeedge.artifact import write_artifact
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.targets.ascend import TARGET
+from squeezeedge.targets.ascend.options import AscendOptions
+from tests.graphs import random_images, squeezenet_graph
+
+HERE = Path(__file__).parent
+CHECKOUT = Path(squeezeedge.__file__).parents[1]
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """FAKE atc on the path."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "atc"
+    script.write_text(f'#!/bin/sh\n# FAKE atc\nexec "{sys.executable}" "{HERE / "fake_atc.py"}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return script
+
+
+@pytest.fixture(scope="session")
+def network() -> tuple[IntegerGraph, NDArray[np.uint8]]:
+    """A small SqueezeNet 1.1 and six images; the first two are an artifact's golden ones."""
+    graph = squeezenet_graph("squeezenet1_1", 48, 12)
+    return graph, random_images(graph, 6, 3)
+
+
+@pytest.fixture
+def make(tmp_path: Path, network: tuple[IntegerGraph, NDArray[np.uint8]]) -> Make:
+    """``make(soc_version="Ascend310P3")``: the network as an artifact folder."""
+
+    def write(name: str = "artifact", **options: str) -> Path:
+        graph, images = network
+        settings = AscendOptions(**{"soc_version": "Ascend310P3", **options})
+        return write_artifact(graph, TARGET, settings, tmp_path / name, golden=images[:2], source={}).path
+
+    return write
+
+
+def runtime_environment(*folders: str, **variables: str) -> dict[str, str]:
+    """Environment of a process that finds fake runtimes."""
+    path = os.pathsep.join([str(CHECKOUT), *(str(HERE / folder) for folder in folders)])
+    return {**os.environ, "PYTHONPATH": path, **variables}

@@ -1,0 +1,1 @@
+"""FAKE: stands for Ascend's ais_bench package; there is no device behind it."""

@@ -1,0 +1,150 @@
+"""The deploy model: decoded and compared with the graph, and what the structure check finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph
+from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, deploy_model, pack_scale, sum_scale
+from squeezeedge.targets.ascend.options import ROUNDINGS
+from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
+from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, squeezenet_graph
+
+
+def quantized(graph: IntegerGraph) -> list[Conv | Head]:
+    return [node for node in graph.nodes if isinstance(node, Conv | Head)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_graphs(), st.sampled_from(ROUNDINGS))
+def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
+    model = deploy_model(graph, rounding)
+    counts = check_structure(model)
+    nodes = quantized(graph)
+    assert counts["Conv"] == counts["AscendQuant"] == counts["AscendDequant"] == len(nodes)
+    for node, conv in zip(nodes, deploy_convs(model), strict=True):
+        out, _, _, channels = node.weight.shape
+        assert conv.name == node.name and conv.strides == node.stride and conv.dtype == 1
+        np.testing.assert_array_equal(conv.weight[:out, :channels].transpose(0, 2, 3, 1), node.weight)
+        assert not conv.weight[out:].any() and not conv.weight[:, channels:].any()
+        assert conv.offset == graph.tensors[node.input].zero_point - 128
+        assert conv.pads == ((0, 0, 0, 0) if node.input == IMAGE else node.padding)
+        if isinstance(node, Head):
+            np.testing.assert_array_equal(conv.bias, node.bias)
+            out_tensor = graph.tensors[node.name]
+            assert (conv.scale == np.float32(out_tensor.height * out_tensor.width / sum_scale(graph))).all()
+            continue
+        np.testing.assert_array_equal(conv.scale[:out] * np.exp2(node.shift, dtype=np.float32), 1)
+        if rounding == "fused":
+            np.testing.assert_array_equal(conv.bias, node.bias)
+            assert conv.weight.shape == (out, channels, *node.weight.shape[1:3])
+            continue
+        assert conv.weight.shape[1] > FP16_CHANNELS, "ATC would take quantization back"
+        added = (conv.bias[:out].astype(np.int64) - node.bias) / 2.0**node.shift
+        quarter = np.select([node.shift == 0, node.shift == 1], [0, 0.5], 0.25)
+        clips = np.abs(node.bias.astype(np.int64)) > 255 * np.abs(node.weight.astype(np.int64)).sum((1, 2, 3))
+        assert (clips | (added == 512 + node.zero_point + quarter)).all()
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", TOPOLOGIES[:-1])
+def test_whole_networks(name: str, rounding: str) -> None:
+    model = deploy_model(squeezenet_graph(name, 64, 10), rounding)
+    counts = check_structure(model)
+    assert model.opset_import[0].version == 11 and model.ir_version == 6
+    if rounding == "fused" and name == "squeezenet1_1":
+        convs = 26
+        other = {"Relu": convs, "MaxPool": 3, "Concat": 8, "GlobalAveragePool": 1}
+        assert counts == {"AscendQuant": convs, "Conv": convs, "AscendDequant": convs, **other}
+
+
+def test_the_head_s_accumulators_fit_float16() -> None:
+    for seed in range(8):
+        graph = random_graph(seed)
+        head = deploy_convs(deploy_model(graph, "exact"))[-1]
+        bound = np.abs(head.bias.astype(np.int64)) + 255 * np.abs(head.weight.astype(np.int64)).sum((1, 2, 3))
+        assert (bound * head.scale).max() < 2**15
+        assert (bound * head.scale).max() >= 2**14 or head.scale.max() == 1
+
+
+def test_parameter_packing() -> None:
+    """The low 32 bits hold the float's, as hicann/amct's fuse_dequant_param makes them."""
+    scale = np.exp2(-np.arange(16, dtype=np.float32))
+    packed = pack_scale(scale)
+    assert packed.dtype == np.uint64 and [hex(value) for value in packed[:3]] == [
+        "0x3f800000",
+        "0x3f000000",
+        "0x3e800000",
+    ]
+    np.testing.assert_array_equal(unpack_scale(packed), scale)
+    for wrong in (packed | (1 << np.uint64(40)), packed.reshape(4, 4), packed.astype(np.int64)):
+        with pytest.raises(SqueezeEdgeError, match="not uint64"):
+            unpack_scale(wrong)
+
+
+def test_no_room_for_exact_rounding() -> None:
+    """R4 holds by 7 million; 512 * 2^15 is more."""
+    rest = {"stride": (1, 1), "padding": (0, 0, 0, 0), "scale": np.ones(1, np.float32), "bias": np.zeros(1, np.int32)}
+    weight = np.full((1, 149, 149, 3), 126, np.int8)
+    conv = Conv("wide", IMAGE, weight, shift=np.full(1, 15, "u1"), pad_value=np.zeros(3, "u1"), zero_point=0, **rest)
+    head = Head("head", "wide", np.ones((1, 1, 1, 1), np.int8), pad_value=np.zeros(1, "u1"), relu=True, **rest)
+    graph = IntegerGraph("tight", (conv, head), Preprocessing((149, 149), None))
+    with pytest.raises(UnsupportedError, match=r"wide: int32 can overflow in channel 0 .*--rounding fused"):
+        deploy_model(graph, "exact")
+    check_structure(deploy_model(graph, "fused"))
+
+
+Change = Callable[[ModelProto], object]
+
+
+def first(model: ModelProto, kind: str) -> NodeProto:
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def with_constant(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(value, name))
+
+
+def set_attribute(node: NodeProto, name: str, value: object) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: setattr(first(m, "Relu"), "op_type", "Softsign"), "may not take: Softsign"),
+        (lambda m: setattr(first(m, "Relu"), "name", "conv1"), "'conv1' is used twice"),
+        (lambda m: setattr(m.opset_import[0], "version", 13), "must use opset 11"),
+        (lambda m: setattr(first(m, "AscendQuant"), "op_type", "Relu"), "conv1: its input is not quantized"),
+        (lambda m: setattr(first(m, "AscendDequant"), "op_type", "Relu"), "conv1: its output is not dequantized"),
+        (lambda m: set_attribute(first(m, "AscendQuant"), "scale", 0.5), "not those of q units"),
+        (lambda m: set_attribute(first(m, "AscendQuant"), "offset", -127.0), "not those of q units"),
+        (lambda m: set_attribute(first(m, "AscendQuant"), "dst_type", "INT4"), "does not make int8"),
+        (lambda m: set_attribute(first(m, "AscendQuant"), "round_mode", "Floor"), "AscendQuant has other"),
+        (lambda m: set_attribute(first(m, "AscendDequant"), "relu_flag", 1), "AscendDequant has other"),
+        (lambda m: set_attribute(first(m, "Conv"), "group", 3), "groups or dilations"),
+        (lambda m: with_constant(m, "conv1.bias", np.zeros(64, np.float32)), "not int8 with an int32 bias"),
+        (lambda m: with_constant(m, "conv1.dequant.param", np.zeros(3, np.uint64)), "does not fit"),
+        (lambda m: with_constant(m, "conv1.dequant.param", pack_scale(np.full(64, 0.3, np.float32))), "q units"),
+        (lambda m: set_attribute(first(m, "MaxPool"), "pads", "none"), "deploy model: .*pads"),
+    ],
+)
+def test_the_structure_check(change: Change, text: str) -> None:
+    model = deploy_model(squeezenet_graph("squeezenet1_1", 48, 5), "fused")
+    check_structure(model)
+    change(model)
+    with pytest.raises(SqueezeEdgeError, match=text):
+        check_structure(model)
