@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
+from squeezeedge.targets.vta.emit import Emitter, P
 from squeezeedge.targets.vta.emit_stock import PublishedEmitter, vectors
 from squeezeedge.targets.vta.emit_x import ExtensionEmitter
 from squeezeedge.targets.vta.geometry import Geometry, Memory
@@ -51,33 +52,46 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
         )
     reserved = vectors(geometry) + classes if stock else 0
     schedule = Schedule(geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=reserved)
-    emitter: Any = PublishedEmitter(geometry, schedule, classes) if stock else ExtensionEmitter(geometry, schedule)
+    if stock:
+        published = PublishedEmitter(geometry, schedule, classes)
+        layers = _emit(published, lowered)
+        published.sums(lowered.elements)
+        published.close_micro_ops()
+        emitted = published.constants
+    else:
+        extended = ExtensionEmitter(geometry, schedule)
+        layers = _emit(extended, lowered)
+        extended.sums(classes)
+        extended.close_micro_ops()
+        emitted = extended.constants
+    program, owners = schedule.finish()
+    words = encode(program, geometry, profile).tobytes()
+    constants = {memory.name.lower(): constant.data for memory, constant in emitted.items()}
+    compiled = _assemble(
+        profile, geometry, lowered, {"program": words, **constants}, layers, np.array(owners, np.uint16)
+    )
+    verify(compiled, lowered)
+    return compiled
+
+
+def _emit(emitter: Emitter[P], lowered: Layers) -> tuple[Layer, ...]:
+    """Emit all layers, and tell what became of them."""
     prepared = []
     for layer in lowered.layers:
         with _named(layer):
             prepared.append(emitter.prepare(layer))
     for index, item in enumerate(prepared):
-        schedule.layer = index
+        emitter.schedule.layer = index
         with _named(item.layer):
             emitter.emit(item)
-    layers = [
+    return tuple(
         Layer(
             item.layer.name,
             0 if isinstance(item.layer, AddLayer) else item.layer.macs,
             "; ".join(map(str, item.tilings)),
         )
         for item in prepared
-    ]
-    emitter.sums(lowered.elements if isinstance(emitter, PublishedEmitter) else classes)
-    emitter.close_micro_ops()
-    program, owners = schedule.finish()
-    words = encode(program, geometry, profile).tobytes()
-    constants = {memory.name.lower(): constant.data for memory, constant in emitter.constants.items()}
-    compiled = _assemble(
-        profile, geometry, lowered, {"program": words, **constants}, tuple(layers), np.array(owners, np.uint16)
     )
-    verify(compiled, lowered)
-    return compiled
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,10 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.cost import load_cycles
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Load, MicroOp, Store
-from squeezeedge.targets.vta.layers import ConvLayer, Part, Value
+from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
 from squeezeedge.targets.vta.schedule import Block, Schedule
 
-__all__ = ["Constant", "Constants", "Emitter", "Run", "Window", "runs"]
+__all__ = ["Constant", "Constants", "Emitter", "Prepared", "Run", "Window", "runs"]
 
 MOST_STRIDE = (1 << 16) - 1
 MOST_PAD = 15
@@ -216,8 +218,24 @@ class Constant:
     block: Block | None = None
 
 
-class Emitter:
-    """Turns layers into operations of a schedule; the profiles derive from it."""
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A layer with its tilings; its constants are requested.
+
+    Attributes:
+        layer: the layer.
+        tilings: how it is cut, of every convolution where they are cut apart.
+    """
+
+    layer: ConvLayer | AddLayer
+    tilings: tuple[object, ...]
+
+
+P = TypeVar("P", bound=Prepared)
+
+
+class Emitter(ABC, Generic[P]):
+    """Turns layers into operations of a schedule: all are prepared first, then emitted in the same order."""
 
     def __init__(self, geometry: Geometry, schedule: Schedule) -> None:
         self.geometry = geometry
@@ -229,6 +247,18 @@ class Emitter:
         self._requests: deque[Constant] = deque()
         self._micro_ops: dict[bytes, int] = {}
         self._epoch = (0, schedule.compute(_load_micro_ops(0, 0)))  # first micro-op in DRAM, the computation
+
+    @abstractmethod
+    def prepare(self, layer: ConvLayer | AddLayer) -> P:
+        """Choose a layer's tiling and request its constants.
+
+        Raises:
+            UnsupportedError: the geometry can't hold it.
+        """
+
+    @abstractmethod
+    def emit(self, prepared: P) -> None:
+        """Emit a layer."""
 
     def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
         """The place on the chip of some micro-ops.

@@ -16,7 +16,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.emit import Constant, Emitter, Window, runs
+from squeezeedge.targets.vta.emit import Constant, Emitter, Prepared, Window, runs
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Alu, AluOp, Gemm, Load, MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
@@ -59,10 +59,7 @@ class _Chunk:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A layer with its tilings; its constants are requested."""
-
-    layer: ConvLayer | AddLayer
+class _Prepared(Prepared):
     tilings: tuple[Tiling | FlatPoolTiling | AddTiling, ...]
     chunks: tuple[tuple[_Chunk, ...], ...]
 
@@ -81,7 +78,7 @@ class _Planes:
         return self.rows * self.columns
 
 
-class PublishedEmitter(Emitter):
+class PublishedEmitter(Emitter[_Prepared]):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
     def __init__(self, geometry: Geometry, schedule: Schedule, classes: int) -> None:
@@ -89,7 +86,7 @@ class PublishedEmitter(Emitter):
         self._sums = Block(Memory.OUT, geometry.depth(Memory.OUT) - classes, classes, -1)
         self._vectors = self._sums.first - vectors(geometry)
 
-    def prepare(self, layer: ConvLayer | AddLayer) -> Prepared:
+    def prepare(self, layer: ConvLayer | AddLayer) -> _Prepared:
         """Choose a layer's tiling and request its constants.
 
         Raises:
@@ -101,19 +98,19 @@ class PublishedEmitter(Emitter):
             tiling = add_tiling(layer, geometry, outputs=self._vectors // 4, most_blocks=blocks // 2)
             identity = self.request(Memory.WGT, np.eye(block, dtype=np.int8), 1)
             groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
-            return Prepared(layer, (tiling,), (tuple(_Chunk((group,), (((identity, 0),),)) for group in groups),))
+            return _Prepared(layer, (tiling,), (tuple(_Chunk((group,), (((identity, 0),),)) for group in groups),))
         limits = Limits(self._vectors // 2, blocks, geometry.depth(Memory.UOP), sums=False, start=TILE_START)
         if layer.pool is None:
             plain = conv_tiling(layer, geometry, limits)
-            return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
+            return _Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         pooled = [flat_pool_tiling(layer, part, geometry, limits) for part in layer.parts]
         chunks = tuple(
             tuple(self._chunk(layer, [Piece(index, *span)]) for span in spans(layer.parts[index].blocks, tiling.group))
             for index, tiling in enumerate(pooled)
         )
-        return Prepared(layer, tuple(pooled), chunks)
+        return _Prepared(layer, tuple(pooled), chunks)
 
-    def emit(self, prepared: Prepared) -> None:
+    def emit(self, prepared: _Prepared) -> None:
         """Emit a layer."""
         layer = prepared.layer
         for index, (tiling, chunks) in enumerate(zip(prepared.tilings, prepared.chunks, strict=True)):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.cost import GEMM_START
-from squeezeedge.targets.vta.emit import Constant, Emitter, Window, runs
+from squeezeedge.targets.vta.emit import Constant, Emitter, Prepared, Window, runs
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Memory
 from squeezeedge.targets.vta.isa import MicroOp, Store
@@ -54,18 +54,15 @@ class _Chunk:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A layer with its tiling; its constants are requested."""
-
-    layer: ConvLayer | AddLayer
+class _Prepared(Prepared):
     tilings: tuple[Tiling | PoolTiling | AddTiling, ...]
     chunks: tuple[tuple[_Chunk, ...], ...]
 
 
-class ExtensionEmitter(Emitter):
+class ExtensionEmitter(Emitter[_Prepared]):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
-    def prepare(self, layer: ConvLayer | AddLayer) -> Prepared:
+    def prepare(self, layer: ConvLayer | AddLayer) -> _Prepared:
         """Choose a layer's tiling and request its constants.
 
         Raises:
@@ -90,7 +87,7 @@ class ExtensionEmitter(Emitter):
                 )
                 for g in groups
             ]
-            return Prepared(layer, (tiling,), (tuple(chunks),))
+            return _Prepared(layer, (tiling,), (tuple(chunks),))
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
         if layer.pool is None:
@@ -102,13 +99,13 @@ class ExtensionEmitter(Emitter):
                 start=GEMM_START,
             )
             plain = conv_tiling(layer, self.geometry, limits)
-            return Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
+            return _Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
         if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
             raise UnsupportedError(
                 f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported"
             )
         pooled = [pool_tiling(layer, part, self.geometry) for part in layer.parts]
-        return Prepared(
+        return _Prepared(
             layer,
             tuple(pooled),
             tuple(
@@ -119,7 +116,7 @@ class ExtensionEmitter(Emitter):
             ),
         )
 
-    def emit(self, prepared: Prepared) -> None:
+    def emit(self, prepared: _Prepared) -> None:
         """Emit a layer."""
         layer = prepared.layer
         for tiling, chunks, part in zip(prepared.tilings, prepared.chunks, range(len(prepared.chunks)), strict=True):
