@@ -119,7 +119,7 @@ class Machine(Memories):
         late = self.dram.written[cells] > self.clock[STORE]
         if late.any():
             store = self.writer(int(cells[late][0]))
-            raise self.fail(f"loads from DRAM before what instruction {store} stores there is surely confirmed")
+            raise self.fail(f"loads from DRAM what instruction {store} stores, without a token that confirms it")
         self.dram.read[cells] = self.ordinal
         return self.dram.symbol[cells].reshape(load.y_size, load.x_size)
 

@@ -122,7 +122,7 @@ class Memories:
                 raise self.fail(f"reads {store.name}[{first_of(index, written == 0)}], which nothing has written")
             late = written > self.clock[store.writer]
             if late.any():
-                self._race(store, "reads", first_of(index, late), store.writer, int(written[late][0]), "written")
+                self._race(store, "reads", first_of(index, late), store.writer, int(written[late][0]), "writes")
             store.read[index] = self.ordinal
         return store.symbol[index]
 
@@ -132,12 +132,14 @@ class Memories:
         late = store.read[index] > self.clock[store.reader]
         if store.reader != store.writer and late.any():
             reader = int(store.read[index][late][0])
-            self._race(store, "overwrites", first_of(index, late), store.reader, reader, "read")
+            self._race(store, "overwrites", first_of(index, late), store.reader, reader, "reads")
         store.written[index] = self.ordinal
 
-    def _race(self, store: Elements, verb: str, element: int, place: int, ordinal: int, done: str) -> None:
+    def _race(self, store: Elements, verb: str, element: int, place: int, ordinal: int, other_verb: str) -> None:
         other = self.trace.members[place][ordinal - 1]
-        raise self.fail(f"{verb} {store.name}[{element}] before instruction {other} has surely {done} it")
+        raise self.fail(
+            f"{verb} {store.name}[{element}] in no certain order with instruction {other}, which {other_verb} it"
+        )
 
     def bounded(self, memory: Memory, last: int) -> None:
         """In the profile ``vta`` no index wraps."""
