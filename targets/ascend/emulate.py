@@ -68,7 +68,7 @@ class Emulator:
 
     def tensors(self, images: NDArray[np.uint8]) -> Iterator[tuple[str, Tensor]]:
         """Run images and yield every float tensor in execution order: (name, float16 [N, C, H, W])."""
-        values = {self._input: torch.from_numpy(images).permute(0, 3, 1, 2).half()}
+        values = {self._input: torch.tensor(images).permute(0, 3, 1, 2).half()}
         left = dict(self._readers)
         with torch.inference_mode():
             for node in self._nodes:

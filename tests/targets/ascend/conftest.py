@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from squeezeedge.targets.ascend.options import AscendOptions
 from tests.graphs import random_images, squeezenet_graph
 
 HERE = Path(__file__).parent
+RUNTIMES = ("ais_bench", "acl")
 CHECKOUT = Path(squeezeedge.__file__).parents[1]
 
 Make = Callable[..., Path]
@@ -65,7 +70,40 @@ def make(tmp_path: Path, network: tuple[IntegerGraph, NDArray[np.uint8]]) -> Mak
     return write
 
 
-def runtime_environment(*folders: str, **variables: str) -> dict[str, str]:
-    """Environment of a process that finds fake runtimes."""
-    path = os.pathsep.join([str(CHECKOUT), *(str(HERE / folder) for folder in folders)])
-    return {**os.environ, "PYTHONPATH": path, **variables}
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of run.py left: exit code, JSON lines and the text on stderr."""
+
+    code: int
+    records: list[dict[str, Any]]
+    errors: str
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """``script(artifact, "images.npy", runtimes=["acl"], FAKE_FAULT="wrong")``: the artifact's run.py, in here."""
+    forgotten = set(sys.modules)
+
+    def run(artifact: Path, *arguments: object, runtimes: Sequence[str] = (), **variables: str) -> Outcome:
+        spec = importlib.util.spec_from_file_location("artifact_run", artifact / "run.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            for runtime in runtimes:
+                patch.syspath_prepend(str(HERE / f"fake_{runtime}"))
+            code = module.main([str(argument) for argument in arguments])
+            forget_runtimes()
+        captured = capsys.readouterr()
+        return Outcome(code, [json.loads(line) for line in captured.out.splitlines()], captured.err)
+
+    yield run
+    assert not {name for name in set(sys.modules) - forgotten if name.partition(".")[0] in RUNTIMES}
+
+
+def forget_runtimes() -> None:
+    """Unload the fakes."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in RUNTIMES]:
+        del sys.modules[name]

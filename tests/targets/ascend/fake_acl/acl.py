@@ -9,8 +9,10 @@ import itertools
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from tests.targets.ascend.fake_device import FakeModel
+if TYPE_CHECKING:
+    from tests.targets.ascend.fake_device import FakeModel
 
 OK, INVALID = 0, 100000
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
@@ -93,6 +95,8 @@ def _bytes_to_ptr(data: bytes) -> int:
 
 
 def _load(path: str) -> tuple[int, int]:
+    from tests.targets.ascend.fake_device import FakeModel
+
     try:
         model = FakeModel(Path(path))
     except RuntimeError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.targets.ascend.fake_device import FakeModel
+if TYPE_CHECKING:
+    from tests.targets.ascend.fake_device import FakeModel
 
 
 class InferSession:
@@ -17,6 +18,8 @@ class InferSession:
     ) -> None:
         if device_id != 0 or os.environ.get("FAKE_FAULT") == "no-device":
             raise RuntimeError(f"FAKE: aclrtSetDevice {device_id} failed, error code 507033")
+        from tests.targets.ascend.fake_device import FakeModel
+
         self._model: FakeModel | None = FakeModel(Path(model_path))
 
     def infer(self, feeds: list[Any], mode: str = "static", custom_sizes: int = 100000) -> list[Any]:
