@@ -35,7 +35,6 @@ class ConvolutionKernel:
         isa: how it multiplies.
         plan: its tiles.
         packed: its constants.
-        head: whether it is summed over the map.
     """
 
     conv: Convolution
@@ -44,7 +43,6 @@ class ConvolutionKernel:
     isa: InstructionSet
     plan: Plan
     packed: Packed
-    head: bool
 
     @property
     def pixels(self) -> int:
@@ -64,20 +62,20 @@ class ConvolutionKernel:
     @property
     def blocks(self) -> int:
         """Thread blocks of an image."""
-        return self.column_blocks if self.head else self.row_blocks * self.column_blocks
+        return self.row_blocks * self.column_blocks
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of an image, padding included."""
         plan = self.plan
-        tiles = self.row_blocks * self.column_blocks * plan.tile.rows * plan.tile.columns
-        return tiles * plan.chunks * plan.steps * STEP_BYTES
+        return self.blocks * plan.tile.rows * plan.tile.columns * plan.chunks * plan.steps * STEP_BYTES
 
     @property
     def shared(self) -> int:
         """Words of shared memory."""
         tile = self.plan.tile
-        return max(self.plan.shared, tile.warp_rows * 8 * tile.columns if self.head else 0)
+        sums = tile.warp_rows * 8 * tile.columns if self.conv.shift is None else 0  # of the head
+        return max(self.plan.shared, sums)
 
     def store(self, block: Block, arrays: tuple[Expr, Expr], index: Expr, target: Layout, channel: int) -> None:
         """R3 of one block's tile.
@@ -91,34 +89,28 @@ class ConvolutionKernel:
         """
         column_block, row_block = index // self.row_blocks, index % self.row_blocks
         first = row_block * self.plan.tile.rows
-        acc = block.registers(self.plan.tile.accumulators, "int32")
-        self._start(block, arrays[1], column_block, acc)
-        self._multiply(block, arrays[0], column_block, first, acc, load_weights=True, again=False)
+        acc = self._accumulate(block, arrays, column_block, first, again=False)
         with block.region(barrier=False):
             self._requantize(block, arrays[1], column_block, first, acc, target, channel)
 
-    def sum(self, block: Block, arrays: tuple[Expr, Expr], column_block: Expr) -> None:
-        """R6 of one block's channels: clip at 0 where the network has that ReLU, and sum over the map."""
+    def sum(self, block: Block, arrays: tuple[Expr, Expr], index: Expr) -> None:
+        """R6 of one block's tile: clip at 0 where the network has that ReLU, add its pixels to ``out``.
+
+        The order in which blocks add does not matter: nothing overflows (R6), and integers are exact.
+        """
+        column_block, row_block = index // self.row_blocks, index % self.row_blocks
         tile = self.plan.tile
-        acc = block.registers(tile.accumulators, "int32")
+        first = row_block * tile.rows
+        acc = self._accumulate(block, arrays, column_block, first, again=True)
         sums = block.registers(tile.lane_channels, "int32")
-        once = self.plan.chunks == 1
-        with block.region(barrier=False):
-            with block.threads(), block.unrolled(tile.lane_channels) as i:
-                sums[i] = T.int32(0)
-            if once:
-                self._load_weights(block, arrays[0], column_block, 0)
-        with T.serial(0, self.row_blocks) as row_block:
-            first = row_block * tile.rows
-            self._start(block, arrays[1], column_block, acc)
-            self._multiply(block, arrays[0], column_block, first, acc, load_weights=not once, again=True)
-            with block.region(barrier=False), block.threads() as thread, self._owners(thread):
-                with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
-                    with T.If(self._pixel(thread, first, i, r) < self.pixels), T.Then():
-                        with block.unrolled(tile.column_tiles) as j, block.unrolled(2) as e:
-                            value = acc[(i * tile.column_tiles + j) * 4 + r * 2 + e]
-                            sums[j * 2 + e] = sums[j * 2 + e] + (T.max(value, 0) if self.conv.relu else value)
         with block.region(), block.threads() as thread, self._owners(thread):
+            with block.unrolled(tile.lane_channels) as i:
+                sums[i] = T.int32(0)
+            with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
+                with only(self._exists(self._pixel(thread, first, i, r))):
+                    with block.unrolled(tile.column_tiles) as j, block.unrolled(2) as e:
+                        value = acc[(i * tile.column_tiles + j) * 4 + r * 2 + e]
+                        sums[j * 2 + e] = sums[j * 2 + e] + (T.max(value, 0) if self.conv.relu else value)
             row, _, _ = tile.warp(thread // WARP)
             at = (row * 8 + thread % WARP // 4) * tile.columns + self._lane_channel(thread)
             with block.unrolled(tile.lane_channels) as i:
@@ -127,12 +119,35 @@ class ConvolutionKernel:
             total = block.registers(1, "int32")
             with block.threads() as thread, block.strided(tile.columns, thread) as column:
                 total[0] = T.int32(0)
-                with T.serial(0, tile.warp_rows * 8) as row:
+                with block.unrolled(tile.warp_rows * 8) as row:
                     total[0] = total[0] + T.reinterpret("int32", block.shared[row * tile.columns + column])
                 channel = column_block * tile.columns + column
                 classes = self.conv.out[2]
-                with T.If(channel < classes), T.Then():
-                    T.buffer_store(block.out, total[0], [block.image * classes + channel])
+                with only(channel < classes if classes % tile.columns else None):
+                    block.atomic_add(block.image * classes + channel, total[0])
+
+    def _accumulate(
+        self, block: Block, arrays: tuple[Expr, Expr], column_block: Expr, first: Expr, *, again: bool
+    ) -> Registers:
+        """Accumulators of a tile whose first pixel is ``first``, in the warps that own them.
+
+        ``again``: shared memory is written again afterwards.
+        """
+        plan, tile = self.plan, self.plan.tile
+        weights, parameters = arrays
+        acc = block.registers(tile.accumulators, "int32")
+        self._start(block, parameters, column_block, acc)
+        operands = Operands(0, plan.pitch, plan.pixel_words)
+        with T.serial(0, plan.chunks) as chunk:
+            with block.region():
+                self._load_weights(block, weights, column_block, chunk)
+                self._load_pixels(block, first, chunk)
+            with block.region(barrier=again or plan.chunks > 1 or tile.warp_steps > 1):
+                with T.serial(0, plan.steps // tile.warp_steps) as round_:
+                    self.isa.step(block, tile, acc, operands, round_)
+        if tile.warp_steps > 1:
+            self._reduce(block, acc, again)
+        return acc
 
     def _lane_channel(self, thread: Expr) -> Expr:
         """First channel of a lane, within the block."""
@@ -145,6 +160,10 @@ class ConvolutionKernel:
         tile = self.plan.tile
         row, _, _ = tile.warp(thread // WARP)
         return first + (row * tile.row_tiles + i) * 16 + r * 8 + thread % WARP // 4
+
+    def _exists(self, pixel: Expr) -> Expr | None:
+        """Whether the map has a pixel; ``None``: it has all of every tile."""
+        return pixel < self.pixels if self.pixels % self.plan.tile.rows else None
 
     def _owners(self, thread: Expr) -> AbstractContextManager[None]:
         """Code of the warps that hold whole sums."""
@@ -162,31 +181,6 @@ class ConvolutionKernel:
                 value = bias if tile.warp_steps == 1 else T.Select(step == 0, bias, T.int32(0))
                 with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
                     acc[(i * tile.column_tiles + j) * 4 + r * 2 + e] = value
-
-    def _multiply(
-        self,
-        block: Block,
-        weights: Expr,
-        column_block: Expr,
-        first: Expr,
-        acc: Registers,
-        *,
-        load_weights: bool,
-        again: bool,
-    ) -> None:
-        """Add the products of a tile; ``again``: shared memory is written again afterwards."""
-        plan, tile = self.plan, self.plan.tile
-        operands = Operands(0, plan.pitch, plan.pixel_words)
-        with T.serial(0, plan.chunks) as chunk:
-            with block.region():
-                if load_weights:
-                    self._load_weights(block, weights, column_block, chunk)
-                self._load_pixels(block, first, chunk)
-            with block.region(barrier=again or plan.chunks > 1 or tile.warp_steps > 1):
-                with T.serial(0, plan.steps // tile.warp_steps) as round_:
-                    self.isa.step(block, tile, acc, operands, round_)
-        if tile.warp_steps > 1:
-            self._reduce(block, acc, again)
 
     def _reduce(self, block: Block, acc: Registers, again: bool) -> None:
         """Add the sums of the warps along the reduction, modulo 2**32."""
@@ -321,7 +315,7 @@ class ConvolutionKernel:
                     return T.max(T.min(moved, 255), 0)
 
                 at = target.address(block.image, 0, pixel, channel + own)
-                with only(pixel < self.pixels if self.pixels % tile.rows else None):
+                with only(self._exists(pixel)):
                     if whole:
                         with only(own < channels if channels % tile.columns else None):
                             for word in range(count // 4):
@@ -339,7 +333,7 @@ class ConvolutionKernel:
 
 
 def convolution_kernel(
-    conv: Convolution, source: Layout, pooling: Pooling | None, isa: InstructionSet, head: bool
+    conv: Convolution, source: Layout, pooling: Pooling | None, isa: InstructionSet
 ) -> ConvolutionKernel:
     """Choose the tiles of a convolution and pack its constants.
 
@@ -348,7 +342,6 @@ def convolution_kernel(
         source: layout of what it reads; with ``pooling``, of what is pooled first.
         pooling: in front of it, for 1x1 convolutions without stride and padding.
         isa: how it multiplies.
-        head: whether it is summed over the map.
     """
     pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
     if pixelwise and pooling is None:  # rows do not matter
@@ -356,5 +349,5 @@ def convolution_kernel(
         source = replace(source, height=1, width=pixels)
         conv = replace(conv, source=source.shape, out=(1, pixels, conv.out[2]))
     steps = -(-reduction_bytes(conv, source) // STEP_BYTES)
-    plan = choose_tile(conv.out[0] * conv.out[1], conv.out[2], steps, head)
-    return ConvolutionKernel(conv, source, pooling, isa, plan, pack(conv, source, plan), head)
+    plan = choose_tile(conv.out[0] * conv.out[1], conv.out[2], steps)
+    return ConvolutionKernel(conv, source, pooling, isa, plan, pack(conv, source, plan))

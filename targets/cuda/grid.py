@@ -127,6 +127,10 @@ class Block(ABC):
         """The larger of each of the four bytes of two uint32."""
 
     @abstractmethod
+    def atomic_add(self, index: Expr, value: Expr) -> None:
+        """Add an int32 to an element of ``out``; other blocks may add to it at the same time."""
+
+    @abstractmethod
     def multiply(self, acc: Registers, first: Expr, a: Registers, a_first: Expr, b: Registers, b_first: Expr) -> None:
         """``mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32`` of each warp: 4 += 4 x 2 registers a lane (PTX ISA)."""
 
@@ -191,6 +195,9 @@ class _DeviceBlock(Block):
     def byte_max(self, a: Expr, b: Expr) -> Expr:
         return T.call_pure_extern("uint32", "__vmaxu4", a, b)
 
+    def atomic_add(self, index: Expr, value: Expr) -> None:
+        T.evaluate(T.call_extern("int32", "atomicAdd", T.address_of(self.out[index]), value))
+
     def multiply(self, acc: Registers, first: Expr, a: Registers, a_first: Expr, b: Registers, b_first: Expr) -> None:
         pointer = T.address_of(acc[first])
         operands = [*(a[a_first + i] for i in range(4)), *(b[b_first + i] for i in range(2))]
@@ -249,6 +256,9 @@ class _LoopBlock(Block):
 
     def byte_max(self, a: Expr, b: Expr) -> Expr:
         return T.reinterpret("uint32", T.max(T.reinterpret("uint8x4", a), T.reinterpret("uint8x4", b)))
+
+    def atomic_add(self, index: Expr, value: Expr) -> None:
+        T.buffer_store(self.out, self.out[index] + value, [index])
 
     def multiply(self, acc: Registers, first: Expr, a: Registers, a_first: Expr, b: Registers, b_first: Expr) -> None:
         """Lane 4g + t holds rows g, g + 8 of A, column g of B (bytes 4t.. of each 16) and columns 2t, 2t + 1 of C."""

@@ -54,6 +54,7 @@ FUNCTIONS = {
     "cuMemFree_v2": [c_uint64],
     "cuMemHostAlloc": [POINTER(HANDLE), c_size_t, c_uint],
     "cuMemFreeHost": [HANDLE],
+    "cuMemsetD32Async": [c_uint64, c_uint, c_size_t, HANDLE],
     "cuMemcpyHtoD_v2": [c_uint64, HANDLE, c_size_t],
     "cuMemcpyHtoDAsync_v2": [c_uint64, HANDLE, c_size_t, HANDLE],
     "cuMemcpyDtoHAsync_v2": [HANDLE, c_uint64, c_size_t, HANDLE],
@@ -217,6 +218,8 @@ class Buffers:
 
     def _launch(self, network: Network, starts: dict[str, int]) -> None:
         """Every kernel once; a buffer of a batch lies at as many times its offset as there are images."""
+        sums = self.images * network.plan["classes"]
+        self._driver.cuMemsetD32Async(self._output, 0, sums, self._stream)  # what the last kernel adds to
         for launch, function in zip(network.plan["launches"], network.functions):  # noqa: B905  (Python 3.8)
             values = [
                 c_uint64(starts[place] + offset * (1 if place == "constants" else self.images))

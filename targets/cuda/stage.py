@@ -133,7 +133,7 @@ def _kernel(
         head = stage.pattern is Pattern.HEAD
         kernels = [
             convolution_kernel(
-                replace(conv, input=position[conv.input]), sources[inputs[conv.input]], fused.pooling, isa, head
+                replace(conv, input=position[conv.input]), sources[inputs[conv.input]], fused.pooling, isa
             )
             for conv in stage.convolutions
         ]
@@ -184,7 +184,7 @@ def _convolutions(
 
         def own() -> None:
             if head:
-                kernel.sum(block, arrays, block.index)
+                kernel.sum(block, arrays, block.index - firsts[number])
             else:
                 kernel.store(block, arrays, block.index - firsts[number], target, channels[number])
 

@@ -122,18 +122,16 @@ def _plan(tile: Tile, steps: int) -> Plan:
     return Plan(tile, each, -(-steps // each))
 
 
-def _cycles(plan: Plan, pixels: int, channels: int, head: bool) -> float:
-    """Estimated cycles an image, summed over BATCHES; the head's blocks go through the whole map."""
+def _cycles(plan: Plan, pixels: int, channels: int) -> float:
+    """Estimated cycles an image, summed over BATCHES."""
     tile = plan.tile
-    row_blocks, column_blocks = -(-pixels // tile.rows), -(-channels // tile.columns)
-    rounds = row_blocks if head else 1
-    blocks = column_blocks if head else row_blocks * column_blocks
+    blocks = -(-pixels // tile.rows) * -(-channels // tile.columns)
     bytes_ = (tile.rows + tile.columns) * plan.steps * STEP_BYTES
     multiplies = tile.row_tiles * tile.column_tiles * plan.steps // tile.warp_steps * WARPS
     chunk = LATENCY + bytes_ / BYTES_PER_CYCLE + multiplies * CYCLES_PER_MULTIPLY / WARPS
-    one = LATENCY + rounds * plan.chunks * chunk
+    one = LATENCY + plan.chunks * chunk
     resident = min(MOST_BLOCKS, SHARED_OF_MULTIPROCESSOR // (plan.shared * 4))
-    busy = bytes_ / BYTES_PER_CYCLE * rounds * plan.chunks
+    busy = bytes_ / BYTES_PER_CYCLE * plan.chunks
     total = 0.0
     for batch in BATCHES:
         each = -(-blocks * batch // MULTIPROCESSORS)
@@ -142,17 +140,16 @@ def _cycles(plan: Plan, pixels: int, channels: int, head: bool) -> float:
 
 
 @cache
-def choose_tile(pixels: int, channels: int, steps: int, head: bool) -> Plan:
+def choose_tile(pixels: int, channels: int, steps: int) -> Plan:
     """The candidate with the smallest estimate.
 
     Args:
         pixels: of the output map.
         channels: of the output.
         steps: of 32 bytes, of the reduction.
-        head: whether one block goes through all pixels.
     """
     warps = [(4, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2), (2, 1, 2), (1, 1, 4)]
     tiles = [Tile(*split, rows, columns) for split, rows, columns in product(warps, (1, 2), (2, 4))]
     plans = [_plan(tile, steps) for tile in tiles]
     fitting = [plan for plan in plans if plan.shared * 4 <= SHARED_BYTES]
-    return min(fitting, key=lambda plan: _cycles(plan, pixels, channels, head))
+    return min(fitting, key=lambda plan: _cycles(plan, pixels, channels))

@@ -36,7 +36,7 @@ typedef struct {
 #include "kernels.h"
 
 typedef struct {
-    enum { LAUNCH, COPY, RECORD } kind;
+    enum { LAUNCH, COPY, CLEAR, RECORD } kind;
     const Kernel *kernel;
     unsigned images;
     uint8_t *pointers[MOST_PARAMETERS];
@@ -145,6 +145,7 @@ static int run(List *list) {
         Operation *operation = &list->operations[i];
         if (operation->kind == LAUNCH) code = launch(operation);
         if (operation->kind == COPY) memcpy(operation->to, operation->from, operation->bytes);
+        if (operation->kind == CLEAR) memset(operation->to, 0, operation->bytes);
         if (operation->kind == RECORD) *operation->event = clock_ms;
     }
     list->count = 0;
@@ -243,6 +244,10 @@ int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
     if (!valid((void *)(uintptr_t)to, bytes, 0)) return ILLEGAL_ADDRESS;
     memcpy((void *)(uintptr_t)to, from, bytes);
     return SUCCESS;
+}
+int cuMemsetD32Async(uint64_t to, unsigned value, size_t count, void *stream) {
+    if (value || !valid((void *)(uintptr_t)to, 4 * count, 0)) return ILLEGAL_ADDRESS;
+    return append(stream, (Operation){.kind = CLEAR, .to = (void *)(uintptr_t)to, .bytes = 4 * count});
 }
 static int copy(void *to, const void *from, size_t bytes, int to_host, List *stream) {
     if (!valid(to, bytes, to_host) || !valid(from, bytes, !to_host)) return ILLEGAL_ADDRESS;

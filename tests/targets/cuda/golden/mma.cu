@@ -98,36 +98,32 @@ extern "C" __global__ void __launch_bounds__(128) stage0_conv_kernel(uint* __res
 }
 
 extern "C" __global__ void __launch_bounds__(128) stage1_head_kernel(uint* __restrict__ c0_ptr, int* __restrict__ c1_ptr, uchar* __restrict__ x0_ptr, int* __restrict__ y_ptr) {
-  alignas(64) int _ptr[4];
+  alignas(64) int _ptr[8];
   __shared__ alignas(64) uint _ptr_1[640];
-  alignas(64) int _ptr_2[8];
+  alignas(64) uint _ptr_2[4];
   alignas(64) uint _ptr_3[4];
-  alignas(64) uint _ptr_4[4];
+  alignas(64) int _ptr_4[4];
   alignas(64) int _ptr_5[1];
-  _ptr[0] = 0;
-  _ptr[1] = 0;
-  _ptr[2] = 0;
-  _ptr[3] = 0;
-  if (((int)threadIdx.x) < 64) {
-    int cse_v1 = (((int)threadIdx.x) * 4);
-    *(uint4*)(_ptr_1 + ((((int)threadIdx.x) * 4) + 384)) = *(uint4*)(c0_ptr + (((int)threadIdx.x) * 4));
-  }
-  int cse_v2 = (((int)threadIdx.x) & 3);
+  int cse_v1 = (((int)threadIdx.x) & 3);
   int cse_v6 = ((((int)threadIdx.x) & 63) >> 5);
   int cse_v7 = ((((int)threadIdx.x) & 3) * 4);
   int cse_v9 = (((((int)threadIdx.x) & 63) >> 5) * 16);
   int cse_v10 = ((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4));
-  _ptr_2[0] = c1_ptr[((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4))];
-  _ptr_2[2] = c1_ptr[((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4))];
+  _ptr[0] = c1_ptr[((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4))];
+  _ptr[2] = c1_ptr[((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4))];
   int cse_v12 = (((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 1);
-  _ptr_2[1] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 1)];
-  _ptr_2[3] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 1)];
+  _ptr[1] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 1)];
+  _ptr[3] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 1)];
   int cse_v13 = (((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 2);
-  _ptr_2[4] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 2)];
-  _ptr_2[6] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 2)];
+  _ptr[4] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 2)];
+  _ptr[6] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 2)];
   int cse_v14 = (((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 3);
-  _ptr_2[5] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 3)];
-  _ptr_2[7] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 3)];
+  _ptr[5] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 3)];
+  _ptr[7] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 3)];
+  if (((int)threadIdx.x) < 64) {
+    int cse_v2 = (((int)threadIdx.x) * 4);
+    *(uint4*)(_ptr_1 + ((((int)threadIdx.x) * 4) + 384)) = *(uint4*)(c0_ptr + (((int)threadIdx.x) * 4));
+  }
   if (((int)threadIdx.x) < 64) {
     int cse_v3 = (((int)threadIdx.x) >> 1);
       uint4 v_ = *(uint4*)(x0_ptr + ((((int)blockIdx.z) * 256) + (min((((int)threadIdx.x) >> 1), 15) * 16)));
@@ -138,48 +134,80 @@ extern "C" __global__ void __launch_bounds__(128) stage1_head_kernel(uint* __res
   int cse_v5 = (((int)threadIdx.x) & 31);
   int cse_v8 = ((((int)threadIdx.x) & 31) >> 2);
   int cse_v15 = ((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3));
-  _ptr_3[0] = _ptr_1[((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3))];
-  _ptr_3[1] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 96)];
-  _ptr_3[2] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 4)];
-  _ptr_3[3] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 100)];
+  _ptr_2[0] = _ptr_1[((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3))];
+  _ptr_2[1] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 96)];
+  _ptr_2[2] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 4)];
+  _ptr_2[3] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 100)];
   int cse_v11 = ((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31));
-  _ptr_4[0] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 384)];
-  _ptr_4[1] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 512)];
-  _ptr_4[2] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 416)];
-  _ptr_4[3] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 544)];
-  mma_u8s8((&(_ptr_2[0])), _ptr_3[0], _ptr_3[1], _ptr_3[2], _ptr_3[3], _ptr_4[0], _ptr_4[1]);
-  mma_u8s8((&(_ptr_2[4])), _ptr_3[0], _ptr_3[1], _ptr_3[2], _ptr_3[3], _ptr_4[2], _ptr_4[3]);
+  _ptr_3[0] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 384)];
+  _ptr_3[1] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 512)];
+  _ptr_3[2] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 416)];
+  _ptr_3[3] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 544)];
+  mma_u8s8((&(_ptr[0])), _ptr_2[0], _ptr_2[1], _ptr_2[2], _ptr_2[3], _ptr_3[0], _ptr_3[1]);
+  mma_u8s8((&(_ptr[4])), _ptr_2[0], _ptr_2[1], _ptr_2[2], _ptr_2[3], _ptr_3[2], _ptr_3[3]);
   __syncthreads();
+  _ptr_4[0] = 0;
+  _ptr_4[1] = 0;
+  _ptr_4[2] = 0;
+  _ptr_4[3] = 0;
   if (((int)threadIdx.x) < 64) {
-    _ptr[0] = (max(_ptr_2[0], 0) + _ptr[0]);
-    _ptr[1] = (max(_ptr_2[1], 0) + _ptr[1]);
-    _ptr[2] = (max(_ptr_2[4], 0) + _ptr[2]);
-    _ptr[3] = (max(_ptr_2[5], 0) + _ptr[3]);
+    _ptr_4[0] = (max(_ptr[0], 0) + _ptr_4[0]);
+    _ptr_4[1] = (max(_ptr[1], 0) + _ptr_4[1]);
+    _ptr_4[2] = (max(_ptr[4], 0) + _ptr_4[2]);
+    _ptr_4[3] = (max(_ptr[5], 0) + _ptr_4[3]);
   }
   if (((int)threadIdx.x) < 64) {
-    _ptr[0] = (max(_ptr_2[2], 0) + _ptr[0]);
-    _ptr[1] = (max(_ptr_2[3], 0) + _ptr[1]);
-    _ptr[2] = (max(_ptr_2[6], 0) + _ptr[2]);
-    _ptr[3] = (max(_ptr_2[7], 0) + _ptr[3]);
+    _ptr_4[0] = (max(_ptr[2], 0) + _ptr_4[0]);
+    _ptr_4[1] = (max(_ptr[3], 0) + _ptr_4[1]);
+    _ptr_4[2] = (max(_ptr[6], 0) + _ptr_4[2]);
+    _ptr_4[3] = (max(_ptr[7], 0) + _ptr_4[3]);
   }
   int cse_v16 = (((((((int)threadIdx.x) >> 6) * 256) + (((((int)threadIdx.x) & 31) >> 2) * 32)) + (((((int)threadIdx.x) & 63) >> 5) * 16)) + ((((int)threadIdx.x) & 3) * 4));
-    int v__1 = _ptr[0];
+    int v__1 = _ptr_4[0];
   _ptr_1[(((((((int)threadIdx.x) >> 6) * 256) + (((((int)threadIdx.x) & 31) >> 2) * 32)) + (((((int)threadIdx.x) & 63) >> 5) * 16)) + ((((int)threadIdx.x) & 3) * 4))] = (*(uint *)(&(v__1)));
-    int v__2 = _ptr[1];
+    int v__2 = _ptr_4[1];
   _ptr_1[((((((((int)threadIdx.x) >> 6) * 256) + (((((int)threadIdx.x) & 31) >> 2) * 32)) + (((((int)threadIdx.x) & 63) >> 5) * 16)) + ((((int)threadIdx.x) & 3) * 4)) + 1)] = (*(uint *)(&(v__2)));
-    int v__3 = _ptr[2];
+    int v__3 = _ptr_4[2];
   _ptr_1[((((((((int)threadIdx.x) >> 6) * 256) + (((((int)threadIdx.x) & 31) >> 2) * 32)) + (((((int)threadIdx.x) & 63) >> 5) * 16)) + ((((int)threadIdx.x) & 3) * 4)) + 2)] = (*(uint *)(&(v__3)));
-    int v__4 = _ptr[3];
+    int v__4 = _ptr_4[3];
   _ptr_1[((((((((int)threadIdx.x) >> 6) * 256) + (((((int)threadIdx.x) & 31) >> 2) * 32)) + (((((int)threadIdx.x) & 63) >> 5) * 16)) + ((((int)threadIdx.x) & 3) * 4)) + 3)] = (*(uint *)(&(v__4)));
   __syncthreads();
   if (((int)threadIdx.x) < 32) {
     _ptr_5[0] = 0;
-    for (int v = 0; v < 16; ++v) {
-        uint v__5 = _ptr_1[((v * 32) + ((int)threadIdx.x))];
-      _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__5))));
-    }
+      uint v__5 = _ptr_1[((int)threadIdx.x)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__5))));
+      uint v__6 = _ptr_1[(((int)threadIdx.x) + 32)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__6))));
+      uint v__7 = _ptr_1[(((int)threadIdx.x) + 64)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__7))));
+      uint v__8 = _ptr_1[(((int)threadIdx.x) + 96)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__8))));
+      uint v__9 = _ptr_1[(((int)threadIdx.x) + 128)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__9))));
+      uint v__10 = _ptr_1[(((int)threadIdx.x) + 160)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__10))));
+      uint v__11 = _ptr_1[(((int)threadIdx.x) + 192)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__11))));
+      uint v__12 = _ptr_1[(((int)threadIdx.x) + 224)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__12))));
+      uint v__13 = _ptr_1[(((int)threadIdx.x) + 256)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__13))));
+      uint v__14 = _ptr_1[(((int)threadIdx.x) + 288)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__14))));
+      uint v__15 = _ptr_1[(((int)threadIdx.x) + 320)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__15))));
+      uint v__16 = _ptr_1[(((int)threadIdx.x) + 352)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__16))));
+      uint v__17 = _ptr_1[(((int)threadIdx.x) + 384)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__17))));
+      uint v__18 = _ptr_1[(((int)threadIdx.x) + 416)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__18))));
+      uint v__19 = _ptr_1[(((int)threadIdx.x) + 448)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__19))));
+      uint v__20 = _ptr_1[(((int)threadIdx.x) + 480)];
+    _ptr_5[0] = (_ptr_5[0] + (*(int *)(&(v__20))));
     if (((int)threadIdx.x) < 10) {
-      y_ptr[((((int)blockIdx.z) * 10) + ((int)threadIdx.x))] = _ptr_5[0];
+      atomicAdd((&(y_ptr[((((int)blockIdx.z) * 10) + ((int)threadIdx.x))])), _ptr_5[0]);
     }
   }
 }
