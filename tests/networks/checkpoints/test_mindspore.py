@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import binascii
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from squeezeedge.calib.datasets import open_dataset
+from squeezeedge.calib.preprocess import IMAGENET
+from squeezeedge.cli import app
+from squeezeedge.cli.source import load_source
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, load_weights
@@ -118,3 +125,40 @@ def test_file_of_nothing_but_a_checksum(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.ckpt", b"crc_num", binascii.crc32(b"").to_bytes(10, "big"))
     with pytest.raises(CorruptFileError, match="holds no weights"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("version", ["squeezenet1_0", "squeezenet1_1"])
+def test_validate_as_mindcv_does(tmp_path: Path, version: str) -> None:
+    """Shorter side to 256 (224 / crop_pct 0.875), bilinear, centre crop of 224, ImageNet's mean and deviation.
+
+    These are transforms_imagenet_eval of mindcv/data/transforms_factory.py and the files of configs/squeezenet.
+    """
+    torch.manual_seed(5)
+    module = build(f"{version}_mindcv", 2)
+    parts = [parameter(name, list(t.shape), t.numpy().tobytes()) for name, t in module.state_dict().items()]
+    path = saved(tmp_path / "mindcv.ckpt", *parts)
+    expected, right = [], 0
+    for index, size in enumerate(((300, 280), (260, 411), (256, 256), (240, 230))):
+        folder = tmp_path / "images" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.effect_noise(size, 50 + 20 * index).convert("RGB")
+        image.save(folder / f"{index}.png")
+        width, height = (side * 256 // min(size) for side in size)
+        left, top = round((width - 224) / 2), round((height - 224) / 2)
+        crop = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+        pixels = (np.asarray(crop) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        with torch.inference_mode():
+            logits = module(torch.tensor(pixels.transpose(2, 0, 1)[None], dtype=torch.float32))[0]
+        expected.append(logits.numpy())
+        right += int(logits.argmax()) == index % 2
+    source = load_source(None, path)
+    assert (source.name, source.preprocessing) == (f"{version}_mindcv", IMAGENET)
+    assert source.float_logits is not None
+    dataset = open_dataset(str(tmp_path / "images"))
+    order = [0, 2, 1, 3]  # class by class
+    found = source.float_logits(dataset.load(source.preprocessing, np.arange(4)))
+    np.testing.assert_allclose(found, np.array(expected)[order], rtol=1e-4, atol=1e-5)
+    result = CliRunner().invoke(app, ["validate", "--weights", str(path), "--data", str(tmp_path / "images"), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["model"], report["images"], report["fp32_top1"]) == (f"{version}_mindcv", 4, 25 * right)
