@@ -114,13 +114,13 @@ class ConvolutionKernel:
             row, _, _ = tile.warp(thread // WARP)
             at = (row * 8 + thread % WARP // 4) * tile.columns + self._lane_channel(thread)
             with block.unrolled(tile.lane_channels) as i:
-                T.buffer_store(block.shared, T.reinterpret("uint32", sums[i]), [at + i])
+                block.shared.store(at + i, T.reinterpret("uint32", sums[i]))
         with block.region(barrier=False):
             total = block.registers(1, "int32")
             with block.threads() as thread, block.strided(tile.columns, thread) as column:
                 total[0] = T.int32(0)
                 with block.unrolled(tile.warp_rows * 8) as row:
-                    total[0] = total[0] + T.reinterpret("int32", block.shared[row * tile.columns + column])
+                    total[0] = total[0] + T.reinterpret("int32", block.shared.load(row * tile.columns + column))
                 channel = column_block * tile.columns + column
                 classes = self.conv.out[2]
                 with only(channel < classes if classes % tile.columns else None):
@@ -192,12 +192,12 @@ class ConvolutionKernel:
 
         with block.region(), block.threads() as thread, only(thread >= inner):
             with block.unrolled(tile.accumulators) as i:
-                T.buffer_store(block.shared, T.reinterpret("uint32", acc[i]), [at(thread // inner, i, thread)])
+                block.shared.store(at(thread // inner, i, thread), T.reinterpret("uint32", acc[i]))
         with block.region(barrier=again), block.threads() as thread, self._owners(thread):
             with block.unrolled(tile.accumulators) as i:
                 total = T.cast(acc[i], "int64")
                 for step in range(1, tile.warp_steps):
-                    total = total + T.cast(T.reinterpret("int32", block.shared[at(step, i, thread)]), "int64")
+                    total = total + T.cast(T.reinterpret("int32", block.shared.load(at(step, i, thread))), "int64")
                 acc[i] = T.cast(total, "int32")
 
     def _load_weights(self, block: Block, weights: Expr, column_block: Expr, chunk: Expr) -> None:
@@ -206,7 +206,7 @@ class ConvolutionKernel:
         source = (column_block * plan.chunks + chunk) * words
         with block.threads() as thread, block.strided(words // GROUP_WORDS, thread) as item:
             value = weights[vector(source + item * GROUP_WORDS, GROUP_WORDS)]
-            T.buffer_store(block.shared, value, [vector(plan.pixel_words + item * GROUP_WORDS, GROUP_WORDS)])
+            block.shared.store(plan.pixel_words + item * GROUP_WORDS, value, GROUP_WORDS)
 
     def _load_pixels(self, block: Block, first: Expr, chunk: Expr) -> None:
         """Gather the windows of a block's pixels; those past the last pixel are copies of it."""
@@ -223,23 +223,24 @@ class ConvolutionKernel:
             if plan.chunks * groups > total:
                 which = T.min(which, total - 1)
             tap, part = which // per_pixel, which % per_pixel
-            to = [vector(row * plan.pitch + group * GROUP_WORDS, GROUP_WORDS)]
+            to = row * plan.pitch + group * GROUP_WORDS
             data = block.inputs[conv.input]
             if self.pooling is not None:
-                T.buffer_store(block.shared, pooled(block, self.pooling, source, data, y, x, part * GROUP), to)
+                value = pooled(block, self.pooling, source, data, y, x, part * GROUP)
+                block.shared.store(to, value, GROUP_WORDS)
                 return
             pixel_y, pixel_x, inside = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
             at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
             value = T.reinterpret("uint32x4", data[vector(at, GROUP)])
             if inside is None:
-                T.buffer_store(block.shared, value, to)
+                block.shared.store(to, value, GROUP_WORDS)
                 return
             with T.If(inside):
                 with T.Then():
-                    T.buffer_store(block.shared, value, to)
+                    block.shared.store(to, value, GROUP_WORDS)
                 with T.Else():
                     pad = T.uint32(int(conv.pad_value[0]) * 0x01010101)
-                    T.buffer_store(block.shared, T.broadcast(pad, GROUP_WORDS), to)
+                    block.shared.store(to, T.broadcast(pad, GROUP_WORDS), GROUP_WORDS)
 
     def _gather_bytes(self, block: Block, first: Expr, chunk: Expr) -> None:
         """The image's windows, byte by byte: three channels do not fill a load."""
@@ -263,7 +264,7 @@ class ConvolutionKernel:
                         pad = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), pad)
                     q = T.if_then_else(inside, q, pad)
                 value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * byte)))
-            T.buffer_store(block.shared, value, [row * plan.pitch + word])
+            block.shared.store(row * plan.pitch + word, value)
 
     def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
         """(y, x) of an output pixel."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Registers, vector
+from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Registers
 from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.cuda.tiling import GROUP_WORDS, STEP_WORDS, Tile
 
@@ -79,10 +79,10 @@ class TensorCore(InstructionSet):
             with block.unrolled(rows) as i, block.unrolled(2) as half, block.unrolled(2) as r:
                 pixel = row + i * 16 + r * 8 + g
                 at = operands.pixels + pixel * operands.pitch + step * STEP_WORDS + half * GROUP_WORDS + t
-                a[i * 4 + half * 2 + r] = block.shared[at]
+                a[i * 4 + half * 2 + r] = block.shared.load(at)
             with block.unrolled(columns) as j, block.unrolled(2) as half:
                 position = (step * 2 + half) * tile.columns + column + j * 8 + g
-                b[j * 2 + half] = block.shared[operands.weights + position * GROUP_WORDS + t]
+                b[j * 2 + half] = block.shared.load(operands.weights + position * GROUP_WORDS + t)
         with block.unrolled(rows) as i, block.unrolled(columns) as j:
             block.multiply(acc, (i * columns + j) * 4, a, i * 4, b, j * 2)
 
@@ -101,10 +101,10 @@ class DotProduct(InstructionSet):
             row, column, step, g, t = _lane(thread, tile, round_)
             with block.unrolled(2 * rows) as r:
                 at = operands.pixels + (row + r * 8 + g) * operands.pitch + step * STEP_WORDS + half * GROUP_WORDS
-                a.load(r * GROUP_WORDS, GROUP_WORDS, block.shared[vector(at, GROUP_WORDS)])
+                a.load(r * GROUP_WORDS, GROUP_WORDS, block.shared.load(at, GROUP_WORDS))
             with block.unrolled(columns) as j, block.unrolled(2) as e:
                 position = (step * 2 + half) * tile.columns + column + j * 8 + t * 2 + e
-                words = block.shared[vector(operands.weights + position * GROUP_WORDS, GROUP_WORDS)]
+                words = block.shared.load(operands.weights + position * GROUP_WORDS, GROUP_WORDS)
                 b.load(0, GROUP_WORDS, words)
                 with block.unrolled(rows) as i, block.unrolled(2) as r, block.unrolled(GROUP_WORDS) as word:
                     at = (i * columns + j) * 4 + r * 2 + e

@@ -9,7 +9,7 @@ from tvm import relax
 from squeezeedge.graph import IMAGE
 from squeezeedge.lower.call_plan import CallPlan, plan_calls
 from squeezeedge.lower.relax_module import MAIN
-from squeezeedge.targets.cuda.grid import loop_function
+from squeezeedge.targets.cuda.loops import loop_function
 from squeezeedge.targets.cuda.stage import KernelCall
 
 __all__ = ["plan_kernels"]

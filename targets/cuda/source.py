@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from tvm import IRModule, tirx
 from tvm.target import Target
 
-from squeezeedge.targets.cuda.grid import Kernel, device_function
+from squeezeedge.targets.cuda.device import device_function
+from squeezeedge.targets.cuda.grid import Kernel
 
 __all__ = ["cuda_source", "most_images", "parameters"]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cuda.compile import lower
-from squeezeedge.targets.cuda.grid import Kernel, loop_function
+from squeezeedge.targets.cuda.grid import Kernel
+from squeezeedge.targets.cuda.loops import loop_function
 from squeezeedge.targets.cuda.source import parameters
 
 FAKE = Path(__file__).with_name("fake_cuda.c")
@@ -21,17 +22,17 @@ TARGET = {"kind": "llvm", "opt-level": 1}
 DTYPES = {"uint8": "{kDLUInt, 8, 1}", "uint32": "{kDLUInt, 32, 1}", "int32": "{kDLInt, 32, 1}"}
 
 
-def build_loops(kernels: Sequence[Kernel], batch: int) -> tvm.runtime.Module:
+def build_loops(kernels: Sequence[Kernel], batch: int, check_races: bool = False) -> tvm.runtime.Module:
     """Compile loop forms for this processor."""
-    module = tvm.IRModule({kernel.name: loop_function(kernel, batch) for kernel in kernels})
+    module = tvm.IRModule({kernel.name: loop_function(kernel, batch, check_races) for kernel in kernels})
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
         return tvm.tirx.build(module, target=tvm.target.Target(TARGET))
 
 
-def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str) -> NDArray[np.int32]:
+def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, check_races: bool = False) -> NDArray[np.int32]:
     """Class sums of a batch, int32 [N, classes], from the loop forms; memory starts with garbage."""
     lowered = lower(graph, isa)
-    library = build_loops(lowered.kernels, len(images))
+    library = build_loops(lowered.kernels, len(images), check_races)
     values = {IMAGE: tvm.runtime.tensor(images.ravel())}
     for call in lowered.calls:
         size, dtype = call.kernel.out

@@ -17,11 +17,11 @@ def _kernel(body: Callable[[Block], None], out: int, constants: tuple[NDArray[np
     return Kernel("test", 1, 64, 64, (64,), constants, (out, "int32"), body)
 
 
-def _run(kernel: Kernel, image: NDArray[np.uint8] | None = None) -> NDArray[np.int32]:
-    source = np.zeros(64, np.uint8) if image is None else image
+def _run(kernel: Kernel, check_races: bool = False) -> NDArray[np.int32]:
     out = tvm.runtime.tensor(np.zeros(kernel.out[0], np.int32))
     constants = [tvm.runtime.tensor(array) for array in kernel.constants]
-    build_loops([kernel], 1)["test"](tvm.runtime.tensor(source), *constants, out)
+    source = tvm.runtime.tensor(np.zeros(64, np.uint8))
+    build_loops([kernel], 1, check_races)["test"](source, *constants, out)
     result: NDArray[np.int32] = out.numpy()
     return result
 
@@ -82,28 +82,34 @@ def test_dot_products_and_byte_maxima() -> None:
     np.testing.assert_array_equal(got[64:].view(np.uint8).reshape(64, 4), np.maximum(a, b.view(np.uint8)))
 
 
-@pytest.mark.parametrize("barrier", [True, False])
-def test_a_missing_barrier_is_seen(barrier: bool) -> None:
-    """Each thread reads what one of the other warp wrote."""
+@pytest.mark.parametrize("missing", [None, "read after write", "write after read"])
+def test_missing_barriers_are_seen(missing: str | None) -> None:
+    """Each thread reads what its neighbour wrote, one of another warp or of its own."""
 
     def body(block: Block) -> None:
-        def write() -> None:
-            with block.threads() as thread:
-                T.buffer_store(block.shared, T.cast(thread, "uint32"), [thread])
+        value = block.registers(1, "uint32")
 
-        def read() -> None:
+        def write(first: int) -> None:
             with block.threads() as thread:
-                T.buffer_store(block.out, T.reinterpret("int32", block.shared[63 - thread]), [thread])
+                block.shared.store(thread, T.cast(thread + first, "uint32"))
 
+        def read(first: int) -> None:
+            with block.threads() as thread:
+                value[0] = block.shared.load((thread + 1) % 64)
+                T.buffer_store(block.out, T.reinterpret("int32", value[0]), [first + thread])
+
+        with block.region(barrier=missing != "read after write"):
+            write(0)
+        with block.region(barrier=missing != "write after read"):
+            read(0)
         with block.region():
-            write()
-            if not barrier:
-                read()
-        if barrier:
-            with block.region(barrier=False):
-                read()
+            write(100)
+        with block.region(barrier=False):
+            read(64)
 
-    assert (_run(_kernel(body, 64)) == np.arange(64)[::-1]).all() == barrier
+    expected = (np.arange(64) + 1) % 64
+    right = _run(_kernel(body, 128), check_races=True) == [*expected, *(expected + 100)]
+    assert right.all() == (missing is None)
 
 
 def test_items_that_do_not_divide_among_the_threads() -> None:

@@ -31,6 +31,13 @@ def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
     np.testing.assert_array_equal(run_loops(every_kernel, images, isa), run(every_kernel, images))
 
 
+@pytest.mark.parametrize("isa", BOTH)
+def test_no_two_threads_race_for_shared_memory(every_kernel: IntegerGraph, isa: str) -> None:
+    for graph in (every_kernel, squeezenet_graph("squeezenet1_1", 40, 20)):
+        images = random_images(graph, 1, 1)
+        np.testing.assert_array_equal(run_loops(graph, images, isa, check_races=True), run(graph, images))
+
+
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str) -> None:
     graph = squeezenet_graph(name, (75, 64), 13)
