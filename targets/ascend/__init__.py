@@ -36,12 +36,14 @@ class AscendTarget:
     options = AscendOptions
 
     def requirements(self) -> list[Requirement]:
-        """ATC converts the model; a device with ais_bench or pyACL runs it. None is needed to emulate."""
+        """ATC converts the model, here or later; ais_bench or pyACL runs it. The emulation needs neither."""
         nodes = sorted(str(path) for path in Path("/dev").glob("davinci[0-9]*"))
         found = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
         cann = "install CANN and source its set_env.sh"
         return [
-            Requirement("atc", "compile", shutil.which("atc"), f"{cann}, or run the artifact's atc.sh where it is"),
+            Requirement(
+                "atc (model.om)", "option", shutil.which("atc"), f"{cann}, or run the artifact's atc.sh where it is"
+            ),
             Requirement("ais_bench or acl", "run", ", ".join(found) or None, cann),
             Requirement("Ascend device", "run", ", ".join(nodes) or None, "use --board user@host, or --emulate"),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from squeezeedge.artifact import open_artifact
+from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import Add, Concat, IntegerGraph, MaxPool
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.ascend import TARGET, AscendOptions
 from squeezeedge.targets.ascend.atc import aipp_config, atc_command
-from tests.graphs import random_graph
+from squeezeedge.targets.ascend.options import ROUNDINGS
+from tests.graphs import GraphBuilder, random_graph
 from tests.targets.ascend.conftest import Make
 
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
@@ -136,9 +138,33 @@ def test_listing(make: Make) -> None:
         list(TARGET.listing(path))
 
 
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_golden(tmp_path: Path, golden: Callable[[str, str], None], rounding: str) -> None:
+    """A graph with every operator that is emitted; `pytest --update-golden` rewrites the files."""
+    builder = GraphBuilder(np.random.default_rng(0), (9, 11))
+    value = builder.pool(builder.conv("image", 6, (3, 3), (2, 2), (1, 1, 1, 1), name="conv1"), name="pool1")
+    branch = builder.conv(value, 6, zero_point=128, name="branch")
+    other = builder.conv(value, 5, (3, 3), (1, 1), (1, 1, 1, 1), name="other")
+    value = builder.concat([builder.add(value, branch, name="add"), other], name="concat")
+    graph = builder.finish(value, 4, graph_name="golden")
+    check = {Add: 1, MaxPool: 1, Concat: 1}
+    assert all(sum(isinstance(node, kind) for node in graph.nodes) == count for kind, count in check.items())
+    path = write_artifact(
+        graph,
+        TARGET,
+        AscendOptions("Ascend310P3", rounding),
+        tmp_path / "artifact",
+        golden=np.zeros((1, *graph.input_shape), np.uint8),
+        source={},
+    ).path
+    golden(f"{rounding}.txt", "\n".join(TARGET.listing(path)) + "\n")
+    for name in ("aipp.cfg", "atc.sh"):
+        golden(name, (path / name).read_text())
+
+
 def test_requirements(atc: Path) -> None:
     found = {requirement.name: requirement for requirement in TARGET.requirements()}
-    assert found["atc"].found == str(atc)
+    assert found["atc (model.om)"].found == str(atc)
     assert found["ais_bench or acl"].found is None and "set_env.sh" in found["ais_bench or acl"].fix
 
 
