@@ -33,7 +33,8 @@ COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 CAPTURE_MODE_THREAD_LOCAL = 1
 NO_DEVICE = 100
 OUT_OF_MEMORY = 2
-UNSUPPORTED_PTX_VERSION = 222
+TOO_NEW = (209, 222)
+"""Code that a driver can't load: no binary for the GPU, unsupported PTX version."""
 
 HANDLE = c_void_p
 FUNCTIONS = {
@@ -47,6 +48,7 @@ FUNCTIONS = {
     "cuDevicePrimaryCtxRetain": [POINTER(HANDLE), c_int],
     "cuDevicePrimaryCtxRelease_v2": [c_int],
     "cuCtxSetCurrent": [HANDLE],
+    "cuCtxSynchronize": [],
     "cuModuleLoadData": [POINTER(HANDLE), c_char_p],
     "cuModuleUnload": [HANDLE],
     "cuModuleGetFunction": [POINTER(HANDLE), HANDLE, c_char_p],
@@ -88,9 +90,10 @@ class Driver:
             self._library = ctypes.CDLL(DRIVER)
             for name, types in FUNCTIONS.items():
                 getattr(self._library, name).argtypes = types
-        except (OSError, AttributeError) as error:
-            text = f"NVIDIA's driver is not installed, or older than CUDA 11.4: {error}; install a newer one"
-            raise Unavailable(text) from None
+        except OSError as error:
+            raise Unavailable(f"NVIDIA's driver is not installed here: {error}") from None
+        except AttributeError as error:
+            raise Unavailable(f"NVIDIA's driver is older than CUDA 11.4, update it: {error}") from None
         code = self._library.cuInit(0)
         count = c_int()
         if code == 0:
@@ -295,11 +298,12 @@ class Network:
         driver.cuMemAlloc_v2(byref(self._constants), len(constants))
         self.constants = self._constants.value
         driver.cuMemcpyHtoD_v2(self.constants, constants, len(constants))
+        driver.cuCtxSynchronize()  # the copy may only have been staged, and the streams do not wait for it
         self._buffers: dict[tuple[int, int], Buffers] = {}
 
     def _load(self, code: bytes, file: str) -> None:
         failed = self.driver._library.cuModuleLoadData(byref(self._module), code)
-        if failed == UNSUPPORTED_PTX_VERSION:
+        if failed in TOO_NEW:
             raise Unavailable(
                 f"{self.name}: the driver, of CUDA {self.driver.version()}, is too old for {file}: update it, or "
                 "compile with the --arch of this GPU"

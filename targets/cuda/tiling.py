@@ -11,7 +11,18 @@ from itertools import product
 
 from squeezeedge.targets.cuda.grid import WARP, Expr
 
-__all__ = ["GROUP_WORDS", "SHARED_BYTES", "STEP_BYTES", "STEP_WORDS", "THREADS", "Plan", "Tile", "choose_tile"]
+__all__ = [
+    "GROUP_WORDS",
+    "SHARED_BYTES",
+    "STEP_BYTES",
+    "STEP_WORDS",
+    "THREADS",
+    "TILES",
+    "Plan",
+    "Tile",
+    "choose_tile",
+    "divide",
+]
 
 GROUP_WORDS = 4
 """Words of a group: 16 bytes, what one lane loads at once."""
@@ -80,6 +91,15 @@ class Tile:
         return number % inner // self.warp_columns, number % self.warp_columns, number // inner
 
 
+TILES = tuple(
+    Tile(*warps, rows, columns)
+    for warps, rows, columns in product(
+        [(4, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2), (2, 1, 2), (1, 1, 4)], (1, 2), (2, 4)
+    )
+)
+"""Those that are considered."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A tile and how the reduction goes through shared memory.
@@ -112,8 +132,8 @@ class Plan:
         return max(self.pixel_words + tile.columns * self.steps * STEP_WORDS, sums)
 
 
-def _plan(tile: Tile, steps: int) -> Plan:
-    """Divide a reduction of so many steps into chunks of equal size that fit."""
+def divide(tile: Tile, steps: int) -> Plan:
+    """Divide a reduction of so many steps into chunks of equal size, which fit if one round of the warps does."""
     room = SHARED_BYTES // 4 - tile.rows * GROUP_WORDS
     most = max(room // ((tile.rows + tile.columns) * STEP_WORDS) // tile.warp_steps, 1) * tile.warp_steps
     chunks = -(-steps // most)
@@ -148,8 +168,6 @@ def choose_tile(pixels: int, channels: int, steps: int) -> Plan:
         channels: of the output.
         steps: of 32 bytes, of the reduction.
     """
-    warps = [(4, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2), (2, 1, 2), (1, 1, 4)]
-    tiles = [Tile(*split, rows, columns) for split, rows, columns in product(warps, (1, 2), (2, 4))]
-    plans = [_plan(tile, steps) for tile in tiles]
+    plans = [divide(tile, steps) for tile in TILES]
     fitting = [plan for plan in plans if plan.shared * 4 <= SHARED_BYTES]
     return min(fitting, key=lambda plan: _cycles(plan, pixels, channels))

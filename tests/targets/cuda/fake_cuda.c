@@ -206,6 +206,7 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
     trace("cuDevicePrimaryCtxRelease", "leaks", left);
     return device ? INVALID_VALUE : SUCCESS;
 }
+int cuCtxSynchronize(void) { return current ? SUCCESS : INVALID_VALUE; }
 int cuCtxSetCurrent(void *context) { return current = context, SUCCESS; }
 
 int cuModuleLoadData(void **module, const void *image) {

@@ -75,7 +75,7 @@ def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callabl
         ({"FAKE_CUDA_INIT": "999"}, "does not start: fake error"),
         ({"FAKE_CUDA_CAPABILITY": "75"}, "this GPU is sm_75, the artifact was compiled for sm_90"),
         ({"FAKE_CUDA_CAPABILITY": "120", "FAKE_CUDA_LOAD": "222"}, "too old for kernels.ptx: update it"),
-        ({"LD_LIBRARY_PATH": ""}, "driver is not installed"),
+        ({"LD_LIBRARY_PATH": ""}, "driver is not installed here: libcuda.so.1"),
     ],
 )
 def test_what_is_missing_is_named(emulated: Emulated, settings: dict[str, str], message: str) -> None:
