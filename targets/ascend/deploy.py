@@ -22,8 +22,9 @@ AscendDequant                          second input UINT64 [out], named <layer>.
                                        1 is float16, the type that the kernels compute in (TBE kernel ascend_dequant:
                                        int32 -> fp16)
 16 input channels and fewer            ATC takes quantization back: such a layer runs in fp16, its input is neither
-                                       rounded nor clipped (GE: bias_optimize_quant_rollback_base, passes named
-                                       *QuantProcessFusionPass)
+                                       rounded nor clipped (CANN's fusion reference: *QuantProcessFusionPass,
+                                       "unquantization"; the limit: bias_optimize_quant_rollback_base.h of GE's fusion
+                                       engine)
 =====================================  ===============================================================================
 
 Rounding. The device rounds acc * 2^-k to fp16 (11 bits), then x + offset to fp16, then to int8 with ties to even. From

@@ -12,8 +12,9 @@ What is emulated, and where it was read (sources by name in :mod:`.deploy`):
   rounded to fp16, sums in fp32, result rounded to fp16.
 - Everything else: fp16 with rounding to nearest, ties to even; GlobalAveragePool sums in fp32.
 
-Not emulated: ATC may fuse AscendDequant, Relu and AscendQuant into one requantization, which rounds once; with
-``rounding="fused"`` a device then is nearer to the integer graph than this emulation.
+Not emulated: for some chips ATC joins AscendDequant, Relu and AscendQuant to one requantization (CANN's fusion
+reference: V200RequantFusionPass), which rounds once. With ``rounding="fused"`` such a device is nearer to the integer
+graph than this emulation; with "exact" there is nothing to join.
 """
 
 from __future__ import annotations
