@@ -81,7 +81,8 @@ class Target(Protocol):
         devices: ``--device`` names it serves -> kind.
         remote: those of the devices that may be on another machine (``--board user@host``).
         options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
-            ``--field-name`` of ``squeezeedge compile``.
+            ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
+            emulation.
     """
 
     name: str
@@ -97,7 +98,10 @@ class Target(Protocol):
         """Raise before anything is written: UnsupportedError, UnavailableError or UsageError."""
 
     def compile(self, graph: IntegerGraph, options: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
-        """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries."""
+        """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries.
+
+        The entry ``note``, if there is one, is also shown to the user.
+        """
 
     def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
         """Run uint8 [N, H, W, 3] on the device, over ssh on ``board``; UnavailableError if it is not there."""

@@ -59,6 +59,8 @@ def compile_command(
     golden = images.dataset.load(graph.preprocessing, images.indices[:GOLDEN_IMAGES])
     note(f"compiling {graph.name} for {target}")
     artifact = write_artifact(graph, chosen, options, out, golden=golden, source=source.origin)
+    if "note" in artifact.manifest["compiled"]:
+        note(artifact.manifest["compiled"]["note"])
     if json:
         emit_json({"artifact": str(out), **artifact.manifest})
     else:

@@ -88,7 +88,10 @@ def eval_command(
     options = DataOptions(data, calib, classes, calib_images, limit, seed)
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
-    chosen = [options_of(target, target_options, targets) for target in targets]
+    chosen = [
+        options_of(target, target_options, targets, target.devices[name])
+        for target, name in zip(targets, names, strict=True)
+    ]
     with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
         if model is not None and Path(model).is_dir():
             from squeezeedge.artifact import open_artifact

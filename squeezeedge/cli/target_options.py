@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from squeezeedge.errors import UsageError
-from squeezeedge.targets import Target, all_targets
+from squeezeedge.targets import Kind, Target, all_targets
 
 __all__ = ["add_command", "options_of"]
 
@@ -44,13 +44,14 @@ def _parameter(target: Target, option: Field[Any], kind: Any) -> inspect.Paramet
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def options_of(target: Target, values: dict[str, Any], used: Sequence[Target]) -> Any:  # noqa: ANN401
+def options_of(target: Target, values: dict[str, Any], used: Sequence[Target], kind: Kind = "hardware") -> Any:  # noqa: ANN401
     """The options that were given, as the target's dataclass.
 
     Args:
         target: whose.
         values: what the command got for all targets' options.
         used: the targets of this call.
+        kind: of the device that is to run; an emulation takes ``metadata["emulated"]`` for what was not given.
 
     Raises:
         UsageError: an option was given that none of the used targets has.
@@ -60,5 +61,7 @@ def options_of(target: Target, values: dict[str, Any], used: Sequence[Target]) -
     if foreign:
         names = " and ".join(sorted({other.name for other in used}))
         raise UsageError(f"--{foreign[0].replace('_', '-')} is not an option of target {names}")
-    own = {field.name for field in fields(target.options)}
+    own = {option.name: option.metadata for option in fields(target.options)}
+    if kind == "emulation":
+        given = {name: data["emulated"] for name, data in own.items() if "emulated" in data} | given
     return target.options(**{name: value for name, value in given.items() if name in own})
