@@ -13,7 +13,7 @@ import os
 import signal
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -75,12 +75,14 @@ class EncodedImage:
         return data
 
 
-def decode(image: EncodedImage | NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def decode(
+    image: EncodedImage | NDArray[np.uint8], preprocessing: Callable[[Image.Image], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
     """Decode and preprocess one image.
 
     Args:
         image: an encoded image or RGB pixels, uint8 [h, w, 3].
-        preprocessing: what to make of it.
+        preprocessing: what to make of it, such as a :class:`Preprocessing`.
 
     Returns:
         uint8 [H, W, 3].

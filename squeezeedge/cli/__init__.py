@@ -7,7 +7,7 @@ import sys
 import typer
 
 from squeezeedge.cli import compile as compile_
-from squeezeedge.cli import disasm, models, profile, quantize, targets, train, validate
+from squeezeedge.cli import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
 from squeezeedge.cli import eval as eval_
 from squeezeedge.cli.output import error
 from squeezeedge.errors import SqueezeEdgeError
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compile_, eval_, profile, disasm, quantize, validate, train, models, targets):
+for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
     command.register(app)
 
 

@@ -21,15 +21,15 @@ def validate_command(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure the fp32 accuracy of a model on labelled images."""
+    """Measure the fp32 accuracy of a model on labelled images; under `torchrun`, in several processes."""
     import time
 
-    import numpy as np
-
-    from squeezeedge.cli.output import emit_json, emit_table, number, progress
-    from squeezeedge.cli.pipeline import DataOptions, evaluation_images
+    from squeezeedge.cli.output import emit_json, emit_table, number
+    from squeezeedge.cli.pipeline import DataOptions, Images, evaluation_images
     from squeezeedge.cli.source import load_source
-    from squeezeedge.parity.metrics import topk_accuracy
+    from squeezeedge.cli.train import lead_progress
+    from squeezeedge.training.distributed import join_world
+    from squeezeedge.training.validate import measure
 
     source = load_source(model, weights, pretrained, size)
     if source.float_logits is None:
@@ -37,20 +37,24 @@ def validate_command(
     images = evaluation_images(source, DataOptions(data=data, classes=classes, limit=limit, seed=seed), None)
     if images.labels is None:
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
-    logits = []
-    start = time.perf_counter()
-    with progress("validate", len(images.indices)) as advance:
-        for batch in images.batches(source.preprocessing):
-            logits.append(source.float_logits(batch))
-            advance(len(batch))
-    seconds = time.perf_counter() - start
-    top1, top5 = (topk_accuracy(np.concatenate(logits), images.labels, k) for k in (1, 5))
-    count = len(images.indices)
+    with join_world("cpu") as world:
+        start = time.perf_counter()
+        with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
+            score = measure(
+                source.float_logits,
+                lambda mine: Images(images.dataset, images.indices[mine]).batches(source.preprocessing),
+                images.labels,
+                world,
+                on_progress=advance,
+            )
+        speed = score.images / (time.perf_counter() - start)
+        if not world.leads:
+            return
     if json:
-        result = {"model": source.name, "images": count, "fp32_top1": top1, "fp32_top5": top5}
-        emit_json(result | {"images_per_s": count / seconds})
+        result = {"model": source.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
+        emit_json(result | {"images_per_s": speed})
     else:
-        row = [source.name, str(count), number(top1), number(top5), number(count / seconds, 0)]
+        row = [source.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
         columns = ["model", "images", "top-1 %", "top-5 %", "images/s"]
         emit_table(f"fp32 on {images.dataset.name}", columns, [row])
 

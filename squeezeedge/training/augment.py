@@ -1,48 +1,100 @@
-"""Random variation of training images."""
+"""Random variation of training images, by kornia; every random value comes from the seed that is given."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+import kornia.augmentation as K
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+from PIL import Image
+from torch import Tensor, nn
 
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.training.recipe import Augmentation
 
-__all__ = ["random_affine"]
+__all__ = ["RandomArea", "augment"]
+
+ASPECT = (3 / 4, 4 / 3)
+GREY = 0.45
+"""What erased rectangles are filled with: about the mean of photographs."""
+ATTEMPTS = 10
 
 
-def random_affine(
-    images: NDArray[np.uint8], augmentation: Augmentation, generator: torch.Generator
-) -> NDArray[np.uint8]:
-    """Rotate, scale and shift each image by its own random amounts; what comes in from outside is black.
+def augment(images: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
+    """Vary each image of a batch by its own random amounts.
+
+    The global random numbers are as before afterwards.
 
     Args:
-        images: uint8 [N, H, W, 3].
-        augmentation: the bounds.
-        generator: where the randomness comes from.
+        images: uint8 [N, 3, H, W].
+        augmentation: the bounds; all but ``area``, for which see :class:`RandomArea`.
+        seed: decides everything.
 
     Returns:
-        uint8 [N, H, W, 3].
+        uint8 [N, 3, H, W].
     """
-    count, height, width, _ = images.shape
+    pipeline = _pipeline(augmentation, images.shape[2], images.shape[3])
+    if not pipeline or not len(images):
+        return images
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        varied: Tensor = pipeline(images.float() / 255)
+    return varied.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
-    def draw(bound: float) -> Tensor:
-        return (2 * torch.rand(count, generator=generator) - 1) * bound
 
-    angle = draw(math.radians(augmentation.rotation))
-    zoom = 1 + draw(augmentation.scale)
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    # affine_grid's coordinates run from -1 to 1 along either side, so the rotation carries the aspect ratio.
-    rows = [
-        torch.stack([cos, -sin * height / width, 2 * draw(augmentation.translation)], 1),
-        torch.stack([sin * width / height, cos, 2 * draw(augmentation.translation)], 1),
-    ]
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    grid = functional.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
-    moved = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    result: NDArray[np.uint8] = moved.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    return result
+class RandomArea:
+    """A random crop of random area and aspect ratio (Szegedy et al., 2015), scaled to the network's input.
+
+    Args:
+        scale: brings the crop to its size; without a crop of its own.
+        area: least share of the image's area.
+        random: where the randomness comes from.
+    """
+
+    def __init__(self, scale: Preprocessing, area: float, random: np.random.Generator) -> None:
+        self.scale = scale
+        self.area = area
+        self.random = random
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """One image -> uint8 [H, W, 3].
+
+        Raises:
+            UnsupportedError: as :class:`Preprocessing`.
+        """
+        return self.scale(image.crop(self._box(image.width, image.height)))
+
+    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        for _ in range(ATTEMPTS):
+            area = width * height * self.random.uniform(self.area, 1)
+            aspect = math.exp(self.random.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                left, top = int(self.random.integers(width - w + 1)), int(self.random.integers(height - h + 1))
+                return left, top, left + w, top + h
+        side = min(width, height)  # too elongated: the centre
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+
+@lru_cache(maxsize=16)
+def _pipeline(augmentation: Augmentation, height: int, width: int) -> nn.Sequential:
+    """The steps that do something, for float32 [N, 3, H, W] in 0..1."""
+    steps: list[nn.Module] = []
+    shift, zoom, jitter = augmentation.translation, augmentation.scale, augmentation.color_jitter
+    if augmentation.rotation or shift or zoom:
+        steps.append(
+            K.RandomAffine(augmentation.rotation, (shift, shift) if shift else None, (1 - zoom, 1 + zoom), p=1.0)
+        )
+    if augmentation.padding:
+        steps.append(K.RandomCrop((height, width), augmentation.padding))
+    if augmentation.flip:
+        steps.append(K.RandomHorizontalFlip())
+    if jitter:
+        steps.append(K.ColorJitter(jitter, jitter, jitter, p=1.0))
+    if augmentation.erasing:
+        steps.append(K.RandomErasing(value=GREY, p=augmentation.erasing))
+    return nn.Sequential(*steps)

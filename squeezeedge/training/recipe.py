@@ -1,64 +1,136 @@
-"""Training recipes: TOML files that say all that a training run depends on."""
+"""Training recipes: TOML files that say all that a training run depends on, except the images."""
 
 from __future__ import annotations
 
+import math
 import tomllib
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from squeezeedge.calib.preprocess import PRESETS
+from squeezeedge.calib.preprocess import PRESETS, Preprocessing
 from squeezeedge.errors import CorruptFileError, UsageError
 from squeezeedge.networks.registry import NETWORKS
 
-__all__ = ["Augmentation", "Optimizer", "Recipe", "load_recipe"]
+__all__ = ["Augmentation", "Input", "Optimizer", "Recipe", "Schedule", "embedded_recipes", "load_recipe"]
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_BYTES = 1 << 20
+MAX_SIDE = 4096
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """How the weights are updated; the learning rate follows one cycle (Smith and Topin, 2018).
+class Input:
+    """How an image becomes the network's input.
 
     Attributes:
-        name: AdamW, or SGD with Nesterov momentum.
-        peak_learning_rate: at the height of the cycle.
+        preset: a preset of :mod:`squeezeedge.calib.preprocess`, for mean, standard deviation and filter.
+        size: height and width of the network's input in pixels.
+        resize: the shorter side before the centre crop of validation, in pixels; 0 scales the whole image.
+        first_size: train at this size at first and grow to ``size`` in the first two thirds of the epochs; 0: do not.
+        cache: decode the training images once, to this height and width, and keep them in memory; 0: decode them
+            whenever they are needed.
+    """
+
+    preset: str
+    size: int
+    resize: int = 0
+    first_size: int = 0
+    cache: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.preset in PRESETS, "input.preset", f"one of {', '.join(PRESETS)}")
+        _check(1 <= self.size <= MAX_SIDE, "input.size", f"in 1..{MAX_SIDE}")
+        _check(self.resize == 0 or self.size <= self.resize <= MAX_SIDE, "input.resize", f"0 or in size..{MAX_SIDE}")
+        _check(0 <= self.first_size <= self.size, "input.first_size", "in 0..size")
+        _check(0 <= self.cache <= MAX_SIDE, "input.cache", f"in 0..{MAX_SIDE}")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of validation, which is stored with the network."""
+        return replace(PRESETS[self.preset], size=(self.size, self.size), resize=self.resize or None)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How the weights are updated.
+
+    Attributes:
+        name: AdamW, or SGD with momentum.
+        learning_rate: the highest of the schedule.
         momentum: of SGD; AdamW's first beta.
         weight_decay: decoupled in AdamW, L2 in SGD.
+        nesterov: Nesterov's momentum (SGD only).
+        loaded_rate: learning rate of the layers whose weights were loaded, relative to that of the new ones.
     """
 
     name: Literal["adamw", "sgd"]
-    peak_learning_rate: float
+    learning_rate: float
     momentum: float
     weight_decay: float
+    nesterov: bool = False
+    loaded_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(0 < self.peak_learning_rate < float("inf"), "optimizer.peak_learning_rate", "positive")
+        _check(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "positive")
         _check(0 < self.momentum < 1, "optimizer.momentum", "between 0 and 1")
-        _check(0 <= self.weight_decay < float("inf"), "optimizer.weight_decay", "0 or positive")
+        _check(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", "0 or positive")
+        _check(self.name == "sgd" or not self.nesterov, "optimizer.nesterov", "false with adamw")
+        _check(0 <= self.loaded_rate <= 1, "optimizer.loaded_rate", "in 0..1")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes from step to step; see :mod:`squeezeedge.training.schedule`.
+
+    Attributes:
+        name: one cycle (Smith and Topin, 2018), a half cosine (Loshchilov and Hutter, 2017), or no change.
+        warmup: epochs of linear growth from 0 at the beginning; one cycle has its own.
+    """
+
+    name: Literal["one_cycle", "cosine", "constant"]
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.warmup < math.inf, "schedule.warmup", "0 or positive")
+        _check(self.name != "one_cycle" or self.warmup == 0, "schedule.warmup", "0 with one_cycle, which has its own")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Bounds of the random affine map of each image; each value is drawn evenly from -bound..bound.
+    """How training images are varied; what a 0 (or false) turns off costs nothing.
 
     Attributes:
-        rotation: in degrees.
-        translation: as a share of the height and the width.
-        scale: relative change of the size.
+        area: least share of the image's area that a random crop of random aspect ratio covers (Szegedy et al.,
+            2015).
+        padding: pixels of black around the image, out of which a crop of its own size is taken.
+        rotation: up to so many degrees either way.
+        translation: up to this share of the height and the width either way.
+        scale: relative change of the size, either way.
+        flip: mirror half of the images.
+        color_jitter: relative change of brightness, contrast and saturation, either way.
+        erasing: share of the images in which a rectangle is erased (Zhong et al., 2020).
     """
 
-    rotation: float
-    translation: float
-    scale: float
+    area: float = 0.0
+    padding: int = 0
+    rotation: float = 0.0
+    translation: float = 0.0
+    scale: float = 0.0
+    flip: bool = False
+    color_jitter: float = 0.0
+    erasing: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(0 <= self.area <= 1, "augmentation.area", "in 0..1")
+        _check(0 <= self.padding <= MAX_SIDE, "augmentation.padding", f"in 0..{MAX_SIDE}")
         _check(0 <= self.rotation <= 180, "augmentation.rotation", "in 0..180 degrees")
-        _check(0 <= self.translation < 1, "augmentation.translation", "at least 0 and less than 1")
-        _check(0 <= self.scale < 1, "augmentation.scale", "at least 0 and less than 1")
+        for name in ("translation", "scale", "color_jitter"):
+            _check(0 <= getattr(self, name) < 1, f"augmentation.{name}", "at least 0 and less than 1")
+        _check(0 <= self.erasing <= 1, "augmentation.erasing", "in 0..1")
 
 
 @dataclass(frozen=True)
@@ -66,51 +138,79 @@ class Recipe:
     """One training run.
 
     Attributes:
+        summary: one line for people.
         network: a name of :data:`squeezeedge.networks.registry.NETWORKS`.
-        dataset: as for ``--data``; its train split is learned, its test split measured.
-        preprocessing: a preset of :mod:`squeezeedge.calib.preprocess`.
         epochs: times that each image is seen.
-        batch_size: images a step.
-        label_smoothing: share of the target that is spread over all classes.
-        seed: of initialization, order, augmentation and dropout.
+        batch_size: images a step, over all processes.
+        input: how an image becomes the network's input.
         optimizer: how the weights are updated.
+        schedule: how the learning rate changes.
         augmentation: how the images are varied.
+        dataset: as for ``--data``, which it is the default of; empty: none.
+        start: from random weights, or from those of a trained network but for the last layer.
+        label_smoothing: share of the target that is spread over all classes.
+        dropout: share of the last layer's inputs that is dropped.
+        precision: of the matrix products; weights are always updated in float32.
+        channels_last: NHWC in memory.
+        clip_norm: largest norm of all gradients together; 0: any.
+        ema: decay of the moving average of the weights, which is what is validated and kept; 0: no average.
+        validate_every: epochs from one validation to the next; the last epoch is always validated.
+        seed: of initialization, order, augmentation and dropout.
     """
 
+    summary: str
     network: str
-    dataset: str
-    preprocessing: str
     epochs: int
     batch_size: int
-    label_smoothing: float
-    seed: int
+    input: Input
     optimizer: Optimizer
-    augmentation: Augmentation
+    schedule: Schedule
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dataset: str = ""
+    start: Literal["random", "trained"] = "random"
+    label_smoothing: float = 0.0
+    dropout: float = 0.5
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = True
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    validate_every: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _check(self.network in NETWORKS, "network", f"one of {', '.join(NETWORKS)}")
-        _check(self.preprocessing in PRESETS, "preprocessing", f"one of {', '.join(PRESETS)}")
-        _check(self.epochs >= 1, "epochs", "at least 1")
-        _check(self.batch_size >= 1, "batch_size", "at least 1")
+        _check(1 <= self.epochs < 1 << 31, "epochs", "at least 1")
+        _check(1 <= self.batch_size < 1 << 31, "batch_size", "at least 1")
         _check(0 <= self.label_smoothing < 1, "label_smoothing", "at least 0 and less than 1")
+        _check(0 <= self.dropout < 1, "dropout", "at least 0 and less than 1")
+        _check(0 <= self.clip_norm < math.inf, "clip_norm", "0 or positive")
+        _check(0 <= self.ema < 1, "ema", "at least 0 and less than 1")
+        _check(self.validate_every >= 1, "validate_every", "at least 1")
         _check(0 <= self.seed < 1 << 63, "seed", "at least 0 and below 2^63")
+        _check(self.schedule.warmup <= self.epochs, "schedule.warmup", "at most epochs")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
 
 
-def load_recipe(name: str) -> Recipe:
+def embedded_recipes() -> Mapping[str, Path]:
+    """The recipes of this package by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+
+
+def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
         name: of an embedded recipe, or the path of a .toml file.
+        changes: "key=value" to set instead, "table.key=value" in a table; the value as in TOML, or a bare text.
 
     Raises:
-        UsageError: there is no such recipe.
+        UsageError: there is no such recipe, or a change is not of that form.
         CorruptFileError: it is not TOML, or a value is missing, unknown, of the wrong type or out of range.
     """
-    embedded = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    embedded = embedded_recipes()
     path = embedded.get(name, Path(name))
     if not path.is_file():
         raise UsageError(f"{name}: no such recipe; give a .toml file or one of: {', '.join(embedded)}")
@@ -119,15 +219,36 @@ def load_recipe(name: str) -> Recipe:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
-        return _parse(Recipe, tomllib.loads(text.decode()), "")
+        table = tomllib.loads(text.decode())
+        for change in changes:
+            _set(table, change)
+        return _parse(Recipe, table, "")
     except (ValueError, RecursionError) as error:  # tomllib's own error and UnicodeDecodeError are ValueErrors
         raise CorruptFileError(f"{path}: not a valid recipe: {error}") from error
 
 
+def _set(table: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    *tables, last = key.strip().split(".")
+    if not equals or not last:
+        raise UsageError(f"--set {change}: must be key=value, such as epochs=10 or optimizer.learning_rate=0.01")
+    for name in tables:
+        table = table.setdefault(name, {})
+        _check(isinstance(table, dict), name, "a table")
+    try:
+        table[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = text.strip()
+
+
 def _parse(kind: type[T], table: dict[str, Any], prefix: str) -> T:
-    """A TOML table as a dataclass, every field given and of its annotated type."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for problem, keys in (("unknown", table.keys() - names), ("missing", names - table.keys())):
+    """A TOML table as a dataclass, every field of its annotated type."""
+    known = fields(kind)  # type: ignore[arg-type]
+    needed = {item.name for item in known if item.default is MISSING and item.default_factory is MISSING}
+    for problem, keys in (
+        ("unknown", table.keys() - {item.name for item in known}),
+        ("missing", needed - table.keys()),
+    ):
         if keys:
             raise ValueError(f"{problem}: {', '.join(prefix + key for key in sorted(keys))}")
     hints = get_type_hints(kind)
@@ -141,9 +262,9 @@ def _value(kind: Any, value: object, name: str) -> object:  # noqa: ANN401  (a t
         _check(value in get_args(kind), name, f"one of {', '.join(get_args(kind))}")
         return value
     if kind is float and type(value) is int:
-        return float(value)
-    expected = "a table" if is_dataclass(kind) else {int: "an integer", float: "a number", str: "a text"}[kind]
-    _check(type(value) is kind, name, expected)
+        value = float(value)
+    names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+    _check(type(value) is kind, name, "a table" if is_dataclass(kind) else names[kind])
     return value
 
 

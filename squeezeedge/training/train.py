@@ -1,85 +1,186 @@
-"""Train a network as a recipe says."""
+"""A network in training: weights, optimizer and moving average, and what one step does with them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW
 from torch.optim import Optimizer as TorchOptimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from squeezeedge.calib.preprocess import PRESETS
-from squeezeedge.errors import SqueezeEdgeError
-from squeezeedge.networks.registry import build
-from squeezeedge.training.augment import random_affine
-from squeezeedge.training.recipe import Optimizer, Recipe
+from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
+from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training.data import Batch
+from squeezeedge.training.distributed import World
+from squeezeedge.training.recipe import Recipe
 
-__all__ = ["train"]
+__all__ = ["Step", "Trainer"]
+
+LAST = "classifier.1."
+"""Names of the last convolution's weights begin so."""
 
 
-def train(
-    recipe: Recipe,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    classes: int,
-    on_step: Callable[[float], None] = lambda loss: None,
-) -> nn.Module:
-    """Train from random weights. The same recipe, images, library versions and threads give the same weights.
+class Step(NamedTuple):
+    """What one step measured, in this process.
+
+    Attributes:
+        loss: sum over the images.
+        right: images whose class was the network's first.
+        images: how many.
+    """
+
+    loss: float
+    right: float
+    images: float
+
+
+class Trainer:
+    """The state of a run and its steps.
+
+    The same recipe, batches, library versions and threads give the same weights.
 
     Args:
         recipe: what to do.
-        images: uint8 [N, H, W, 3], preprocessed, at the network's input size.
-        labels: int64 [N], each below ``classes``.
         classes: number of classes.
-        on_step: called after each of the epochs * ceil(N / batch_size) steps with its loss.
-
-    Returns:
-        The network in evaluation mode, its weights float32 but rounded to float16: as they are stored.
+        world: the processes that share each step.
+        trained: weights to start from, by name, those of the last convolution left out; ``None``: random ones.
 
     Raises:
-        SqueezeEdgeError: the loss is no longer finite.
+        UnsupportedError: the device lacks the recipe's precision.
+        SqueezeEdgeError: the weights do not fit the network.
     """
-    preprocessing = PRESETS[recipe.preprocessing]
-    steps = math.ceil(len(images) / recipe.batch_size)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)  # initialization and dropout draw from the global generator
-        module = build(recipe.network, classes).train()
+
+    def __init__(self, recipe: Recipe, classes: int, world: World, trained: Mapping[str, Tensor] | None = None) -> None:
+        if recipe.precision == "float16" and world.device.type == "cpu":
+            raise UnsupportedError("precision float16 needs a GPU; use --set precision=bfloat16 on a processor")
+        if recipe.batch_size < world.size:
+            raise UsageError(
+                f"batch_size {recipe.batch_size} is less than one image for each of {world.size} processes"
+            )
+        self.recipe = recipe
+        self.classes = classes
+        self.world = world
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            module = build(recipe.network, classes).train()
         _wake_classes(module)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on processors
-        optimizer = _optimizer(recipe.optimizer, module)
-        schedule = OneCycleLR(
-            optimizer,
-            recipe.optimizer.peak_learning_rate,
-            total_steps=recipe.epochs * steps,
-            cycle_momentum=False,
-        )
-        criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        for epoch in range(recipe.epochs):
-            order = torch.randperm(len(images), generator=generator).numpy()
-            for start in range(0, len(order), recipe.batch_size):
-                chosen = order[start : start + recipe.batch_size]
-                batch = random_affine(images[chosen], recipe.augmentation, generator)
-                inputs = torch.from_numpy(preprocessing.normalize(batch)).to(memory_format=torch.channels_last)
-                logits = module(inputs)
-                loss = criterion(logits, torch.from_numpy(labels[chosen]))
-                if not math.isfinite(loss.item()):
-                    raise SqueezeEdgeError(
-                        f"training diverged in epoch {epoch + 1}: the loss is {loss.item()}; lower the recipe's "
-                        "optimizer.peak_learning_rate"
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                on_step(loss.item())
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return module.half().float().eval()
+        if trained is not None:
+            load_weights(module, {**module.state_dict(), **trained}, "weights")
+        for layer in module.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = recipe.dropout
+        memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.module = module.to(world.device, memory_format=memory)  # type: ignore[call-overload]
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            mean = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.module, multi_avg_fn=mean)
+        self.optimizer = _optimizer(recipe, self.module)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.precision == "float16")
+        self.network: nn.Module = self.module
+        if world.size > 1:
+            devices = [world.device] if world.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.module, devices)
+        shape = (1, 3, 1, 1)
+        preprocessing = recipe.input.preprocessing
+        self.mean = torch.tensor(preprocessing.mean, device=world.device).reshape(shape)
+        self.std = torch.tensor(preprocessing.std, device=world.device).reshape(shape)
+
+    def step(self, batch: Batch, factor: float) -> Step:
+        """Learn one batch.
+
+        Args:
+            batch: this process's images.
+            factor: of the recipe's learning rate.
+
+        Returns:
+            What was measured before the weights changed.
+        """
+        recipe, device = self.recipe, self.world.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * factor
+        torch.manual_seed(batch.seed)  # dropout; there is no state of random numbers to go on from
+        labels = batch.labels.to(device, non_blocking=True)
+        dtype = getattr(torch, recipe.precision)
+        with torch.autocast(device.type, dtype, enabled=recipe.precision != "float32"):
+            answers = self.network(self._inputs(batch)).float()
+        losses = functional.cross_entropy(answers, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+        # The mean over the images of all processes: gradients are averaged over the processes.
+        loss = losses * (self.world.size / batch.total)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+        return Step(losses.item(), (answers.argmax(1) == labels).sum().item(), len(labels))
+
+    def network_for_use(self) -> nn.Module:
+        """A copy of the network (its average if there is one) in evaluation mode.
+
+        Its weights are float32 but rounded to float16: as they are stored.
+        """
+        source = self.module if self.average is None else self.average.module
+        copy = build(self.recipe.network, self.classes).to(self.world.device)
+        load_weights(copy, {name: tensor.half().float() for name, tensor in source.state_dict().items()}, "weights")
+        return copy.eval()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state by name."""
+        result = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        if self.average is not None:
+            result |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    result[f"optimizer.{key}.{name}"] = value
+        return result
+
+    def load(self, tensors: Mapping[str, Tensor], scaler: Mapping[str, Any], file_name: str) -> None:
+        """Go on from what :meth:`tensors` and ``scaler.state_dict()`` gave.
+
+        Raises:
+            CorruptFileError: they are not of this network and recipe.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.get(part, {})[rest] = tensor
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = dict(self.module.named_parameters())
+        # The optimizer numbers its parameters in the order of its groups.
+        order = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        number = {id(parameter): index for index, parameter in enumerate(order)}
+        try:
+            for key, tensor in parts["optimizer"].items():
+                moment, _, name = key.partition(".")
+                if tensor.ndim and tensor.shape != parameters[name].shape:
+                    raise ValueError(f"{key} is of shape {list(tensor.shape)}")
+                moments.setdefault(number[id(parameters[name])], {})[moment] = tensor
+            self.module.load_state_dict(parts["model"])
+            if self.average is not None:
+                self.average.load_state_dict(parts["average"])
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            self.scaler.load_state_dict(dict(scaler))
+        except (RuntimeError, LookupError, ValueError) as failure:
+            raise CorruptFileError(f"{file_name}: does not fit the recipe's network: {failure}") from failure
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Normalized float32 [n, 3, size, size], in the recipe's memory format."""
+        images = batch.images.to(self.world.device, non_blocking=True).float()
+        if images.shape[-1] != batch.size:
+            images = functional.interpolate(images, (batch.size, batch.size), mode="bilinear", antialias=True)
+        memory = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        return ((images / 255 - self.mean) / self.std).contiguous(memory_format=memory)
 
 
 def _wake_classes(module: nn.Module) -> None:
@@ -93,8 +194,16 @@ def _wake_classes(module: nn.Module) -> None:
     nn.init.ones_(last.bias)
 
 
-def _optimizer(options: Optimizer, module: nn.Module) -> TorchOptimizer:
-    rate, decay = options.peak_learning_rate, options.weight_decay
+def _optimizer(recipe: Recipe, module: nn.Module) -> TorchOptimizer:
+    """The optimizer; where a run starts from a trained network, only the last convolution is new."""
+    options = recipe.optimizer
+    new: list[nn.Parameter] = []
+    loaded: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        (loaded if recipe.start == "trained" and not name.startswith(LAST) else new).append(parameter)
+    rates = [options.learning_rate, options.learning_rate * options.loaded_rate]
+    groups = [{"params": p, "highest": rate} for p, rate in zip((new, loaded), rates, strict=True) if p]
+    rate, decay = options.learning_rate, options.weight_decay
     if options.name == "adamw":
-        return AdamW(module.parameters(), rate, betas=(options.momentum, 0.999), weight_decay=decay)
-    return SGD(module.parameters(), rate, momentum=options.momentum, weight_decay=decay, nesterov=True)
+        return AdamW(groups, rate, betas=(options.momentum, 0.999), weight_decay=decay)
+    return SGD(groups, rate, momentum=options.momentum, weight_decay=decay, nesterov=options.nesterov)

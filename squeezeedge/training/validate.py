@@ -1,6 +1,9 @@
-"""Run a float network."""
+"""Run a float network, and measure it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,14 +11,30 @@ from numpy.typing import NDArray
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.training.distributed import World
 
-__all__ = ["logits"]
+__all__ = ["Score", "logits", "measure"]
 
 BATCH = 64
 
 
+@dataclass(frozen=True)
+class Score:
+    """Accuracy on some images.
+
+    Attributes:
+        images: how many.
+        top1: percent with the right class first.
+        top5: percent with it among the first five.
+    """
+
+    images: int
+    top1: float
+    top5: float
+
+
 def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """The network's answers in evaluation mode, 64 images at a time.
+    """The network's answers in evaluation mode, 64 images at a time, on the device where its weights are.
 
     Args:
         module: normalized float32 [N, 3, H, W] -> float32 [N, classes]; its mode is as before afterwards.
@@ -26,13 +45,48 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
         float32 [N, classes].
     """
     training = module.training
+    weights = next(module.parameters(), None)
+    device = torch.device("cpu") if weights is None else weights.device
     module.eval()
     try:
         with torch.inference_mode():
             answers: list[NDArray[np.float32]] = [
-                module(torch.from_numpy(preprocessing.normalize(images[start : start + BATCH]))).numpy()
+                module(torch.from_numpy(preprocessing.normalize(images[start : start + BATCH])).to(device))
+                .cpu()
+                .numpy()
                 for start in range(0, max(1, len(images)), BATCH)
             ]
     finally:
         module.train(training)
     return np.concatenate(answers)
+
+
+def measure(
+    answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    batches: Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]],
+    labels: NDArray[np.int64],
+    world: World | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Score:
+    """Measure accuracy; each process takes its share of the images, the result is that of all of them.
+
+    Equal logits rank by lower class.
+
+    Args:
+        answer: uint8 [b, H, W, 3] -> logits, float32 [b, classes].
+        batches: indices, int64 [n] -> those images in order, uint8 [b, H, W, 3].
+        labels: int64 [N].
+        world: the processes; ``None``: this one alone.
+        on_progress: called with the number of images done since the last call.
+    """
+    world = world or World()
+    mine = np.arange(world.rank, len(labels), world.size)
+    first = five = done = 0
+    for batch in batches(mine) if len(mine) else ():
+        ranked = np.argsort(-answer(batch), axis=1, kind="stable")
+        right = ranked[:, :5] == labels[mine[done : done + len(batch)], None]
+        first, five = first + int(right[:, 0].sum()), five + int(right.sum())
+        done += len(batch)
+        on_progress(len(batch))
+    first_of_all, five_of_all, count = world.total([first, five, done])
+    return Score(int(count), 100 * first_of_all / count, 100 * five_of_all / count)

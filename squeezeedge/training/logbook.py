@@ -1,0 +1,99 @@
+"""The figures of a run, epoch by epoch: TensorBoard events and a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+
+from squeezeedge.files import write_file
+
+__all__ = ["Epoch", "Logbook", "plot_history"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch, counted from 1.
+
+    Attributes:
+        epoch: its number.
+        size: height and width of its images in pixels.
+        learning_rate: of its last step.
+        loss: mean over the images learned.
+        accuracy: percent of them, varied as they were, that were right before the network learned them.
+        top1: percent of the test images; ``None`` where it was not validated.
+        top5: likewise, among the first five.
+    """
+
+    epoch: int
+    size: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    top1: float | None = None
+    top5: float | None = None
+
+
+class Logbook:
+    """Writes a run's figures into its folder: ``tensorboard/`` and ``curve.png``.
+
+    Args:
+        folder: of the run.
+        title: of the picture.
+        step: what TensorBoard is to forget from, after a run that was stopped later than its last checkpoint.
+    """
+
+    def __init__(self, folder: Path, title: str, step: int) -> None:
+        self.folder = folder
+        self.title = title
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+    def loss(self, step: int, loss: float, learning_rate: float) -> None:
+        """Note one step."""
+        self.writer.add_scalar("step/loss", loss, step)
+        self.writer.add_scalar("step/learning_rate", learning_rate, step)
+
+    def epoch(self, history: Sequence[Epoch], step: int, images_per_s: float) -> None:
+        """Note the last epoch of the history.
+
+        Raises:
+            SqueezeEdgeError: the picture cannot be written.
+        """
+        plot_history(history, self.title, self.folder / "curve.png")
+        for name, value in asdict(history[-1]).items():
+            if value is not None:
+                self.writer.add_scalar(f"epoch/{name}", value, step)
+        self.writer.add_scalar("epoch/images_per_s", images_per_s, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.writer.close()
+
+
+def plot_history(history: Sequence[Epoch], title: str, path: Path) -> None:
+    """Draw loss and accuracy over the epochs; the file's ending chooses the format.
+
+    Raises:
+        SqueezeEdgeError: the file cannot be written.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    epochs = [epoch.epoch for epoch in history]
+    losses.plot(epochs, [epoch.loss for epoch in history], marker=".")
+    losses.set(xlabel="epoch", ylabel="loss while learning")
+    validated = [(epoch.epoch, epoch.top1) for epoch in history if epoch.top1 is not None]
+    accuracies.plot(epochs, [epoch.accuracy for epoch in history], marker=".", label="while learning")
+    accuracies.plot(*zip(*validated, strict=True) if validated else ((), ()), marker=".", label="test images")
+    accuracies.set(xlabel="epoch", ylabel="top-1, %")
+    accuracies.legend(loc="lower right")
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
+    write_file(path, buffer.getvalue())
