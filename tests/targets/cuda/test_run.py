@@ -1,6 +1,9 @@
 """run.py end to end behind a fake driver that executes the kernels' loop forms: no GPU is involved."""
 
+import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +92,23 @@ def test_no_driver_in_the_package(emulated: Emulated, monkeypatch: pytest.Monkey
         TARGET.run(emulated.artifact, random_images(emulated.graph, 1, 0), "cuda")
     gpu = next(entry for entry in TARGET.requirements() if entry.name == "NVIDIA GPU")
     assert gpu.found is None and "driver is not installed" in gpu.fix
+
+
+def test_an_old_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "libcuda.so.1"
+    command = ["cc", "-shared", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(command, input="int cuInit;", text=True, check=True)
+    monkeypatch.setattr(device_side, "DRIVER", str(library))
+    with pytest.raises(device_side.Unavailable, match=r"older than CUDA 11\.4, update it: .*cuDriverGetVersion"):
+        device_side.Driver()
+
+
+def test_only_numpy_and_the_standard_library_are_imported() -> None:
+    """Pillow only where image files are read."""
+    nodes = list(ast.walk(ast.parse(Path(device_side.__file__).read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"numpy", "PIL"}
 
 
 def test_a_missing_second_gpu(emulated: Emulated) -> None:
