@@ -10,8 +10,8 @@ What is written, and where that was settled (repository: file):
 AscendQuant                            attributes scale, offset (FLOAT), dst_type (STRING "INT8"); name <layer>.quant
                                        (hicann/amct: insert_quant_pass.py; read by CANN's ONNX plugin
                                        ascend_quant_plugin, opset 9 and up, default domain)
-offset                                 y = clip(round(x * scale) + offset), so -128 for 0..255 and 0 for -128..127
-                                       (AMCT: activation_offset, on by default)
+offset                                 y = clip(round(x * scale + offset)), so -128 for 0..255 and 0 for -128..127
+                                       (hicann/ops-nn: ascend_quant; AMCT: activation_offset, on by default)
 Conv's bias                            round(bias / scale): without the offset's share (hicann/amct:
                                        insert_bias_quant_pass.py). ATC subtracts offset * sum of w and pads with the
                                        offset (GE's QuantBiasOptimization and offset_x: hicann/ge:

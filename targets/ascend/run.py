@@ -9,7 +9,8 @@ Prints one JSON object a line; latency_ms is from the image in the host's memory
 0 done, 1 a known failure, 3 there is no device, runtime or converted model, 4 the golden inputs gave wrong sums: the
 head is computed in fp16, so sums may differ from the golden ones by the share of the largest that the manifest allows.
 
-The calls are those of Ascend/tools (ais-bench_workload, API guide of InferSession) and of Ascend/samples (pyACL).
+The calls are those of Ascend's ais_bench (Ascend/tools_1: ais_bench/infer/interface.py; later versions: the API guide
+in mjlovesz/sync-ait) and of pyACL (Ascend/samples: python/common/acllite/acllite_model.py).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ DEVICE_FILES = "davinci*"
 
 ALREADY_INITIALIZED = 100002
 HUGE_PAGES_FIRST = 0
-HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+ON_DEVICE = 0
+"""Run mode of a program that runs on the device's own processor (Atlas 200 as root complex)."""
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 TYPES = {0: np.float32, 1: np.float16}
 """ACL's numbers of output types."""
 
@@ -70,8 +73,11 @@ class AisBench:
             raise RuntimeError(f"ais_bench: inference failed: {error}") from error
 
     def close(self) -> None:
-        """Give the model's memory back."""
-        self._session.free_resource()
+        """Give the model's memory back; the call's name depends on the version."""
+        for name in ("free_resource", "finalize"):
+            if hasattr(self._session, name):
+                getattr(self._session, name)()
+                break
 
 
 class Acl:
@@ -86,6 +92,11 @@ class Acl:
         code = acl.init()
         if code not in (0, ALREADY_INITIALIZED) or acl.rt.set_device(device) != 0:
             raise Unavailable(f"acl can't open device {device} (acl.init: {code}; {looked_for()})")
+        mode, code = acl.rt.get_run_mode()
+        self._checked("get_run_mode", code)
+        self._send, self._fetch = HOST_TO_DEVICE, DEVICE_TO_HOST
+        if mode == ON_DEVICE:
+            self._send = self._fetch = DEVICE_TO_DEVICE
         self._model, code = acl.mdl.load_from_file(str(model))
         if code != 0:
             raise Unavailable(f"acl can't load {model} (error {code}); is it converted for this chip?")
@@ -98,8 +109,12 @@ class Acl:
             raise RuntimeError(f"{model}: its output is neither float32 nor float16")
         self._input, self._inputs = self._dataset(self._input_size)
         self._output, self._outputs = self._dataset(self._output_size)
-        self._host, code = acl.rt.malloc_host(self._output_size)
-        self._checked("malloc_host", code)
+        if mode == ON_DEVICE:
+            self._host, code = acl.rt.malloc(self._output_size, HUGE_PAGES_FIRST)
+        else:
+            self._host, code = acl.rt.malloc_host(self._output_size)
+        self._checked("malloc", code)
+        self._free_host = acl.rt.free if mode == ON_DEVICE else acl.rt.free_host
 
     def _dataset(self, size: int) -> tuple[Any, Any]:
         acl = self._acl
@@ -122,11 +137,11 @@ class Acl:
                 f"the model takes {self._input_size} bytes, an image has {len(data)}: was AIPP left out?"
             )
         pointer = acl.util.bytes_to_ptr(data)
-        code = acl.rt.memcpy(self._input, self._input_size, pointer, len(data), HOST_TO_DEVICE)
+        code = acl.rt.memcpy(self._input, self._input_size, pointer, len(data), self._send)
         self._checked("memcpy to the device", code)
         self._checked("execute", acl.mdl.execute(self._model, self._inputs, self._outputs))
         size = self._output_size
-        self._checked("memcpy to the host", acl.rt.memcpy(self._host, size, self._output, size, DEVICE_TO_HOST))
+        self._checked("memcpy to the host", acl.rt.memcpy(self._host, size, self._output, size, self._fetch))
         return np.frombuffer(acl.util.ptr_to_bytes(self._host, size), self._type)
 
     def close(self) -> None:
@@ -136,7 +151,7 @@ class Acl:
             acl.destroy_data_buffer(acl.mdl.get_dataset_buffer(dataset, 0))
             acl.mdl.destroy_dataset(dataset)
             acl.rt.free(pointer)
-        acl.rt.free_host(self._host)
+        self._free_host(self._host)
         acl.mdl.destroy_desc(self._description)
         acl.mdl.unload(self._model)
         acl.rt.reset_device(self._device)

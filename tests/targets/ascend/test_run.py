@@ -54,6 +54,12 @@ def test_ais_bench_is_preferred_and_acl_gives_floats_only(make: Make, atc: Path,
     assert outcome.code == 1 and "neither float32 nor float16" in outcome.errors
 
 
+def test_on_the_device_s_own_processor(make: Make, atc: Path, script: Script) -> None:
+    outcome = script(make(), runtimes=["acl"], FAKE_RUN_MODE="0")
+    assert outcome.code == 0, outcome.errors
+    assert outcome.records[0]["largest_error"] < 2**-9
+
+
 def test_nothing_to_run_on(make: Make, atc: Path, network: Network) -> None:
     """As a program of its own: it needs nothing of this package."""
     artifact = make()

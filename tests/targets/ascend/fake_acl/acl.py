@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.targets.ascend.fake_device import FakeModel
 
 OK, INVALID = 0, 100000
-HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 
 _state: dict[str, bool] = {"initialized": False, "device": False}
 _numbers = itertools.count(0x1000)
@@ -75,15 +75,24 @@ def _allocate(size: int) -> int:
     return number
 
 
+def _malloc_host(size: int) -> tuple[int, int]:
+    return (_allocate(size), OK) if _run_mode() == 1 else (0, INVALID)
+
+
+def _run_mode() -> int:
+    return int(os.environ.get("FAKE_RUN_MODE", "1"))
+
+
 def _free(pointer: int) -> int:
     del _memory[pointer]
     return OK
 
 
 def _memcpy(target: int, room: int, source: int, size: int, kind: int) -> int:
-    if size > room or kind not in (HOST_TO_DEVICE, DEVICE_TO_HOST):
+    expected = HOST_TO_DEVICE if source in _host else DEVICE_TO_HOST
+    if size > room or kind != (DEVICE_TO_DEVICE if _run_mode() == 0 else expected):
         return INVALID
-    data = _host.pop(source) if kind == HOST_TO_DEVICE else bytes(_memory[source])
+    data = _host.pop(source) if source in _host else bytes(_memory[source])
     _memory[target][:size] = data[:size]
     return OK
 
@@ -162,7 +171,8 @@ rt = SimpleNamespace(
     reset_device=_reset_device,
     malloc=_malloc,
     free=_free,
-    malloc_host=lambda size: (_allocate(size), OK),
+    malloc_host=_malloc_host,
+    get_run_mode=lambda: (_run_mode(), OK),
     free_host=_free,
     memcpy=_memcpy,
 )
