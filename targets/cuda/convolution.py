@@ -6,6 +6,7 @@ from there. The window is gathered on the way (there is no im2col in memory), an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.lower.patterns import Convolution, Pooling
 from squeezeedge.targets.cuda.elementwise import pooled
-from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Registers, only, vector
+from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Memory, Registers, only
 from squeezeedge.targets.cuda.isa import InstructionSet, Operands
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.packing import Packed, pack, reduction_bytes
@@ -77,7 +78,7 @@ class ConvolutionKernel:
         sums = tile.warp_rows * 8 * tile.columns if self.conv.shift is None else 0  # of the head
         return max(self.plan.shared, sums)
 
-    def store(self, block: Block, arrays: tuple[Expr, Expr], index: Expr, target: Layout, channel: int) -> None:
+    def store(self, block: Block, arrays: tuple[Memory, Memory], index: Expr, target: Layout, channel: int) -> None:
         """R3 of one block's tile.
 
         Args:
@@ -93,7 +94,7 @@ class ConvolutionKernel:
         with block.region(barrier=False):
             self._requantize(block, arrays[1], column_block, first, acc, target, channel)
 
-    def sum(self, block: Block, arrays: tuple[Expr, Expr], index: Expr) -> None:
+    def sum(self, block: Block, arrays: tuple[Memory, Memory], index: Expr) -> None:
         """R6 of one block's tile: clip at 0 where the network has that ReLU, add its pixels to ``out``.
 
         The order in which blocks add does not matter: nothing overflows (R6), and integers are exact.
@@ -127,7 +128,7 @@ class ConvolutionKernel:
                     block.atomic_add(block.image * classes + channel, total[0])
 
     def _accumulate(
-        self, block: Block, arrays: tuple[Expr, Expr], column_block: Expr, first: Expr, *, again: bool
+        self, block: Block, arrays: tuple[Memory, Memory], column_block: Expr, first: Expr, *, again: bool
     ) -> Registers:
         """Accumulators of a tile whose first pixel is ``first``, in the warps that own them.
 
@@ -170,14 +171,14 @@ class ConvolutionKernel:
         inner = self.plan.tile.warp_rows * self.plan.tile.warp_columns * WARP
         return only(thread < inner if self.plan.tile.warp_steps > 1 else None)
 
-    def _start(self, block: Block, parameters: Expr, column_block: Expr, acc: Registers) -> None:
+    def _start(self, block: Block, parameters: Memory, column_block: Expr, acc: Registers) -> None:
         """Accumulators begin with the bias; in one warp of those along the reduction."""
         tile = self.plan.tile
         with block.region(barrier=False), block.threads() as thread:
             first = column_block * tile.columns + self._lane_channel(thread)
             _, _, step = tile.warp(thread // WARP)
             with block.unrolled(tile.column_tiles) as j, block.unrolled(2) as e:
-                bias = parameters[first + j * 2 + e]
+                bias = parameters.load(first + j * 2 + e)
                 value = bias if tile.warp_steps == 1 else T.Select(step == 0, bias, T.int32(0))
                 with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
                     acc[(i * tile.column_tiles + j) * 4 + r * 2 + e] = value
@@ -200,12 +201,12 @@ class ConvolutionKernel:
                     total = total + T.cast(T.reinterpret("int32", block.shared.load(at(step, i, thread))), "int64")
                 acc[i] = T.cast(total, "int32")
 
-    def _load_weights(self, block: Block, weights: Expr, column_block: Expr, chunk: Expr) -> None:
+    def _load_weights(self, block: Block, weights: Memory, column_block: Expr, chunk: Expr) -> None:
         plan = self.plan
         words = plan.tile.columns * plan.steps * STEP_WORDS
         source = (column_block * plan.chunks + chunk) * words
         with block.threads() as thread, block.strided(words // GROUP_WORDS, thread) as item:
-            value = weights[vector(source + item * GROUP_WORDS, GROUP_WORDS)]
+            value = weights.load(source + item * GROUP_WORDS, GROUP_WORDS)
             block.shared.store(plan.pixel_words + item * GROUP_WORDS, value, GROUP_WORDS)
 
     def _load_pixels(self, block: Block, first: Expr, chunk: Expr) -> None:
@@ -230,17 +231,13 @@ class ConvolutionKernel:
                 block.shared.store(to, value, GROUP_WORDS)
                 return
             pixel_y, pixel_x, inside = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
-            at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
-            value = T.reinterpret("uint32x4", data[vector(at, GROUP)])
-            if inside is None:
+            pad = T.broadcast(T.uint32(int(conv.pad_value[0]) * 0x01010101), GROUP_WORDS)
+            for there in _cases(inside):
+                value = pad
+                if there:
+                    at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
+                    value = T.reinterpret("uint32x4", data.load(at, GROUP))
                 block.shared.store(to, value, GROUP_WORDS)
-                return
-            with T.If(inside):
-                with T.Then():
-                    block.shared.store(to, value, GROUP_WORDS)
-                with T.Else():
-                    pad = T.uint32(int(conv.pad_value[0]) * 0x01010101)
-                    block.shared.store(to, T.broadcast(pad, GROUP_WORDS), GROUP_WORDS)
 
     def _gather_bytes(self, block: Block, first: Expr, chunk: Expr) -> None:
         """The image's windows, byte by byte: three channels do not fill a load."""
@@ -252,19 +249,21 @@ class ConvolutionKernel:
         with block.threads() as thread, block.strided(plan.tile.rows * words, thread) as item:
             row, word = item // words, item % words
             y, x = self._position(first + row)
-            value: Expr = T.uint32(0)
+            value = block.registers(1, "uint32")
+            value[0] = T.uint32(0)
             for byte in range(4):
                 which = T.min((chunk * words + word) * 4 + byte, total - 1)
                 tap, channel = which // channels, which % channels
                 pixel_y, pixel_x, inside = self._tap(y, x, tap // kernel_w, tap % kernel_w)
-                q = T.cast(data[source.address(block.image, pixel_y, pixel_x, channel)], "uint32")
-                if inside is not None:
-                    pad = T.uint32(int(conv.pad_value[0]))
-                    for c in range(1, channels):
-                        pad = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), pad)
-                    q = T.if_then_else(inside, q, pad)
-                value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * byte)))
-            block.shared.store(row * plan.pitch + word, value)
+                for there in _cases(inside):
+                    if there:
+                        q = T.cast(data.load(source.address(block.image, pixel_y, pixel_x, channel)), "uint32")
+                    else:
+                        q = T.uint32(int(conv.pad_value[0]))
+                        for c in range(1, channels):
+                            q = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), q)
+                    value[0] = T.bitwise_or(value[0], T.shift_left(q, T.uint32(8 * byte)))
+            block.shared.store(row * plan.pitch + word, value[0])
 
     def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
         """(y, x) of an output pixel."""
@@ -290,7 +289,7 @@ class ConvolutionKernel:
     def _requantize(
         self,
         block: Block,
-        parameters: Expr,
+        parameters: Memory,
         column_block: Expr,
         first: Expr,
         acc: Registers,
@@ -306,7 +305,7 @@ class ConvolutionKernel:
         with block.threads() as thread, self._owners(thread):
             own = column_block * tile.columns + self._lane_channel(thread)
             with block.unrolled(count) as i:
-                shifts[i] = parameters[self.column_blocks * tile.columns + own + i]
+                shifts[i] = parameters.load(self.column_blocks * tile.columns + own + i)
             with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
                 pixel = self._pixel(thread, first, i, r)
 
@@ -326,11 +325,23 @@ class ConvolutionKernel:
                                     value = T.bitwise_or(value, T.shift_left(q, T.uint32(8 * c)))
                                 words[word] = value
                             packed = T.reinterpret(f"uint8x{count}", words.lanes(0, count // 4))
-                            T.buffer_store(block.out, packed, [vector(at, count)])
+                            block.out.store(at, packed, count)
                     else:  # words would overlap the neighbours of a concatenation
                         for c in range(count):
                             with only(own + c < channels):
-                                T.buffer_store(block.out, T.cast(byte(c), "uint8"), [at + c])
+                                block.out.store(at + c, T.cast(byte(c), "uint8"))
+
+
+def _cases(condition: Expr | None) -> Iterator[bool]:
+    """Code for where a condition holds, then for where it does not; ``None``: it always holds."""
+    if condition is None:
+        yield True
+        return
+    with T.If(condition):
+        with T.Then():
+            yield True
+        with T.Else():
+            yield False
 
 
 def convolution_kernel(

@@ -9,7 +9,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from squeezeedge.targets.cuda.grid import Block, Expr, Kernel, Registers, Shared, arguments
+from squeezeedge.targets.cuda.grid import Block, Expr, Kernel, Memory, Registers, arguments
 
 __all__ = ["device_function"]
 
@@ -36,10 +36,10 @@ class _DeviceRegisters(Registers):
 
 class _DeviceBlock(Block):
     def __init__(self, kernel: Kernel, buffers: Sequence[Expr], index: Expr, image: Expr, thread: Expr) -> None:
-        super().__init__(kernel, buffers, index, image)
+        super().__init__(kernel, [Memory(buffer) for buffer in buffers], index, image)
         self._thread = thread
         if kernel.shared:
-            self.shared = Shared(T.alloc_buffer((kernel.shared,), "uint32", scope="shared"))
+            self.shared = Memory(T.alloc_buffer((kernel.shared,), "uint32", scope="shared"))
 
     def registers(self, count: int, dtype: str) -> Registers:
         return _DeviceRegisters(T.alloc_buffer((count,), dtype, scope="local"))
@@ -66,7 +66,7 @@ class _DeviceBlock(Block):
         return T.call_pure_extern("uint32", "__vmaxu4", a, b)
 
     def atomic_add(self, index: Expr, value: Expr) -> None:
-        T.evaluate(T.call_extern("int32", "atomicAdd", T.address_of(self.out[index]), value))
+        T.evaluate(T.call_extern("int32", "atomicAdd", T.address_of(self.out.buffer[index]), value))
 
     def multiply(self, acc: Registers, first: Expr, a: Registers, a_first: Expr, b: Registers, b_first: Expr) -> None:
         pointer = T.address_of(acc[first])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.lower.patterns import Addition, Pooling
-from squeezeedge.targets.cuda.grid import Block, Expr, only, vector
+from squeezeedge.targets.cuda.grid import Block, Expr, Memory, only
 from squeezeedge.targets.cuda.layout import Layout
 
 __all__ = ["GROUP", "THREADS", "add", "concatenate", "each_group", "pool", "pooled"]
@@ -26,7 +26,7 @@ def each_group(block: Block, target: Layout, body: Callable[[Expr, Expr], None])
             body(item // parts, item % parts * GROUP)
 
 
-def pooled(block: Block, pooling: Pooling, source: Layout, data: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
+def pooled(block: Block, pooling: Pooling, source: Layout, data: Memory, y: Expr, x: Expr, channel: Expr) -> Expr:
     """16 channels of pixel (y, x) of a max pooling (R5), as uint32x4; inside ``threads``.
 
     A window's pixels outside the map are replaced by the nearest inside, which the window has too.
@@ -38,7 +38,7 @@ def pooled(block: Block, pooling: Pooling, source: Layout, data: Expr, y: Expr, 
         row = _clamped(pooling, 0, y, i)
         column = _clamped(pooling, 1, x, j)
         at = source.address(block.image, row, column, channel)
-        value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", data[vector(at, GROUP)]))
+        value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", data.load(at, GROUP)))
         with block.unrolled(GROUP_WORDS) as word:
             largest[word] = block.byte_max(largest[word], value[word])
     return largest.lanes(0, GROUP_WORDS)
@@ -62,7 +62,7 @@ def pool(block: Block, pooling: Pooling, source: Layout, target: Layout) -> None
         y, x = pixel // target.width, pixel % target.width
         value = pooled(block, pooling, source, block.inputs[0], y, x, channel)
         at = target.address(block.image, 0, pixel, channel)
-        T.buffer_store(block.out, T.reinterpret("uint8x16", value), [vector(at, GROUP)])
+        block.out.store(at, T.reinterpret("uint8x16", value), GROUP)
 
     each_group(block, target, body)
 
@@ -81,7 +81,7 @@ def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int])
         at = target.address(block.image, 0, pixel, channel)
         words = [block.registers(GROUP_WORDS, "uint32") for _ in inputs]
         for value, index in zip(words, inputs, strict=True):
-            value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", block.inputs[index][vector(at, GROUP)]))
+            value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", block.inputs[index].load(at, GROUP)))
         out = block.registers(GROUP_WORDS, "uint32")
         with block.unrolled(GROUP_WORDS) as word:
             out[word] = T.uint32(0)
@@ -90,12 +90,12 @@ def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int])
                 for operand, value in enumerate(words):
                     q = T.bitwise_and(T.shift_right(value[word], T.cast(byte * 8, "uint32")), T.uint32(255))
                     row = 2 * operand * target.pixel + channel + word * 4 + byte
-                    offset, shift = block.constants[0][row], block.constants[0][row + target.pixel]
+                    offset, shift = (block.constants[0].load(row + i * target.pixel) for i in (0, 1))
                     total = total + T.shift_right(T.cast(q, "int32") + offset, shift)
                 q = T.cast(T.max(T.min(total, 255), 0), "uint32")
                 out[word] = T.bitwise_or(out[word], T.shift_left(q, T.cast(byte * 8, "uint32")))
         packed = T.reinterpret("uint8x16", out.lanes(0, GROUP_WORDS))
-        T.buffer_store(block.out, packed, [vector(at, GROUP)])
+        block.out.store(at, packed, GROUP)
 
     each_group(block, target, body)
 
@@ -112,13 +112,12 @@ def concatenate(block: Block, sources: Sequence[tuple[int, Layout]], target: Lay
     def body(pixel: Expr, channel: Expr) -> None:
         at = target.address(block.image, 0, pixel, channel)
         with block.unrolled(GROUP) as byte:
-            value: Expr = T.uint8(0)
-            first = target.channels
-            for index, layout in reversed(sources):
-                first -= layout.channels
+            first = 0
+            for index, layout in sources:
                 own = T.And(channel + byte >= first, channel + byte < first + layout.channels)
-                q = block.inputs[index][layout.address(block.image, 0, pixel, channel + byte - first)]
-                value = T.if_then_else(own, q, value)
-            T.buffer_store(block.out, value, [at + byte])
+                with only(own):
+                    q = block.inputs[index].load(layout.address(block.image, 0, pixel, channel + byte - first))
+                    block.out.store(at + byte, q)
+                first += layout.channels
 
     each_group(block, target, body)

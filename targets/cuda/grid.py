@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-__all__ = ["WARP", "Block", "Expr", "Kernel", "Registers", "Shared", "arguments", "only", "vector"]
+__all__ = ["WARP", "Block", "Expr", "Kernel", "Memory", "Registers", "arguments", "only", "vector"]
 
 Expr = Any
 """An int or a TVM expression; TVM's classes are untyped."""
@@ -75,18 +75,18 @@ class Registers(ABC):
         return self.buffer[vector(self.index(i), count)]
 
 
-class Shared:
-    """Shared memory in 32-bit words; use inside ``threads`` only."""
+class Memory:
+    """A buffer, in elements; use inside ``threads`` only."""
 
     def __init__(self, buffer: Expr) -> None:
         self.buffer = buffer
 
     def load(self, index: Expr, count: int = 1) -> Expr:
-        """``count`` words from an index on."""
+        """``count`` elements from an index on."""
         return self.buffer[vector(index, count)]
 
     def store(self, index: Expr, value: Expr, count: int = 1) -> None:
-        """Set ``count`` words from an index on."""
+        """Set ``count`` elements from an index on."""
         T.buffer_store(self.buffer, value, [vector(index, count)])
 
 
@@ -96,23 +96,23 @@ class Block(ABC):
     Attributes:
         index: which of the kernel's blocks.
         image: which image of the batch.
-        inputs: uint8 buffers of the whole batch.
-        constants: buffers.
-        out: buffer of the whole batch.
-        shared: its shared memory.
+        inputs: uint8, of the whole batch.
+        constants: as the kernel's.
+        out: of the whole batch.
+        shared: its shared memory, uint32.
         threads_count: threads of the block.
     """
 
-    def __init__(self, kernel: Kernel, buffers: Sequence[Expr], index: Expr, image: Expr) -> None:
+    shared: Memory
+
+    def __init__(self, kernel: Kernel, memories: Sequence[Memory], index: Expr, image: Expr) -> None:
         count = len(kernel.inputs)
         self.index = index
         self.image = image
-        self.inputs = list(buffers[:count])
-        self.constants = list(buffers[count:-1])
-        self.out = buffers[-1]
+        self.inputs = list(memories[:count])
+        self.constants = list(memories[count:-1])
+        self.out = memories[-1]
         self.threads_count = kernel.threads
-
-    shared: Shared
 
     @abstractmethod
     def registers(self, count: int, dtype: str) -> Registers:

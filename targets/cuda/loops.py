@@ -1,7 +1,7 @@
 """Loop form of a kernel, for any processor: blocks, warps and lanes are loops.
 
-Between two barriers the warps run one after the other, the lanes of a warp in step. With ``check_races`` every word of
-shared memory remembers who touched it since the last barrier; after a conflict, loads give garbage.
+Between two barriers the warps run one after the other, the lanes of a warp in step. The checked form counts what goes
+wrong on a GPU only: accesses outside a buffer, and threads that race for shared memory.
 """
 
 from __future__ import annotations
@@ -13,28 +13,35 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Kernel, Registers, Shared, arguments, only
+from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Kernel, Memory, Registers, arguments, only
 
 __all__ = ["loop_function"]
 
 MOST_THREADS = 1024
-GARBAGE = 0xDEADBEEF
+RACE, OUTSIDE = 0, 1
 
 
-def loop_function(kernel: Kernel, batch: int, check_races: bool = False) -> PrimFunc:
+def loop_function(kernel: Kernel, batch: int, checked: bool = False) -> PrimFunc:
     """The form for a processor.
 
     Args:
         kernel: what to write.
         batch: number of images.
-        check_races: see above; slower.
+        checked: whether it has one more parameter, the last: int32 [2], to which it adds the number of races and of
+            accesses outside a buffer.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(kernel.name)
         T.func_attr({"global_symbol": kernel.name, "tirx.noalias": True})
         buffers = arguments(kernel, batch)
+        faults = T.arg("faults", T.Buffer((2,), "int32")) if checked else None
+        memories = [Memory(buffer) for buffer in buffers]
+        if checked:
+            sizes = [batch * size for size in kernel.inputs] + [array.size for array in kernel.constants]
+            sizes.append(batch * kernel.out[0])
+            memories = [_Checked(buffer, size, faults) for buffer, size in zip(buffers, sizes, strict=True)]
         with T.serial(0, batch) as image, T.serial(0, kernel.blocks) as index:
-            kernel.body(_LoopBlock(kernel, buffers, index, image, check_races))
+            kernel.body(_LoopBlock(kernel, memories, index, image, faults))
     return builder.get()
 
 
@@ -53,13 +60,17 @@ class _LoopRegisters(Registers):
 
 
 class _LoopBlock(Block):
-    def __init__(self, kernel: Kernel, buffers: Sequence[Expr], index: Expr, image: Expr, check_races: bool) -> None:
-        super().__init__(kernel, buffers, index, image)
+    def __init__(
+        self, kernel: Kernel, memories: Sequence[Memory], index: Expr, image: Expr, faults: Expr | None
+    ) -> None:
+        super().__init__(kernel, memories, index, image)
         self.thread: Expr = None
         self._warp: Expr = None
         if kernel.shared:
-            checked = _CheckedShared(self, kernel.shared) if check_races else None
-            self.shared = checked or Shared(_scratch(kernel.shared, "uint32"))
+            if faults is None:
+                self.shared = Memory(_scratch(kernel.shared, "uint32"))
+            else:
+                self.shared = _CheckedShared(self, kernel.shared, faults)
 
     def registers(self, count: int, dtype: str) -> Registers:
         return _LoopRegisters(_scratch(count * self.threads_count, dtype), count, self)
@@ -95,7 +106,7 @@ class _LoopBlock(Block):
         return T.reinterpret("uint32", T.max(T.reinterpret("uint8x4", a), T.reinterpret("uint8x4", b)))
 
     def atomic_add(self, index: Expr, value: Expr) -> None:
-        T.buffer_store(self.out, self.out[index] + value, [index])
+        self.out.store(index, self.out.load(index) + value)
 
     def multiply(self, acc: Registers, first: Expr, a: Registers, a_first: Expr, b: Registers, b_first: Expr) -> None:
         """Lane 4g + t holds rows g, g + 8 of A, column g of B (bytes 4t.. of each 16) and columns 2t, 2t + 1 of C."""
@@ -108,53 +119,73 @@ class _LoopBlock(Block):
             T.buffer_store(acc.buffer, self.dot(activations, weights, acc.buffer[register]), [register])
 
 
-class _CheckedShared(Shared):
+class _Checked(Memory):
+    """Memory whose every use is checked."""
+
+    def __init__(self, buffer: Expr, size: int, faults: Expr) -> None:
+        super().__init__(buffer)
+        self._size, self._faults = size, faults
+
+    def load(self, index: Expr, count: int = 1) -> Expr:
+        """See :class:`Memory`."""
+        self._inside(index, count)
+        return super().load(index, count)
+
+    def store(self, index: Expr, value: Expr, count: int = 1) -> None:
+        """See :class:`Memory`."""
+        self._inside(index, count)
+        super().store(index, value, count)
+
+    def _inside(self, index: Expr, count: int) -> None:
+        self._count(OUTSIDE, T.Or(index < 0, index + count > self._size))
+
+    def _count(self, fault: int, condition: Expr) -> None:
+        with only(condition):
+            T.buffer_store(self._faults, self._faults[fault] + 1, [fault])
+
+
+class _CheckedShared(_Checked):
     """Shared memory that two threads may not touch between two barriers, unless both read."""
 
-    def __init__(self, block: _LoopBlock, words: int) -> None:
-        super().__init__(_scratch(words, "uint32"))
+    def __init__(self, block: _LoopBlock, words: int, faults: Expr) -> None:
+        super().__init__(_scratch(words, "uint32"), words, faults)
         self._block = block
         self._writer, self._reader = _scratch(words, "int32"), _scratch(words, "int32")
-        self._epoch, self._race = _scratch(1, "int32"), _scratch(1, "int32")
+        self._epoch = _scratch(1, "int32")
         with T.serial(0, words) as i:
             T.buffer_store(self._writer, T.int32(0), [i])
             T.buffer_store(self._reader, T.int32(0), [i])
         T.buffer_store(self._epoch, T.int32(1), [0])
-        T.buffer_store(self._race, T.int32(0), [0])
 
     def barrier(self) -> None:
         """Whatever was touched is forgotten."""
         T.buffer_store(self._epoch, self._epoch[0] + 1, [0])
 
     def load(self, index: Expr, count: int = 1) -> Expr:
-        """See :class:`Shared`."""
-        own, several = self._mark(), self._epoch[0] * (2 * MOST_THREADS) + MOST_THREADS
+        """See :class:`Memory`."""
+        own, several = self._mark(self._block.thread), self._mark(MOST_THREADS)
         for i in range(count):
-            self._conflict(self._writer[index + i], own)
-            shared = T.And(self._recent(self._reader[index + i]), self._reader[index + i] != own)
-            T.buffer_store(self._reader, T.Select(shared, several, own), [index + i])
-        value, garbage = super().load(index, count), T.uint32(GARBAGE)
-        return T.Select(self._race[0] == 0, value, T.broadcast(garbage, count) if count > 1 else garbage)
+            self._count(RACE, self._other(self._writer[index + i], own))
+            seen = T.Select(self._other(self._reader[index + i], own), several, own)
+            T.buffer_store(self._reader, seen, [index + i])
+        return super().load(index, count)
 
     def store(self, index: Expr, value: Expr, count: int = 1) -> None:
-        """See :class:`Shared`."""
-        own = self._mark()
+        """See :class:`Memory`."""
+        own = self._mark(self._block.thread)
         for i in range(count):
-            self._conflict(self._writer[index + i], own)
-            self._conflict(self._reader[index + i], own)
+            self._count(RACE, self._other(self._writer[index + i], own))
+            self._count(RACE, self._other(self._reader[index + i], own))
             T.buffer_store(self._writer, own, [index + i])
         super().store(index, value, count)
 
-    def _mark(self) -> Expr:
-        """This thread, since the last barrier."""
-        return self._epoch[0] * (2 * MOST_THREADS) + self._block.thread
+    def _mark(self, thread: Expr) -> Expr:
+        """A thread since the last barrier; ``MOST_THREADS`` stands for several."""
+        return self._epoch[0] * (2 * MOST_THREADS) + thread
 
-    def _recent(self, mark: Expr) -> Expr:
-        return mark >= self._epoch[0] * (2 * MOST_THREADS)
-
-    def _conflict(self, mark: Expr, own: Expr) -> None:
-        with only(T.And(self._recent(mark), mark != own)):
-            T.buffer_store(self._race, T.int32(1), [0])
+    def _other(self, mark: Expr, own: Expr) -> Expr:
+        """Whether a mark is another thread's since the last barrier."""
+        return T.And(mark >= self._mark(0), mark != own)
 
 
 def _scratch(size: int, dtype: str) -> Expr:

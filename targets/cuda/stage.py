@@ -14,7 +14,7 @@ from squeezeedge.graph import IMAGE
 from squeezeedge.lower.patterns import Pattern, Pooling, Shape, Stage
 from squeezeedge.targets.cuda import elementwise
 from squeezeedge.targets.cuda.convolution import ConvolutionKernel, convolution_kernel
-from squeezeedge.targets.cuda.grid import Block, Expr, Kernel
+from squeezeedge.targets.cuda.grid import Block, Kernel
 from squeezeedge.targets.cuda.isa import InstructionSet
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.tiling import THREADS
@@ -180,7 +180,7 @@ def _convolutions(
 
     def write(block: Block, number: int) -> None:
         kernel = kernels[number]
-        arrays: tuple[Expr, Expr] = (block.constants[2 * number], block.constants[2 * number + 1])
+        arrays = (block.constants[2 * number], block.constants[2 * number + 1])
 
         def own() -> None:
             if head:

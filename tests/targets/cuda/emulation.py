@@ -22,24 +22,27 @@ TARGET = {"kind": "llvm", "opt-level": 1}
 DTYPES = {"uint8": "{kDLUInt, 8, 1}", "uint32": "{kDLUInt, 32, 1}", "int32": "{kDLInt, 32, 1}"}
 
 
-def build_loops(kernels: Sequence[Kernel], batch: int, check_races: bool = False) -> tvm.runtime.Module:
+def build_loops(kernels: Sequence[Kernel], batch: int, checked: bool = False) -> tvm.runtime.Module:
     """Compile loop forms for this processor."""
-    module = tvm.IRModule({kernel.name: loop_function(kernel, batch, check_races) for kernel in kernels})
+    module = tvm.IRModule({kernel.name: loop_function(kernel, batch, checked) for kernel in kernels})
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
         return tvm.tirx.build(module, target=tvm.target.Target(TARGET))
 
 
-def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, check_races: bool = False) -> NDArray[np.int32]:
+def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, checked: bool = False) -> NDArray[np.int32]:
     """Class sums of a batch, int32 [N, classes], from the loop forms; memory starts with garbage."""
     lowered = lower(graph, isa)
-    library = build_loops(lowered.kernels, len(images), check_races)
+    library = build_loops(lowered.kernels, len(images), checked)
     values = {IMAGE: tvm.runtime.tensor(images.ravel())}
     for call in lowered.calls:
         size, dtype = call.kernel.out
         fill = 0 if call is lowered.calls[-1] else 0xAB  # the last one adds to its output
         out = tvm.runtime.tensor(np.full(len(images) * size, fill, dtype))
         constants = [tvm.runtime.tensor(array) for array in call.kernel.constants]
-        library[call.kernel.name](*(values[name] for name in call.inputs), *constants, out)
+        faults = [tvm.runtime.tensor(np.zeros(2, np.int32))] if checked else []
+        library[call.kernel.name](*(values[name] for name in call.inputs), *constants, out, *faults)
+        for fault in faults:
+            assert fault.numpy().tolist() == [0, 0], f"{call.kernel.name}: (races, accesses outside a buffer)"
         values[call.out] = out
     sums: NDArray[np.int32] = values[lowered.calls[-1].out].numpy().reshape(len(images), -1)
     return sums

@@ -31,4 +31,4 @@ def test_every_tile(graph: IntegerGraph, tile: Tile, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(convolution, "choose_tile", choose)
     isa = (TENSOR_CORE, DOT_PRODUCT)[TILES.index(tile) % 2]
     images = random_images(graph, 2, 2)
-    np.testing.assert_array_equal(run_loops(graph, images, isa, check_races=True), run(graph, images))
+    np.testing.assert_array_equal(run_loops(graph, images, isa, checked=True), run(graph, images))

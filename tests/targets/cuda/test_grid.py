@@ -8,7 +8,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.targets.cuda.grid import Block, Kernel, vector
+from squeezeedge.targets.cuda.grid import Block, Kernel
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
 from tests.targets.cuda.emulation import build_loops
 
@@ -17,13 +17,16 @@ def _kernel(body: Callable[[Block], None], out: int, constants: tuple[NDArray[np
     return Kernel("test", 1, 64, 64, (64,), constants, (out, "int32"), body)
 
 
-def _run(kernel: Kernel, check_races: bool = False) -> NDArray[np.int32]:
-    out = tvm.runtime.tensor(np.zeros(kernel.out[0], np.int32))
-    constants = [tvm.runtime.tensor(array) for array in kernel.constants]
-    source = tvm.runtime.tensor(np.zeros(64, np.uint8))
-    build_loops([kernel], 1, check_races)["test"](source, *constants, out)
-    result: NDArray[np.int32] = out.numpy()
-    return result
+def _run(kernel: Kernel) -> NDArray[np.int32]:
+    return _checked(kernel)[0]
+
+
+def _checked(kernel: Kernel) -> tuple[NDArray[np.int32], list[int]]:
+    """What a kernel computes from zeros, and its faults."""
+    arrays = [np.zeros(64, np.uint8), *kernel.constants, np.zeros(kernel.out[0], np.int32), np.zeros(2, np.int32)]
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    build_loops([kernel], 1, checked=True)["test"](*tensors)
+    return tensors[-2].numpy(), tensors[-1].numpy().tolist()
 
 
 def test_the_matrix_instruction() -> None:
@@ -52,12 +55,12 @@ def test_the_matrix_instruction() -> None:
                 first = 0
                 for registers, count in zip(operands, (4, 2, 4), strict=True):
                     for i in range(count):
-                        word = block.constants[0][thread * 10 + first + i]
+                        word = block.constants[0].load(thread * 10 + first + i)
                         registers[i] = T.reinterpret("int32", word) if first == 6 else word
                     first += count
             block.multiply(operands[2], 0, operands[0], 0, operands[1], 0)
             with block.threads() as thread, block.unrolled(4) as i:
-                T.buffer_store(block.out, operands[2][i], [thread * 4 + i])
+                block.out.store(thread * 4 + i, operands[2][i])
 
     got = _run(_kernel(body, 256, (fragments.ravel(),))).reshape(2, 32, 4)
     expected = (c + a.astype(np.int64) @ b.astype(np.int64)).astype(np.uint32).view(np.int32).reshape(2, 16, 8)
@@ -72,9 +75,9 @@ def test_dot_products_and_byte_maxima() -> None:
 
     def body(block: Block) -> None:
         with block.region(barrier=False), block.threads() as thread:
-            first, second = block.constants[0][thread], block.constants[0][64 + thread]
-            T.buffer_store(block.out, block.dot(first, second, T.int32(2**31 - 1)), [thread])
-            T.buffer_store(block.out, T.reinterpret("int32", block.byte_max(first, second)), [64 + thread])
+            first, second = (block.constants[0].load(thread + i) for i in (0, 64))
+            block.out.store(thread, block.dot(first, second, T.int32(2**31 - 1)))
+            block.out.store(64 + thread, T.reinterpret("int32", block.byte_max(first, second)))
 
     got = _run(_kernel(body, 128, (words,)))
     dots = (2**31 - 1 + (a.astype(np.int64) * b).sum(1)).astype(np.uint32).view(np.int32)
@@ -96,7 +99,7 @@ def test_missing_barriers_are_seen(missing: str | None) -> None:
         def read(first: int) -> None:
             with block.threads() as thread:
                 value[0] = block.shared.load((thread + 1) % 64)
-                T.buffer_store(block.out, T.reinterpret("int32", value[0]), [first + thread])
+                block.out.store(first + thread, T.reinterpret("int32", value[0]))
 
         with block.region(barrier=missing != "read after write"):
             write(0)
@@ -107,15 +110,24 @@ def test_missing_barriers_are_seen(missing: str | None) -> None:
         with block.region(barrier=False):
             read(64)
 
-    expected = (np.arange(64) + 1) % 64
-    right = _run(_kernel(body, 128), check_races=True) == [*expected, *(expected + 100)]
-    assert right.all() == (missing is None)
+    races, outside = _checked(_kernel(body, 128))[1]
+    assert (races > 0) == (missing is not None) and not outside
+
+
+@pytest.mark.parametrize("start", [-1, 0, 1])
+def test_accesses_outside_a_buffer_are_seen(start: int) -> None:
+    def body(block: Block) -> None:
+        with block.region(barrier=False), block.threads() as thread, block.strided(4, thread) as item:
+            words = T.reinterpret("int32x4", block.inputs[0].load(item * 16 + 16 * start, 16))
+            block.out.store(item * 4, words, 4)
+
+    assert _checked(_kernel(body, 16))[1] == [0, int(start != 0)]
 
 
 def test_items_that_do_not_divide_among_the_threads() -> None:
     def body(block: Block) -> None:
         with block.region(barrier=False), block.threads() as thread, block.strided(100, thread) as item:
-            T.buffer_store(block.out, item + 1, [item])
+            block.out.store(item, item + 1)
 
     np.testing.assert_array_equal(_run(_kernel(body, 128)), [*range(1, 101), *[0] * 28])
 
@@ -123,8 +135,8 @@ def test_items_that_do_not_divide_among_the_threads() -> None:
 def _copy(block: Block) -> None:
     with block.region(barrier=False), block.threads() as thread:
         with block.strided(4, thread) as item:
-            words = T.reinterpret("int32x4", block.inputs[0][vector(block.image * 64 + item * 16, 16)])
-            T.buffer_store(block.out, words, [vector(block.image * 16 + item * 4, 4)])
+            words = T.reinterpret("int32x4", block.inputs[0].load(block.image * 64 + item * 16, 16))
+            block.out.store(block.image * 16 + item * 4, words, 4)
 
 
 def test_the_source_needs_no_headers() -> None:

@@ -20,10 +20,11 @@ extern "C" __global__ void __launch_bounds__(128) stage1_head_kernel(uint* __res
 extern "C" __global__ void __launch_bounds__(128) stage0_conv_kernel(uint* __restrict__ c0_ptr, int* __restrict__ c1_ptr, uchar* __restrict__ x0_ptr, uchar* __restrict__ y_ptr) {
   alignas(64) int _ptr[8];
   __shared__ alignas(64) uint _ptr_1[640];
-  alignas(64) uint _ptr_2[4];
+  alignas(64) uint _ptr_2[1];
   alignas(64) uint _ptr_3[4];
-  alignas(64) int _ptr_4[4];
-  alignas(64) uint _ptr_5[1];
+  alignas(64) uint _ptr_4[4];
+  alignas(64) int _ptr_5[4];
+  alignas(64) uint _ptr_6[1];
   int cse_v1 = (((int)threadIdx.x) & 3);
   int cse_v6 = ((((int)threadIdx.x) & 63) >> 5);
   int cse_v13 = ((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4));
@@ -42,6 +43,7 @@ extern "C" __global__ void __launch_bounds__(128) stage0_conv_kernel(uint* __res
   if (((int)threadIdx.x) < 64) {
     *(uint4*)(_ptr_1 + ((((int)threadIdx.x) * 4) + 384)) = *(uint4*)(c0_ptr + (((int)threadIdx.x) * 4));
   }
+  _ptr_2[0] = (uint)0;
   int cse_v3 = (((int)blockIdx.z) * 243);
   int cse_v4 = (((int)threadIdx.x) & 7);
   int cse_v5 = (((int)threadIdx.x) & 31);
@@ -49,49 +51,58 @@ extern "C" __global__ void __launch_bounds__(128) stage0_conv_kernel(uint* __res
   int cse_v9 = ((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54));
   int cse_v10 = min(((((int)threadIdx.x) & 7) * 4), 26);
   int cse_v11 = (((((int)threadIdx.x) & 31) >> 3) * 6);
-  int cse_v12 = (((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7));
   int cse_v14 = (min(((((int)threadIdx.x) & 7) * 4), 26) % 9);
-  int cse_v15 = min((((((int)threadIdx.x) & 7) * 4) + 1), 26);
-  int cse_v16 = min((((((int)threadIdx.x) & 7) * 4) + 2), 26);
-  int cse_v17 = min((((((int)threadIdx.x) & 7) * 4) + 3), 26);
   int cse_v22 = ((min(((((int)threadIdx.x) & 7) * 4), 26) / 9) * 27);
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min(((((int)threadIdx.x) & 7) * 4), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min(((((int)threadIdx.x) & 7) * 4), 26) % 9))]) << (uint)0));
+  int cse_v15 = min((((((int)threadIdx.x) & 7) * 4) + 1), 26);
   int cse_v23 = (min((((((int)threadIdx.x) & 7) * 4) + 1), 26) % 9);
-  int cse_v24 = (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9);
-  int cse_v25 = (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9);
   int cse_v27 = ((min((((((int)threadIdx.x) & 7) * 4) + 1), 26) / 9) * 27);
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 1), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 1), 26) % 9))]) << (uint)8));
+  int cse_v16 = min((((((int)threadIdx.x) & 7) * 4) + 2), 26);
+  int cse_v24 = (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9);
   int cse_v28 = ((min((((((int)threadIdx.x) & 7) * 4) + 2), 26) / 9) * 27);
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 2), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9))]) << (uint)16));
+  int cse_v17 = min((((((int)threadIdx.x) & 7) * 4) + 3), 26);
+  int cse_v25 = (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9);
   int cse_v29 = ((min((((((int)threadIdx.x) & 7) * 4) + 3), 26) / 9) * 27);
-  _ptr_1[(((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7))] = (((((uint)0 | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min(((((int)threadIdx.x) & 7) * 4), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min(((((int)threadIdx.x) & 7) * 4), 26) % 9))]) << (uint)0)) | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 1), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 1), 26) % 9))]) << (uint)8)) | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 2), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9))]) << (uint)16)) | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 3), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9))]) << (uint)24));
-  _ptr_1[((((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7)) + 192)] = (((((uint)0 | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min(((((int)threadIdx.x) & 7) * 4), 26) / 9) * 27)) + (min(((((int)threadIdx.x) & 7) * 4), 26) % 9)) + 180)]) << (uint)0)) | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 1), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 1), 26) % 9)) + 180)]) << (uint)8)) | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 2), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9)) + 180)]) << (uint)16)) | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 3), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9)) + 180)]) << (uint)24));
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[(((((((int)blockIdx.z) * 243) + ((((int)threadIdx.x) >> 5) * 54)) + ((min((((((int)threadIdx.x) & 7) * 4) + 3), 26) / 9) * 27)) + (((((int)threadIdx.x) & 31) >> 3) * 6)) + (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9))]) << (uint)24));
+  int cse_v12 = (((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7));
+  _ptr_1[(((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7))] = _ptr_2[0];
+  _ptr_2[0] = (uint)0;
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min(((((int)threadIdx.x) & 7) * 4), 26) / 9) * 27)) + (min(((((int)threadIdx.x) & 7) * 4), 26) % 9)) + 180)]) << (uint)0));
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 1), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 1), 26) % 9)) + 180)]) << (uint)8));
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 2), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 2), 26) % 9)) + 180)]) << (uint)16));
+  _ptr_2[0] = (_ptr_2[0] | (((uint)x0_ptr[((((((int)blockIdx.z) * 243) + ((min((((((int)threadIdx.x) & 7) * 4) + 3), 26) / 9) * 27)) + (min((((((int)threadIdx.x) & 7) * 4) + 3), 26) % 9)) + 180)]) << (uint)24));
+  _ptr_1[((((((int)threadIdx.x) >> 3) * 12) + (((int)threadIdx.x) & 7)) + 192)] = _ptr_2[0];
   __syncthreads();
   int cse_v26 = ((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3));
-  _ptr_2[0] = _ptr_1[((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3))];
-  _ptr_2[1] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 96)];
-  _ptr_2[2] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 4)];
-  _ptr_2[3] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 100)];
+  _ptr_3[0] = _ptr_1[((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3))];
+  _ptr_3[1] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 96)];
+  _ptr_3[2] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 4)];
+  _ptr_3[3] = _ptr_1[(((((((int)threadIdx.x) >> 6) * 192) + (((((int)threadIdx.x) & 31) >> 2) * 12)) + (((int)threadIdx.x) & 3)) + 100)];
   int cse_v18 = ((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31));
-  _ptr_3[0] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 384)];
-  _ptr_3[1] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 512)];
-  _ptr_3[2] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 416)];
-  _ptr_3[3] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 544)];
-  mma_u8s8((&(_ptr[0])), _ptr_2[0], _ptr_2[1], _ptr_2[2], _ptr_2[3], _ptr_3[0], _ptr_3[1]);
-  mma_u8s8((&(_ptr[4])), _ptr_2[0], _ptr_2[1], _ptr_2[2], _ptr_2[3], _ptr_3[2], _ptr_3[3]);
-  _ptr_4[0] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 32)];
-  _ptr_4[1] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 33)];
-  _ptr_4[2] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 34)];
-  _ptr_4[3] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 35)];
+  _ptr_4[0] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 384)];
+  _ptr_4[1] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 512)];
+  _ptr_4[2] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 416)];
+  _ptr_4[3] = _ptr_1[(((((((int)threadIdx.x) & 63) >> 5) * 64) + (((int)threadIdx.x) & 31)) + 544)];
+  mma_u8s8((&(_ptr[0])), _ptr_3[0], _ptr_3[1], _ptr_3[2], _ptr_3[3], _ptr_4[0], _ptr_4[1]);
+  mma_u8s8((&(_ptr[4])), _ptr_3[0], _ptr_3[1], _ptr_3[2], _ptr_3[3], _ptr_4[2], _ptr_4[3]);
+  _ptr_5[0] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 32)];
+  _ptr_5[1] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 33)];
+  _ptr_5[2] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 34)];
+  _ptr_5[3] = c1_ptr[(((((((int)threadIdx.x) & 63) >> 5) * 16) + ((((int)threadIdx.x) & 3) * 4)) + 35)];
   int cse_v8 = ((((int)blockIdx.z) * 256) + (((int)threadIdx.x) * 4));
   if (((int)threadIdx.x) < 64) {
     if (((int)threadIdx.x) < 32) {
-      _ptr_5[0] = (((((uint)0 | (((uint)max(min((_ptr[0] >> _ptr_4[0]), 255), 0)) << (uint)0)) | (((uint)max(min((_ptr[1] >> _ptr_4[1]), 255), 0)) << (uint)8)) | (((uint)max(min((_ptr[4] >> _ptr_4[2]), 255), 0)) << (uint)16)) | (((uint)max(min((_ptr[5] >> _ptr_4[3]), 255), 0)) << (uint)24));
-        uint v_ = _ptr_5[0];
+      _ptr_6[0] = (((((uint)0 | (((uint)max(min((_ptr[0] >> _ptr_5[0]), 255), 0)) << (uint)0)) | (((uint)max(min((_ptr[1] >> _ptr_5[1]), 255), 0)) << (uint)8)) | (((uint)max(min((_ptr[4] >> _ptr_5[2]), 255), 0)) << (uint)16)) | (((uint)max(min((_ptr[5] >> _ptr_5[3]), 255), 0)) << (uint)24));
+        uint v_ = _ptr_6[0];
       *(uint*)(y_ptr + ((((int)blockIdx.z) * 256) + (((int)threadIdx.x) * 4))) = (*(uint *)(&(v_)));
     }
   }
   if (((int)threadIdx.x) < 64) {
     if (((int)threadIdx.x) < 32) {
-      _ptr_5[0] = (((((uint)0 | (((uint)max(min((_ptr[2] >> _ptr_4[0]), 255), 0)) << (uint)0)) | (((uint)max(min((_ptr[3] >> _ptr_4[1]), 255), 0)) << (uint)8)) | (((uint)max(min((_ptr[6] >> _ptr_4[2]), 255), 0)) << (uint)16)) | (((uint)max(min((_ptr[7] >> _ptr_4[3]), 255), 0)) << (uint)24));
-        uint v__1 = _ptr_5[0];
+      _ptr_6[0] = (((((uint)0 | (((uint)max(min((_ptr[2] >> _ptr_5[0]), 255), 0)) << (uint)0)) | (((uint)max(min((_ptr[3] >> _ptr_5[1]), 255), 0)) << (uint)8)) | (((uint)max(min((_ptr[6] >> _ptr_5[2]), 255), 0)) << (uint)16)) | (((uint)max(min((_ptr[7] >> _ptr_5[3]), 255), 0)) << (uint)24));
+        uint v__1 = _ptr_6[0];
       *(uint*)(y_ptr + (((((int)blockIdx.z) * 256) + (((int)threadIdx.x) * 4)) + 128)) = (*(uint *)(&(v__1)));
     }
   }
