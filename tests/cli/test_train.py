@@ -3,118 +3,153 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner, Result
+import torch
 
 from squeezeedge.calib.datasets import open_dataset
-from squeezeedge.calib.preprocess import DIGITS
-from squeezeedge.cli import train as train_module
+from squeezeedge.calib.preprocess import DIGITS, Preprocessing
+from squeezeedge.cli import train as command
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import DEFAULT, build, default_weights, load_weights
-from squeezeedge.training import train as training
+from squeezeedge.training import run as run_module
 from squeezeedge.training.validate import logits
 from tests.calib.images import png, write_folder
+from tests.cli.conftest import Invoke
 
 RECIPE = """
+summary = "own"
 network = "squeezenet1_1"
-dataset = "{data}"
-preprocessing = "digits"
-epochs = 5
+epochs = 2
 batch_size = 4
 label_smoothing = 0.05
 seed = 1
+[input]
+preset = "digits"
+size = 24
+cache = 24
 [optimizer]
 name = "adamw"
-peak_learning_rate = 1e-3
+learning_rate = 1e-3
 momentum = 0.9
 weight_decay = 0.01
+[schedule]
+name = "one_cycle"
 [augmentation]
 rotation = 5
-translation = 0.05
-scale = 0.05
 """
 
 
-def run(*arguments: str) -> Result:
-    app = typer.Typer()
-    train_module.register(app)
-    app.callback()(lambda: None)  # several commands, as in the whole command line
-    return CliRunner().invoke(app, ["train", *arguments])
-
-
 @pytest.fixture
-def recipe(tmp_path: Path) -> str:
+def arguments(tmp_path: Path) -> list[str]:
+    torch.set_num_threads(1)
     data = tmp_path / "data"
     for split in ("train", "test"):
         write_folder(data / split, {f"dark/{i}.png": png(10 * i) for i in range(3)})
         write_folder(data / split, {f"light/{i}.png": png(200 + 10 * i) for i in range(3)})
     path = tmp_path / "own.toml"
-    path.write_text(RECIPE.format(data=data))
-    return str(path)
+    path.write_text(RECIPE)
+    return ["train", "--recipe", str(path), "--data", str(data), "-o", str(tmp_path / "run")]
 
 
-def test_the_written_network_has_the_printed_accuracy(tmp_path: Path, recipe: str) -> None:
-    out = tmp_path / "own.safetensors"
-    result = run("--recipe", recipe, "-o", str(out), "--epochs", "1", "--seed", "5", "--json")
+def _raise(result: object) -> None:
+    raise result.exception  # type: ignore[attr-defined]
+
+
+def test_the_written_network_has_the_printed_accuracy(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
+    result = invoke(*arguments, "--set", "epochs=1", "--set", "seed=5", "--json")
     assert result.exit_code == 0, result.output
-    printed = json.loads(result.stdout)
-    assert printed["file"] == str(out) and printed["bytes"] == out.stat().st_size
+    printed, path = json.loads(result.stdout), tmp_path / "run" / "best.safetensors"
+    assert printed["file"] == str(path) and printed["bytes"] == path.stat().st_size
     assert (printed["model"], printed["epochs"], printed["seed"], printed["images"]) == ("squeezenet1_1", 1, 5, 6)
-    checkpoint = read_checkpoint(out)
+    assert printed["finished"] and len(printed["history"]) == 1
+    checkpoint = read_checkpoint(path)
     assert json.loads(checkpoint.metadata["labels"]) == ["dark", "light"]
+    preprocessing = Preprocessing.from_json(json.loads(checkpoint.metadata["preprocessing"]))
     module = build("squeezenet1_1", 2)
-    load_weights(module, checkpoint.state, str(out))
+    load_weights(module, checkpoint.state, str(path))
     test = open_dataset(str(tmp_path / "data"), "test")
-    answers = logits(module, test.load(DIGITS, np.arange(6)), DIGITS)
+    answers = logits(module, test.load(preprocessing, np.arange(6)), preprocessing)
     assert printed["fp32_top1"] == pytest.approx(100 * (answers.argmax(1) == test.labels).mean())
-    assert printed["fp32_top5"] == 100
+    validated = invoke("validate", path, "--data", tmp_path / "data", "--json")
+    assert json.loads(validated.stdout)["fp32_top1"] == printed["fp32_top1"]
 
 
-def test_the_table(tmp_path: Path, recipe: str) -> None:
-    result = run("--recipe", recipe, "-o", str(tmp_path / "own.safetensors"), "--epochs", "1")
+def test_ctrl_c_and_resume(
+    invoke: Invoke, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = run_module.Trainer.step
+    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (os.kill(os.getpid(), signal.SIGINT), step(*a))[1])
+    result = invoke(*arguments)
+    assert result.exit_code == 130 and "Give the same command with --resume to go on" in result.stderr
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "last.safetensors").is_file() and not result.stdout
+    again = invoke(*arguments)
+    with pytest.raises(UsageError, match=r"run: is not empty; go on with the run in it by --resume"):
+        _raise(again)
+    result = invoke(*arguments, "--resume")
     assert result.exit_code == 0 and "top-1 %" in result.stdout
+    assert "epoch 2/2: loss " in result.stderr and "images/s, about 0.0 min left" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("out", "reason"),
+    ("options", "reason"),
     [
-        ("own.pth", r"own\.pth: the ending must be \.safetensors"),
-        ("there.safetensors", "exists already"),
-        ("gone/own.safetensors", "its folder does not exist"),
+        (["-o", "there"], r"there: is a file; give a folder"),
+        (["-o", "gone/run"], "the folder that it is to be in does not exist"),
+        (["--recipe", "finetune"], "starts from a trained network; use `squeezeedge finetune`"),
+        (["--recipe", "nothing"], "no such recipe; give a .toml file or one of: cifar10"),
+        (["--set", "epochs"], "must be key=value"),
+        (["--set", "epochs=0"], r"own\.toml: not a valid recipe: epochs must be at least 1"),
+        (["--device", "tpu"], "--device tpu: must be cpu or cuda"),
+        (["--data", "flat"], "has no labels"),
+        (["--data", "other"], "its classes are not those of"),
+        (["--data", "three"], "has 3 classes, the network has 2"),
+        (["--data", "empty"], "empty: holds no image"),
+        (["--resume"], r"state\.safetensors: no such file"),
     ],
 )
-def test_a_wrong_output_is_refused_before_training(
-    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch, out: str, reason: str
+def test_what_is_refused(
+    invoke: Invoke,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    reason: str,
 ) -> None:
-    (tmp_path / "there.safetensors").touch()
-    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained for nothing"))
-    result = run("--recipe", recipe, "-o", str(tmp_path / out))
-    assert isinstance(result.exception, UsageError)
-    with pytest.raises(UsageError, match=reason):
-        raise result.exception
+    monkeypatch.chdir(tmp_path)
+    Path("there").touch()
+    Path("empty").mkdir()
+    for split in ("train", "test"):
+        write_folder(Path("flat", split), {"1.png": png(1)})
+        write_folder(Path("other", split), {f"{name}/1.png": png(1) for name in ("a", "b" if split == "test" else "c")})
+    write_folder(Path("three"), {f"train/{name}/1.png": png(1) for name in "ab"})
+    write_folder(Path("three"), {f"test/{name}/1.png": png(1) for name in "abc"})
+    before = {path.name for path in tmp_path.iterdir()}
+    result = invoke(*arguments, *options)
+    with pytest.raises(SqueezeEdgeError, match=reason):
+        _raise(result)
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_unlabelled_data_is_refused(tmp_path: Path, recipe: str) -> None:
-    write_folder(tmp_path / "flat" / "train", {"1.png": png(1)})
-    write_folder(tmp_path / "flat" / "test", {"1.png": png(1)})
-    Path(recipe).write_text(RECIPE.format(data=tmp_path / "flat"))
-    result = run("--recipe", recipe, "-o", str(tmp_path / "own.safetensors"))
-    assert isinstance(result.exception, UsageError) and "no labels" in str(result.exception)
+def test_no_images(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("train", "--recipe", "cifar10", "-o", tmp_path / "run")
+    with pytest.raises(UsageError, match="give --data"):
+        _raise(result)
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train", interrupted)
-    before = set(tmp_path.iterdir())
-    assert run("--recipe", recipe, "-o", str(tmp_path / "own.safetensors")).exit_code != 0
-    assert set(tmp_path.iterdir()) == before
+def test_images_in_two_places(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
+    """--data without parts is learned as a whole; of one with parts, the part to learn."""
+    for number, data in enumerate(("data", "data/train")):
+        options = ["--data", tmp_path / data, "--test-data", tmp_path / "data" / "test", "--json", "--set", "epochs=1"]
+        result = invoke(*arguments, *options, "-o", tmp_path / f"run{number}")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["images"] == 6
 
 
 def test_the_embedded_network_reaches_99_percent() -> None:
@@ -128,6 +163,8 @@ def test_the_embedded_network_reaches_99_percent() -> None:
     assert default_weights().stat().st_size < 1.5e6
 
 
-def test_an_unknown_recipe(tmp_path: Path) -> None:
-    result = run("--recipe", "nothing", "-o", str(tmp_path / "own.safetensors"))
-    assert isinstance(result.exception, SqueezeEdgeError) and "one of: digits" in str(result.exception)
+def test_other_processes_show_nothing() -> None:
+    from squeezeedge.training.distributed import World
+
+    with command.lead_progress(World(rank=1, size=2), "x", 3) as advance:
+        advance(1, "nothing")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.training.validate import logits
+from squeezeedge.training.distributed import World
+from squeezeedge.training.validate import logits, measure
 
 SMALL = Preprocessing(size=(4, 4), resize=None)
 
@@ -35,3 +36,26 @@ def test_batches_in_evaluation_mode(count: int, training: bool) -> None:
     np.testing.assert_allclose(answers, SMALL.normalize(images).mean((2, 3)), rtol=1e-5, atol=1e-6)
     assert max(module.sizes) <= 64 and sum(module.sizes) == count
     assert module.training == training
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal logits rank by lower class; each process measures its own images."""
+    answers = np.random.default_rng(1).integers(0, 4, (50, 8)).astype(np.float32)
+    labels = np.random.default_rng(2).integers(0, 8, 50)
+    sums: list[list[float]] = []
+    monkeypatch.setattr(World, "total", lambda self, values: sums.append(list(values)) or list(values))
+    for rank in range(size):
+        done: list[int] = []
+        measure(
+            lambda batch: answers[batch],
+            lambda indices: iter(np.array_split(indices, 3)),
+            labels,
+            World(rank=rank, size=size),
+            done.append,
+        )
+        assert sum(done) == sums[-1][2]
+    order = np.lexsort((np.broadcast_to(np.arange(8), answers.shape), -answers), axis=1)
+    first, five, count = np.sum(sums, axis=0)
+    assert (first, count) == ((order[:, 0] == labels).sum(), 50)
+    assert five == (order[:, :5] == labels[:, None]).sum()

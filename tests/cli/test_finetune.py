@@ -1,0 +1,122 @@
+"""``squeezeedge finetune``: a trained network learns other classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.registry import build
+from tests.calib.images import png, write_folder
+from tests.cli.conftest import Invoke
+
+QUICK = ["--set", "epochs=1", "--set", "input.size=24", "--set", "input.resize=24", "--workers", "0"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path / "data"
+    for split in ("train", "test"):
+        write_folder(folder / split, {f"{name}/{i}.png": png(60 * i + 9) for name in "abc" for i in range(2)})
+    return folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "trained.safetensors"
+    save_file(build("squeezenet1_1", 7).state_dict(), path)
+    return path
+
+
+def test_all_but_the_last_layer_is_kept(invoke: Invoke, tmp_path: Path, data: Path, weights: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--weights", weights, "--data", data, "--classes", "3", "-o", out, "--json", *QUICK]
+    result = invoke("finetune", "squeezenet1_1", *options, "--set", "optimizer.loaded_rate=0")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["model"], report["images"], report["epochs"]) == ("squeezenet1_1", 6, 1)
+    before, after = read_checkpoint(weights).state, read_checkpoint(out / "best.safetensors").state
+    assert after["classifier.1.weight"].shape == (3, 512, 1, 1)
+    for name, tensor in before.items():
+        if not name.startswith("classifier"):
+            assert torch.equal(after[name], tensor.half().float())
+    assert json.loads(read_checkpoint(out / "best.safetensors").metadata["labels"]) == ["a", "b", "c"]
+
+
+def test_the_published_weights(
+    invoke: Invoke, tmp_path: Path, data: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeezeedge.networks.registry.download", lambda name: weights)
+    out = tmp_path / "run"
+    assert invoke("finetune", "squeezenet1_1", "--pretrained", "--data", data, "-o", out, *QUICK).exit_code == 0
+    again = invoke("finetune", "squeezenet1_1", "--data", data, "-o", out, *QUICK, "--resume", "--json")
+    assert again.exit_code == 0 and json.loads(again.stdout)["finished"], "nothing was left to do"
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "reason"),
+    [
+        ("squeezenet1_1", [], "give --weights FILE or --pretrained"),
+        ("squeezenet1_1", ["--pretrained", "--weights", "trained.safetensors"], "exclude each other"),
+        ("resnet18", ["--pretrained"], "resnet18: no such network"),
+        ("squeezenet1_0", ["--weights", "trained.safetensors"], r"trained\.safetensors: does not fit the network: "),
+        ("squeezenet1_1", ["--weights", "other.safetensors"], r"other\.safetensors: holds no classifier\.1\.weight"),
+        ("squeezenet1_1", ["--weights", "cut.safetensors"], r"cut\.safetensors: "),
+        ("squeezenet1_1", ["--weights", "trained.safetensors", "--classes", "10"], "has 3 classes, the network has 10"),
+        ("squeezenet1_1", ["--weights", "trained.safetensors", "--recipe", "cifar10"], "starts from random weights"),
+    ],
+)
+def test_what_is_refused(
+    invoke: Invoke,
+    tmp_path: Path,
+    data: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    network: str,
+    options: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({"fc.weight": torch.zeros(3, 3)}, "other.safetensors")
+    Path("cut.safetensors").write_bytes(weights.read_bytes()[:-10])
+    result = invoke("finetune", network, *options, "--data", data, "-o", "run")
+    assert isinstance(result.exception, SqueezeEdgeError), result.output
+    with pytest.raises(SqueezeEdgeError, match=reason):
+        raise result.exception
+    assert not Path("run").exists()
+
+
+def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, weights: Path) -> None:
+    result = invoke("finetune", "squeezenet1_1", "--weights", weights, "--data", data, "-o", tmp_path)
+    assert isinstance(result.exception, UsageError) and "is not empty" in str(result.exception)
+
+
+@pytest.mark.shared
+def test_the_recipe_for_cifar10(invoke: Invoke, tmp_path: Path, shared_file: Callable[[str], Path]) -> None:
+    """Two steps with the published weights, on a few of the images."""
+    import numpy as np
+
+    from squeezeedge.calib.datasets import open_dataset
+    from squeezeedge.calib.preprocess import Preprocessing
+
+    weights, archive = shared_file("weights/squeezenet1_0-imagenet.pth"), str(shared_file("data/cifar10.tar"))
+    for split in ("train", "test"):
+        images = open_dataset(archive, split)
+        assert images.labels is not None and len(images.classes) == 10
+        chosen = np.arange(0, len(images), len(images) // 64)
+        pixels = images.load(Preprocessing((32, 32), None), chosen)
+        np.savez(tmp_path / f"{split}.npz", images=pixels, labels=images.labels[chosen])
+    options = ["--data", tmp_path / "train.npz", "--test-data", tmp_path / "test.npz", "-o", tmp_path / "run", "--json"]
+    changes = ["--set", "epochs=3", "--set", "input.size=64"]
+    command = ["finetune", "squeezenet1_0", "--weights", weights, "--recipe", "cifar10-finetune-hour"]
+    result = invoke(*command, *options, *changes)
+    assert result.exit_code == 0, result.output
+    losses = [epoch["loss"] for epoch in json.loads(result.stdout)["history"]]
+    assert losses[-1] < losses[0]

@@ -1,0 +1,220 @@
+"""Whole runs: what they write, and that a run which was stopped goes on bit for bit."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training import run as run_module
+from squeezeedge.training.checkpoint import read_state, write_state
+from squeezeedge.training.data import load_images
+from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
+from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
+from squeezeedge.training.validate import logits
+from tests.training.tiny import RECIPE, bright_or_dark, changed, images
+
+RICH = changed(
+    epochs=3,
+    ema=0.9,
+    clip_norm=1.0,
+    precision="bfloat16",
+    validate_every=2,
+    augmentation=Augmentation(rotation=5, flip=True, color_jitter=0.2, erasing=0.3),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, **options: object) -> Result:
+    """Run; the user presses Ctrl-C in some step."""
+    steps = 0
+
+    def on_step(report: Report) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return run(recipe, images(recipe), folder, on_step=on_step, **options)  # type: ignore[arg-type]
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (BEST, LAST, STATE)}
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer) -> None:
+    """Stopped after the last step of an epoch, before its validation; within the second epoch; after it."""
+    recipe = replace(RICH, optimizer=optimizer)
+    whole = _run(tmp_path / "whole", recipe)
+    assert whole.finished and [epoch.top1 is None for epoch in whole.history] == [True, False, False]
+    folder = tmp_path / "stopped"
+    for resume, steps, epochs in ((False, 2, 0), (True, 1, 1), (True, 1, 2)):
+        result = _run(folder, recipe, steps, resume=resume)
+        assert not result.finished and len(result.history) == epochs
+        assert (folder / LAST).is_file()
+    torch.manual_seed(99)  # what else happens in the process does not matter
+    assert _run(folder, recipe, resume=True) == whole
+    assert _bytes(folder) == _bytes(tmp_path / "whole")
+
+
+def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
+    trained = {n: t for n, t in build("squeezenet1_1").state_dict().items() if not n.startswith("classifier.1.")}
+    recipe = changed(start="trained", optimizer=replace(RECIPE.optimizer, loaded_rate=0.5))
+    whole = _run(tmp_path / "whole", recipe, trained=trained)
+    _run(tmp_path / "stopped", recipe, 2, trained=trained)
+    assert _run(tmp_path / "stopped", recipe, resume=True) == whole
+    assert _bytes(tmp_path / "stopped") == _bytes(tmp_path / "whole")
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    def impatient(report: Report) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(RECIPE, images(), tmp_path, on_step=impatient)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_what_a_run_writes(tmp_path: Path) -> None:
+    reports: list[Report] = []
+    speeds: list[float] = []
+    started: list[int] = []
+    result = run(
+        RECIPE,
+        images(),
+        tmp_path / "run",
+        on_start=started.append,
+        on_step=reports.append,
+        on_epoch=lambda epoch, speed: speeds.append(speed),
+    )
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [BEST, "curve.png", LAST, STATE, "tensorboard"]
+    assert started == [0] and len(speeds) == 2 and min(speeds) > 0
+    assert [report.images for report in reports] == [6, 6, 4] * 2 and [r.epoch for r in reports] == [1] * 3 + [2] * 3
+    assert (reports[-1].loss, reports[-1].accuracy) == (result.history[1].loss, result.history[1].accuracy)
+    with Image.open(tmp_path / "run" / "curve.png") as picture:
+        assert picture.width > 500
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"epoch/top1" in events.read_bytes()
+
+
+def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
+    result = _run(tmp_path, changed(epochs=4, ema=0.5))
+    assert result.best is not None and result.best.top1 == max(epoch.top1 or 0 for epoch in result.history)
+    checkpoint = read_checkpoint(tmp_path / BEST)
+    assert json.loads(checkpoint.metadata["labels"]) == ["dark", "bright"]
+    module = build("squeezenet1_1", 2)
+    load_weights(module, checkpoint.state, BEST)
+    tested = bright_or_dark(7, seed=1)
+    answers = logits(module, tested.images, RECIPE.input.preprocessing)  # type: ignore[arg-type]
+    assert 100 * float(np.mean(answers.argmax(1) == tested.labels)) == result.best.top1
+
+
+def test_images_that_are_too_small(tmp_path: Path) -> None:
+    recipe = changed(input=replace(RECIPE.input, size=8))
+    with pytest.raises(UsageError, match="8x8 pixels is too small"):
+        run(recipe, images(recipe), tmp_path)
+
+
+def test_divergence(tmp_path: Path) -> None:
+    recipe = changed(epochs=30, optimizer=Optimizer("sgd", 1e6, 0.9, 0.0))
+    with pytest.raises(SqueezeEdgeError, match=r"diverged in epoch \d+: the loss is (nan|inf); lower optimizer\.learn"):
+        _run(tmp_path, recipe)
+
+
+def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path, stop_after=4)
+    before = _bytes(tmp_path)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SqueezeEdgeError, match=r"\.safetensors: cannot be written: No space left on device"):
+        _run(tmp_path, resume=True)
+    monkeypatch.undo()
+    assert _bytes(tmp_path) == before
+    assert _run(tmp_path, resume=True).finished
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SqueezeEdgeError, match="run: cannot be written"):
+        _run(tmp_path / "file" / "run")
+
+
+def test_a_state_of_another_recipe(tmp_path: Path) -> None:
+    _run(tmp_path, stop_after=1)
+    other = changed(seed=4, optimizer=replace(RECIPE.optimizer, momentum=0.8))
+    with pytest.raises(UsageError, match=r"another recipe: optimizer\.momentum is 0\.9 there and 0\.8 here; seed is 3"):
+        _run(tmp_path, other, resume=True)
+
+
+def test_a_state_of_other_images(tmp_path: Path) -> None:
+    _run(tmp_path, stop_after=1)
+    with pytest.raises(UsageError, match="was trained on other images"):
+        run(RECIPE, load_images(RECIPE, bright_or_dark(18), bright_or_dark(7)), tmp_path, resume=True)
+
+
+def test_nothing_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"state\.safetensors: no such file"):
+        _run(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_state(tmp_path: Path) -> None:
+    _run(tmp_path, stop_after=1)
+    path = tmp_path / STATE
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CorruptFileError, match=r"state\.safetensors: it is truncated, damaged"):
+        _run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", ["history", "sums", "scaler", "tensor", "shape", "moment"])
+def test_a_state_with_wrong_content(tmp_path: Path, change: str) -> None:
+    _run(tmp_path, stop_after=1)
+    state = read_state(tmp_path / STATE)
+    tensors, values = dict(state.tensors), dict(state.values)
+    if change == "tensor":
+        del tensors["model.classifier.1.bias"]
+    elif change == "shape":
+        tensors["model.classifier.1.bias"] = torch.zeros(5)
+    elif change == "moment":
+        tensors["optimizer.momentum_buffer.classifier.1.bias"] = torch.zeros(5)
+    else:
+        values[change] = {"x": 1}
+    write_state(tmp_path / STATE, replace(state, tensors=tensors, values=values))
+    if change == "scaler":  # without float16 it is not read
+        assert _run(tmp_path, resume=True).finished
+        return
+    with pytest.raises(CorruptFileError, match=r"state\.safetensors: (is damaged|does not fit)"):
+        _run(tmp_path, resume=True)
+
+
+def test_a_signal_while_validating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, which schedulers send, between the epochs."""
+    validate = run_module._Run._validate
+    monkeypatch.setattr(
+        run_module._Run, "_validate", lambda self: (os.kill(os.getpid(), signal.SIGTERM), validate(self))[1]
+    )
+    result = _run(tmp_path)
+    assert not result.finished and len(result.history) == 1
+    monkeypatch.undo()
+    assert _run(tmp_path, resume=True).finished
