@@ -188,7 +188,7 @@ def run_recipe(
             images,
             out,
             world=world,
-            workers=default_workers(images.training) if workers is None else workers,
+            workers=default_workers(images.training, world) if workers is None else workers,
             trained=trained,
             resume=resume,
             on_start=advance,

@@ -211,9 +211,12 @@ class _Order(Sampler[_Request]):
             yield _Request(mine, size, int(seeds[step, world.rank]), len(chosen))
 
 
-def default_workers(images: TrainingImages) -> int:
+def default_workers(images: TrainingImages, world: World) -> int:
     """How many worker processes pay: none for images in memory, else one a processor, at most 8."""
-    return 0 if images.cached else min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    if images.cached:
+        return 0
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors // world.local_size, MAX_WORKERS))
 
 
 def batches(images: TrainingImages, world: World, workers: int) -> Callable[[int, int], Iterator[Batch]]:

@@ -25,11 +25,13 @@ class World:
         device: where this process computes.
         rank: of this process, from 0.
         size: number of processes.
+        local_size: number of those on this machine.
     """
 
     device: torch.device = CPU
     rank: int = 0
     size: int = 1
+    local_size: int = 1
 
     @property
     def leads(self) -> bool:
@@ -72,6 +74,6 @@ def join_world(device: str | None = None) -> Iterator[World]:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
-        yield World(place, dist.get_rank(), dist.get_world_size())
+        yield World(place, dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     finally:
         dist.destroy_process_group()
