@@ -37,17 +37,13 @@ class OnnxBuilder:
     def __init__(self, name: str, reserved: Iterable[str]) -> None:
         self._name = name
         self._taken = set(reserved)
+        self._node_names: set[str] = set()
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
 
     def unique(self, name: str) -> str:
-        """The name, or with a number behind it if it is taken."""
-        chosen, number = name, 1
-        while chosen in self._taken:
-            number += 1
-            chosen = f"{name}_{number}"
-        self._taken.add(chosen)
-        return chosen
+        """A tensor's name: the given one, or with a number behind it if it is taken."""
+        return _free(name, self._taken)
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Store a constant; returns the name it got."""
@@ -70,10 +66,11 @@ class OnnxBuilder:
             kind: operator type.
             inputs: tensor names.
             output: tensor name, as the caller reserved it or :meth:`unique` gave it.
-            name: of the node; ``None``: the output's.
+            name: of the node; ``None``: the output's. If it is taken, a number is put behind it.
             attributes: of the operator.
         """
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=name or output, **attributes))
+        label = _free(name or output, self._node_names)
+        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=label, **attributes))
         return output
 
     def step(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:  # noqa: ANN401
@@ -91,6 +88,15 @@ class OnnxBuilder:
             producer_name="squeezeedge",
             producer_version=__version__,
         )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    chosen, number = name, 1
+    while chosen in taken:
+        number += 1
+        chosen = f"{name}_{number}"
+    taken.add(chosen)
+    return chosen
 
 
 def conv_attributes(node: Conv | Head, *, padded: bool = True) -> dict[str, Any]:

@@ -29,7 +29,7 @@ REFERENCE_MODEL = "model.ref.onnx"
 TOLERANCE = {"exact": 2**-7, "fused": 2**-3}
 """Rounding -> what a device's class sums may differ from the golden ones, as a share of the largest.
 
-fp16 in the head alone is below 2^-9; a wrong offset, shift or channel order is far above either limit.
+fp16 in the head alone is below 2^-10; a wrong offset, shift or channel order is far above either limit.
 """
 
 

@@ -35,6 +35,9 @@ between the grid points n + 1/2 and n + 1, and the tie between those goes to the
 and 1/4 (two ``Add``, because fp16 has no 512.25) a value is n - 1/4 or n + 1/4 with the n of R3: no rounding behind it
 can go wrong.
 So that ATC doesn't take quantization back, narrow inputs get channels of zeros (int8 is computed in blocks of 32).
+
+Head (R6). Its accumulators become fp16, too, and their rounding averages out over the map. What the fp16 means lose is
+averaged a second time: mean(x) + mean(x - mean(x)), added by the host.
 """
 
 from __future__ import annotations
@@ -79,8 +82,9 @@ def deploy_model(graph: IntegerGraph, rounding: str) -> ModelProto:
         rounding: "exact" or "fused", see the module's text.
 
     Returns:
-        Input ``image`` float16 [1, 3, height, width] of 0..255, output ``class_means`` float16 [1, classes, 1, 1]: the
-        class sums divided by :func:`sum_scale`. The float16 tensor x of a node has the node's name.
+        Input ``image`` float16 [1, 3, height, width] of 0..255, output ``class_means`` float16 [1, 2 * classes, 1, 1]:
+        the class sums divided by :func:`sum_scale`, and behind them what the rounding of these left over. The float16
+        tensor x of a node has the node's name.
 
     Raises:
         UnsupportedError: a layer's accumulators leave no room for exact rounding.
@@ -94,7 +98,7 @@ def pack_scale(scale: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 
 def sum_scale(graph: IntegerGraph) -> float:
-    """Class sum / class mean of the deploy model: pixels * 2^shift.
+    """Class sum / class mean (both parts) of the deploy model: pixels * 2^shift.
 
     The shift keeps every accumulator of the head (R6) below what float16 holds.
     """
@@ -136,7 +140,7 @@ class _Writer:
             else:
                 self._head(node)
         image = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT16, [1, 3, *graph.input_shape[:2]])
-        means = helper.make_tensor_value_info(self._output, TensorProto.FLOAT16, [1, graph.classes, 1, 1])
+        means = helper.make_tensor_value_info(self._output, TensorProto.FLOAT16, [1, 2 * graph.classes, 1, 1])
         return builder.model(image, means, OPSET)
 
     def _conv(self, node: Conv) -> None:
@@ -226,9 +230,13 @@ class _Writer:
         scale = np.full(len(head.bias), 2.0 ** -_head_shift(head), np.float32)
         value = self._builder.unique(f"{head.name}.dequant.output0")
         self._quantized_conv(head, head.weight, head.bias.astype(np.int64), scale, value)
+        builder, name = self._builder, head.name
         if head.relu:
-            value = self._builder.step("Relu", [value], f"{head.name}.relu")
-        self._builder.node("GlobalAveragePool", [value], self._output)
+            value = builder.step("Relu", [value], f"{name}.relu")
+        means = builder.step("GlobalAveragePool", [value], f"{name}.means")
+        left = builder.step("Sub", [value, means], f"{name}.left")
+        left = builder.step("GlobalAveragePool", [left], f"{name}.left.means")
+        builder.node("Concat", [means, left], self._output, axis=1)
 
     def _add(self, node: Add) -> None:
         """Bypass addition (R5) of clipped operands; exact: of rounded ones, shifted as in R3."""

@@ -61,7 +61,7 @@ class Emulator:
         self._readers = {name: sum(name in node.input for node in self._nodes) for name in self._names()}
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class means float32 [N, classes] of images uint8 [N, height, width, 3]."""
+        """What the model answers, float32 [N, 2 * classes], to images uint8 [N, height, width, 3]."""
         for name, value in self.tensors(images):
             if name == self._output:
                 return value.float().numpy().reshape(len(images), -1)
@@ -101,6 +101,8 @@ class Emulator:
             return x.relu()
         if node.op_type == "Add":
             return (x.float() + inputs[1].float()).half()
+        if node.op_type == "Sub":
+            return (x.float() - inputs[1].float()).half()
         if node.op_type == "Mul":
             return (x.float() * inputs[1].float()).half()
         if node.op_type == "Clip":

@@ -77,7 +77,7 @@ def run_emulation(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
     for begin in range(0, len(images), BATCH):
         part = slice(begin, begin + BATCH)
         start = time.perf_counter()
-        means = emulator.run(images[part]).astype(np.float64)
+        means = emulator.run(images[part]).astype(np.float64).reshape(-1, 2, graph.classes).sum(1)
         latency[part] = (time.perf_counter() - start) * 1e3 / len(means)
         sums[part] = np.rint(means * scale).clip(limit.min, limit.max)
     return RunResult(sums, latency, {"differing_values": differing_values(graph, emulator, images[:COMPARED])})

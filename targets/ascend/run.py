@@ -228,9 +228,9 @@ class Network:
             start = time.perf_counter()
             means = self._runtime.infer(np.ascontiguousarray(image[None]))
             latency[i] = (time.perf_counter() - start) * 1e3
-            if means.size != classes:
+            if means.size != 2 * classes:
                 raise RuntimeError(f"the model answered {means.size} values for {classes} classes")
-            exact = np.rint(means.astype(np.float64).ravel() * artifact.sum_scale)
+            exact = np.rint(means.astype(np.float64).reshape(2, classes).sum(0) * artifact.sum_scale)
             sums[i] = np.nan_to_num(exact).clip(limit.min, limit.max)
         return sums, latency
 

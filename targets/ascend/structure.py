@@ -18,7 +18,7 @@ __all__ = ["OPERATORS", "DeployConv", "attributes", "check_structure", "constant
 
 CUSTOM = ("AscendQuant", "AscendDequant")
 OPERATORS = frozenset(
-    (*CUSTOM, "Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu"),
+    (*CUSTOM, "Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu", "Sub"),
 )
 """What a deploy model may contain: all in ATC's list of ONNX operators."""
 

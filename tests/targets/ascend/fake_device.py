@@ -34,7 +34,7 @@ class FakeModel:
         self._emulator = Emulator(deploy)
 
     def run(self, data: bytes) -> NDArray[np.float32]:
-        """Class means float32 [1, classes, 1, 1], as ``--output_type=FP32`` makes them."""
+        """Class means float32 [1, 2 * classes, 1, 1], as ``--output_type=FP32`` makes them."""
         if len(data) != self.input_size:
             raise RuntimeError(f"FAKE: input of {len(data)} bytes, the model takes {self.input_size}")
         means = self._emulator.run(np.frombuffer(data, np.uint8).reshape(self.shape))
