@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError
 from squeezeedge.targets import RunResult
-from squeezeedge.targets.cuda.compile import PTX
+from squeezeedge.targets.cuda.compile import CONSTANTS, PLAN, PTX
 from squeezeedge.targets.cuda.run import Network, Unavailable
-from squeezeedge.targets.remote import run_remotely
+from squeezeedge.targets.remote import SCRIPT, run_remotely
 
-__all__ = ["ptx_lines", "run_here", "run_there"]
+__all__ = ["FILES", "ptx_lines", "run_here", "run_there"]
+
+FILES = (SCRIPT, "manifest.json", "golden.npz", PLAN, CONSTANTS, PTX)
+"""What a GPU machine needs of an artifact, beside the machine code."""
 
 
 def run_here(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
@@ -42,12 +45,15 @@ def run_there(artifact: Path, images: NDArray[np.uint8], board: str) -> RunResul
 
     Raises:
         UnavailableError: the machine can't be reached, or it has no driver or GPU for this artifact.
-        SqueezeEdgeError: run.py fails there.
+        GateError: its own check on the golden inputs failed.
+        SqueezeEdgeError: run.py fails there otherwise.
     """
-    files = sorted(path for path in artifact.iterdir() if path.suffix not in (".sqe", ".pyc") and path.is_file())
-    answers = run_remotely(board, files, images)
-    device = np.array([line["device_ms"] for line in answers.lines], np.float64)
-    about = {key: answers.check[key] for key in ("gpu", "cuda", "code") if key in answers.check}
+    answers = run_remotely(board, [artifact / name for name in FILES] + sorted(artifact.glob("*.cubin")), images)
+    try:
+        device = np.array([line["device_ms"] for line in answers.lines], np.float64)
+        about = {key: answers.check[key] for key in ("gpu", "cuda", "code")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise SqueezeEdgeError(f"board {board}: answered something else than {SCRIPT} prints: {error!r}") from error
     return RunResult(answers.sums, answers.latency_ms, {"device_ms": _summary(device), **about})
 
 

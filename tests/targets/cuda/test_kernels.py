@@ -33,9 +33,8 @@ def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
 
 @pytest.mark.parametrize("isa", BOTH)
 def test_no_races_and_nothing_outside_a_buffer(every_kernel: IntegerGraph, isa: str) -> None:
-    for graph in (every_kernel, squeezenet_graph("squeezenet1_1", 40, 20)):
-        images = random_images(graph, 1, 1)
-        np.testing.assert_array_equal(run_loops(graph, images, isa, checked=True), run(graph, images))
+    images = random_images(every_kernel, 2, 1)
+    np.testing.assert_array_equal(run_loops(every_kernel, images, isa, checked=True), run(every_kernel, images))
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
