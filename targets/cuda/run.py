@@ -437,14 +437,21 @@ def _answers(
         yield answer
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description="Run the compiled network on images, or check the GPU.")
     parser.add_argument("images", nargs="*", type=Path, help="image files or .npy arrays; none: check the GPU")
     parser.add_argument("--device", type=int, default=0, help="number of the GPU (default: 0)")
-    parser.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
-    parser.add_argument("--throughput", type=int, metavar="N", help="measure batches of N images")
-    parser.add_argument("--repeats", type=int, default=50, help="batches to measure (default: 50)")
+    parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
+    parser.add_argument("--throughput", type=_positive, metavar="N", help="measure batches of N images")
+    parser.add_argument("--repeats", type=_positive, default=50, help="batches to measure (default: 50)")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
     parser.add_argument("--sums", action="store_true", help="print every class sum too")
     options = parser.parse_args(arguments)
