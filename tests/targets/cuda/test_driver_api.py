@@ -41,9 +41,9 @@ def test_functions_and_numbers(header: Path, tmp_path: Path) -> None:
     for name, types in device_side.FUNCTIONS.items():
         prototypes = re.findall(rf"CUresult CUDAAPI {name}\(([^)]*)\);", text)
         if not prototypes:  # declared under the name that a macro replaces
-            assert re.search(rf"#define {name[:-3]}\s+{name}\b", text), name
-            prototypes = re.findall(rf"CUresult CUDAAPI {name[:-3]}\(([^)]*)\);", text)
-        parameters = [] if prototypes[-1] == "void" else prototypes[-1].split(",")
+            (other,) = re.findall(rf"#define (\w+)\s+{name}\n", text)
+            prototypes = re.findall(rf"CUresult CUDAAPI {other}\(([^)]*)\);", text)
+        parameters = [] if prototypes[0] == "void" else prototypes[0].split(",")
         assert len(parameters) == len(types), name
         for parameter, kind in zip(parameters, types, strict=True):
             lines.append(f'_Static_assert(sizeof(struct {{ {parameter}; }}) == {ctypes.sizeof(kind)}, "{name}");')
