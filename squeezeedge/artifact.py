@@ -34,6 +34,8 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 GRAPH = "model.sqe"
 GOLDEN = "golden.npz"
+NOT_THE_MODEL = (".py", ".sh", ".cfg", ".log", ".ref.onnx")
+"""Endings of files that a device does not load."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Artifact:
 
     @property
     def model_bytes(self) -> int:
-        """Size of the target's files in bytes: what a device needs, without graph, golden data and scripts."""
+        """Size of the target's files in bytes: what a device needs, without graph, golden data, scripts and logs."""
         return sum(
             int(entry["bytes"])
             for name, entry in self.manifest["files"].items()
-            if name not in (GRAPH, GOLDEN) and not name.endswith((".py", ".sh"))
+            if name not in (GRAPH, GOLDEN) and not name.endswith(NOT_THE_MODEL)
         )
 
 
@@ -102,6 +104,7 @@ def write_artifact(
         raise UsageError(f"{out}: exists already; choose another output folder or remove it")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: its parent folder does not exist")
+    target.check_options(options)
     target.check(graph, options)
     partial: Path | None = None
     try:

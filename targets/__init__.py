@@ -94,8 +94,11 @@ class Target(Protocol):
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""
 
-    def check(self, graph: IntegerGraph, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
-        """Raise before anything is written: UnsupportedError, UnavailableError or UsageError."""
+    def check_options(self, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
+        """Raise before any work is done: UnavailableError (a tool is missing) or UsageError."""
+
+    def check(self, graph: IntegerGraph, options: Any) -> None:  # noqa: ANN401
+        """Raise UnsupportedError before anything is written."""
 
     def compile(self, graph: IntegerGraph, options: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
         """Write the target's files (``run.py`` included) into ``out``; return extra manifest entries.

@@ -45,6 +45,7 @@ def compile_command(
 
     chosen = get_target(target)
     options = options_of(chosen, target_options, [chosen])
+    chosen.check_options(options)
     if out is not None and out.exists():
         raise UsageError(f"{out}: exists already; choose another output folder or remove it")
     source = load_source(model, weights, pretrained, size)

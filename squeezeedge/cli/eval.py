@@ -104,6 +104,8 @@ def eval_command(
             images = evaluation_images(source, options, None)
             devices = [_device(artifact, name, board) for name in names]
         else:
+            for target, own in zip(targets, chosen, strict=True):
+                target.check_options(own)
             source = load_source(model, weights, pretrained, size)
             if source.integer is None:
                 evaluation_images(source, options, None)  # a wrong data set is reported before quantizing

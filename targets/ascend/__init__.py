@@ -48,11 +48,14 @@ class AscendTarget:
             Requirement("Ascend device", "run", ", ".join(nodes) or None, "use --board user@host, or --emulate"),
         ]
 
+    def check_options(self, options: AscendOptions) -> None:
+        """The options must name a chip."""
+        check_options(options)
+
     def check(self, graph: IntegerGraph, options: AscendOptions) -> None:
-        """The options must name a chip, and the graph must leave room for the rounding."""
+        """The graph must leave room for the rounding."""
         from squeezeedge.targets.ascend.deploy import deploy_model
 
-        check_options(options)
         deploy_model(graph, options.rounding)
 
     def compile(self, graph: IntegerGraph, options: AscendOptions, out: Path) -> dict[str, Any]:

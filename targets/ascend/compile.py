@@ -13,6 +13,7 @@ from squeezeedge.targets.ascend.atc import (
     AIPP,
     ATC_SCRIPT,
     DEPLOY_MODEL,
+    NOT_FOUND,
     aipp_config,
     atc_command,
     atc_script,
@@ -58,7 +59,8 @@ def compile_graph(graph: IntegerGraph, options: AscendOptions, out: Path) -> dic
         command = atc_command(graph, options.soc_version)
         (out / ATC_SCRIPT).write_text(atc_script(command))
         atc = run_atc(command, out)
-    return {
+    note = {"note": f"ascend: {atc}; run {ATC_SCRIPT} where CANN is installed"} if atc == NOT_FOUND else {}
+    return note | {
         "atc": atc,
         "operators": dict(sorted(operators.items())),
         "sum_scale": sum_scale(graph),

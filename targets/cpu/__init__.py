@@ -42,10 +42,13 @@ class CpuTarget:
             ),
         ]
 
-    def check(self, graph: IntegerGraph, options: CpuOptions) -> None:
-        """Every graph compiles; the compiler must be there and the instruction set fit the processor."""
+    def check_options(self, options: CpuOptions) -> None:
+        """The compiler must be there and the instruction set fit the processor."""
         choose_isa(options)
         c_compiler(options)
+
+    def check(self, graph: IntegerGraph, options: CpuOptions) -> None:
+        """Every graph compiles."""
 
     def compile(self, graph: IntegerGraph, options: CpuOptions, out: Path) -> dict[str, Any]:
         """Write libmodel.so, squeezeedge.h and run.py."""

@@ -49,12 +49,15 @@ class CudaTarget:
             Requirement("ssh (another machine's GPU)", "option", shutil.which("ssh"), "install an OpenSSH client"),
         ]
 
-    def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
-        """Every graph compiles; a compiler must be there, a GPU need not."""
+    def check_options(self, options: CudaOptions) -> None:
+        """A compiler must be there, a GPU need not."""
         from squeezeedge.targets.cuda.compiler import find_compiler
 
         choose_architectures(options)
         find_compiler()
+
+    def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
+        """Every graph compiles."""
 
     def compile(self, graph: IntegerGraph, options: CudaOptions, out: Path) -> dict[str, Any]:
         """Write the kernels, their plan, the constants and run.py."""

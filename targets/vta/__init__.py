@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
 from squeezeedge.targets import Kind, Profile, Requirement, RunResult
 
 if TYPE_CHECKING:
@@ -81,20 +81,24 @@ class VtaTarget:
             ),
         ]
 
-    def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
-        """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
-        from squeezeedge.targets.vta.bitstream import check_bitstream
-        from squeezeedge.targets.vta.byoc import driver_compiler
+    def check_options(self, options: VtaOptions) -> None:
+        """Profile, configuration and clock must exist, and the tools and files that the options ask for."""
+        from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ, check_bitstream
         from squeezeedge.targets.vta.geometry import load_config
+        from squeezeedge.targets.vta.native import compiler
         from squeezeedge.targets.vta.run import check_bitstream as check_bitstream_file
 
-        _compiled(graph, options)
-        if options.tvm_module:
-            driver_compiler()
+        if options.profile not in PROFILES:
+            raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
+        if options.clock not in CLOCKS_MHZ:
+            raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
+        config = load_config(options.config)
+        if options.tvm_module and compiler() is None:
+            raise UnavailableError("--tvm-module needs a C++ compiler for its driver; install g++ or set CXX")
         if options.bitstream and options.bitstream_file is not None:
             raise UsageError("--bitstream and --bitstream-file exclude each other")
         if options.bitstream:
-            check_bitstream(load_config(options.config), options.clock)
+            check_bitstream(config, options.clock)
         elif options.bitstream_file is not None:
             for path in (options.bitstream_file, options.bitstream_file.with_suffix(".hwh")):
                 if not path.is_file():
@@ -103,6 +107,10 @@ class VtaTarget:
                 check_bitstream_file(options.bitstream_file)
             except ValueError as error:
                 raise CorruptFileError(str(error)) from error
+
+    def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
+        """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
+        _compiled(graph, options)
 
     def compile(self, graph: IntegerGraph, options: VtaOptions, out: Path) -> dict[str, Any]:
         """Write the program, its DRAM image, the board's run.py and, if asked for, the bitstream."""
@@ -170,20 +178,13 @@ def _compiled(graph: IntegerGraph, options: VtaOptions) -> LoweredNetwork:
     """Compile a graph; ``compile`` takes what ``check`` has made.
 
     Raises:
-        UsageError: an unknown profile, configuration or a clock out of range.
         UnsupportedError: the accelerator can't hold a layer.
     """
-    from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ
     from squeezeedge.targets.vta.byoc import lower_graph
     from squeezeedge.targets.vta.geometry import load_config
 
-    if options.profile not in PROFILES:
-        raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
-    if options.clock not in CLOCKS_MHZ:
-        raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
-    geometry = load_config(options.config).geometry
     profile: Any = options.profile
-    return lower_graph(graph, geometry, profile)
+    return lower_graph(graph, load_config(options.config).geometry, profile)
 
 
 TARGET = VtaTarget()

@@ -10,7 +10,6 @@ from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.targets.cuda import TARGET, CudaOptions, compiler
 from squeezeedge.targets.cuda.compiler import Nvcc, Nvrtc, find_compiler
 from squeezeedge.targets.cuda.source import PREAMBLE
-from tests.graphs import random_graph
 
 SOURCE = PREAMBLE + (
     'extern "C" __global__ void copy(uchar* x, int64_t n) { if (threadIdx.x < n) x[threadIdx.x] = dp4a_u8s8(1, 2, 3); }'
@@ -34,7 +33,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_nvcc", "no_wheel")
 def test_neither_is_installed() -> None:
     with pytest.raises(UnavailableError, match="neither nvcc nor NVRTC is here; install the CUDA toolkit"):
-        TARGET.check(random_graph(0), CudaOptions())
+        TARGET.check_options(CudaOptions())
     found = next(entry for entry in TARGET.requirements() if entry.needed_for == "compile")
     assert found.found is None and "pip install nvidia-cuda-nvrtc" in found.fix
 

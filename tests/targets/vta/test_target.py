@@ -44,11 +44,10 @@ def test_utilization_of_squeezenet_1_1(tmp_path: Path) -> None:
 
 
 def test_wrong_options() -> None:
-    graph = random_graph(0)
     with pytest.raises(UsageError, match="not known; there are: vta-x, vta"):
-        TARGET.check(graph, VtaOptions(profile="vta-y"))
+        TARGET.check_options(VtaOptions(profile="vta-y"))
     with pytest.raises(UsageError, match="10..500 MHz".replace(".", r"\.")):
-        TARGET.check(graph, VtaOptions(clock=0))
+        TARGET.check_options(VtaOptions(clock=0))
 
 
 def test_a_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
