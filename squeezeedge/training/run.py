@@ -35,6 +35,8 @@ __all__ = ["BEST", "LAST", "STATE", "Report", "Result", "run"]
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.safetensors"
 LOG_STEPS = 20
 """Every how many steps TensorBoard gets the loss."""
+GRACE_S = 1.0
+"""Signals so soon after the first are the same one, which a launcher passes on although all processes have it."""
 
 
 @dataclass(frozen=True)
@@ -309,16 +311,23 @@ def _differences(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: st
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second one acts as ever."""
+    """An event that the first SIGINT or SIGTERM sets; a later one acts as ever."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield stop
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    latest = math.inf
+
     def request(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        nonlocal latest
+        if time.monotonic() > latest:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+        elif not stop.is_set():
+            latest = time.monotonic() + GRACE_S
+            stop.set()
 
     for number in before:
         signal.signal(number, request)

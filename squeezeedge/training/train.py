@@ -68,7 +68,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             module = build(recipe.network, classes).train()
-        _wake_classes(module)
+            _start_classes(module, recipe)
         if trained is not None:
             load_weights(module, {**module.state_dict(), **trained}, "weights")
         for layer in module.modules():
@@ -183,15 +183,18 @@ class Trainer:
         return ((images / 255 - self.mean) / self.std).contiguous(memory_format=memory)
 
 
-def _wake_classes(module: nn.Module) -> None:
-    """Start the last convolution's biases at 1.
+def _start_classes(module: nn.Module, recipe: Recipe) -> None:
+    """Start the last convolution's biases at 1, and its weights near 0 where the others are trained.
 
     SqueezeNet rectifies its class scores, so a class whose scores are negative everywhere gets no gradient and is
-    never learned.
+    never learned. Trained features are so large that He's initialization (of random starts) gives losses near 10,
+    whose gradients spoil them; 0.01 is Krizhevsky et al.'s (2012).
     """
     *_, last = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     assert last.bias is not None
     nn.init.ones_(last.bias)
+    if recipe.start == "trained":
+        nn.init.normal_(last.weight, std=0.01)
 
 
 def _optimizer(recipe: Recipe, module: nn.Module) -> TorchOptimizer:

@@ -82,7 +82,19 @@ def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -
     assert _bytes(tmp_path / "stopped") == _bytes(tmp_path / "whole")
 
 
-def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+def test_a_signal_that_a_launcher_passes_on_is_no_second_one(tmp_path: Path) -> None:
+    def twice(report: Report) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert not run(RECIPE, images(), tmp_path, on_step=twice).finished
+    assert (tmp_path / STATE).is_file()
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "GRACE_S", -1.0)
+
     def impatient(report: Report) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
