@@ -135,6 +135,8 @@ def write_artifact(
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
         partial.rename(out)
     except OSError as error:
+        if out.exists():
+            raise UsageError(f"{out}: somebody else has written it meanwhile; choose another output folder") from error
         raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
         if partial is not None and partial.exists():

@@ -1,6 +1,7 @@
 """``squeezeedge compile``: what it writes, and that a failure leaves nothing behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 import tvm
 from tvm import relax
 
-from squeezeedge.artifact import open_artifact
+from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.oracle import run
-from squeezeedge.graph.sqe import write_sqe
+from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.targets import get_target
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph
 from tests.targets.vta.board_artifact import fake_bitstream
@@ -79,7 +81,7 @@ def test_an_output_that_exists_is_refused(invoke: Invoke, artifact: Path) -> Non
     ("arguments", "message"),
     [
         (["--isa", "mmx"], "not known; there are: auto"),
-        (["--target", "abacus"], "no target 'abacus'; there are: cpu"),
+        (["--target", "abacus"], "no target 'abacus'; there are: ascend, cpu"),
         (["no-such-file.pth"], "neither a file nor a network"),
         (["squeezenet1_0"], "has no embedded weights"),
         (["--weights", "a.pth", "--pretrained"], "exclude each other"),
@@ -113,6 +115,23 @@ def test_a_full_disk_or_a_failing_target_leaves_nothing_behind(
     assert isinstance(result.exception, SqueezeEdgeError)
     assert str(result.exception) == f"{tmp_path / 'out'}: cannot be written: No space left on device"
     assert not list(tmp_path.iterdir())
+
+
+def test_two_compiles_into_one_folder(invoke: Invoke, program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    target = get_target("vta")
+
+    class Late(type(target)):  # type: ignore[misc]
+        def compile(self, *arguments: object) -> object:
+            shutil.copytree(program, out)
+            return super().compile(*arguments)
+
+    graph = read_sqe(program / "model.sqe")
+    golden = np.zeros((1, *graph.input_shape), np.uint8)
+    with pytest.raises(UsageError, match="somebody else has written it"):
+        write_artifact(graph, Late(), target.options(), out, golden=golden, source={})
+    open_artifact(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_bitstreams(invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
