@@ -6,7 +6,7 @@ from there. The window is gathered on the way (there is no im2col in memory), an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -89,10 +89,16 @@ class ConvolutionKernel:
             channel: of the output, at which the convolution's begin.
         """
         column_block, row_block = index // self.row_blocks, index % self.row_blocks
-        first = row_block * self.plan.tile.rows
+        tile = self.plan.tile
+        first = row_block * tile.rows
+        shifts = block.registers(tile.lane_channels, "int32")
+        with block.region(barrier=False), block.threads() as thread:  # early: later, everything would wait for them
+            own = (self.column_blocks + column_block) * tile.columns + self._lane_channel(thread)
+            with block.unrolled(tile.lane_channels) as i:
+                shifts[i] = arrays[1].load(own + i)
         acc = self._accumulate(block, arrays, column_block, first, again=False)
         with block.region(barrier=False):
-            self._requantize(block, arrays[1], column_block, first, acc, target, channel)
+            self._requantize(block, shifts, column_block, first, acc, target, channel)
 
     def sum(self, block: Block, arrays: tuple[Memory, Memory], index: Expr) -> None:
         """R6 of one block's tile: clip at 0 where the network has that ReLU, add its pixels to ``out``.
@@ -141,8 +147,7 @@ class ConvolutionKernel:
         operands = Operands(0, plan.pitch, plan.pixel_words)
         with T.serial(0, plan.chunks) as chunk:
             with block.region():
-                self._load_weights(block, weights, column_block, chunk)
-                self._load_pixels(block, first, chunk)
+                self._load(block, weights, column_block, first, chunk)
             with block.region(barrier=again or plan.chunks > 1 or tile.warp_steps > 1):
                 with T.serial(0, plan.steps // tile.warp_steps) as round_:
                     self.isa.step(block, tile, acc, operands, round_)
@@ -201,95 +206,99 @@ class ConvolutionKernel:
                     total = total + T.cast(T.reinterpret("int32", block.shared.load(at(step, i, thread))), "int64")
                 acc[i] = T.cast(total, "int32")
 
-    def _load_weights(self, block: Block, weights: Memory, column_block: Expr, chunk: Expr) -> None:
+    def _load(self, block: Block, weights: Memory, column_block: Expr, first: Expr, chunk: Expr) -> None:
+        """Fill shared memory with a chunk; all loads come before the first store, so they wait for memory together."""
         plan = self.plan
         words = plan.tile.columns * plan.steps * STEP_WORDS
         source = (column_block * plan.chunks + chunk) * words
-        with block.threads() as thread, block.strided(words // GROUP_WORDS, thread) as item:
-            value = weights.load(source + item * GROUP_WORDS, GROUP_WORDS)
-            block.shared.store(plan.pixel_words + item * GROUP_WORDS, value, GROUP_WORDS)
 
-    def _load_pixels(self, block: Block, first: Expr, chunk: Expr) -> None:
-        """Gather the windows of a block's pixels; those past the last pixel are copies of it."""
-        plan, conv, source = self.plan, self.conv, self.source
-        if source.packed:
-            self._gather_bytes(block, first, chunk)
-            return
-        groups, total = plan.steps * 2, reduction_bytes(conv, source) // GROUP
-        per_pixel = source.pixel // GROUP
-        with block.threads() as thread, block.strided(plan.tile.rows * groups, thread) as item:
-            row, group = item // groups, item % groups
-            y, x = self._position(first + row)
-            which = chunk * groups + group
-            if plan.chunks * groups > total:
-                which = T.min(which, total - 1)
-            tap, part = which // per_pixel, which % per_pixel
-            to = row * plan.pitch + group * GROUP_WORDS
-            data = block.inputs[conv.input]
-            if self.pooling is not None:
-                value = pooled(block, self.pooling, source, data, y, x, part * GROUP)
-                block.shared.store(to, value, GROUP_WORDS)
-                return
-            pixel_y, pixel_x, inside = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
-            pad = T.broadcast(T.uint32(int(conv.pad_value[0]) * 0x01010101), GROUP_WORDS)
-            for there in _cases(inside):
-                value = pad
-                if there:
-                    at = source.address(block.image, pixel_y, pixel_x, part * GROUP)
-                    value = T.reinterpret("uint32x4", data.load(at, GROUP))
-                block.shared.store(to, value, GROUP_WORDS)
+        def weight(item: Expr, held: Registers, at: Expr) -> None:
+            held.load(at, GROUP_WORDS, weights.load(source + item * GROUP_WORDS, GROUP_WORDS))
 
-    def _gather_bytes(self, block: Block, first: Expr, chunk: Expr) -> None:
-        """The image's windows, byte by byte: three channels do not fill a load."""
-        plan, conv, source = self.plan, self.conv, self.source
-        words = plan.steps * STEP_WORDS
-        _, _, kernel_w, channels = conv.weight.shape
-        total = reduction_bytes(conv, source)
+        packed = self.source.packed
+        size, pixel = (1, self._image_word) if packed else (GROUP_WORDS, self._pixel_group)
+        each = plan.steps * STEP_WORDS // size
+
+        def window(item: Expr, held: Registers, at: Expr) -> Expr | None:
+            y, x = self._position(first + item // each)
+            return pixel(block, y, x, chunk * each + item % each, held, at)
+
+        with block.threads() as thread:
+            store_weights = _fetch(block, thread, plan.spare, words // GROUP_WORDS, GROUP_WORDS, weight)
+            store_pixels = _fetch(block, thread, plan.spare, plan.tile.rows * each, size, window)
+            store_weights(lambda item: plan.pixel_words + item * GROUP_WORDS, 0)
+            store_pixels(lambda item: item // each * plan.pitch + item % each * size, int(self.conv.pad_value[0]))
+
+    def _pixel_group(self, block: Block, y: Expr, x: Expr, which: Expr, held: Registers, to: Expr) -> Expr | None:
+        """16 bytes of the window of output pixel (y, x), and their mask as ``_tap``'s.
+
+        Past the window's end, anything: the weights are zero there.
+        """
+        conv, source = self.conv, self.source
         data = block.inputs[conv.input]
-        with block.threads() as thread, block.strided(plan.tile.rows * words, thread) as item:
-            row, word = item // words, item % words
-            y, x = self._position(first + row)
-            value = block.registers(1, "uint32")
-            value[0] = T.uint32(0)
-            for byte in range(4):
-                which = T.min((chunk * words + word) * 4 + byte, total - 1)
-                tap, channel = which // channels, which % channels
-                pixel_y, pixel_x, inside = self._tap(y, x, tap // kernel_w, tap % kernel_w)
-                for there in _cases(inside):
-                    if there:
-                        q = T.cast(data.load(source.address(block.image, pixel_y, pixel_x, channel)), "uint32")
-                    else:
-                        q = T.uint32(int(conv.pad_value[0]))
-                        for c in range(1, channels):
-                            q = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), q)
-                    value[0] = T.bitwise_or(value[0], T.shift_left(q, T.uint32(8 * byte)))
-            block.shared.store(row * plan.pitch + word, value[0])
+        which = T.min(which, reduction_bytes(conv, source) // GROUP - 1)
+        tap, channel = which // (source.pixel // GROUP), which % (source.pixel // GROUP) * GROUP
+        if self.pooling is not None:
+            held.load(to, GROUP_WORDS, pooled(block, self.pooling, source, data, y, x, channel))
+            return None
+        pixel_y, pixel_x, mask = self._tap(y, x, tap // conv.weight.shape[2], tap % conv.weight.shape[2])
+        at = source.address(block.image, pixel_y, pixel_x, channel)
+        held.load(to, GROUP_WORDS, T.reinterpret("uint32x4", data.load(at, GROUP)))
+        return mask
+
+    def _image_word(self, block: Block, y: Expr, x: Expr, which: Expr, held: Registers, to: Expr) -> None:
+        """4 bytes of a window of the image, byte by byte: three channels do not fill a load."""
+        conv, source = self.conv, self.source
+        _, _, kernel_w, channels = conv.weight.shape
+        held[to] = T.uint32(0)
+        for byte in range(4):
+            position = T.min(which * 4 + byte, reduction_bytes(conv, source) - 1)
+            tap, channel = position // channels, position % channels
+            pixel_y, pixel_x, mask = self._tap(y, x, tap // kernel_w, tap % kernel_w)
+            at = source.address(block.image, pixel_y, pixel_x, channel)
+            q = T.cast(block.inputs[conv.input].load(at), "uint32")
+            if mask is not None:
+                pad: Expr = T.uint32(int(conv.pad_value[0]))
+                for c in range(1, channels):
+                    pad = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), pad)
+                q = _masked(q, pad, mask)
+            held[to] = T.bitwise_or(held[to], T.shift_left(q, T.uint32(8 * byte)))
 
     def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
-        """(y, x) of an output pixel."""
+        """(y, x) of an output pixel; those past the last one are copies of it."""
         if self.pixels % self.plan.tile.rows:
             pixel = T.min(pixel, self.pixels - 1)
         return pixel // self.conv.out[1], pixel % self.conv.out[1]
 
     def _tap(self, y: Expr, x: Expr, kernel_y: Expr, kernel_x: Expr) -> tuple[Expr, Expr, Expr | None]:
-        """Input pixel of a tap of output pixel (y, x), and whether it exists; ``None``: they all do."""
+        """Input pixel of a tap of output pixel (y, x), moved into the map, and a mask: all ones if it was there.
+
+        ``None``: it always is. Loads of what is then masked out wait for memory together, behind branches they would
+        not.
+        """
         conv = self.conv
         inside: Expr | None = None
         position = []
         for axis, (out, kernel) in enumerate(((y, kernel_y), (x, kernel_x))):
             at = out * conv.stride[axis] + kernel - conv.padding[axis]
             last = (conv.out[axis] - 1) * conv.stride[axis] + conv.weight.shape[1 + axis] - 1 - conv.padding[axis]
-            limits = [at >= 0] if conv.padding[axis] else []
-            limits += [at < conv.source[axis]] if last >= conv.source[axis] else []
+            limits, moved = [], at
+            if conv.padding[axis]:
+                limits.append(at >= 0)
+                moved = T.max(moved, 0)
+            if last >= conv.source[axis]:
+                limits.append(at < conv.source[axis])
+                moved = T.min(moved, conv.source[axis] - 1)
             for limit in limits:
-                inside = limit if inside is None else T.And(inside, limit)
-            position.append(at)
-        return position[0], position[1], inside
+                one = T.cast(limit, "int32")
+                inside = one if inside is None else T.bitwise_and(inside, one)
+            position.append(moved)
+        return position[0], position[1], None if inside is None else T.reinterpret("uint32", 0 - inside)
 
     def _requantize(
         self,
         block: Block,
-        parameters: Memory,
+        shifts: Registers,
         column_block: Expr,
         first: Expr,
         acc: Registers,
@@ -300,12 +309,9 @@ class ConvolutionKernel:
         tile, conv = self.plan.tile, self.conv
         count, channels = tile.lane_channels, conv.out[2]
         whole = channel % count == 0 and channels % count == 0
-        shifts = block.registers(count, "int32")
         words = block.registers(count // 4, "uint32")
         with block.threads() as thread, self._owners(thread):
             own = column_block * tile.columns + self._lane_channel(thread)
-            with block.unrolled(count) as i:
-                shifts[i] = parameters.load(self.column_blocks * tile.columns + own + i)
             with block.unrolled(tile.row_tiles) as i, block.unrolled(2) as r:
                 pixel = self._pixel(thread, first, i, r)
 
@@ -332,16 +338,53 @@ class ConvolutionKernel:
                                 block.out.store(at + c, T.cast(byte(c), "uint8"))
 
 
-def _cases(condition: Expr | None) -> Iterator[bool]:
-    """Code for where a condition holds, then for where it does not; ``None``: it always holds."""
-    if condition is None:
-        yield True
-        return
-    with T.If(condition):
-        with T.Then():
-            yield True
-        with T.Else():
-            yield False
+def _masked(value: Expr, pad: Expr, mask: Expr) -> Expr:
+    """Bits of a value where the mask has ones, else of the pad value."""
+    return T.bitwise_or(T.bitwise_and(value, mask), T.bitwise_and(pad, T.bitwise_not(mask)))
+
+
+def _fetch(
+    block: Block,
+    thread: Expr,
+    spare: int,
+    count: int,
+    words: int,
+    fetch: Callable[[Expr, Registers, Expr], Expr | None],
+) -> Callable[[Callable[[Expr], Expr], int], None]:
+    """Divide items among the threads and load them into registers.
+
+    Args:
+        block: where the code goes.
+        thread: number of the thread.
+        spare: word of shared memory where each thread may store what is no item: without branches, the compiler keeps
+            all loads in front of the first store.
+        count: number of items.
+        words: 32-bit words of an item.
+        fetch: loads an item into registers, from one on; may return a mask.
+
+    Returns:
+        What stores the items in shared memory; it takes the word of an item there, and the byte for where masks are 0.
+    """
+    steps = -(-count // block.threads_count)
+    uneven = count % block.threads_count != 0
+    held, masks = block.registers(steps * words, "uint32"), block.registers(steps, "uint32")
+    with block.unrolled(steps) as step:
+        item = step * block.threads_count + thread
+        mask = fetch(T.min(item, count - 1) if uneven else item, held, step * words)
+        if mask is not None:
+            masks[step] = mask
+
+    def store(to: Callable[[Expr], Expr], pad: int) -> None:
+        with block.unrolled(steps) as step:
+            if mask is not None:
+                with block.unrolled(words) as word:
+                    at = step * words + word
+                    held[at] = _masked(held[at], T.uint32(pad * 0x01010101), masks[step])
+            item = step * block.threads_count + thread
+            at = T.Select(item < count, to(item), spare + thread * GROUP_WORDS) if uneven else to(item)
+            block.shared.store(at, held.lanes(step * words, words), words)
+
+    return store
 
 
 def convolution_kernel(

@@ -32,6 +32,8 @@ STEP_WORDS = STEP_BYTES // 4
 WARPS = 4
 THREADS = WARPS * WARP
 """Of every convolution's blocks, so that several convolutions can share a kernel."""
+SPARE_WORDS = THREADS * GROUP_WORDS
+"""Of shared memory: a group for each thread (see :mod:`.convolution`)."""
 SHARED_BYTES = 32 * 1024
 """Most of a block: two blocks fit the smallest multiprocessor (sm_75: 64 KiB), seven an H100's."""
 
@@ -125,16 +127,20 @@ class Plan:
         return self.tile.rows * self.pitch
 
     @property
+    def spare(self) -> int:
+        """First of ``SPARE_WORDS`` behind a chunk's operands."""
+        return self.pixel_words + self.tile.columns * self.steps * STEP_WORDS
+
+    @property
     def shared(self) -> int:
         """Words of shared memory: a chunk's operands, or afterwards the sums of the warps along the reduction."""
-        tile = self.tile
-        sums = (tile.warp_steps - 1) * tile.rows * tile.columns
-        return max(self.pixel_words + tile.columns * self.steps * STEP_WORDS, sums)
+        sums = (self.tile.warp_steps - 1) * self.tile.rows * self.tile.columns
+        return max(self.spare + SPARE_WORDS, sums)
 
 
 def divide(tile: Tile, steps: int) -> Plan:
     """Divide a reduction of so many steps into chunks of equal size, which fit if one round of the warps does."""
-    room = SHARED_BYTES // 4 - tile.rows * GROUP_WORDS
+    room = SHARED_BYTES // 4 - SPARE_WORDS - tile.rows * GROUP_WORDS
     most = max(room // ((tile.rows + tile.columns) * STEP_WORDS) // tile.warp_steps, 1) * tile.warp_steps
     chunks = -(-steps // most)
     each = -(-steps // chunks)

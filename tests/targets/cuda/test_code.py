@@ -42,6 +42,8 @@ def test_instructions_and_spills(kernels: dict[str, list[Kernel]], arch: str, tm
     for entry in entries:
         assert re.search(instruction, entry) and not re.search(other, entry)
         assert "ld.global" in entry and "v4" in entry and ".local" not in entry
+        for piece in re.split(r"bar\.sync|bra\.uni|\bret\b", entry):
+            assert "ld.global" not in piece.partition("st.shared")[2], "a load that waits for another one's store"
     command = ["ptxas", "-v", f"-arch={arch}", PTX, "-o", "kernels.cubin"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     functions = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
