@@ -40,8 +40,9 @@ class VtaOptions:
         default="vta-x", metadata={"help": "Instructions: vta-x (this project's core) or vta (the published set only)."}
     )
     config: str = field(default="pynq-z2", metadata={"help": "Accelerator: a board's name or a JSON file."})
-    clock: int = field(
-        default=100, metadata={"help": "Clock of the accelerator in MHz: of the bitstream, and for the cycle model."}
+    clock: int | None = field(
+        default=None,
+        metadata={"help": "Clock of the accelerator in MHz, also of the cycle model. Default: the configuration's."},
     )
     bitstream: bool = field(
         default=False, metadata={"help": "Build the FPGA's bitstream too (Vitis HLS and Vivado, about an hour)."}
@@ -90,15 +91,16 @@ class VtaTarget:
 
         if options.profile not in PROFILES:
             raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
-        if options.clock not in CLOCKS_MHZ:
-            raise UsageError(f"--clock {options.clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
         config = load_config(options.config)
+        clock = config.clock_mhz if options.clock is None else options.clock
+        if clock not in CLOCKS_MHZ:
+            raise UsageError(f"--clock {clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
         if options.tvm_module and compiler() is None:
             raise UnavailableError("--tvm-module needs a C++ compiler for its driver; install g++ or set CXX")
         if options.bitstream and options.bitstream_file is not None:
             raise UsageError("--bitstream and --bitstream-file exclude each other")
         if options.bitstream:
-            check_bitstream(config, options.clock)
+            check_bitstream(config, clock)
         elif options.bitstream_file is not None:
             for path in (options.bitstream_file, options.bitstream_file.with_suffix(".hwh")):
                 if not path.is_file():
@@ -119,19 +121,22 @@ class VtaTarget:
         from squeezeedge.targets.vta.geometry import load_config
         from squeezeedge.targets.vta.run import BITSTREAM, DRAM, PROGRAM
 
+        config = load_config(options.config)
+        clock = options.clock or config.clock_mhz
         network = _compiled(graph, options)
         program = network.program
         (out / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
         (out / DRAM).write_bytes(program.image)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         if options.bitstream:
-            build_bitstream(load_config(options.config), options.clock, out)
+            build_bitstream(config, clock, out)
         elif options.bitstream_file is not None:
             shutil.copy(options.bitstream_file, out / BITSTREAM)
             shutil.copy(options.bitstream_file.with_suffix(".hwh"), (out / BITSTREAM).with_suffix(".hwh"))
         if options.tvm_module:
             export_module(network, out / "model.so")
         return {
+            "clock_mhz": clock,
             "instructions": program.count,
             "dram_bytes": program.dram_bytes,
             "layers": [{"name": layer.name, "macs": layer.macs} for layer in program.layers],

@@ -52,7 +52,7 @@ def open_program(artifact: Path) -> ProgramFiles:
     """
     try:
         manifest = json.loads((artifact / MANIFEST).read_text())
-        clock, macs = int(manifest["options"]["clock"]), int(manifest["compiled"]["macs"])
+        clock, macs = int(manifest["compiled"]["clock_mhz"]), int(manifest["compiled"]["macs"])
         record = json.loads((artifact / PROGRAM).read_text())
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFileError(f"{artifact}: manifest or program is damaged ({error!r}); compile again") from error

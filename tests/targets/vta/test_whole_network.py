@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import squeezeedge
 from squeezeedge.cli import app
+from tests.graph.networks import ResNet18, resnet18_onnx
 from tests.targets.vta.board_artifact import fake_bitstream
 from tests.targets.vta.test_board import BOARD, Remote
 
@@ -62,6 +66,20 @@ def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profi
     answer = json.loads(command("eval", artifact, "--device", "vta", "--board", BOARD, "--limit", "40", "--json"))
     assert answer["bit_exact"] is True and answer["device"] == "vta" and answer["pynq"] == "emulated"
     assert answer["top1"] == simulated["top1"]
+
+
+def test_resnet_18_from_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    writer = resnet18_onnx(ResNet18(16, 10), (64, 64))
+    onnx.save(writer.model(writer.nodes[-1].output[0]), tmp_path / "resnet18.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12) % 10)
+    data = ("--data", tmp_path / "images.npz", "--calib-images", "8")
+    for profile in ("vta-x", "vta"):
+        report = json.loads(
+            command("eval", tmp_path / "resnet18.onnx", *data, "--device", "vta-sim", "--profile", profile, "--json")
+        )
+        assert report["bit_exact"] is True and report["images"] == 4 and report["profile"] == profile
 
 
 @pytest.mark.shared
