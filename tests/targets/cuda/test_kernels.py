@@ -44,6 +44,14 @@ def test_topologies(name: str) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, TENSOR_CORE), run(graph, images))
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
+def test_full_size(name: str) -> None:
+    """224 x 224, the shapes that the tiles are chosen for."""
+    graph = squeezenet_graph(name)
+    images = random_images(graph, 1, 2)
+    np.testing.assert_array_equal(run_loops(graph, images, TENSOR_CORE, checked=True), run(graph, images))
+
+
 @pytest.mark.parametrize("isa", BOTH)
 def test_the_digits_network(digits: Digits, isa: str) -> None:
     graph, images = digits
