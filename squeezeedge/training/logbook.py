@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboardX.summary import scalar  # type: ignore[import-untyped]
 
+from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.files import write_file
 
 __all__ = ["Epoch", "Logbook", "plot_history"]
@@ -45,34 +50,65 @@ class Logbook:
         folder: of the run.
         title: of the picture.
         step: what TensorBoard is to forget from, after a run that was stopped later than its last checkpoint.
+
+    Raises:
+        SqueezeEdgeError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, title: str, step: int) -> None:
         self.folder = folder
         self.title = title
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+        with self._failures():
+            (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
+            # SummaryWriter writes in a thread: on a full disk that would die, and the run wait for it without end.
+            self.writer = EventsWriter(str(folder / "tensorboard" / "events"))
+            if step:
+                start = SessionLog(status=SessionLog.START)
+                self.writer.write_event(Event(wall_time=time.time(), step=step, session_log=start))
 
     def loss(self, step: int, loss: float, learning_rate: float) -> None:
-        """Note one step."""
-        self.writer.add_scalar("step/loss", loss, step)
-        self.writer.add_scalar("step/learning_rate", learning_rate, step)
+        """Note one step.
+
+        Raises:
+            SqueezeEdgeError: it cannot be written.
+        """
+        with self._failures():
+            self._scalar("step/loss", loss, step)
+            self._scalar("step/learning_rate", learning_rate, step)
 
     def epoch(self, history: Sequence[Epoch], step: int, images_per_s: float) -> None:
         """Note the last epoch of the history.
 
         Raises:
-            SqueezeEdgeError: the picture cannot be written.
+            SqueezeEdgeError: it cannot be written.
         """
         plot_history(history, self.title, self.folder / "curve.png")
-        for name, value in asdict(history[-1]).items():
-            if value is not None:
-                self.writer.add_scalar(f"epoch/{name}", value, step)
-        self.writer.add_scalar("epoch/images_per_s", images_per_s, step)
-        self.writer.flush()
+        with self._failures():
+            for name, value in asdict(history[-1]).items():
+                if value is not None:
+                    self._scalar(f"epoch/{name}", value, step)
+            self._scalar("epoch/images_per_s", images_per_s, step)
+            self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
-        self.writer.close()
+        """Write what is left.
+
+        Raises:
+            SqueezeEdgeError: it cannot be written.
+        """
+        with self._failures():
+            self.writer.close()
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        self.writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise SqueezeEdgeError(f"{self.folder / 'tensorboard'}: cannot be written: {reason}") from error
 
 
 def plot_history(history: Sequence[Epoch], title: str, path: Path) -> None:

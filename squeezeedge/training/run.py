@@ -220,12 +220,8 @@ class _Run:
         if not self.world.leads:
             yield None
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            step = self.position.epoch * self.steps + self.position.step
-            book = Logbook(self.folder, f"{self.recipe.network}: {self.recipe.summary}", step)
-        except OSError as error:
-            raise SqueezeEdgeError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+        step = self.position.epoch * self.steps + self.position.step
+        book = Logbook(self.folder, f"{self.recipe.network}: {self.recipe.summary}", step)
         with closing(book):
             yield book
 

@@ -168,7 +168,7 @@ def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SqueezeEdgeError, match="run: cannot be written"):
+    with pytest.raises(SqueezeEdgeError, match="run/tensorboard: cannot be written: "):
         _run(tmp_path / "file" / "run")
 
 
