@@ -112,7 +112,8 @@ def check_folder(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder with -o")
     if not resume and out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out}: is not empty; go on with the run in it by --resume, or choose another folder with -o")
+        fix = "go on with the run in it by --resume" if (out / "state.safetensors").exists() else "empty it"
+        raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
 
 
 def check_device(device: str | None) -> str | None:

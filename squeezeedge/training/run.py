@@ -209,7 +209,10 @@ class _Run:
             history = [Epoch(**epoch) for epoch in values["history"]]
             best = None if values["best"] is None else Epoch(**values["best"])
             loss, right, count = map(float, values["sums"])
-            self.position = _Position(int(values["epoch"]), int(values["step"]), [loss, right, count], history, best)
+            epoch, step = int(values["epoch"]), int(values["step"])
+            if not (0 <= epoch <= self.recipe.epochs and 0 <= step <= self.steps and len(history) == epoch):
+                raise ValueError(f"epoch {epoch}, step {step}")
+            self.position = _Position(epoch, step, [loss, right, count], history, best)
             self.trainer.load(state.tensors, values["scaler"], str(path))
         except (LookupError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: is damaged ({error!r}); begin again in another folder") from error

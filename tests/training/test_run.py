@@ -199,7 +199,7 @@ def test_a_truncated_state(tmp_path: Path) -> None:
         _run(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("change", ["history", "sums", "scaler", "tensor", "shape", "moment"])
+@pytest.mark.parametrize("change", ["history", "sums", "epoch", "scaler", "tensor", "shape", "moment"])
 def test_a_state_with_wrong_content(tmp_path: Path, change: str) -> None:
     _run(tmp_path, stop_after=1)
     state = read_state(tmp_path / STATE)
@@ -211,7 +211,7 @@ def test_a_state_with_wrong_content(tmp_path: Path, change: str) -> None:
     elif change == "moment":
         tensors["optimizer.momentum_buffer.classifier.1.bias"] = torch.zeros(5)
     else:
-        values[change] = {"x": 1}
+        values[change] = 9 if change == "epoch" else {"x": 1}
     write_state(tmp_path / STATE, replace(state, tensors=tensors, values=values))
     if change == "scaler":  # without float16 it is not read
         assert _run(tmp_path, resume=True).finished
