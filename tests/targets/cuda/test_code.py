@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from squeezeedge.errors import CorruptFileError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cuda import TARGET
 from squeezeedge.targets.cuda.compile import PTX, lower
+from squeezeedge.targets.cuda.compiler import find_compiler
 from squeezeedge.targets.cuda.grid import Kernel
 from squeezeedge.targets.cuda.options import ARCHITECTURES, DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
@@ -26,17 +28,25 @@ def kernels() -> dict[str, list[Kernel]]:
     return {isa: lower(graph, isa).kernels for isa in (TENSOR_CORE, DOT_PRODUCT)}
 
 
+def _ptxas() -> str | None:
+    """The assembler of NVIDIA's wheel, or one on the path."""
+    try:
+        files = metadata.files("nvidia-cuda-nvcc") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    return next((str(file.locate()) for file in files if file.name == "ptxas"), shutil.which("ptxas"))
+
+
 @pytest.mark.tool
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_instructions_and_spills(kernels: dict[str, list[Kernel]], arch: str, tmp_path: Path) -> None:
-    if shutil.which("nvcc") is None or shutil.which("ptxas") is None:
-        pytest.skip("needs nvcc and ptxas")
+    ptxas = _ptxas()
+    if ptxas is None:
+        pytest.skip("needs ptxas: pip install nvidia-cuda-nvcc, or CUDA on the path")
     isa = ARCHITECTURES[arch]
-    (tmp_path / "kernels.cu").write_text(cuda_source(kernels[isa], arch))
-    subprocess.run(
-        ["nvcc", "-w", "-ptx", f"-arch=compute_{arch[3:]}", "kernels.cu", "-o", PTX], cwd=tmp_path, check=True
-    )
-    entries = re.split(r"\.entry ", (tmp_path / PTX).read_text())[1:]
+    code = find_compiler().ptx(cuda_source(kernels[isa], arch), arch)
+    (tmp_path / PTX).write_bytes(code)
+    entries = re.split(r"\.entry ", code.decode())[1:]
     assert len(entries) == len(kernels[isa])
     instruction, other = (r"\bmma\.sync", r"\bdp4a\.") if isa == TENSOR_CORE else (r"\bdp4a\.", r"\bmma\.sync")
     for entry in entries:
@@ -44,7 +54,7 @@ def test_instructions_and_spills(kernels: dict[str, list[Kernel]], arch: str, tm
         assert "ld.global" in entry and "v4" in entry and ".local" not in entry
         for piece in re.split(r"bar\.sync|bra\.uni|\bret\b", entry):
             assert "ld.global" not in piece.partition("st.shared")[2], "a load that waits for another one's store"
-    command = ["ptxas", "-v", f"-arch={arch}", PTX, "-o", "kernels.cubin"]
+    command = [ptxas, "-v", f"-arch={arch}", PTX, "-o", "kernels.cubin"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     functions = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
     assert functions == [("0", "0", "0")] * len(kernels[isa])
