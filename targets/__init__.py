@@ -97,6 +97,9 @@ class Target(Protocol):
     def check_options(self, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
         """Raise before any work is done: UnavailableError (a tool is missing) or UsageError."""
 
+    def check_device(self, device: str, board: str | None) -> None:
+        """Raise UnavailableError before any work is done if it is certain that :meth:`run` would."""
+
     def check(self, graph: IntegerGraph, options: Any) -> None:  # noqa: ANN401
         """Raise UnsupportedError before anything is written."""
 

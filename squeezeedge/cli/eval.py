@@ -88,6 +88,8 @@ def eval_command(
     options = DataOptions(data, calib, classes, calib_images, limit, seed)
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
+    for target, name in zip(targets, names, strict=True):
+        target.check_device(name, board if name in target.remote else None)
     chosen = [
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)

@@ -52,6 +52,17 @@ class AscendTarget:
         """The options must name a chip."""
         check_options(options)
 
+    def check_device(self, device: str, board: str | None) -> None:
+        """Without a board, this machine must have a runtime for the device."""
+        from squeezeedge.errors import UnavailableError
+        from squeezeedge.targets.ascend.run import Unavailable, find_runtime
+
+        if device == "ascend" and board is None:
+            try:
+                find_runtime()
+            except Unavailable as error:
+                raise UnavailableError(f"{error}; or use --board user@host, or --emulate") from None
+
     def check(self, graph: IntegerGraph, options: AscendOptions) -> None:
         """The graph must leave room for the rounding."""
         from squeezeedge.targets.ascend.deploy import deploy_model

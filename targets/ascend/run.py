@@ -197,25 +197,34 @@ class Artifact:
         return path
 
 
+def find_runtime() -> Any:  # noqa: ANN401  (one of two classes)
+    """What can run a model here: :class:`AisBench`, else :class:`Acl`.
+
+    Raises:
+        Unavailable: neither.
+    """
+    failures = []
+    for runtime in (AisBench, Acl):
+        try:
+            importlib.import_module(runtime.name)
+        except ImportError as error:
+            failures.append(f"{runtime.name}: {error}")
+        else:
+            return runtime
+    raise Unavailable(
+        "no Ascend runtime here, looked for the Python modules "
+        f"{'; '.join(failures)}; {looked_for()}; install CANN and source its set_env.sh on a machine with a device"
+    )
+
+
 class Network:
     """An artifact's model on a device."""
 
     def __init__(self, artifact: Artifact, device: int) -> None:
         self._artifact = artifact
-        failures = []
-        for runtime in (AisBench, Acl):
-            try:
-                importlib.import_module(runtime.name)
-            except ImportError as error:
-                failures.append(f"{runtime.name}: {error}")
-                continue
-            self._runtime = runtime(artifact.model(), device)
-            self.runtime = runtime.name
-            return
-        raise Unavailable(
-            "no Ascend runtime here, looked for the Python modules "
-            f"{'; '.join(failures)}; {looked_for()}; install CANN and source its set_env.sh on a machine with a device"
-        )
+        runtime = find_runtime()
+        self._runtime = runtime(artifact.model(), device)
+        self.runtime = runtime.name
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [N, H, W, 3] -> (int32 [N, classes], milliseconds float64 [N])."""

@@ -47,6 +47,9 @@ class CpuTarget:
         choose_isa(options)
         c_compiler(options)
 
+    def check_device(self, device: str, board: str | None) -> None:
+        """Whether this processor has what the library was compiled for is known when that is loaded."""
+
     def check(self, graph: IntegerGraph, options: CpuOptions) -> None:
         """Every graph compiles."""
 

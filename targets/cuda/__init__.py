@@ -56,6 +56,17 @@ class CudaTarget:
         choose_architectures(options)
         find_compiler()
 
+    def check_device(self, device: str, board: str | None) -> None:
+        """Without a board, this machine must have a driver and a GPU."""
+        from squeezeedge.errors import UnavailableError
+        from squeezeedge.targets.cuda.run import Driver, Unavailable
+
+        if board is None:
+            try:
+                Driver()
+            except Unavailable as error:
+                raise UnavailableError(f"{error}; or use --board user@host") from None
+
     def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
         """Every graph compiles."""
 

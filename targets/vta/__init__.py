@@ -110,6 +110,15 @@ class VtaTarget:
             except ValueError as error:
                 raise CorruptFileError(str(error)) from error
 
+    def check_device(self, device: str, board: str | None) -> None:
+        """A board must be named; the simulator needs a C++ compiler."""
+        from squeezeedge.targets.vta.native import compiler
+
+        if device == "vta" and board is None:
+            raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use vta-sim")
+        if device == "vta-sim" and compiler() is None:
+            raise UnavailableError("the VTA simulator needs a C++ compiler; install g++ or set CXX")
+
     def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
         """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
         _compiled(graph, options)
@@ -149,7 +158,8 @@ class VtaTarget:
         Raises:
             UnavailableError: no board, or there is no C++ compiler to build the simulator with.
         """
-        if device == "vta":
+        self.check_device(device, board)
+        if board is not None:
             from squeezeedge.targets.vta.board import run_on_board
 
             return run_on_board(artifact, images, board)

@@ -26,7 +26,7 @@ BOARD_FILES = (
 """Files of an artifact that a board needs."""
 
 
-def run_on_board(artifact: Path, images: NDArray[np.uint8], board: str | None) -> RunResult:
+def run_on_board(artifact: Path, images: NDArray[np.uint8], board: str) -> RunResult:
     """Run images on a board; pynq needs root there.
 
     Args:
@@ -39,12 +39,10 @@ def run_on_board(artifact: Path, images: NDArray[np.uint8], board: str | None) -
         ``pack_ms``, the host's median share of it, and ``pynq``, the board's version of that.
 
     Raises:
-        UnavailableError: no board, ssh does not reach it, or it lacks pynq, root or the bitstream.
+        UnavailableError: ssh does not reach the board, or it lacks pynq, root or the bitstream.
         GateError: the board's own check on the golden inputs failed.
         SqueezeEdgeError: the board's script failed otherwise; the text has its last line.
     """
-    if board is None:
-        raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use --device vta-sim")
     files = [artifact / name for name in BOARD_FILES if (artifact / name).is_file()]
     if artifact / BITSTREAM not in files:
         raise UnavailableError(f"{artifact}: has no bitstream; compile with --bitstream")

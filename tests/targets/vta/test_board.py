@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import squeezeedge
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.targets.vta import TARGET
 from squeezeedge.targets.vta.board import run_on_board
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
 
@@ -117,7 +118,7 @@ def test_no_bitstream(remote: Remote, made: Made) -> None:
 def test_no_board(remote: Remote, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images, _ = made
     with pytest.raises(UnavailableError, match="--board user@host") as caught:
-        run_on_board(artifact, images, None)
+        TARGET.run(artifact, images, "vta")
     assert caught.value.exit_code == 3
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         run_on_board(artifact, images, "root@unreachable")
