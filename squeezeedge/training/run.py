@@ -27,7 +27,7 @@ from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch, Logbook
 from squeezeedge.training.recipe import Recipe
 from squeezeedge.training.schedule import image_size, learning_rate_factor
-from squeezeedge.training.train import Trainer
+from squeezeedge.training.train import Form, Trainer
 from squeezeedge.training.validate import Score, logits, measure
 
 __all__ = ["BEST", "LAST", "STATE", "Report", "Result", "run"]
@@ -100,6 +100,7 @@ def run(
     world: World | None = None,
     workers: int = 0,
     trained: Mapping[str, Tensor] | None = None,
+    form: Form | None = None,
     resume: bool = False,
     on_start: Callable[[int], None] = lambda images: None,
     on_step: Callable[[Report], None] = lambda report: None,
@@ -117,6 +118,7 @@ def run(
         world: the processes that share the work, of which the first writes; ``None``: this one alone.
         workers: processes that prepare images, for each process of the world.
         trained: weights to start from, those of the last convolution left out.
+        form: trained in place of the recipe's network; the files of the network have its suffix.
         resume: go on from the folder's state.
         on_start: called with the number of images already learned.
         on_step: called after each step.
@@ -127,7 +129,7 @@ def run(
             folder's state is damaged or not of this recipe and these images.
     """
     world = world or World()
-    trainer = Trainer(recipe, len(images.classes), world, trained)
+    trainer = Trainer(recipe, len(images.classes), world, trained, form)
     run_ = _Run(recipe, images, folder, world, trainer)
     if resume:
         run_.resume()
@@ -282,7 +284,11 @@ class _Run:
         write_state(self.folder / STATE, State(self.trainer.tensors(), values))
 
     def _write_network(self, name: str) -> None:
-        write_checkpoint(self.folder / name, self.trainer.network_for_use(), self.recipe, self.images.classes)
+        path, module, form = self.folder / name, self.trainer.network_for_use(), self.trainer.form
+        if form is not None:
+            form.write(path.with_suffix(form.suffix), module)
+            return
+        write_checkpoint(path, module, self.recipe, self.images.classes)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What tells other images from these, without decoding any."""

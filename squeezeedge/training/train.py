@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +22,25 @@ from squeezeedge.training.data import Batch
 from squeezeedge.training.distributed import World
 from squeezeedge.training.recipe import Recipe
 
-__all__ = ["Step", "Trainer"]
+__all__ = ["Form", "Step", "Trainer"]
 
 LAST = "classifier.1."
 """Names of the last convolution's weights begin so."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another form of the recipe's network, to be trained in its place.
+
+    Attributes:
+        module: normalized float32 [N, 3, H, W] -> logits, float32 [N, classes]; it holds the weights to start from.
+        suffix: of the files that it is written to.
+        write: writes a copy of the module, in evaluation mode, whole or not at all.
+    """
+
+    module: nn.Module
+    suffix: str
+    write: Callable[[Path, nn.Module], None]
 
 
 class Step(NamedTuple):
@@ -49,13 +67,21 @@ class Trainer:
         classes: number of classes.
         world: the processes that share each step.
         trained: weights to start from, by name, those of the last convolution left out; ``None``: random ones.
+        form: trained in place of the recipe's network.
 
     Raises:
         UnsupportedError: the device lacks the recipe's precision.
         SqueezeEdgeError: the weights do not fit the network.
     """
 
-    def __init__(self, recipe: Recipe, classes: int, world: World, trained: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: int,
+        world: World,
+        trained: Mapping[str, Tensor] | None = None,
+        form: Form | None = None,
+    ) -> None:
         if recipe.precision == "float16" and world.device.type == "cpu":
             raise UnsupportedError("precision float16 needs a GPU; use --set precision=bfloat16 on a processor")
         if recipe.batch_size < world.size:
@@ -65,12 +91,8 @@ class Trainer:
         self.recipe = recipe
         self.classes = classes
         self.world = world
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            module = build(recipe.network, classes).train()
-            _start_classes(module, recipe)
-        if trained is not None:
-            load_weights(module, {**module.state_dict(), **trained}, "weights")
+        self.form = form
+        module = _network(recipe, classes, trained) if form is None else form.module.train()
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = recipe.dropout
@@ -126,12 +148,14 @@ class Trainer:
     def network_for_use(self) -> nn.Module:
         """A copy of the network (its average if there is one) in evaluation mode.
 
-        Its weights are float32 but rounded to float16: as they are stored.
+        Its weights are as they are stored: those of the recipe's network are rounded to float16.
         """
         source = self.module if self.average is None else self.average.module
-        copy = build(self.recipe.network, self.classes).to(self.world.device)
-        load_weights(copy, {name: tensor.half().float() for name, tensor in source.state_dict().items()}, "weights")
-        return copy.eval()
+        if self.form is not None:
+            return copy.deepcopy(source).eval()
+        module = build(self.recipe.network, self.classes).to(self.world.device)
+        load_weights(module, {name: tensor.half().float() for name, tensor in source.state_dict().items()}, "weights")
+        return module.eval()
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the state by name."""
@@ -183,18 +207,29 @@ class Trainer:
         return ((images / 255 - self.mean) / self.std).contiguous(memory_format=memory)
 
 
+def _network(recipe: Recipe, classes: int, trained: Mapping[str, Tensor] | None) -> nn.Module:
+    """The recipe's network with the weights that it starts from."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        module = build(recipe.network, classes).train()
+        _start_classes(module, recipe)
+    if trained is not None:
+        load_weights(module, {**module.state_dict(), **trained}, "weights")
+    return module
+
+
 def _start_classes(module: nn.Module, recipe: Recipe) -> None:
-    """Start the last convolution's biases at 1, and its weights near 0 where the others are trained.
+    """Start the last convolution's biases at 1, and its weights at 0 where the others are trained.
 
     SqueezeNet rectifies its class scores, so a class whose scores are negative everywhere gets no gradient and is
-    never learned. Trained features are so large that He's initialization (of random starts) gives losses near 10,
-    whose gradients spoil them; 0.01 is Krizhevsky et al.'s (2012).
+    never learned. Trained features are so large that random weights on them give losses near 10, whose gradients spoil
+    them; 0 is what Kolesnikov et al. ("Big Transfer", 2020) start from.
     """
     *_, last = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     assert last.bias is not None
     nn.init.ones_(last.bias)
     if recipe.start == "trained":
-        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.weight)
 
 
 def _optimizer(recipe: Recipe, module: nn.Module) -> TorchOptimizer:
