@@ -37,7 +37,7 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> N
 def _parameter(target: Target, option: Field[Any], kind: Any) -> inspect.Parameter:  # noqa: ANN401
     text = option.metadata["help"]
     if option.default not in (MISSING, None, False, ""):
-        text += f" [default: {option.default}]"
+        text += f" Default: {option.default}."
     names = [f"--{option.name.replace('_', '-')}"] if kind is bool else []
     settings = typer.Option(*names, help=text, rich_help_panel=f"Options of --target {target.name}", show_default=False)
     annotation = Annotated[kind | None, settings]
