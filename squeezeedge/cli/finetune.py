@@ -12,6 +12,7 @@ from squeezeedge.cli.train import (
     Changes,
     Device,
     Out,
+    Qat,
     Resume,
     TestData,
     Workers,
@@ -46,15 +47,19 @@ def finetune_command(
     ] = "finetune",
     test_data: TestData = None,
     changes: Changes = None,
+    qat: Qat = False,
     resume: Resume = False,
     workers: Workers = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Replace a trained network's last convolution and train it on other classes; the recipe's network is ignored."""
+    """Replace a trained network's last convolution and train it on other classes; the recipe's network is ignored.
+
+    With --qat nothing is replaced: the weights are those of a network for these classes.
+    """
     from dataclasses import replace
 
-    from squeezeedge.networks.registry import NETWORKS
+    from squeezeedge.networks.registry import NETWORKS, download
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.recipe import load_recipe
 
@@ -68,6 +73,8 @@ def finetune_command(
     if plan.start != "trained":
         raise UsageError(f"{recipe}: starts from random weights; use `squeezeedge train`, or --set start=trained")
     check_folder(out, resume)
+    if pretrained and not resume:
+        weights = download(network)
     with join_world(check_device(device)) as world:
         run_recipe(
             replace(plan, network=network),
@@ -79,18 +86,19 @@ def finetune_command(
             workers=workers,
             json=json,
             classes=classes,
-            trained=None if resume else _trained(network, weights),
+            trained=None if resume or qat or weights is None else _trained(network, weights),
+            qat=qat,
+            weights=weights,
         )
 
 
-def _trained(network: str, path: Path | None) -> dict[str, Tensor]:
-    """The weights of a checkpoint (``None``: the published one) without those of the last convolution."""
+def _trained(network: str, path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint without those of the last convolution."""
     from squeezeedge.errors import SqueezeEdgeError
     from squeezeedge.networks.checkpoints import read_checkpoint
-    from squeezeedge.networks.registry import build, download, load_weights
+    from squeezeedge.networks.registry import build, load_weights
     from squeezeedge.training.train import LAST
 
-    path = path or download(network)
     state = read_checkpoint(path).state
     last = state.get(f"{LAST}weight")
     if last is None or last.ndim != 4:

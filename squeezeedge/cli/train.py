@@ -26,6 +26,7 @@ __all__ = [
     "Changes",
     "Device",
     "Out",
+    "Qat",
     "Resume",
     "TestData",
     "Workers",
@@ -66,6 +67,16 @@ Device = Annotated[
     str | None,
     typer.Option(help="cpu or cuda; default: a GPU if there is one.", rich_help_panel=_RUN, show_default=False),
 ]
+Qat = Annotated[
+    bool,
+    typer.Option(
+        "--qat",
+        help="Train the integer network itself, from trained weights, through the int8 arithmetic that all targets "
+        "share; writes best.sqe and last.sqe instead of .safetensors, and start.sqe as it was before. Give about a "
+        "tenth of the learning rate (--set).",
+        rich_help_panel=_RUN,
+    ),
+]
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -84,6 +95,11 @@ def train_command(
     ] = None,
     test_data: TestData = None,
     changes: Changes = None,
+    qat: Qat = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="With --qat: the trained network to start from.", rich_help_panel=_RUN, show_default=False),
+    ] = None,
     resume: Resume = False,
     workers: Workers = None,
     device: Device = None,
@@ -96,9 +112,15 @@ def train_command(
     plan = load_recipe(recipe, changes or ())
     if plan.start != "random":
         raise UsageError(f"{recipe}: starts from a trained network; use `squeezeedge finetune`")
+    if weights is not None and not qat:
+        raise UsageError("--weights: training starts from random weights; use `squeezeedge finetune`, or --qat")
+    if qat and weights is None and not resume:
+        raise UsageError("--qat starts from a trained network: train without it first, then give that as --weights")
     check_folder(out, resume)
     with join_world(check_device(device)) as world:
-        run_recipe(plan, data, test_data, out, world, resume=resume, workers=workers, json=json)
+        run_recipe(
+            plan, data, test_data, out, world, resume=resume, workers=workers, json=json, qat=qat, weights=weights
+        )
 
 
 def check_folder(out: Path, resume: bool) -> None:
@@ -139,6 +161,8 @@ def run_recipe(
     json: bool,
     classes: int | None = None,
     trained: Mapping[str, Tensor] | None = None,
+    qat: bool = False,
+    weights: Path | None = None,
 ) -> None:
     """Train, and print the result; only the first process prints.
 
@@ -153,27 +177,40 @@ def run_recipe(
         json: print JSON instead of a table.
         classes: number of classes that the images must have; ``None``: any.
         trained: weights to start from.
+        qat: train the integer network, at the recipe's full input size throughout.
+        weights: checkpoint that it starts from, unless ``resume``.
 
     Raises:
-        SqueezeEdgeError: see :func:`squeezeedge.training.run.run`.
+        SqueezeEdgeError: see :func:`squeezeedge.training.run.run` and :func:`squeezeedge.cli.qat.qat_form`.
         typer.Exit: the run was interrupted.
     """
+    from dataclasses import replace
+
     from squeezeedge.calib.datasets import check_labels
     from squeezeedge.cli.output import note
+    from squeezeedge.cli.qat import START, qat_form
     from squeezeedge.training.data import default_workers, load_images
     from squeezeedge.training.run import run
 
     spec = data or recipe.dataset
     if not spec:
         raise UsageError("labelled images are needed: give --data")
+    if resume and not qat and (out / START).is_file():
+        raise UsageError(f"{out}: the run in it is one with --qat; give that, too")
+    if qat:
+        recipe = replace(recipe, input=replace(recipe.input, first_size=0))
     learned, tested = _open(spec, test_data)
     if classes is not None:
         check_labels(learned, classes)
     with lead_progress(world, "decode", len(learned) + len(tested) if recipe.input.cache else 0) as advance:
         images = load_images(recipe, learned, tested, advance)
+    form = qat_form(recipe, None if resume else weights, learned, images.classes, out, world) if qat else None
     if world.leads:
         shared = f", {world.size} processes" if world.size > 1 else ""
-        note(f"training {recipe.network} on {len(learned)} images of {learned.name} ({world.device.type}{shared})")
+        kind = " in int8" if qat else ""
+        note(
+            f"training {recipe.network}{kind} on {len(learned)} images of {learned.name} ({world.device.type}{shared})"
+        )
     with lead_progress(world, "train", recipe.epochs * len(learned)) as advance:
 
         def on_step(report: Report) -> None:
@@ -191,13 +228,14 @@ def run_recipe(
             world=world,
             workers=default_workers(images.training, world) if workers is None else workers,
             trained=trained,
+            form=form,
             resume=resume,
             on_start=advance,
             on_step=on_step,
             on_epoch=on_epoch,
         )
     if world.leads:
-        _report(recipe, out, result, tested, json)
+        _report(recipe, out, result, tested, json, ".sqe" if qat else ".safetensors")
     if not result.finished:
         raise typer.Exit(INTERRUPTED)
 
@@ -237,18 +275,19 @@ def _epoch_line(recipe: Recipe, epoch: Epoch, images_per_s: float, images: int) 
     return f"epoch {epoch.epoch}/{recipe.epochs}: {figures}, about {left:.1f} min left"
 
 
-def _report(recipe: Recipe, out: Path, result: Result, tested: Dataset, json: bool) -> None:
+def _report(recipe: Recipe, out: Path, result: Result, tested: Dataset, json: bool, suffix: str) -> None:
     from dataclasses import asdict
 
     from squeezeedge.cli.output import emit_json, emit_table, note, number
     from squeezeedge.training.run import BEST, LAST
 
     if not result.finished:
-        note(f"stopped; the network so far is {out / LAST}. Give the same command with --resume to go on.")
+        last = (out / LAST).with_suffix(suffix)
+        note(f"stopped; the network so far is {last}. Give the same command with --resume to go on.")
     best = result.best
     if best is None:
         return
-    path = out / BEST
+    path, precision = (out / BEST).with_suffix(suffix), "int8" if suffix == ".sqe" else "fp32"
     if json:
         emit_json(
             {
@@ -259,8 +298,8 @@ def _report(recipe: Recipe, out: Path, result: Result, tested: Dataset, json: bo
                 "best_epoch": best.epoch,
                 "seed": recipe.seed,
                 "images": len(tested),
-                "fp32_top1": best.top1,
-                "fp32_top5": best.top5,
+                f"{precision}_top1": best.top1,
+                f"{precision}_top5": best.top5,
                 "finished": result.finished,
                 "history": [asdict(epoch) for epoch in result.history],
             }
@@ -269,7 +308,7 @@ def _report(recipe: Recipe, out: Path, result: Result, tested: Dataset, json: bo
     columns = ["model", "epochs", "best epoch", "seed", "test images", "top-1 %", "top-5 %", "MB"]
     counts = [str(len(result.history)), str(best.epoch), str(recipe.seed), str(len(tested))]
     row = [recipe.network, *counts, number(best.top1), number(best.top5), number(path.stat().st_size / 1e6)]
-    emit_table(f"{path}: fp32 on {tested.name}", columns, [row])
+    emit_table(f"{path}: {precision} on {tested.name}", columns, [row])
 
 
 def register(app: typer.Typer) -> None:
