@@ -214,7 +214,7 @@ class _Layer(nn.Module):
         offset = self.bias / self.step
         if self.centre is not None:
             offset = offset - weight.sum((2, 3)).double() @ self.centre
-        bias = floor_through(offset + 0.5)
+        bias = floor_through(offset + 0.5, -INT32_LIMIT, INT32_LIMIT)
         with torch.no_grad():
             reach = self._reach(weight, bias)
             room = (INT32_LIMIT - 1) // self.pixels - ((1 << self.shift) >> 1) - self.zero_point
