@@ -42,6 +42,7 @@ def qat_form(
         UnsupportedError: the network cannot be quantized; the text names the layer.
         SqueezeEdgeError: a file is damaged or cannot be written, or the network has other classes.
     """
+    from squeezeedge.cli.output import note
     from squeezeedge.graph.sqe import read_sqe, write_sqe
     from squeezeedge.quantize.qat import QatNetwork
     from squeezeedge.training.train import Form
@@ -55,6 +56,8 @@ def qat_form(
         if not start.is_file():
             raise UsageError(f"{start}: no such file, so the run in {out} is not one with --qat; leave out --qat")
         return Form(QatNetwork(read_sqe(start)), ".sqe", write)
+    if world.leads:
+        note(f"quantizing {recipe.network} with the weights of {weights}")
     network = _quantized(recipe, weights, learned, classes)
     if world.leads:
         try:

@@ -124,6 +124,8 @@ class QatNetwork(nn.Module):
             codes = floor_through(self._layer(node)(inputs[0]), low, low + 255)
             return codes.float() if codes.dtype == torch.float64 else codes
         if isinstance(node, MaxPool):
+            if not any(node.padding):
+                return F.max_pool2d(inputs[0], node.kernel, node.stride, ceil_mode=node.ceil_mode)
             pool = FloatMaxPool(node.name, (node.input,), node.kernel, node.stride, node.padding, node.ceil_mode)
             return apply_float(pool, inputs)
         if isinstance(node, Concat):
