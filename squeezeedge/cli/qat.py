@@ -38,7 +38,7 @@ def qat_form(
         world: the processes that share the work; each quantizes, the result is the same.
 
     Raises:
-        UsageError: the weights are an integer graph, or the run in ``out`` is not one with ``--qat``.
+        UsageError: the weights are an integer graph, or the run in ``out`` is not one with ``--qat`` and this recipe.
         UnsupportedError: the network cannot be quantized; the text names the layer.
         SqueezeEdgeError: a file is damaged or cannot be written, or the network has other classes.
     """
@@ -55,7 +55,10 @@ def qat_form(
     if weights is None:
         if not start.is_file():
             raise UsageError(f"{start}: no such file, so the run in {out} is not one with --qat; leave out --qat")
-        return Form(QatNetwork(read_sqe(start)), ".sqe", write)
+        graph = read_sqe(start)
+        if graph.preprocessing != recipe.input.preprocessing:
+            raise UsageError(f"{start}: was quantized for another input than the recipe's; give the run's own recipe")
+        return Form(QatNetwork(graph), ".sqe", write)
     if world.leads:
         note(f"quantizing {recipe.network} with the weights of {weights}")
     network = _quantized(recipe, weights, learned, classes)

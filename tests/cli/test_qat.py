@@ -103,6 +103,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(invoke: Invoke, here: Path, monkeypat
     monkeypatch.chdir(here)
     without = invoke(*TRAIN, "-o", "stopped", "--resume")
     assert isinstance(without.exception, SqueezeEdgeError) and "one with --qat" in str(without.exception)
+    larger = invoke(*TRAIN, "--qat", "-o", "stopped", "--resume", "--set", "input.size=48")
+    assert isinstance(larger.exception, SqueezeEdgeError) and "another input than the recipe's" in str(larger.exception)
     result = invoke(*TRAIN, "--qat", "-o", "stopped", "--resume", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["history"] == json.loads(whole.stdout)["history"]
