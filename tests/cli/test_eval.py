@@ -40,7 +40,8 @@ def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path) -> None:
 
 def test_unknown_device(invoke: Invoke, artifact: Path) -> None:
     result = invoke("eval", artifact, "--device", "abacus")
-    assert isinstance(result.exception, UsageError) and "there are: ascend, ascend-emulation, cpu" in str(result.exception)
+    assert isinstance(result.exception, UsageError)
+    assert "there are: ascend, ascend-emulation, cpu" in str(result.exception)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libmodel.so", "run.py"])
