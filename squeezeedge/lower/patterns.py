@@ -10,7 +10,7 @@ is an offset of their stores).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -104,7 +104,8 @@ class Stage:
     """One composite of a partitioned module.
 
     Attributes:
-        name: of the tensor it makes, as in the integer graph; unique.
+        name: of the tensor it makes, as in the integer graph; unique: of two equal poolings or concatenations (same
+            shapes, no constants) the second one's is the first one's with a number.
         pattern: which composite.
         inputs: names of the tensors it reads.
         input_shapes: their shapes.
@@ -180,6 +181,8 @@ def _stages(caller: relax.Function, composites: Mapping[Any, relax.Function]) ->
             continue
         function = composites[value.op]
         stage = _stage(function, [names[argument] for argument in value.args])
+        while stage.name in names.values():  # equal composites without constants are one function, named by the first
+            stage = replace(stage, name=f"{stage.name}.{len(found)}")
         names[binding.var] = stage.name
         found.append(stage)
     return found

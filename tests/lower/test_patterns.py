@@ -79,6 +79,23 @@ def test_a_convolution_that_others_read_is_not_fused_with_its_pooling() -> None:
     assert [stage.pattern for stage in _fused(graph)][:2] == [Pattern.CONVOLUTION, Pattern.MAX_POOL]
 
 
+def test_equal_composites_without_constants_stay_apart() -> None:
+    """TVM makes one function of two equal poolings and of two equal concatenations."""
+    builder = GraphBuilder(np.random.default_rng(0), (9, 9))
+    pools = [builder.pool(builder.conv(IMAGE, 4, name=f"conv{n}"), name=f"pool{n}") for n in range(2)]
+    both = [builder.concat(order, name=f"concat{n}") for n, order in enumerate((pools, pools[::-1]))]
+    graph = builder.finish(builder.concat(both, name="all"), 5)
+    found = stages(partition(to_relax(graph)))
+    names = [stage.name for stage in found]
+    assert len(set(names)) == len(names) == len(graph.nodes)
+    made = {stage.name: stage for stage in found}
+    head = found[-1]
+    first, second = made[head.inputs[0]].inputs
+    assert first != second and made[first].inputs == made[second].inputs[::-1]
+    (one,), (other,) = (made[name].inputs for name in made[first].inputs)
+    assert {one, other} == {"conv0", "conv1"}
+
+
 def test_main_only_calls_composites() -> None:
     module = partition(to_relax(random_graph(3)), FUSIONS)
     for block in module[MAIN].body.blocks:

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
@@ -49,6 +49,7 @@ def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
 @pytest.mark.parametrize("name", GEOMETRIES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=integer_graphs())
+@example(graph=random_graph(3858, blocks=3, max_channels=1))  # two equal concatenations
 def test_random_graphs_are_bit_exact(name: str, profile: Profile, graph: IntegerGraph) -> None:
     try:
         program = build(graph, profile, GEOMETRIES[name])
