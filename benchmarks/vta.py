@@ -88,9 +88,7 @@ def main() -> None:
         ],
         rows,
     )
-    published = {
-        how: rate * DPU_MACS / (cores * DPU_ARRAY) / DPU_HZ for how, (rate, cores) in DPU_IMAGES_PER_S.items()
-    }
+    published = {how: rate * DPU_MACS / (cores * DPU_ARRAY) / DPU_HZ for how, (rate, cores) in DPU_IMAGES_PER_S.items()}
     for how, share in published.items():
         note(f"published for the DPU on SqueezeNet 1.1, {how}: {100 * share:.0f} % of the peak")
     write_report(
