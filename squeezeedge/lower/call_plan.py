@@ -5,17 +5,18 @@ TVM lowers ``call_tir`` to calls into planned storage (``StaticPlanBlockMemory``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm import IRModule, relax, transform
+from tvm import IRModule, relax, tirx, transform
 
 from squeezeedge.lower.relax_module import MAIN
 
-__all__ = ["ALIGNMENT", "Argument", "Call", "CallPlan", "Place", "plan_calls"]
+__all__ = ["ALIGNMENT", "Argument", "Call", "CallPlan", "Place", "emit_call", "plan_calls"]
 
 ALIGNMENT = 64
 """Bytes; TVM's kernels assume it of every buffer."""
@@ -70,6 +71,28 @@ class CallPlan:
     calls: tuple[Call, ...]
     workspace: int
     constants: NDArray[np.uint8]
+
+
+def emit_call(
+    builder: relax.BlockBuilder,
+    kernel: tirx.PrimFunc,
+    inputs: Sequence[relax.Expr],
+    constants: Sequence[NDArray[Any]],
+    out: tuple[int, str],
+) -> relax.Var:
+    """Add a kernel to the module under construction and call it.
+
+    Args:
+        builder: of the module.
+        kernel: takes the inputs, the constants and the output, all 1-D; its ``global_symbol`` is unique.
+        inputs: what it reads.
+        constants: which TVM keeps in the module.
+        out: elements and dtype of the output.
+    """
+    function = builder.add_func(kernel, str(kernel.attrs["global_symbol"]))
+    size, dtype = out
+    arguments = [*inputs, *(relax.const(array) for array in constants)]
+    return builder.emit(relax.call_tir(function, arguments, relax.TensorType((size,), dtype)))
 
 
 def plan_calls(module: IRModule) -> CallPlan:

@@ -72,6 +72,12 @@ class Convolution:
     relu: bool
     input: int
 
+    def bias_for(self, offset: int) -> NDArray[np.int32]:
+        """The bias with which ``sum w * (q - offset)`` gives the same accumulator, modulo 2**32: int32 [out]."""
+        missing = (self.weight * (offset - self.pad_value.astype(np.int64))).sum((1, 2, 3))
+        bias: NDArray[np.int32] = (self.bias + missing).astype(np.uint32).view(np.int32)
+        return bias
+
 
 @dataclass(frozen=True)
 class Pooling:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tvm import IRModule, relax
 
 from squeezeedge.graph import IMAGE
+from squeezeedge.lower.call_plan import emit_call
 from squeezeedge.lower.patterns import Pattern, Shape, Stage
 from squeezeedge.lower.relax_module import MAIN
 from squeezeedge.targets.cpu.isa import InstructionSet
@@ -71,7 +72,4 @@ def _borders(stages: Sequence[Stage]) -> tuple[dict[str, Border], dict[str, NDAr
 
 
 def _call(builder: relax.BlockBuilder, kernel: StageFunction, inputs: list[Any]) -> Any:  # noqa: ANN401  (TVM's)
-    function = builder.add_func(kernel.function, str(kernel.function.attrs["global_symbol"]))
-    constants = [relax.const(array) for array in kernel.constants]
-    size, dtype = kernel.out
-    return builder.emit(relax.call_tir(function, [*inputs, *constants], relax.TensorType((size,), dtype)))
+    return emit_call(builder, kernel.function, inputs, kernel.constants, kernel.out)

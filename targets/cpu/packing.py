@@ -72,8 +72,7 @@ def pack(conv: Convolution, isa: InstructionSet, height: int) -> Packed:
     steps, group = _steps(kernel_w * channels, isa)
     rows = np.zeros((out, kernel_h, steps * group), np.int8)
     rows[..., : kernel_w * channels] = conv.weight.reshape(out, kernel_h, -1)
-    offset = isa.input_offset - conv.pad_value.astype(np.int64)
-    bias = (conv.bias + (conv.weight * offset).sum((1, 2, 3))).astype(np.uint32).view(np.int32)
+    bias = conv.bias_for(isa.input_offset)
     is_head = conv.shift is None
     shift = np.zeros(out, np.int32) if conv.shift is None else conv.shift
     pieces: list[Piece] = []

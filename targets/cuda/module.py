@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tvm import relax
 
 from squeezeedge.graph import IMAGE
-from squeezeedge.lower.call_plan import CallPlan, plan_calls
+from squeezeedge.lower.call_plan import CallPlan, emit_call, plan_calls
 from squeezeedge.lower.relax_module import MAIN
 from squeezeedge.targets.cuda.loops import loop_function
 from squeezeedge.targets.cuda.stage import KernelCall
@@ -31,12 +31,8 @@ def plan_kernels(calls: Sequence[KernelCall], image_bytes: int) -> CallPlan:
     with builder.function(MAIN, [image]):
         with builder.dataflow():
             for call in calls:
-                function = builder.add_func(loop_function(call.kernel, 1), call.kernel.name)
-                arguments = [values[name] for name in call.inputs]
-                arguments += [relax.const(array) for array in call.kernel.constants]
-                size, dtype = call.kernel.out
-                out = relax.TensorType((size,), dtype)
-                values[call.out] = builder.emit(relax.call_tir(function, arguments, out))
+                kernel, inputs = call.kernel, [values[name] for name in call.inputs]
+                values[call.out] = emit_call(builder, loop_function(kernel, 1), inputs, kernel.constants, kernel.out)
             result = builder.emit_output(values[calls[-1].out])
         builder.emit_func_output(result)
     return plan_calls(builder.get())

@@ -60,9 +60,8 @@ def pack(conv: Convolution, source: Layout, plan: Plan) -> Packed:
     rows[:, :, : flat.shape[2]] = flat
     rows = rows[:, column_order(plan)].reshape(blocks, columns, plan.chunks, -1, GROUP)
     weights = np.ascontiguousarray(rows.transpose(0, 2, 3, 1, 4)).view(np.uint32).ravel()
-    bias = conv.bias - (conv.weight.astype(np.int64) * conv.pad_value).sum((1, 2, 3))
     parameters = np.zeros((2, blocks * columns), np.int32)
-    parameters[0, :out] = bias.astype(np.uint32).view(np.int32)
+    parameters[0, :out] = conv.bias_for(0)
     if conv.shift is not None:
         parameters[1, :out] = conv.shift
     return Packed(weights, parameters.ravel())

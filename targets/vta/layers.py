@@ -250,13 +250,6 @@ def _halos(stages: Sequence[Stage]) -> dict[str, Pads]:
     return need
 
 
-def _padding_terms(convolution: Convolution) -> NDArray[np.int64]:
-    """What signed storage adds to the bias: sum of w * (128 - pad value) (R7)."""
-    missing = 128 - convolution.pad_value.reshape(-1).astype(np.int64)
-    terms: NDArray[np.int64] = np.einsum("okli,i->o", convolution.weight.astype(np.int64), missing)
-    return terms
-
-
 class _Lowering:
     def __init__(self, stages: Sequence[Stage], block: int, halos: dict[str, Pads]) -> None:
         self.block = block
@@ -390,13 +383,13 @@ class _Lowering:
         weight, kernel, padding = convolution.weight, convolution.weight.shape[1:3], convolution.padding[:2]
         if source.name.startswith(f"{IMAGE}/"):  # patches
             weight, kernel, padding = weight.reshape(len(weight), 1, 1, -1), (1, 1), (0, 0)
-        bias = convolution.bias.reshape(-1).astype(np.int64) + _padding_terms(convolution)
+        bias = convolution.bias_for(128)  # R7
         shift = np.zeros(len(weight)) if convolution.shift is None else convolution.shift.reshape(-1)
         return Part(
             (kernel[0], kernel[1]),
             (padding[0], padding[1]),
             self._elements(weight, source.lanes),
-            self._lanes(bias).astype(np.uint32).view(np.int32),
+            self._lanes(bias).astype(np.int32),
             self._lanes(shift).astype(np.uint8),
             convolution.zero_point == 0 and convolution.shift is not None,
             target,
