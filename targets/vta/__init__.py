@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from squeezeedge.graph import IntegerGraph
     from squeezeedge.targets.vta.byoc import LoweredNetwork
+    from squeezeedge.targets.vta.geometry import Config
 
 __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
@@ -86,17 +87,17 @@ class VtaTarget:
         """Profile, configuration and clock must exist, and the tools and files that the options ask for."""
         from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ, check_bitstream
         from squeezeedge.targets.vta.geometry import load_config
-        from squeezeedge.targets.vta.native import compiler
+        from squeezeedge.targets.vta.native import require_compiler
         from squeezeedge.targets.vta.run import check_bitstream as check_bitstream_file
 
         if options.profile not in PROFILES:
             raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
         config = load_config(options.config)
-        clock = config.clock_mhz if options.clock is None else options.clock
+        clock = _clock_mhz(options, config)
         if clock not in CLOCKS_MHZ:
             raise UsageError(f"--clock {clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
-        if options.tvm_module and compiler() is None:
-            raise UnavailableError("--tvm-module needs a C++ compiler for its driver; install g++ or set CXX")
+        if options.tvm_module:
+            require_compiler("--tvm-module")
         if options.bitstream and options.bitstream_file is not None:
             raise UsageError("--bitstream and --bitstream-file exclude each other")
         if options.bitstream:
@@ -112,12 +113,12 @@ class VtaTarget:
 
     def check_device(self, device: str, board: str | None) -> None:
         """A board must be named; the simulator needs a C++ compiler."""
-        from squeezeedge.targets.vta.native import compiler
+        from squeezeedge.targets.vta.native import SIMULATOR, require_compiler
 
         if device == "vta" and board is None:
             raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use vta-sim")
-        if device == "vta-sim" and compiler() is None:
-            raise UnavailableError("the VTA simulator needs a C++ compiler; install g++ or set CXX")
+        if device == "vta-sim":
+            require_compiler(SIMULATOR)
 
     def check(self, graph: IntegerGraph, options: VtaOptions) -> None:
         """Compile in memory: whatever the accelerator can't hold is reported before anything is written."""
@@ -131,7 +132,7 @@ class VtaTarget:
         from squeezeedge.targets.vta.run import BITSTREAM, DRAM, PROGRAM
 
         config = load_config(options.config)
-        clock = options.clock or config.clock_mhz
+        clock = _clock_mhz(options, config)
         network = _compiled(graph, options)
         program = network.program
         (out / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
@@ -186,6 +187,11 @@ class VtaTarget:
         lines = disassemble(program.words(), program.geometry, program.profile).splitlines()
         for line, layer in zip(lines, program.instruction_layers, strict=True):
             yield f"{line:<{LISTING_WIDTH}}  ; {program.layers[layer].name}"
+
+
+def _clock_mhz(options: VtaOptions, config: Config) -> int:
+    """The clock that was asked for, or the configuration's."""
+    return config.clock_mhz if options.clock is None else options.clock
 
 
 @lru_cache(maxsize=1)

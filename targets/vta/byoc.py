@@ -35,10 +35,10 @@ from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
 from squeezeedge.targets.vta.geometry import Geometry
 from squeezeedge.targets.vta.hardware import CONFIG_HEADER, HLS, config_header
 from squeezeedge.targets.vta.host import Packing
-from squeezeedge.targets.vta.native import compiler
+from squeezeedge.targets.vta.native import require_compiler
 from squeezeedge.targets.vta.program import Profile, Region, VtaProgram
 
-__all__ = ["Device", "LoweredNetwork", "driver_compiler", "export_module", "lower_graph", "lower_module"]
+__all__ = ["Device", "LoweredNetwork", "export_module", "lower_graph", "lower_module"]
 
 CODEGEN = "vta"
 """TVM's name of this target."""
@@ -195,7 +195,7 @@ def export_module(
     """
     if not 1e-6 <= timeout_s <= LONGEST_TIMEOUT_S:
         raise UsageError(f"time-out of {timeout_s} s: must lie between 1e-6 and {LONGEST_TIMEOUT_S}")
-    command = driver_compiler()
+    command = require_compiler("a TVM module")
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name).resolve()
         objects = _build_driver(command, network.program, device, round(timeout_s * 1e6), folder)
@@ -207,18 +207,6 @@ def export_module(
         except (RuntimeError, OSError) as error:
             raise UnavailableError(f"{command} failed to link {path.name}: {str(error)[:2000]}") from error
         built.replace(path)
-
-
-def driver_compiler() -> str:
-    """Path of the C++ compiler that :func:`export_module` uses.
-
-    Raises:
-        UnavailableError: there is none.
-    """
-    command = compiler()
-    if command is None:
-        raise UnavailableError("a TVM module needs a C++ compiler for its driver; install g++ or set CXX")
-    return command
 
 
 def _build_driver(command: str, program: VtaProgram, device: Device, timeout_us: int, folder: Path) -> list[str]:

@@ -5,20 +5,18 @@ region_stages(region) -> layers -> operations -> instructions and one image of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern, Stage
-from squeezeedge.targets.vta.emit import Emitter, P
 from squeezeedge.targets.vta.emit_stock import PublishedEmitter, vectors
 from squeezeedge.targets.vta.emit_x import ExtensionEmitter
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.host import Sums
-from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Layers, to_layers
+from squeezeedge.targets.vta.layers import Layers, to_layers
 from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Profile, Region, VtaProgram, encode
 from squeezeedge.targets.vta.schedule import Schedule
 from squeezeedge.targets.vta.verify import verify
@@ -52,56 +50,19 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, profile: Profil
         )
     reserved = vectors(geometry) + classes if stock else 0
     schedule = Schedule(geometry, lowered.elements + 4 * classes, wrap=not stock, reserved=reserved)
-    if stock:
-        published = PublishedEmitter(geometry, schedule, classes)
-        layers = _emit(published, lowered)
-        published.sums(lowered.elements)
-        published.close_micro_ops()
-        emitted = published.constants
-    else:
-        extended = ExtensionEmitter(geometry, schedule)
-        layers = _emit(extended, lowered)
-        extended.sums(classes)
-        extended.close_micro_ops()
-        emitted = extended.constants
+    emitter: PublishedEmitter | ExtensionEmitter
+    emitter = PublishedEmitter(geometry, schedule, classes) if stock else ExtensionEmitter(geometry, schedule)
+    layers = emitter.emit_all(lowered.layers)
+    emitter.sums(lowered.elements if stock else classes)
+    emitter.close_micro_ops()
     program, owners = schedule.finish()
     words = encode(program, geometry, profile).tobytes()
-    constants = {memory.name.lower(): constant.data for memory, constant in emitted.items()}
+    constants = {memory.name.lower(): constant.data for memory, constant in emitter.constants.items()}
     compiled = _assemble(
         profile, geometry, lowered, {"program": words, **constants}, layers, np.array(owners, np.uint16)
     )
     verify(compiled, lowered)
     return compiled
-
-
-def _emit(emitter: Emitter[P], lowered: Layers) -> tuple[Layer, ...]:
-    """Emit all layers, and tell what became of them."""
-    prepared = []
-    for layer in lowered.layers:
-        with _named(layer):
-            prepared.append(emitter.prepare(layer))
-    for index, item in enumerate(prepared):
-        emitter.schedule.layer = index
-        with _named(item.layer):
-            emitter.emit(item)
-    return tuple(
-        Layer(
-            item.layer.name,
-            0 if isinstance(item.layer, AddLayer) else item.layer.macs,
-            "; ".join(map(str, item.tilings)),
-        )
-        for item in prepared
-    )
-
-
-@contextmanager
-def _named(layer: ConvLayer | AddLayer) -> Iterator[None]:
-    """Put the layer's name in front of what the geometry can't hold."""
-    try:
-        yield
-    except UnsupportedError as error:
-        text = str(error)
-        raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error
 
 
 def _assemble(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,6 +17,7 @@ from squeezeedge.targets.vta.cost import load_cycles
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Load, MicroOp, Store
 from squeezeedge.targets.vta.layers import AddLayer, ConvLayer, Part, Value
+from squeezeedge.targets.vta.program import Layer
 from squeezeedge.targets.vta.schedule import Block, Schedule
 
 __all__ = ["Constant", "Constants", "Emitter", "Prepared", "Run", "Window", "runs"]
@@ -260,6 +262,29 @@ class Emitter(ABC, Generic[P]):
     def emit(self, prepared: P) -> None:
         """Emit a layer."""
 
+    def emit_all(self, layers: Sequence[ConvLayer | AddLayer]) -> tuple[Layer, ...]:
+        """Emit a network's layers; what became of each.
+
+        Raises:
+            UnsupportedError: the geometry can't hold a layer; the text names it.
+        """
+        prepared = []
+        for layer in layers:
+            with _named(layer):
+                prepared.append(self.prepare(layer))
+        for index, item in enumerate(prepared):
+            self.schedule.layer = index
+            with _named(item.layer):
+                self.emit(item)
+        return tuple(
+            Layer(
+                item.layer.name,
+                0 if isinstance(item.layer, AddLayer) else item.layer.macs,
+                "; ".join(map(str, item.tilings)),
+            )
+            for item in prepared
+        )
+
     def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
         """The place on the chip of some micro-ops.
 
@@ -329,3 +354,13 @@ class Emitter(ABC, Generic[P]):
 
 def _load_micro_ops(first: int, count: int) -> Load:
     return Load(memory=Memory.UOP, sram_base=0, dram_base=first, y_size=1, x_size=count, x_stride=count)
+
+
+@contextmanager
+def _named(layer: ConvLayer | AddLayer) -> Iterator[None]:
+    """Put the layer's name in front of what the geometry can't hold."""
+    try:
+        yield
+    except UnsupportedError as error:
+        text = str(error)
+        raise UnsupportedError(text if text.startswith(layer.name) else f"{layer.name}: {text}") from error

@@ -19,7 +19,9 @@ from squeezeedge.errors import UnavailableError
 from squeezeedge.targets.vta.geometry import Geometry
 from squeezeedge.targets.vta.hardware import CONFIG_HEADER, HLS, config_header, hardware_sources
 
-__all__ = ["COMPILE_FLAGS", "compiler", "load_simulator"]
+__all__ = ["COMPILE_FLAGS", "SIMULATOR", "compiler", "load_simulator", "require_compiler"]
+
+SIMULATOR = "the VTA simulator"
 
 COMPILE_FLAGS = ("-std=c++14", "-O3", "-fPIC", "-shared", "-pthread", "-Wno-unknown-pragmas")
 
@@ -32,6 +34,18 @@ def compiler() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+def require_compiler(who: str) -> str:
+    """Path of the C++ compiler.
+
+    Raises:
+        UnavailableError: there is none, which ``who`` needs.
+    """
+    command = compiler()
+    if command is None:
+        raise UnavailableError(f"{who} needs a C++ compiler; install g++ or set CXX")
+    return command
+
+
 @cache
 def load_simulator(geometry: Geometry) -> ctypes.CDLL:
     """The simulator's library, built if this machine has none for the geometry yet.
@@ -39,9 +53,7 @@ def load_simulator(geometry: Geometry) -> ctypes.CDLL:
     Raises:
         UnavailableError: no C++ compiler, it failed, or the cache folder cannot be written.
     """
-    command = compiler()
-    if command is None:
-        raise UnavailableError("the VTA simulator needs a C++ compiler; install g++ or set CXX")
+    command = require_compiler(SIMULATOR)
     header = config_header(geometry)
     sources = [*hardware_sources(), *sorted((HLS / "sim").iterdir())]
     version = subprocess.run([command, "--version"], capture_output=True, check=False).stdout
