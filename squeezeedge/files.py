@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from squeezeedge.errors import SqueezeEdgeError
 
-__all__ = ["write_file"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["write_figure", "write_file"]
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -26,3 +31,14 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # renamed, or never made
             partial.unlink()
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a picture; the file's ending chooses the format.
+
+    Raises:
+        SqueezeEdgeError: it cannot be written.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=120)
+    write_file(path, picture.getvalue())

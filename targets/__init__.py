@@ -35,6 +35,7 @@ __all__ = [
     "device_target",
     "emulation",
     "get_target",
+    "summary",
 ]
 
 Kind = Literal["hardware", "simulator", "emulation", "reference"]
@@ -70,6 +71,17 @@ class RunResult:
     sums: NDArray[np.int32]
     latency_ms: NDArray[np.float64]
     metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def summary(milliseconds: NDArray[np.float64]) -> dict[str, float]:
+    """What is reported of measurements: median, 90th percentile and minimum; nothing of none."""
+    import numpy as np
+
+    if not len(milliseconds):
+        return {}
+
+    p50, p90 = np.percentile(milliseconds, [50, 90])
+    return {"p50": float(p50), "p90": float(p90), "min": float(milliseconds.min())}
 
 
 class Target(Protocol):

@@ -13,7 +13,7 @@ from squeezeedge.errors import GateError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.parity.metrics import agreement, sqnr_db, topk_accuracy
-from squeezeedge.targets import Kind, RunResult
+from squeezeedge.targets import Kind, RunResult, summary
 
 __all__ = ["Device", "DeviceReport", "Gates", "evaluate"]
 
@@ -155,7 +155,6 @@ def _report(
     latency = np.concatenate([result.latency_ms for result in results])
     logits = graph.logits(sums)
     differing = int((sums != oracle).sum())
-    p50, p90 = np.percentile(latency, [50, 90])
     return DeviceReport(
         model=graph.name,
         device=device.name,
@@ -169,7 +168,7 @@ def _report(
         bit_exact=differing == 0,
         differing_sums=differing,
         logits_sqnr_db=None if fp32 is None else sqnr_db(fp32, logits),
-        latency_ms={"p50": float(p50), "p90": float(p90), "min": float(latency.min())},
+        latency_ms=summary(latency),
         images_per_s=1000 / float(latency.mean()),
         model_bytes=device.model_bytes,
         metrics=dict(results[-1].metrics),

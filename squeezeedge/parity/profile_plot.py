@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from squeezeedge.files import write_file
+from squeezeedge.files import write_figure
 from squeezeedge.targets import Profile
 
 __all__ = ["plot_profile"]
@@ -50,6 +49,4 @@ def plot_profile(profile: Profile, model: str, path: Path) -> None:
         modules.broken_barh(spans, (row - 0.4, 0.8), facecolors=[colors[bar["name"]] for bar in bars], linewidth=0)
     modules.set(xlabel="ms", xlim=(0, milliseconds))
     modules.set_yticks(range(len(shown)), [names[tid] for tid in reversed(shown)])
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:], dpi=120)
-    write_file(path, picture.getvalue())
+    write_figure(path, figure)

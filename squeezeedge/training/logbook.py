@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[impor
 from tensorboardX.summary import scalar  # type: ignore[import-untyped]
 
 from squeezeedge.errors import SqueezeEdgeError
-from squeezeedge.files import write_file
+from squeezeedge.files import write_figure
 
 __all__ = ["Epoch", "Logbook", "plot_history"]
 
@@ -130,6 +129,4 @@ def plot_history(history: Sequence[Epoch], title: str, path: Path) -> None:
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
-    write_file(path, buffer.getvalue())
+    write_figure(path, figure)

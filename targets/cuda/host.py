@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError
-from squeezeedge.targets import RunResult
+from squeezeedge.targets import RunResult, summary
 from squeezeedge.targets.cuda.compile import CONSTANTS, PLAN, PTX
 from squeezeedge.targets.cuda.run import Network, Unavailable
 from squeezeedge.targets.remote import SCRIPT, run_remotely
@@ -31,7 +31,7 @@ def run_here(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
         network = Network(artifact)
         try:
             sums, latency, device = network.run(images)
-            return RunResult(sums, latency, {"device_ms": _summary(device), **network.metrics()})
+            return RunResult(sums, latency, {"device_ms": summary(device), **network.metrics()})
         finally:
             network.close()
     except Unavailable as error:
@@ -54,7 +54,7 @@ def run_there(artifact: Path, images: NDArray[np.uint8], board: str) -> RunResul
         about = {key: answers.check[key] for key in ("gpu", "cuda", "code")}
     except (KeyError, TypeError, ValueError) as error:
         raise SqueezeEdgeError(f"board {board}: answered something else than {SCRIPT} prints: {error!r}") from error
-    return RunResult(answers.sums, answers.latency_ms, {"device_ms": _summary(device), **about})
+    return RunResult(answers.sums, answers.latency_ms, {"device_ms": summary(device), **about})
 
 
 def ptx_lines(artifact: Path) -> Iterator[str]:
@@ -69,11 +69,3 @@ def ptx_lines(artifact: Path) -> Iterator[str]:
     except (OSError, ValueError) as error:
         raise CorruptFileError(f"{path}: not readable as PTX: {error}; compile the model again") from error
     return iter(text.splitlines())
-
-
-def _summary(milliseconds: NDArray[np.float64]) -> dict[str, float]:
-    """As ``latency_ms`` of a report."""
-    if not len(milliseconds):
-        return {}
-    p50, p90 = np.percentile(milliseconds, [50, 90])
-    return {"p50": float(p50), "p90": float(p90), "min": float(milliseconds.min())}
