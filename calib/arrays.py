@@ -25,7 +25,8 @@ MAX_ARRAY_BYTES = 4 << 30
 MAX_BATCH_BYTES = 64 << 20
 MAX_OPERATIONS = 1 << 17
 
-CIFAR_BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
+_CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+CIFAR_BATCHES = {"train": _CIFAR_TRAIN, "calib": _CIFAR_TRAIN, "test": ("test_batch",)}
 CIFAR_SHAPE = (3, 32, 32)
 
 DIGITS_SPLITS = {"test": range(400), "calib": range(400, 600), "train": range(600, 1797)}

@@ -97,8 +97,8 @@ def open_dataset(spec: str, split: str | None = None, classes: Path | None = Non
 
     Args:
         spec: ``digits``, or the path of a folder, .tar or .npz.
-        split: "train", "test" or "calib", for data that comes in such parts; ``None``: the test part if there are
-            any, else everything.
+        split: "train", "test" or "calib" (the images to learn, where there are no others to calibrate on), for data
+            that comes in such parts; ``None``: the test part if there are any, else everything.
         classes: class list that gives the folders' class indices; ``None``: one that lies in the folder or beside
             the data, else the sorted folder names.
 

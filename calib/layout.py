@@ -16,7 +16,7 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
 __all__ = ["Arranged", "arrange"]
 
-SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation"), "calib": ("calib",)}
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation"), "calib": ("calib", "train")}
 """What the folder of a split is called, the first that exists."""
 
 MAX_INDEX_DIGITS = 9

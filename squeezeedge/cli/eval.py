@@ -81,7 +81,7 @@ def eval_command(
     import tempfile
 
     from squeezeedge.cli.output import emit_json, note, progress
-    from squeezeedge.cli.pipeline import DataOptions, evaluation_images, to_integer
+    from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images, to_integer
     from squeezeedge.cli.source import load_source
     from squeezeedge.parity.evaluate import Gates, evaluate
 
@@ -110,7 +110,8 @@ def eval_command(
                 target.check_options(own)
             source = load_source(model, weights, pretrained, size)
             if source.integer is None:
-                evaluation_images(source, options, None)  # a wrong data set is reported before quantizing
+                # A wrong data set is reported before quantizing.
+                evaluation_images(source, options, calibration_images(source, options))
             graph, calibrated_on = to_integer(source, options)
             images = evaluation_images(source, options, calibrated_on)
             devices = [

@@ -49,7 +49,7 @@ Classes = Annotated[
 Calib = Annotated[
     str | None,
     typer.Option(
-        help="Images to calibrate on; default: some of --data, which are then not evaluated.",
+        help="Images to calibrate on (of data in parts: calib or train); default: some of --data, not evaluated then.",
         rich_help_panel=_DATA,
         show_default=False,
     ),

@@ -77,31 +77,31 @@ def default_data(source: Source) -> str | None:
 
 
 def calibration_images(source: Source, options: DataOptions) -> Images:
-    """The images to calibrate on: ``--calib``, else some of ``--data``, else the embedded calibration split.
+    """The images to calibrate on: some of ``--calib``, else of ``--data``, else of the embedded data set.
+
+    Data that comes in parts is calibrated on its part "calib" or "train".
 
     Raises:
-        UsageError: none of them is known, or there are too few.
+        UsageError: none of them is known.
     """
-    spec, split = options.calib or options.data, None
-    if spec is None or (options.calib is None and spec == default_data(source)):
-        spec, split = default_data(source), "calib"
+    spec = options.calib or options.data or default_data(source)
     if spec is None:
         raise UsageError(f"{source.name}: calibration images are needed: give --calib (or --data)")
-    dataset = open_dataset(spec, split, options.classes)
-    chosen, rest = calibration_split(len(dataset), min(options.calib_images, len(dataset)), options.seed)
-    if options.calib is None and split is None and not len(rest):
-        raise UsageError(
-            f"{spec}: has {len(dataset)} images and --calib-images is {options.calib_images}: none is left to "
-            "evaluate on; give --calib or fewer --calib-images"
-        )
+    try:
+        dataset = open_dataset(spec, "calib", options.classes)
+    except UsageError:  # it has no such part
+        dataset = open_dataset(spec, None, options.classes)
+    chosen, _ = calibration_split(len(dataset), min(options.calib_images, len(dataset)), options.seed)
     return Images(dataset, chosen)
 
 
 def evaluation_images(source: Source, options: DataOptions, calibrated_on: Images | None) -> Images:
-    """The images to evaluate on: ``--data`` (or the embedded test split) without those calibrated on.
+    """The images to evaluate on: ``--data`` (or the embedded data set), of data in parts the test part.
+
+    None of the images calibrated on is among them, unless ``--calib`` names these.
 
     Raises:
-        UsageError: no data set is known.
+        UsageError: no data set is known, or no image is left.
         SqueezeEdgeError: its labels do not fit the network's classes.
     """
     spec = options.data or default_data(source)
@@ -110,11 +110,20 @@ def evaluation_images(source: Source, options: DataOptions, calibrated_on: Image
     dataset = open_dataset(spec, "test" if spec == default_data(source) else None, options.classes)
     check_labels(dataset, source.classes)
     indices = np.arange(len(dataset))
-    if calibrated_on is not None and options.calib is None and options.data not in (None, default_data(source)):
+    if calibrated_on is not None and options.calib is None and _same_images(calibrated_on.dataset, dataset):
         indices = np.setdiff1d(indices, calibrated_on.indices)
+        if not len(indices):
+            raise UsageError(
+                f"{spec}: has {len(dataset)} images and --calib-images is {options.calib_images}: none is left to "
+                "evaluate on; give --calib or fewer --calib-images"
+            )
     if options.limit is not None and options.limit < len(indices):
         indices = indices[calibration_split(len(indices), options.limit, options.seed)[0]]
     return Images(dataset, indices)
+
+
+def _same_images(first: Dataset, second: Dataset) -> bool:
+    return len(first) == len(second) and bool(np.all(np.asarray(first.images) == np.asarray(second.images)))
 
 
 def to_integer(source: Source, options: DataOptions) -> tuple[IntegerGraph, Images | None]:

@@ -67,9 +67,9 @@ def test_a_damaged_image_is_named_with_its_archive(tmp_path: Path) -> None:
 def test_cifar_batches_and_splits(tmp_path: Path) -> None:
     _write_cifar(tmp_path / "cifar-10-batches-py")
     spec = str(tmp_path / "cifar-10-batches-py")
-    assert [len(open_dataset(spec, split)) for split in (None, "test", "train")] == [3, 3, 15]
-    with pytest.raises(UsageError, match="no split 'calib'; it has train, test"):
-        open_dataset(spec, "calib")
+    assert [len(open_dataset(spec, split)) for split in (None, "test", "train", "calib")] == [3, 3, 15, 15]
+    with pytest.raises(UsageError, match="no split 'valid'; it has train, calib, test"):
+        open_dataset(spec, "valid")
 
 
 def test_digits() -> None:
