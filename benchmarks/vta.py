@@ -55,7 +55,8 @@ def main() -> None:
                 graph, TARGET, chosen, Path(folder) / "artifact", golden=pixels[:1], source=source.origin
             )
             start = time.perf_counter()
-            answer = TARGET.run(artifact.path, pixels, "vta-sim")
+            with TARGET.open(artifact.path, "vta-sim") as device:
+                answer = device(pixels)
             simulation_s = (time.perf_counter() - start) / len(pixels)
             profiled = TARGET.profile(artifact.path, pixels[0]).layers
         results[profile] = {

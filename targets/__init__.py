@@ -1,6 +1,6 @@
 """Targets: one folder each, the same file names, one small protocol. Nothing outside a folder names it.
 
-A target is ``check`` -> ``compile`` -> ``run`` over one integer graph. Each folder's ``__init__`` has a
+A target is ``check`` -> ``compile`` -> ``open`` over one integer graph. Each folder's ``__init__`` has a
 ``TARGET`` and imports nothing heavy; ``run.py`` is also the artifact's device side, so it stands alone.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "Profiler",
     "Requirement",
     "RunResult",
+    "Runner",
     "Target",
     "all_targets",
     "device_target",
@@ -84,6 +86,13 @@ def summary(milliseconds: NDArray[np.float64]) -> dict[str, float]:
     return {"p50": float(p50), "p90": float(p90), "min": float(milliseconds.min())}
 
 
+class Runner(Protocol):
+    """A device that is ready."""
+
+    def __call__(self, images: NDArray[np.uint8]) -> RunResult:
+        """Run uint8 [N, H, W, 3]; the metrics are those of all images since the device was opened."""
+
+
 class Target(Protocol):
     """What every folder's ``TARGET`` offers.
 
@@ -110,7 +119,7 @@ class Target(Protocol):
         """Raise before any work is done: UnavailableError (a tool is missing) or UsageError."""
 
     def check_device(self, device: str, board: str | None) -> None:
-        """Raise UnavailableError before any work is done if it is certain that :meth:`run` would."""
+        """Raise UnavailableError before any work is done if it is certain that :meth:`open` would."""
 
     def check(self, graph: IntegerGraph, options: Any) -> None:  # noqa: ANN401
         """Raise UnsupportedError before anything is written."""
@@ -121,8 +130,8 @@ class Target(Protocol):
         The entry ``note``, if there is one, is also shown to the user.
         """
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
-        """Run uint8 [N, H, W, 3] on the device, over ssh on ``board``; UnavailableError if it is not there."""
+    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
+        """Make the device ready, over ssh the one of ``board``; UnavailableError if it is not there."""
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """What the device executes, line by line."""

@@ -191,7 +191,7 @@ def _device(artifact: Artifact, name: str, board: str | None) -> Device:
         name=name,
         kind=target.devices[name],
         model_bytes=artifact.model_bytes,
-        run=lambda images: target.run(artifact.path, images, name, where),
+        open=lambda: target.open(artifact.path, name, where),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from squeezeedge.errors import GateError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.parity.metrics import agreement, sqnr_db, topk_accuracy
-from squeezeedge.targets import Kind, RunResult, summary
+from squeezeedge.targets import Kind, Runner, RunResult, summary
 
 __all__ = ["Device", "DeviceReport", "Gates", "evaluate"]
 
@@ -26,13 +27,13 @@ class Device:
         name: as in ``--device``.
         kind: what it really is.
         model_bytes: size of what it loads.
-        run: uint8 [N, H, W, 3] -> result.
+        open: makes it ready.
     """
 
     name: str
     kind: Kind
     model_bytes: int
-    run: Callable[[NDArray[np.uint8]], RunResult]
+    open: Callable[[], AbstractContextManager[Runner]]
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,15 @@ def evaluate(
     expected: list[NDArray[np.int32]] = []
     reference: list[NDArray[np.float32]] = []
     answers: list[list[RunResult]] = [[] for _ in devices]
-    for images in batches:
-        expected.append(run(graph, images))
-        if float_logits is not None:
-            reference.append(float_logits(images))
-        for device, results in zip(devices, answers, strict=True):
-            results.append(device.run(images))
-        on_progress(len(images))
+    with ExitStack() as stack:
+        runners = [stack.enter_context(device.open()) for device in devices]
+        for images in batches:
+            expected.append(run(graph, images))
+            if float_logits is not None:
+                reference.append(float_logits(images))
+            for runner, results in zip(runners, answers, strict=True):
+                results.append(runner(images))
+            on_progress(len(images))
     oracle = np.concatenate(expected)
     fp32 = np.concatenate(reference) if reference else None
     return [

@@ -9,16 +9,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets import Kind, Requirement, Runner
 from squeezeedge.targets.ascend.options import AscendOptions, check_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from squeezeedge.graph import IntegerGraph
 
 __all__ = ["TARGET", "AscendTarget"]
@@ -77,19 +75,19 @@ class AscendTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
-        """Run on this machine's device, over ssh on another one's, or on the emulation.
+    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
+        """This machine's device, over ssh another one's, or the emulation.
 
         Raises:
             UnavailableError: there is no device, runtime or converted model.
             GateError: the device's own check on the golden inputs failed.
             SqueezeEdgeError: the device fails.
         """
-        from squeezeedge.targets.ascend.host import run_emulation, run_here, run_there
+        from squeezeedge.targets.ascend.host import open_emulation, open_here, open_there
 
         if device == "ascend-emulation":
-            return run_emulation(artifact, images)
-        return run_here(artifact, images) if board is None else run_there(artifact, images, board)
+            return open_emulation(artifact)
+        return open_here(artifact) if board is None else open_there(artifact, board)
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The deploy model as text."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,72 +17,98 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableEr
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import execute
 from squeezeedge.graph.sqe import read_sqe
-from squeezeedge.targets import RunResult
+from squeezeedge.targets import Runner, RunResult
 from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
 from squeezeedge.targets.ascend.deploy import sum_scale
 from squeezeedge.targets.ascend.emulate import Emulator, quantize
 from squeezeedge.targets.ascend.run import GOLDEN, MANIFEST, MODEL, Artifact, Network, Unavailable
-from squeezeedge.targets.remote import SCRIPT, run_remotely
+from squeezeedge.targets.remote import SCRIPT, open_remote
 
-__all__ = ["differing_values", "model_lines", "run_emulation", "run_here", "run_there"]
+__all__ = ["differing_values", "model_lines", "open_emulation", "open_here", "open_there"]
 
 GRAPH = "model.sqe"
 BATCH = 8
 COMPARED = 2
 
 
-def run_here(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
-    """Run on this machine's first device.
+@contextmanager
+def open_here(artifact: Path) -> Iterator[Runner]:
+    """This machine's first device.
 
     Raises:
         UnavailableError: there is no device, runtime or converted model.
         SqueezeEdgeError: the device fails, or a file is damaged.
     """
-    try:
+    with _failures(artifact):
         network = Network(Artifact(artifact), 0)
-        try:
-            sums, latency = network.run(images)
-        finally:
+
+    def run(images: NDArray[np.uint8]) -> RunResult:
+        with _failures(artifact):
+            return RunResult(*network.run(images), {"runtime": network.runtime})
+
+    try:
+        yield run
+    finally:
+        with _failures(artifact):
             network.close()
+
+
+@contextmanager
+def _failures(artifact: Path) -> Iterator[None]:
+    """Failures of run.py as errors of ours."""
+    try:
+        yield
     except Unavailable as error:
         raise UnavailableError(f"{error}; or use --board user@host, or --emulate") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise SqueezeEdgeError(f"{artifact}: {error}") from error
-    return RunResult(sums, latency, {"runtime": network.runtime})
 
 
-def run_there(artifact: Path, images: NDArray[np.uint8], board: str) -> RunResult:
-    """Run on another machine's device over ssh; its login shell must set up CANN.
+@contextmanager
+def open_there(artifact: Path, board: str) -> Iterator[Runner]:
+    """Another machine's device over ssh; its login shell must set up CANN.
 
     Raises:
         UnavailableError: the model is not converted, or the machine does not answer or has no device.
-        SqueezeEdgeError: see :func:`squeezeedge.targets.remote.run_remotely`.
+        SqueezeEdgeError: see :func:`squeezeedge.targets.remote.open_remote`.
     """
     try:
         Artifact(artifact).model()
     except Unavailable as error:
         raise UnavailableError(str(error)) from None
-    files = [artifact / name for name in (SCRIPT, MANIFEST, GOLDEN, MODEL)]
-    answers = run_remotely(board, files, images)
-    return RunResult(answers.sums, answers.latency_ms, {"runtime": str(answers.check.get("runtime"))})
+    with open_remote(board, [artifact / name for name in (SCRIPT, MANIFEST, GOLDEN, MODEL)]) as remote:
+
+        def run(images: NDArray[np.uint8]) -> RunResult:
+            answers = remote(images)
+            return RunResult(answers.sums, answers.latency_ms, {"runtime": str(answers.check.get("runtime"))})
+
+        yield run
 
 
-def run_emulation(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
-    """Run the deploy model with the device's arithmetic; latency is this machine's.
+@contextmanager
+def open_emulation(artifact: Path) -> Iterator[Runner]:
+    """The deploy model with the device's arithmetic; latency is this machine's.
 
     The metric ``differing_values`` is, for each layer, the percentage of values that differ from the oracle's (R3),
-    over the first two images of the call.
+    over the first two images.
     """
     graph, emulator = read_sqe(artifact / GRAPH), Emulator(_read_model(artifact))
     scale, limit = sum_scale(graph), np.iinfo(np.int32)
-    sums, latency = np.empty((len(images), graph.classes), np.int32), np.empty(len(images))
-    for begin in range(0, len(images), BATCH):
-        part = slice(begin, begin + BATCH)
-        start = time.perf_counter()
-        means = emulator.run(images[part]).astype(np.float64).reshape(-1, 2, graph.classes).sum(1)
-        latency[part] = (time.perf_counter() - start) * 1e3 / len(means)
-        sums[part] = np.rint(means * scale).clip(limit.min, limit.max)
-    return RunResult(sums, latency, {"differing_values": differing_values(graph, emulator, images[:COMPARED])})
+    metrics: dict[str, Any] = {}
+
+    def run(images: NDArray[np.uint8]) -> RunResult:
+        sums, latency = np.empty((len(images), graph.classes), np.int32), np.empty(len(images))
+        for begin in range(0, len(images), BATCH):
+            part = slice(begin, begin + BATCH)
+            start = time.perf_counter()
+            means = emulator.run(images[part]).astype(np.float64).reshape(-1, 2, graph.classes).sum(1)
+            latency[part] = (time.perf_counter() - start) * 1e3 / len(means)
+            sums[part] = np.rint(means * scale).clip(limit.min, limit.max)
+        if not metrics:
+            metrics["differing_values"] = differing_values(graph, emulator, images[:COMPARED])
+        return RunResult(sums, latency, metrics)
+
+    yield run
 
 
 def differing_values(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) -> dict[str, float]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets import Kind, Requirement, Runner, RunResult
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from squeezeedge.graph import IntegerGraph
 
 __all__ = ["TARGET", "CpuTarget"]
@@ -62,8 +60,9 @@ class CpuTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
-        """Run the library in this process.
+    @contextmanager
+    def open(self, artifact: Path, device: str, board: str | None = None) -> Iterator[Runner]:
+        """Load the library into this process.
 
         Raises:
             UnavailableError: this processor does not have what it was compiled for.
@@ -76,10 +75,9 @@ class CpuTarget:
         except Unavailable as error:
             raise UnavailableError(str(error)) from None
         try:
-            sums, latency = network.run(images)
+            yield lambda images: RunResult(*network.run(images), {"threads": network.threads})
         finally:
             network.close()
-        return RunResult(sums, latency, {"threads": network.threads})
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The machine code as binutils prints it.

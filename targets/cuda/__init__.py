@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, RunResult
+from squeezeedge.targets import Kind, Requirement, Runner
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from squeezeedge.graph import IntegerGraph
 
 __all__ = ["TARGET", "CudaTarget"]
@@ -79,16 +77,16 @@ class CudaTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
-        """Run on this machine's first GPU, image by image, or over ssh on another machine's.
+    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
+        """This machine's first GPU, image by image, or over ssh another machine's.
 
         Raises:
             UnavailableError: there is no driver or GPU for this artifact.
             SqueezeEdgeError: the driver fails, or a file is damaged.
         """
-        from squeezeedge.targets.cuda.host import run_here, run_there
+        from squeezeedge.targets.cuda.host import open_here, open_there
 
-        return run_here(artifact, images) if board is None else run_there(artifact, images, board)
+        return open_here(artifact) if board is None else open_there(artifact, board)
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.

@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError
-from squeezeedge.targets import RunResult, summary
+from squeezeedge.targets import Runner, RunResult, summary
 from squeezeedge.targets.cuda.compile import CONSTANTS, PLAN, PTX
 from squeezeedge.targets.cuda.run import Network, Unavailable
-from squeezeedge.targets.remote import SCRIPT, run_remotely
+from squeezeedge.targets.remote import SCRIPT, open_remote
 
-__all__ = ["FILES", "ptx_lines", "run_here", "run_there"]
+__all__ = ["FILES", "open_here", "open_there", "ptx_lines"]
 
 FILES = (SCRIPT, "manifest.json", "golden.npz", PLAN, CONSTANTS, PTX)
 """What a GPU machine needs of an artifact, beside the machine code."""
 
 
-def run_here(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
-    """Run on this machine's first GPU, image by image.
+@contextmanager
+def open_here(artifact: Path) -> Iterator[Runner]:
+    """This machine's first GPU, image by image.
 
     Raises:
         UnavailableError: there is no driver or GPU for this artifact.
         SqueezeEdgeError: the driver fails, or a file is damaged.
     """
-    try:
+    with _failures(artifact):
         network = Network(artifact)
-        try:
+    device_ms = np.empty(0)
+
+    def run(images: NDArray[np.uint8]) -> RunResult:
+        nonlocal device_ms
+        with _failures(artifact):
             sums, latency, device = network.run(images)
-            return RunResult(sums, latency, {"device_ms": summary(device), **network.metrics()})
-        finally:
+            device_ms = np.append(device_ms, device)
+            return RunResult(sums, latency, {"device_ms": summary(device_ms), **network.metrics()})
+
+    try:
+        yield run
+    finally:
+        with _failures(artifact):
             network.close()
+
+
+@contextmanager
+def _failures(artifact: Path) -> Iterator[None]:
+    """Failures of run.py as errors of ours."""
+    try:
+        yield
     except Unavailable as error:
         raise UnavailableError(str(error)) from None
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise SqueezeEdgeError(f"{artifact}: {error}") from error
 
 
-def run_there(artifact: Path, images: NDArray[np.uint8], board: str) -> RunResult:
-    """Run on another machine's first GPU.
+@contextmanager
+def open_there(artifact: Path, board: str) -> Iterator[Runner]:
+    """Another machine's first GPU.
 
     Raises:
         UnavailableError: the machine can't be reached, or it has no driver or GPU for this artifact.
         GateError: its own check on the golden inputs failed.
         SqueezeEdgeError: run.py fails there otherwise.
     """
-    answers = run_remotely(board, [artifact / name for name in FILES] + sorted(artifact.glob("*.cubin")), images)
-    try:
-        device = np.array([line["device_ms"] for line in answers.lines], np.float64)
-        about = {key: answers.check[key] for key in ("gpu", "cuda", "code")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise SqueezeEdgeError(f"board {board}: answered something else than {SCRIPT} prints: {error!r}") from error
-    return RunResult(answers.sums, answers.latency_ms, {"device_ms": summary(device), **about})
+    device_ms: list[float] = []
+    with open_remote(board, [artifact / name for name in FILES] + sorted(artifact.glob("*.cubin"))) as remote:
+
+        def run(images: NDArray[np.uint8]) -> RunResult:
+            answers = remote(images)
+            try:
+                device_ms.extend(float(line["device_ms"]) for line in answers.lines)
+                about = {key: answers.check[key] for key in ("gpu", "cuda", "code")}
+            except (KeyError, TypeError, ValueError) as error:
+                raise SqueezeEdgeError(
+                    f"board {board}: answered something else than {SCRIPT} prints: {error!r}"
+                ) from error
+            return RunResult(answers.sums, answers.latency_ms, {"device_ms": summary(np.array(device_ms)), **about})
+
+        yield run
 
 
 def ptx_lines(artifact: Path) -> Iterator[str]:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -416,6 +417,17 @@ def read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
     return np.asarray(rgb.crop((left, top, left + width, top + height)))[None]
 
 
+def _arrays(path: Path, record: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The images of a file; of ``-``, arrays in .npy form from the standard input, one after the other."""
+    if str(path) != "-":
+        yield read_images(path, record)
+        return
+    with open(0, "rb", closefd=False) as stream:
+        readable = SimpleNamespace(read=stream.read)  # numpy would seek in a file
+        while stream.peek(1):
+            yield np.lib.format.read_array(readable, allow_pickle=False)
+
+
 def _answers(
     path: Path, results: Sequence[np.ndarray], manifest: dict[str, Any], top: int, with_sums: bool
 ) -> Iterator[dict[str, Any]]:
@@ -447,7 +459,8 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description="Run the compiled network on images, or check the GPU.")
-    parser.add_argument("images", nargs="*", type=Path, help="image files or .npy arrays; none: check the GPU")
+    images = "image files or .npy arrays; -: arrays from the standard input; none: check the GPU"
+    parser.add_argument("images", nargs="*", type=Path, help=images)
     parser.add_argument("--device", type=int, default=0, help="number of the GPU (default: 0)")
     parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
     parser.add_argument("--throughput", type=_positive, metavar="N", help="measure batches of N images")
@@ -485,9 +498,10 @@ def _run(network: Network, folder: Path, manifest: dict[str, Any], options: argp
         print(f"run.py: error: {wrong} class sums differ from the golden ones", file=sys.stderr)
         return 4
     for path in options.images:
-        results = network.run(read_images(path, manifest["preprocessing"]), options.batch)
-        for answer in _answers(path, results, manifest, options.top, options.sums):
-            print(json.dumps(answer), flush=True)
+        for array in _arrays(path, manifest["preprocessing"]):
+            results = network.run(array, options.batch)
+            for answer in _answers(path, results, manifest, options.top, options.sums):
+                print(json.dumps(answer), flush=True)
     if options.throughput is not None:
         many = np.resize(images, (options.throughput, *images.shape[1:]))
         print(json.dumps({"batch": options.throughput, **network.throughput(many, options.repeats)}), flush=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
-from squeezeedge.targets import Kind, Profile, Requirement, RunResult
+from squeezeedge.targets import Kind, Profile, Requirement, Runner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,20 +154,20 @@ class VtaTarget:
             "macs": graph.macs,
         }
 
-    def run(self, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None) -> RunResult:
-        """Run on a board over ssh, or on the simulator: there, latency is cycles at the clock plus measured packing.
+    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
+        """A board over ssh, or the simulator: there, latency is cycles at the clock plus measured packing.
 
         Raises:
             UnavailableError: no board, or there is no C++ compiler to build the simulator with.
         """
         self.check_device(device, board)
         if board is not None:
-            from squeezeedge.targets.vta.board import run_on_board
+            from squeezeedge.targets.vta.board import open_board
 
-            return run_on_board(artifact, images, board)
-        from squeezeedge.targets.vta.simulation import run_on_simulator
+            return open_board(artifact, board)
+        from squeezeedge.targets.vta.simulation import open_simulator
 
-        return run_on_simulator(artifact, images)
+        return open_simulator(artifact)
 
     def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
         """Cycles of every layer on the simulator."""

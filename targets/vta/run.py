@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -346,6 +347,17 @@ def read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
     return np.asarray(rgb.crop((left, top, left + width, top + height)))[None]
 
 
+def _arrays(path: Path, record: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The images of a file; of ``-``, arrays in .npy form from the standard input, one after the other."""
+    if str(path) != "-":
+        yield read_images(path, record)
+        return
+    with open(0, "rb", closefd=False) as stream:
+        readable = SimpleNamespace(read=stream.read)  # numpy would seek in a file
+        while stream.peek(1):
+            yield np.lib.format.read_array(readable, allow_pickle=False)
+
+
 def _answers(
     path: Path, results: Sequence[np.ndarray], artifact: Artifact, top: int, with_sums: bool
 ) -> Iterator[dict[str, Any]]:
@@ -369,7 +381,8 @@ def _answers(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description="Run the compiled network on images, or check the board.")
-    parser.add_argument("images", nargs="*", type=Path, help="image files or .npy arrays; none: check the board")
+    images = "image files or .npy arrays; -: arrays from the standard input; none: check the board"
+    parser.add_argument("images", nargs="*", type=Path, help=images)
     parser.add_argument("--bitstream", type=Path, help="the FPGA's .bit file (default: the artifact's)")
     parser.add_argument("--timeout", type=float, default=10, help="seconds to wait for an image (default: 10)")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
@@ -390,9 +403,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"run.py: error: {wrong} class sums differ from the golden ones", file=sys.stderr)
             return 4
         for path in options.images:
-            results = board.run(read_images(path, artifact.preprocessing))
-            for answer in _answers(path, results, artifact, options.top, options.sums):
-                print(json.dumps(answer), flush=True)
+            for array in _arrays(path, artifact.preprocessing):
+                results = board.run(array)
+                for answer in _answers(path, results, artifact, options.top, options.sums):
+                    print(json.dumps(answer), flush=True)
     except Unavailable as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 3

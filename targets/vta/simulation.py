@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets import Profile, RunResult
+from squeezeedge.targets import Profile, Runner, RunResult
 from squeezeedge.targets.vta.profile import layer_profiles
 from squeezeedge.targets.vta.program import VtaProgram
 from squeezeedge.targets.vta.run import DRAM, MANIFEST, PROGRAM
 from squeezeedge.targets.vta.simulator import Registers, Report, Simulator, Timing
 from squeezeedge.targets.vta.timeline import chrome_trace
 
-__all__ = ["ProgramFiles", "open_program", "profile_on_simulator", "run_on_simulator"]
+__all__ = ["ProgramFiles", "open_program", "open_simulator", "profile_on_simulator"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def open_program(artifact: Path) -> ProgramFiles:
 class _Board:
     """A simulator with its memory. Boards pack one after the other, so that each measures what packing takes alone."""
 
-    _packing = Lock()
+    _packing = threading.Lock()
 
     def __init__(self, program: VtaProgram) -> None:
         self._program = program
@@ -81,15 +82,14 @@ class _Board:
         return self._program.unpack(self._dram), report, packing
 
 
-def run_on_simulator(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
-    """Run images, as many at a time as there are processors.
+@contextmanager
+def open_simulator(artifact: Path) -> Iterator[Runner]:
+    """The simulator, for as many images at a time as there are processors.
+
+    Latency is the cycles at the artifact's clock plus the measured packing.
 
     Args:
         artifact: folder that ``compile`` made.
-        images: uint8 [N, H, W, 3].
-
-    Returns:
-        int32 class sums [N, classes]; latency: the cycles at the artifact's clock plus the measured packing.
 
     Raises:
         CorruptFileError: the artifact is damaged.
@@ -97,41 +97,43 @@ def run_on_simulator(artifact: Path, images: NDArray[np.uint8]) -> RunResult:
         SimulationError: the program does something that hangs or damages a board.
     """
     files = open_program(artifact)
-    workers = max(1, min(os.cpu_count() or 1, len(images)))
-    boards: SimpleQueue[_Board] = SimpleQueue()
-    for _ in range(workers):
-        boards.put(_Board(files.program))
+    own = threading.local()
+    packing: list[float] = []
 
-    def run(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
-        board = boards.get()
-        try:
-            return board.run(image)
-        finally:
-            boards.put(board)
+    def run_one(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
+        if not hasattr(own, "board"):
+            own.board = _Board(files.program)
+        board: _Board = own.board
+        return board.run(image)
 
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(run, images))
-    packing = np.array([seconds * 1e3 for _, _, seconds in results])
-    report = results[-1][1]
-    return RunResult(
-        np.stack([sums for sums, _, _ in results]),
-        np.array([report.cycles / (files.clock_mhz * 1e3) for _, report, _ in results]) + packing,
-        {
-            "cycles": report.cycles,
-            "gemm_utilization": files.utilization(report.cycles),
-            "dram_bytes": report.dram_bytes,
-            "clock_mhz": files.clock_mhz,
-            "profile": files.program.profile,
-            "host_packing_ms": float(np.median(packing)),
-        },
-    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def run(images: NDArray[np.uint8]) -> RunResult:
+            results = list(pool.map(run_one, images))
+            pack_ms = np.array([seconds * 1e3 for _, _, seconds in results])
+            packing.extend(pack_ms)
+            report = results[-1][1]
+            return RunResult(
+                np.stack([sums for sums, _, _ in results]),
+                np.array([report.cycles / (files.clock_mhz * 1e3) for _, report, _ in results]) + pack_ms,
+                {
+                    "cycles": report.cycles,
+                    "gemm_utilization": files.utilization(report.cycles),
+                    "dram_bytes": report.dram_bytes,
+                    "clock_mhz": files.clock_mhz,
+                    "profile": files.program.profile,
+                    "host_packing_ms": float(np.median(packing)),
+                },
+            )
+
+        yield run
 
 
 def profile_on_simulator(artifact: Path, image: NDArray[np.uint8]) -> Profile:
     """Run one image (uint8 [H, W, 3]) and tell where its cycles go.
 
     Raises:
-        As :func:`run_on_simulator`.
+        As :func:`open_simulator`.
     """
     files = open_program(artifact)
     program = files.program

@@ -16,7 +16,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import squeezeedge
 from squeezeedge.artifact import write_artifact
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.ascend import TARGET
@@ -25,7 +24,6 @@ from tests.graphs import random_images, squeezenet_graph
 
 HERE = Path(__file__).parent
 RUNTIMES = ("ais_bench", "acl")
-CHECKOUT = Path(squeezeedge.__file__).parents[1]
 
 Make = Callable[..., Path]
 

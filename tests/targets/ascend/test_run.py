@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.ascend import TARGET
-from tests.targets.ascend.conftest import CHECKOUT, HERE, RUNTIMES, Make, Outcome, forget_runtimes
+from tests.targets.ascend.conftest import HERE, RUNTIMES, Make, Outcome, forget_runtimes
+from tests.targets.devices import FakeBoard, answers
 
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
 Script = Callable[..., Outcome]
@@ -39,7 +39,7 @@ def test_images(make: Make, atc: Path, network: Network, script: Script, tmp_pat
     assert [answer["index"] for answer in answers] == [0, 1, 2, 3, 4, 5, 0]
     assert answers[6]["sums"] == answers[3]["sums"] and answers[6]["image"].endswith("one.png")
     sums = np.array([answer["sums"] for answer in answers[:6]])
-    expected = TARGET.run(artifact, images, "ascend-emulation")
+    expected = answers(TARGET, artifact, images, "ascend-emulation")
     np.testing.assert_array_equal(sums, expected.sums)
     assert np.abs(sums - run(graph, images)).max() < 2**-8 * np.abs(sums).max()
     best = np.argsort(-graph.logits(sums.astype(np.int32)), 1)[:, :2]
@@ -69,7 +69,7 @@ def test_nothing_to_run_on(make: Make, atc: Path, network: Network) -> None:
     for text in ("ais_bench: No module named", "acl: No module named", "npu-smi: not found", "/dev/davinci*: "):
         assert text in result.stderr
     with pytest.raises(UnavailableError, match=r"looked for .*ais_bench.*acl.*npu-smi.*davinci.*--emulate"):
-        TARGET.run(artifact, network[1], "ascend")
+        answers(TARGET, artifact, network[1], "ascend")
 
 
 @pytest.mark.parametrize(("runtime", "text"), [("acl", "can't open device 0"), ("ais_bench", "on device 0: FAKE")])
@@ -126,70 +126,45 @@ def test_through_the_target(
     artifact, images = make(), network[1]
     monkeypatch.syspath_prepend(str(HERE / f"fake_{runtime}"))
     try:
-        result = TARGET.run(artifact, images, "ascend")
+        result = answers(TARGET, artifact, images, "ascend")
         assert result.metrics == {"runtime": runtime} and result.latency_ms.shape == (6,)
-        np.testing.assert_array_equal(result.sums, TARGET.run(artifact, images, "ascend-emulation").sums)
+        np.testing.assert_array_equal(result.sums, answers(TARGET, artifact, images, "ascend-emulation").sums)
         (artifact / "model.om").write_bytes(b"FAKE other")
         with pytest.raises(SqueezeEdgeError, match="differs from its checksum"):
-            TARGET.run(artifact, images, "ascend")
+            answers(TARGET, artifact, images, "ascend")
     finally:
         forget_runtimes()
 
 
 def test_emulation(make: Make, network: Network) -> None:
     graph, images = network
-    exact = TARGET.run(make(soc_version="emulated"), images, "ascend-emulation")
+    exact = answers(TARGET, make(soc_version="emulated"), images, "ascend-emulation")
     assert exact.sums.dtype == np.int32 and exact.sums.shape == (6, 12) and (exact.latency_ms > 0).all()
     shares = exact.metrics["differing_values"]
     assert list(shares) == [node.name for node in graph.nodes[:-1]] and set(shares.values()) == {0.0}
     json.dumps(exact.metrics)
-    fused = TARGET.run(make("fused", soc_version="emulated", rounding="fused"), images, "ascend-emulation")
+    fused = answers(TARGET, make("fused", soc_version="emulated", rounding="fused"), images, "ascend-emulation")
     assert max(fused.metrics["differing_values"].values()) > 1
     assert TARGET.devices["ascend-emulation"] == "emulation"
 
 
-SSH = """#!/bin/sh
-# FAKE ssh: works in a local folder
-while [ "$1" = -o ]; do shift 2; done
-shift
-cd {home} && HOME={home} exec sh -c "$*"
-"""
-
-SCP = """#!/bin/sh
-# FAKE scp: works in a local folder
-while true; do case "$1" in -q) shift;; -o) shift 2;; *) break;; esac; done
-for last; do :; done
-while [ $# -gt 1 ]; do cp "$1" "{home}/${{last#*:}}" || exit 1; shift; done
-"""
-
-
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """FAKE board: its home folder; its login shell finds the fake acl, as set_env.sh would do it."""
-    home, programs = tmp_path / "home", tmp_path / "programs"
-    for folder in (home, programs):
-        folder.mkdir()
-    for name, text in (("ssh", SSH), ("scp", SCP)):
-        (programs / name).write_text(text.format(home=home))
-        (programs / name).chmod(0o755)
-    paths = os.pathsep.join((str(CHECKOUT), str(HERE / "fake_acl")))
-    profile = f'export PYTHONPATH={paths} OMP_NUM_THREADS=1\npython3() {{ {sys.executable} "$@"; }}\n'
-    (home / ".profile").write_text(profile)
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    return home
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
+    """Its login shell finds the fake acl, as set_env.sh would do it."""
+    return FakeBoard(tmp_path / "remote", monkeypatch, [HERE / "fake_acl"])
 
 
-def test_on_a_board(make: Make, atc: Path, network: Network, board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_board(make: Make, atc: Path, network: Network, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images = make(), network[1]
-    result = TARGET.run(artifact, images, "ascend", BOARD)
-    np.testing.assert_array_equal(result.sums, TARGET.run(artifact, images, "ascend-emulation").sums)
+    result = answers(TARGET, artifact, images, "ascend", BOARD)
+    np.testing.assert_array_equal(result.sums, answers(TARGET, artifact, images, "ascend-emulation").sums)
     assert result.metrics == {"runtime": "acl"}
-    (copied,) = (board / ".cache" / "squeezeedge").iterdir()
-    expected = {"run.py", "manifest.json", "golden.npz", "model.om", "images.npy"}
+    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
+    expected = {"run.py", "manifest.json", "golden.npz", "model.om"}
     assert {path.name for path in copied.iterdir()} == expected
     monkeypatch.setenv("FAKE_FAULT", "no-device")
     with pytest.raises(UnavailableError, match=r"board user@ascend: acl can't open device 0"):
-        TARGET.run(artifact, images, "ascend", BOARD)
+        answers(TARGET, artifact, images, "ascend", BOARD)
     (artifact / "model.om").unlink()
     with pytest.raises(UnavailableError, match="not converted yet"):
-        TARGET.run(artifact, images, "ascend", BOARD)
+        answers(TARGET, artifact, images, "ascend", BOARD)

@@ -12,6 +12,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.library import HEADER, LIBRARY
 from tests.graphs import random_graph
+from tests.targets.devices import answers
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +85,4 @@ def test_a_failing_compiler_is_reported(graph: IntegerGraph, tmp_path: Path) -> 
 def test_a_library_for_another_machine_is_unavailable(tmp_path: Path, graph: IntegerGraph) -> None:
     (tmp_path / LIBRARY).write_bytes(b"\x7fELF but no more")
     with pytest.raises(UnavailableError, match="can't be loaded here"):
-        TARGET.run(tmp_path, np.zeros((1, *graph.input_shape), np.uint8), "cpu")
+        answers(TARGET, tmp_path, np.zeros((1, *graph.input_shape), np.uint8), "cpu")

@@ -17,6 +17,7 @@ from squeezeedge.targets.cuda import run as device_side
 from squeezeedge.targets.cuda.run import Network
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
+from tests.targets.devices import answers
 
 pytestmark = pytest.mark.tool
 
@@ -64,7 +65,7 @@ def test_what_one_image_costs(emulated: Emulated, fake_driver: Callable[..., Non
 def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callable[..., None]) -> None:
     fake_driver()
     images = random_images(emulated.graph, 3, 4)
-    result = TARGET.run(emulated.artifact, images, "cuda")
+    result = answers(TARGET, emulated.artifact, images, "cuda")
     np.testing.assert_array_equal(result.sums, run(emulated.graph, images))
     assert result.latency_ms.shape == (3,) and result.metrics["device_ms"]["min"] > 0
     assert result.metrics["code"] == "sm_90"
@@ -89,7 +90,7 @@ def test_what_is_missing_is_named(emulated: Emulated, settings: dict[str, str], 
 def test_no_driver_in_the_package(emulated: Emulated, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_side, "DRIVER", "libcuda-that-is-not-here.so.1")
     with pytest.raises(UnavailableError, match="driver is not installed"):
-        TARGET.run(emulated.artifact, random_images(emulated.graph, 1, 0), "cuda")
+        answers(TARGET, emulated.artifact, random_images(emulated.graph, 1, 0), "cuda")
     gpu = next(entry for entry in TARGET.requirements() if entry.name == "NVIDIA GPU")
     assert gpu.found is None and "driver is not installed" in gpu.fix
 
@@ -158,7 +159,7 @@ def test_a_damaged_artifact(emulated: Emulated, tmp_path: Path) -> None:
 def test_wrong_images_and_batches(emulated: Emulated, fake_driver: Callable[..., None]) -> None:
     fake_driver()
     with pytest.raises(SqueezeEdgeError, match=r"images must be uint8 \[N, 13, 11, 3\]"):
-        TARGET.run(emulated.artifact, np.zeros((1, 3, 3, 3), np.uint8), "cuda")
+        answers(TARGET, emulated.artifact, np.zeros((1, 3, 3, 3), np.uint8), "cuda")
     network = Network(emulated.artifact)
     with pytest.raises(ValueError, match=r"a batch has 1\.\."):
         network.buffers(network.plan["most_images"] + 1)

@@ -2,21 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from squeezeedge.artifact import open_artifact
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets import device_target
-from squeezeedge.targets.cuda import TARGET, host
-from squeezeedge.targets.remote import Answers, _answers
+from squeezeedge.targets.cuda import TARGET
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
+from tests.targets.devices import FakeBoard, answers
 
 pytestmark = pytest.mark.tool
 
@@ -40,28 +38,24 @@ def test_the_device_is_hardware_that_may_be_elsewhere() -> None:
 
 
 def test_another_machine(emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files that are sent are enough, and what run.py prints is understood; ssh is left out."""
-
-    def run_remotely(board: str, files: Sequence[Path], images: NDArray[np.uint8]) -> Answers:
-        there = tmp_path / board
-        there.mkdir()
-        for file in files:
-            shutil.copy(file, there)
-        np.save(there / "images.npy", images)
-        copy = Emulated(there, emulated.driver, emulated.graph)
-        done = copy.script(str(there / "images.npy"), "--top", "1", "--sums")
-        assert done.returncode == 0, done.stderr
-        return _answers(board, done.stdout, len(images))
-
-    monkeypatch.setattr(host, "run_remotely", run_remotely)
+    """The files that are sent are enough, and the GPU is opened once."""
+    board = FakeBoard(tmp_path, monkeypatch, LD_LIBRARY_PATH=emulated.driver.parent)
     images = random_images(emulated.graph, 3, 6)
-    result = TARGET.run(emulated.artifact, images, "cuda", "user@gpu")
-    np.testing.assert_array_equal(result.sums, run(emulated.graph, images))
-    assert result.metrics["code"] == "sm_90" and result.metrics["device_ms"]["p50"] > 0
+    with TARGET.open(emulated.artifact, "cuda", "user@gpu") as run_there:
+        results = [run_there(images[:2]), run_there(images[2:])]
+    sums = np.concatenate([result.sums for result in results])
+    np.testing.assert_array_equal(sums, run(emulated.graph, images))
+    metrics = results[-1].metrics
+    assert metrics["code"] == "sm_90" and 0 < metrics["device_ms"]["min"] <= metrics["device_ms"]["p50"]
+    assert board.calls == ["ssh", "scp", "ssh", "ssh"]
 
 
-def test_another_script_there(emulated: Emulated, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Answers({"golden": 1}, [{}], np.zeros((1, 1), np.int32), np.ones(1))
-    monkeypatch.setattr(host, "run_remotely", lambda board, files, images: answers)
+def test_another_script_there(emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeBoard(tmp_path, monkeypatch)
+    copy = tmp_path / "artifact"
+    shutil.copytree(emulated.artifact, copy)
+    (copy / "run.py").write_text("""
+print('{"golden": 1}', '{"sums": [1], "latency_ms": 1}', sep="\\n")
+""")
     with pytest.raises(SqueezeEdgeError, match=r"board user@gpu: answered something else than run\.py prints"):
-        TARGET.run(emulated.artifact, random_images(emulated.graph, 1, 0), "cuda", "user@gpu")
+        answers(TARGET, copy, random_images(emulated.graph, 1, 0), "cuda", "user@gpu")

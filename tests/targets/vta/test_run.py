@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import squeezeedge
 from squeezeedge.targets.vta import run as board_script
 from squeezeedge.targets.vta.hardware import HLS
 from squeezeedge.targets.vta.host import Packing, pack_input
+from tests.targets.devices import CHECKOUT
 from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, write_board_artifact, write_manifest
 
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
-CHECKOUT = Path(squeezeedge.__file__).parents[1]
 
 
 class Board:
@@ -33,15 +32,19 @@ class Board:
         self.folder = folder
         self.images, self.sums = write_board_artifact(folder)
 
-    def run(self, *arguments: object, pynq: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: object, pynq: bool = True, stdin: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         path = [str(CHECKOUT), *([str(FAKE_PYNQ)] if pynq else [])]
-        return subprocess.run(
-            [sys.executable, str(self.folder / "run.py"), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
-        )
+        with (stdin or Path(os.devnull)).open("rb") as stream:
+            return subprocess.run(
+                [sys.executable, str(self.folder / "run.py"), *map(str, arguments)],
+                stdin=stream,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
+            )
 
     def fails(self, code: int, text: str, *arguments: object, pynq: bool = True, **environment: str) -> str:
         """Run, expecting an exit code and one message that matches; returns stdout."""
@@ -98,6 +101,20 @@ def test_it_classifies(board: Board, tmp_path: Path) -> None:
         assert answer["labels"] == [f"label {c}" for c in best]
         assert answer["logits"] == [float(sums[c]) / 2 for c in best]
         assert 0 < answer["pack_ms"] < answer["latency_ms"]
+
+
+def test_arrays_from_the_standard_input(board: Board, tmp_path: Path) -> None:
+    stream = tmp_path / "stream"
+    with stream.open("wb") as file:
+        for part in (board.images[:1], board.images[1:]):
+            np.save(file, part)
+    result = board.run("-", "--sums", stdin=stream)
+    assert result.returncode == 0, result.stderr
+    assert [answer["sums"] for answer in lines(result.stdout)[1:]] == board.sums.tolist()
+    stream.write_bytes(stream.read_bytes()[:-5])
+    result = board.run("-", "--sums", stdin=stream)
+    assert result.returncode == 1 and len(lines(result.stdout)) == 2
+    assert re.fullmatch("run.py: error: .*\n", result.stderr), result.stderr
 
 
 def test_another_bitstream(board: Board, tmp_path: Path) -> None:

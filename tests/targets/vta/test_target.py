@@ -12,6 +12,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.targets.vta import TARGET, VtaOptions
 from squeezeedge.targets.vta.geometry import CONFIGS
 from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
+from tests.targets.devices import answers
 
 
 def simulate(graph: IntegerGraph, folder: Path, count: int) -> dict[str, object]:
@@ -20,7 +21,7 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> dict[str, object]
     compiled = TARGET.compile(graph, options, folder)
     (folder / "manifest.json").write_text(json.dumps({"options": vars(options), "compiled": compiled}))
     images = random_images(graph, count, 0)
-    result = TARGET.run(folder, images, "vta-sim")
+    result = answers(TARGET, folder, images, "vta-sim")
     np.testing.assert_array_equal(result.sums, run(graph, images))
     assert len(result.latency_ms) == count
     return result.metrics

@@ -15,14 +15,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import squeezeedge
 from squeezeedge.cli import app
 from tests.graph.networks import ResNet18, resnet18_onnx
+from tests.targets.devices import CHECKOUT
 from tests.targets.vta.board_artifact import fake_bitstream
 from tests.targets.vta.test_board import BOARD, Remote
 
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
-CHECKOUT = Path(squeezeedge.__file__).parents[1]
 
 
 def command(*arguments: str | Path) -> str:

@@ -1,0 +1,93 @@
+"""Devices as tests use them: opened for one call, and boards that are local folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import squeezeedge
+from squeezeedge.targets import RunResult, Target
+
+CHECKOUT = Path(squeezeedge.__file__).parents[1]
+
+SSH = """#!/bin/sh
+# FAKE ssh: works in a local folder
+echo ssh >> {log}
+case "$*" in *unreachable*) echo "ssh: connect to host unreachable port 22: Connection refused" >&2; exit 255;; esac
+while [ "$1" = -o ]; do shift 2; done
+shift
+export XDG_CACHE_HOME="${{XDG_CACHE_HOME:-$HOME/.cache}}"
+cd {home} && HOME={home} exec sh -c "$*"
+"""
+
+SCP = """#!/bin/sh
+# FAKE scp: works in a local folder
+echo scp >> {log}
+while true; do case "$1" in -q) shift;; -o) shift 2;; *) break;; esac; done
+for last; do :; done
+while [ $# -gt 1 ]; do cp "$1" "{home}/${{last#*:}}" || exit 1; shift; done
+"""
+
+SUDO = """#!/bin/sh
+# FAKE sudo: stays who it is
+shift
+exec "$@"
+"""
+
+PROFILE = """export PYTHONPATH={modules} OMP_NUM_THREADS=1 {environment}
+python3() {{ {python} "$@"; }}
+"""
+
+
+def answers(
+    target: Target, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None
+) -> RunResult:
+    """What a device says to images: it is opened, asked and closed."""
+    with target.open(artifact, device, board) as run:
+        return run(images)
+
+
+class FakeBoard:
+    """FAKE ssh, scp and sudo come first on the path.
+
+    Args:
+        folder: where to put everything.
+        monkeypatch: changes the path.
+        modules: folders of Python modules that the board's login shell finds, beside this package.
+        environment: further settings of that shell.
+
+    Attributes:
+        home: the login's home folder.
+        programs: folder of the fakes.
+    """
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, modules: Sequence[Path] = (), **environment: object
+    ) -> None:
+        self.home, self.programs, self._log = folder / "home", folder / "programs", folder / "log"
+        for path in (self.home, self.programs):
+            path.mkdir(parents=True)
+        for name, text in (("ssh", SSH), ("scp", SCP), ("sudo", SUDO)):
+            (self.programs / name).write_text(text.format(home=self.home, log=self._log))
+            (self.programs / name).chmod(0o755)
+        (self.home / ".profile").write_text(
+            PROFILE.format(
+                modules=os.pathsep.join(map(str, (CHECKOUT, *modules))),
+                environment=" ".join(f"{name}={value}" for name, value in environment.items()),
+                python=sys.executable,
+            )
+        )
+        monkeypatch.setenv("PATH", f"{self.programs}{os.pathsep}{os.environ['PATH']}")
+
+    @property
+    def calls(self) -> list[str]:
+        """The programs that were started since the last look, in order."""
+        names = self._log.read_text().split() if self._log.exists() else []
+        self._log.unlink(missing_ok=True)
+        return names
