@@ -4,7 +4,8 @@
 
 The plain loop decodes with Pillow, one image after the other, and learns in float32 without varying any image. The
 others are `squeezeedge train` in float32 and with the recipe's precision, without and with worker processes; they vary
-the images as the recipe says. Rounds take turns; the median counts. Prints a table and writes a JSON file.
+the images as the recipe says. Each loop runs in a process of its own, because what `train` asks of the allocator holds
+for a whole process; rounds take turns, and the median counts. Prints a table and writes a JSON file.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +33,7 @@ from squeezeedge.cli.output import emit_table, note, number
 from squeezeedge.networks.registry import build
 from squeezeedge.training.data import TrainingImages, batches
 from squeezeedge.training.distributed import World
+from squeezeedge.training.memory import keep_freed_memory
 from squeezeedge.training.recipe import Recipe, load_recipe
 from squeezeedge.training.train import Trainer
 
@@ -47,26 +52,29 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    torch.set_num_threads(options.threads)
     recipe = load_recipe(options.recipe)
     size = options.size or recipe.input.size
     recipe = replace(recipe, input=replace(recipe.input, size=size, resize=0, first_size=0))
     dataset = _part(open_dataset(options.data, "train"), options.images)
     single = replace(recipe, precision="float32")
-    loops = {
-        "plain loop, float32": _plain(recipe, dataset),
-        "float32": _ours(single, dataset, 0),
-        recipe.precision: _ours(recipe, dataset, 0),
-        f"{recipe.precision}, {options.workers} workers": _ours(recipe, dataset, options.workers),
+    loops: dict[str, tuple[Recipe, int | None]] = {
+        "plain loop, float32": (recipe, None),
+        "float32": (single, 0),
+        recipe.precision: (recipe, 0),
+        f"{recipe.precision}, {options.workers} workers": (recipe, options.workers),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for loop in loops.values():
-        list(islice(loop, 2))  # workers start, memory is allocated
-    for _ in range(options.rounds):
-        for name, loop in loops.items():
-            start = time.perf_counter()
-            images = sum(islice(loop, options.steps))
-            seconds[name].append((time.perf_counter() - start) / images)
+    with ExitStack() as stack:
+        spawn = get_context("spawn")
+        processes = {
+            name: stack.enter_context(ProcessPoolExecutor(1, spawn, _start, (options.threads, *arguments, dataset)))
+            for name, arguments in loops.items()
+        }
+        for process in processes.values():
+            process.submit(_measure, 2).result()  # workers start, memory is allocated
+        for _ in range(options.rounds):
+            for name, process in processes.items():
+                seconds[name].append(process.submit(_measure, options.steps).result())
     speeds = {name: 1 / median(values) for name, values in seconds.items()}
     first = speeds["plain loop, float32"]
     rows = [[name, number(speed, 0), number(speed / first)] for name, speed in speeds.items()]
@@ -80,6 +88,28 @@ def main() -> None:
         ratio={name: speed / first for name, speed in speeds.items()},
     )
     note(f"written: {options.out}")
+
+
+_loop: Iterator[int]
+"""Of the process that :func:`_start` made ready."""
+
+
+def _start(threads: int, recipe: Recipe, workers: int | None, dataset: Dataset) -> None:
+    """Make a process ready to learn; ``None`` workers: by the plain loop."""
+    global _loop
+    torch.set_num_threads(threads)
+    if workers is None:
+        _loop = _plain(recipe, dataset)
+        return
+    keep_freed_memory()
+    _loop = _ours(recipe, dataset, workers)
+
+
+def _measure(steps: int) -> float:
+    """Seconds an image."""
+    start = time.perf_counter()
+    images = sum(islice(_loop, steps))
+    return (time.perf_counter() - start) / images
 
 
 def _part(dataset: Dataset, count: int) -> Dataset:

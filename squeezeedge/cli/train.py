@@ -190,6 +190,7 @@ def run_recipe(
     from squeezeedge.cli.output import note
     from squeezeedge.cli.qat import START, qat_form
     from squeezeedge.training.data import default_workers, load_images
+    from squeezeedge.training.memory import keep_freed_memory
     from squeezeedge.training.run import run
 
     spec = data or recipe.dataset
@@ -199,6 +200,8 @@ def run_recipe(
         raise UsageError(f"{out}: the run in it is one with --qat; give that, too")
     if qat:
         recipe = replace(recipe, input=replace(recipe.input, first_size=0))
+    if world.device.type == "cpu":
+        keep_freed_memory()
     learned, tested = _open(spec, test_data)
     if classes is not None:
         check_labels(learned, classes)
