@@ -53,9 +53,10 @@ def finetune_command(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Replace a trained network's last convolution and train it on other classes; the recipe's network is ignored.
+    """Train a trained network on other classes, with a new last convolution.
 
-    With --qat nothing is replaced: the weights are those of a network for these classes.
+    NETWORK is what is trained; the recipe says how. With --qat no layer is new: the weights are those of a network for
+    these classes.
     """
     from dataclasses import replace
 
