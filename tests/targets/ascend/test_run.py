@@ -33,18 +33,18 @@ def test_images(make: Make, atc: Path, network: Network, script: Script, tmp_pat
     files = (tmp_path / "images.npy", tmp_path / "one.png")
     outcome = script(artifact, *files, "--top", 2, "--sums", runtimes=[runtime])
     assert outcome.code == 0, outcome.errors
-    check, *answers = outcome.records
+    check, *printed = outcome.records
     assert (check["golden"], check["runtime"]) == (2, runtime)
     assert 0 < check["differing_sums"] <= 24 and 0 < check["largest_error"] < 2**-9, "the head is in fp16"
-    assert [answer["index"] for answer in answers] == [0, 1, 2, 3, 4, 5, 0]
-    assert answers[6]["sums"] == answers[3]["sums"] and answers[6]["image"].endswith("one.png")
-    sums = np.array([answer["sums"] for answer in answers[:6]])
+    assert [answer["index"] for answer in printed] == [0, 1, 2, 3, 4, 5, 0]
+    assert printed[6]["sums"] == printed[3]["sums"] and printed[6]["image"].endswith("one.png")
+    sums = np.array([answer["sums"] for answer in printed[:6]])
     expected = answers(TARGET, artifact, images, "ascend-emulation")
     np.testing.assert_array_equal(sums, expected.sums)
     assert np.abs(sums - run(graph, images)).max() < 2**-8 * np.abs(sums).max()
     best = np.argsort(-graph.logits(sums.astype(np.int32)), 1)[:, :2]
-    assert [answer["classes"] for answer in answers[:6]] == best.tolist()
-    assert all(answer["latency_ms"] > 0 and answer["labels"] is None for answer in answers)
+    assert [answer["classes"] for answer in printed[:6]] == best.tolist()
+    assert all(answer["latency_ms"] > 0 and answer["labels"] is None for answer in printed)
 
 
 def test_ais_bench_is_preferred_and_acl_gives_floats_only(make: Make, atc: Path, script: Script) -> None:
