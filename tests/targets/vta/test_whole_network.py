@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from squeezeedge.cli import app
 from tests.graph.networks import ResNet18, resnet18_onnx
-from tests.targets.devices import CHECKOUT
+from tests.targets.devices import CHECKOUT, FakeBoard
 from tests.targets.vta.board_artifact import fake_bitstream
-from tests.targets.vta.test_board import BOARD, Remote
+from tests.targets.vta.test_board import BOARD
 
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
 
@@ -60,8 +60,7 @@ def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profi
     simulated = json.loads(command("eval", artifact, "--device", "vta-sim", "--limit", "40", "--json"))
     assert simulated["bit_exact"] is True and simulated["kind"] == "simulator"
 
-    remote = Remote(tmp_path / "remote", sys.executable)
-    monkeypatch.setenv("PATH", remote.path)
+    FakeBoard(tmp_path / "remote", monkeypatch, [FAKE_PYNQ])
     answer = json.loads(command("eval", artifact, "--device", "vta", "--board", BOARD, "--limit", "40", "--json"))
     assert answer["bit_exact"] is True and answer["device"] == "vta" and answer["pynq"] == "emulated"
     assert answer["top1"] == simulated["top1"]
