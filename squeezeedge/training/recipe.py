@@ -148,6 +148,7 @@ class Recipe:
         augmentation: how the images are varied.
         dataset: as for ``--data``, which it is the default of; empty: none.
         start: from random weights, or from those of a trained network but for the last layer.
+        frozen: convolutions at the beginning that keep the weights they start from; with ``--qat`` none do.
         label_smoothing: share of the target that is spread over all classes.
         dropout: share of the last layer's inputs that is dropped.
         precision: of the matrix products; weights are always updated in float32.
@@ -168,6 +169,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     dataset: str = ""
     start: Literal["random", "trained"] = "random"
+    frozen: int = 0
     label_smoothing: float = 0.0
     dropout: float = 0.5
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -181,6 +183,8 @@ class Recipe:
         _check(self.network in NETWORKS, "network", f"one of {', '.join(NETWORKS)}")
         _check(1 <= self.epochs < 1 << 31, "epochs", "at least 1")
         _check(1 <= self.batch_size < 1 << 31, "batch_size", "at least 1")
+        _check(self.frozen >= 0, "frozen", "0 or positive")
+        _check(self.frozen == 0 or self.start == "trained", "frozen", 'used with start = "trained" only')
         _check(0 <= self.label_smoothing < 1, "label_smoothing", "at least 0 and less than 1")
         _check(0 <= self.dropout < 1, "dropout", "at least 0 and less than 1")
         _check(0 <= self.clip_norm < math.inf, "clip_norm", "0 or positive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,6 +216,9 @@ def _network(recipe: Recipe, classes: int, trained: Mapping[str, Tensor] | None)
         _start_classes(module, recipe)
     if trained is not None:
         load_weights(module, {**module.state_dict(), **trained}, "weights")
+    convolutions = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    for layer in islice(convolutions, recipe.frozen):
+        layer.requires_grad_(False)  # so nothing is computed backwards through them
     return module
 
 
@@ -238,6 +242,8 @@ def _optimizer(recipe: Recipe, module: nn.Module) -> TorchOptimizer:
     new: list[nn.Parameter] = []
     loaded: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         (loaded if recipe.start == "trained" and not name.startswith(LAST) else new).append(parameter)
     rates = [options.learning_rate, options.learning_rate * options.loaded_rate]
     groups = [{"params": p, "highest": rate} for p, rate in zip((new, loaded), rates, strict=True) if p]

@@ -144,6 +144,8 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
         ("seed = 7", "validate_every = 0", "validate_every must be at least 1"),
         ("seed = 7", 'precision = "int8"', "precision must be one of float32, bfloat16, float16"),
         ("seed = 7", 'start = "middle"', "start must be one of random, trained"),
+        ("seed = 7", "frozen = 1", 'frozen must be used with start = "trained"'),
+        ("seed = 7", "frozen = -1", "frozen must be 0 or positive"),
         ("momentum = 0.9", "momentum = 0.9\nloaded_rate = 2", r"optimizer\.loaded_rate must be in 0\.\.1"),
         ("flip = true", "flip = 1", r"augmentation\.flip must be true or false"),
         ("flip = true", "area = 2", r"augmentation\.area must be in 0\.\.1"),

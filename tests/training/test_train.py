@@ -90,6 +90,16 @@ def test_the_rate_of_loaded_layers() -> None:
     assert not torch.equal(state["classifier.1.bias"], torch.ones(2)), "the new layer is learned"
 
 
+def test_frozen_layers_keep_their_weights() -> None:
+    trained = {n: t for n, t in build("squeezenet1_1", 7).state_dict().items() if not n.startswith("classifier.1.")}
+    recipe = changed(start="trained", frozen=2, ema=0.9, optimizer=replace(RECIPE.optimizer, weight_decay=0.1))
+    trainer, _ = _train(recipe, 3, Trainer(recipe, 2, World(), trained))
+    state, average = trainer.module.state_dict(), trainer.network_for_use().state_dict()
+    frozen = {"features.0.weight", "features.0.bias", "features.3.squeeze.weight", "features.3.squeeze.bias"}
+    assert {name for name, tensor in trained.items() if torch.equal(state[name], tensor)} == frozen
+    assert all(torch.equal(average[name], trained[name].half().float()) for name in frozen)
+
+
 def test_a_new_layer_on_trained_ones_starts_at_zero() -> None:
     for start, spread in (("random", 0.0625), ("trained", 0.0)):  # sqrt(2 / 512 inputs)
         layer = Trainer(changed(start=start), 20, World()).module.state_dict()
