@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +71,7 @@ class Trainer:
 
     Raises:
         UnsupportedError: the device lacks the recipe's precision.
+        UsageError: fewer images a step than processes, or no convolution that is not frozen.
         SqueezeEdgeError: the weights do not fit the network.
     """
 
@@ -216,8 +216,10 @@ def _network(recipe: Recipe, classes: int, trained: Mapping[str, Tensor] | None)
         _start_classes(module, recipe)
     if trained is not None:
         load_weights(module, {**module.state_dict(), **trained}, "weights")
-    convolutions = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
-    for layer in islice(convolutions, recipe.frozen):
+    convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    if recipe.frozen >= len(convolutions):
+        raise UsageError(f"frozen = {recipe.frozen}: {recipe.network} has {len(convolutions)} convolutions in all")
+    for layer in convolutions[: recipe.frozen]:
         layer.requires_grad_(False)  # so nothing is computed backwards through them
     return module
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
+from squeezeedge.errors import SqueezeEdgeError, UnsupportedError, UsageError
 from squeezeedge.networks.registry import build
 from squeezeedge.training.data import Batch, batches
 from squeezeedge.training.distributed import World
@@ -98,6 +98,11 @@ def test_frozen_layers_keep_their_weights() -> None:
     frozen = {"features.0.weight", "features.0.bias", "features.3.squeeze.weight", "features.3.squeeze.bias"}
     assert {name for name, tensor in trained.items() if torch.equal(state[name], tensor)} == frozen
     assert all(torch.equal(average[name], trained[name].half().float()) for name in frozen)
+
+
+def test_something_must_be_trained() -> None:
+    with pytest.raises(UsageError, match=r"frozen = 26: squeezenet1_1 has 26 convolutions in all"):
+        Trainer(changed(start="trained", frozen=26), 2, World())
 
 
 def test_a_new_layer_on_trained_ones_starts_at_zero() -> None:
