@@ -7,6 +7,7 @@ convolution, ReLU, max pooling, concatenation, addition, dropout, global average
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -94,7 +95,11 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """SqueezeNet in one variant; weights start as Kaiming et al. (2015) propose, biases at zero.
+    """SqueezeNet in one variant.
+
+    Weights start as He et al. (2015) propose, biases at zero. What a bypass is added to starts smaller, by the root of
+    the number of bypasses (as in GPT-2; Radford et al., 2019): without normalization each sum would double the
+    activations' variance.
 
     Args:
         variant: the architecture.
@@ -128,11 +133,22 @@ class SqueezeNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Dropout(dropout), nn.Conv2d(channels, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1))
         )
+        self._start()
+
+    def _start(self) -> None:
+        """Set the weights to begin training with."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        bypassed = [layer for layer in self.features if isinstance(layer, Fire) and layer.bypass is not None]
+        with torch.no_grad():
+            for fire in bypassed:
+                if isinstance(fire.bypass, nn.Conv2d):
+                    fire.bypass.weight /= math.sqrt(2)  # no ReLU halves its outputs
+                for expand in (fire.expand1x1, fire.expand3x3):
+                    expand.weight /= math.sqrt(len(bypassed))
 
     @property
     def smallest_input(self) -> int:

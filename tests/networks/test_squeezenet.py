@@ -135,6 +135,18 @@ def test_initialization_is_kaimings() -> None:
             assert not layer.bias.any()
 
 
+@pytest.mark.parametrize("variant", ["1.0-simple-bypass", "1.0-complex-bypass"])
+def test_bypasses_do_not_let_activations_grow_with_depth(variant: str) -> None:
+    """With every convolution started alike they are 5 (simple) and 30 times (complex) those without a bypass."""
+    images = torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    spread = []
+    for name in ("1.0", variant):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            spread.append(SqueezeNet(VARIANTS[name], 10).features(images).std().item())
+    assert spread[1] < 3 * spread[0]
+
+
 def test_a_network_needs_a_class() -> None:
     with pytest.raises(UsageError, match="at least one class"):
         SqueezeNet(VARIANTS["1.1"], 0)
