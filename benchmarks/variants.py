@@ -30,6 +30,7 @@ from squeezeedge.targets.cpu.run import THREADS_VARIABLE
 
 DEVICES = {"cpu": "cpu", "vta": "vta-sim"}
 """Target -> device."""
+THREADS = 1
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    os.environ[THREADS_VARIABLE] = "1"
+    os.environ[THREADS_VARIABLE] = str(THREADS)
     data = DataOptions(data=options.data)
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
@@ -74,7 +75,7 @@ def main() -> None:
         for name, result in results.items()
     ]
     emit_table(f"on {options.data}", columns, rows)
-    write_report(options.out, "variants", images=options.data.rpartition("/")[2], networks=results)
+    write_report(options.out, "variants", threads=THREADS, images=options.data.rpartition("/")[2], networks=results)
     note(f"written: {options.out}")
 
 
