@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(invoke: Invoke, here: Path, monkeypat
     whole = invoke(*TRAIN, *START, "-o", "whole", "--json")
     assert whole.exit_code == 0, whole.output
     step = run_module.Trainer.step
-    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (os.kill(os.getpid(), signal.SIGINT), step(*a))[1])
+    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (signal.raise_signal(signal.SIGINT), step(*a))[1])
     stopped = invoke(*TRAIN, *START, "-o", "stopped")
     assert stopped.exit_code == 130 and "the network so far is stopped/last.sqe" in stopped.stderr.replace("\n", " ")
     monkeypatch.undo()

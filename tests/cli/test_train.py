@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def test_ctrl_c_and_resume(
     invoke: Invoke, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = run_module.Trainer.step
-    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (os.kill(os.getpid(), signal.SIGINT), step(*a))[1])
+    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (signal.raise_signal(signal.SIGINT), step(*a))[1])
     result = invoke(*arguments)
     assert result.exit_code == 130 and "Give the same command with --resume to go on" in result.stderr
     monkeypatch.undo()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +47,7 @@ def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, *
         nonlocal steps
         steps += 1
         if steps == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     return run(recipe, images(recipe), folder, on_step=on_step, **options)  # type: ignore[arg-type]
 
@@ -84,9 +83,9 @@ def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -
 
 def test_a_signal_that_a_launcher_passes_on_is_no_second_one(tmp_path: Path) -> None:
     def twice(report: Report) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
 
     assert not run(RECIPE, images(), tmp_path, on_step=twice).finished
     assert (tmp_path / STATE).is_file()
@@ -96,8 +95,8 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(run_module, "GRACE_S", -1.0)
 
     def impatient(report: Report) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -224,7 +223,7 @@ def test_a_signal_while_validating(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """SIGTERM, which schedulers send, between the epochs."""
     validate = run_module._Run._validate
     monkeypatch.setattr(
-        run_module._Run, "_validate", lambda self: (os.kill(os.getpid(), signal.SIGTERM), validate(self))[1]
+        run_module._Run, "_validate", lambda self: (signal.raise_signal(signal.SIGTERM), validate(self))[1]
     )
     result = _run(tmp_path)
     assert not result.finished and len(result.history) == 1
