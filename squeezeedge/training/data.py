@@ -30,6 +30,7 @@ __all__ = ["Batch", "Images", "TestImages", "TrainingImages", "batches", "defaul
 MAX_CACHE_BYTES = 16 << 30
 MAX_WORKERS = 8
 TEST_BATCH = 64
+EXAMPLES = 256
 
 
 class Batch(NamedTuple):
@@ -100,6 +101,19 @@ class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
         images = augment(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.recipe.augmentation, request.seed)
         labels = torch.from_numpy(self.labels[request.indices])
         return Batch(images, labels, request.size, request.seed, request.total)
+
+    def examples(self) -> Batch:
+        """Some images, chosen and varied as the recipe's seed says; the same for all processes.
+
+        Raises:
+            SqueezeEdgeError: one is damaged.
+        """
+        random = np.random.default_rng(self.recipe.seed)
+        chosen = random.permutation(len(self))[:EXAMPLES]
+        batch = self[_Request(chosen, self.recipe.input.size, self.recipe.seed, len(chosen))]
+        if isinstance(batch, SqueezeEdgeError):
+            raise batch
+        return batch
 
     def _pixels(self, request: _Request) -> NDArray[np.uint8]:
         area = self.recipe.augmentation.area

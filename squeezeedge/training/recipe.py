@@ -149,6 +149,8 @@ class Recipe:
         dataset: as for ``--data``, which it is the default of; empty: none.
         start: from random weights, or from those of a trained network but for the last layer.
         frozen: convolutions at the beginning that keep the weights they start from; with ``--qat`` none do.
+        batch_norm: normalize the squeeze convolutions' outputs over the batch in training, which the weights that are
+            written include; with ``--qat`` none are.
         label_smoothing: share of the target that is spread over all classes.
         dropout: share of the last layer's inputs that is dropped.
         precision: of the matrix products; weights are always updated in float32.
@@ -170,6 +172,7 @@ class Recipe:
     dataset: str = ""
     start: Literal["random", "trained"] = "random"
     frozen: int = 0
+    batch_norm: bool = False
     label_smoothing: float = 0.0
     dropout: float = 0.5
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -20,6 +20,7 @@ from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
 from squeezeedge.networks.registry import build, load_weights
 from squeezeedge.training.data import Batch
 from squeezeedge.training.distributed import World
+from squeezeedge.training.normalize import folded_weights, normalize
 from squeezeedge.training.recipe import Recipe
 
 __all__ = ["Form", "Step", "Trainer"]
@@ -68,6 +69,7 @@ class Trainer:
         world: the processes that share each step.
         trained: weights to start from, by name, those of the last convolution left out; ``None``: random ones.
         form: trained in place of the recipe's network.
+        examples: images to begin batch normalization with; needed where the recipe has it.
 
     Raises:
         UnsupportedError: the device lacks the recipe's precision.
@@ -82,6 +84,7 @@ class Trainer:
         world: World,
         trained: Mapping[str, Tensor] | None = None,
         form: Form | None = None,
+        examples: Batch | None = None,
     ) -> None:
         if recipe.precision == "float16" and world.device.type == "cpu":
             raise UnsupportedError("precision float16 needs a GPU; use --set precision=bfloat16 on a processor")
@@ -93,26 +96,30 @@ class Trainer:
         self.classes = classes
         self.world = world
         self.form = form
+        shape = (1, 3, 1, 1)
+        preprocessing = recipe.input.preprocessing
+        self.mean = torch.tensor(preprocessing.mean, device=world.device).reshape(shape)
+        self.std = torch.tensor(preprocessing.std, device=world.device).reshape(shape)
         module = _network(recipe, classes, trained) if form is None else form.module.train()
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = recipe.dropout
         memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.module = module.to(world.device, memory_format=memory)  # type: ignore[call-overload]
+        normalized = recipe.batch_norm and form is None
+        if normalized:
+            assert examples is not None
+            normalize(self.module, self._inputs(examples))
         self.average: AveragedModel | None = None
         if recipe.ema:
             mean = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.module, multi_avg_fn=mean)
+            self.average = AveragedModel(self.module, multi_avg_fn=mean, use_buffers=normalized)
         self.optimizer = _optimizer(recipe, self.module)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.precision == "float16")
         self.network: nn.Module = self.module
         if world.size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.module, devices)
-        shape = (1, 3, 1, 1)
-        preprocessing = recipe.input.preprocessing
-        self.mean = torch.tensor(preprocessing.mean, device=world.device).reshape(shape)
-        self.std = torch.tensor(preprocessing.std, device=world.device).reshape(shape)
 
     def step(self, batch: Batch, factor: float) -> Step:
         """Learn one batch.
@@ -155,7 +162,8 @@ class Trainer:
         if self.form is not None:
             return copy.deepcopy(source).eval()
         module = build(self.recipe.network, self.classes).to(self.world.device)
-        load_weights(module, {name: tensor.half().float() for name, tensor in source.state_dict().items()}, "weights")
+        weights = {name: tensor.half().float() for name, tensor in folded_weights(source).items()}
+        load_weights(module, weights, "weights")
         return module.eval()
 
     def tensors(self) -> dict[str, Tensor]:

@@ -61,9 +61,10 @@ def _run(processes: int, *arguments: str | Path) -> dict[str, object]:
     return found
 
 
-def test_two_processes_give_one_s_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_norm", ["false", "true"])
+def test_two_processes_give_one_s_result(tmp_path: Path, batch_norm: str) -> None:
     """19 images: the last batch of an epoch has one image, so one process has none."""
-    (tmp_path / "own.toml").write_text(RECIPE)
+    (tmp_path / "own.toml").write_text(f"batch_norm = {batch_norm}\n{RECIPE}")
     for name, count, seed in (("train", 19, 0), ("test", 7, 1)):
         data = bright_or_dark(count, seed)
         np.savez(tmp_path / f"{name}.npz", images=data.images, labels=data.labels)

@@ -74,7 +74,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer)
 
 def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
     trained = {n: t for n, t in build("squeezenet1_1").state_dict().items() if not n.startswith("classifier.1.")}
-    recipe = changed(start="trained", frozen=1, optimizer=replace(RECIPE.optimizer, loaded_rate=0.5))
+    optimizer = replace(RECIPE.optimizer, loaded_rate=0.5)
+    recipe = changed(start="trained", frozen=1, batch_norm=True, ema=0.9, optimizer=optimizer)
     whole = _run(tmp_path / "whole", recipe, trained=trained)
     _run(tmp_path / "stopped", recipe, 2, trained=trained)
     assert _run(tmp_path / "stopped", recipe, resume=True) == whole
