@@ -170,7 +170,7 @@ def _node(entry: object, arrays: dict[str, NDArray[Any]]) -> Node:
         raise CorruptFileError(f"a node is not an object with an op of {', '.join(OPERATORS)}")
     hints = typing.get_type_hints(operator)
     names = [field.name for field in fields(operator)]
-    scalars = {name for name in names if typing.get_origin(hints[name]) is not np.ndarray}
+    scalars = {name for name in names if hints[name] in (int, str, bool) or typing.get_origin(hints[name]) is tuple}
     record = _fields(f"a node {operator.__name__}", entry, scalars | {"op"})
     node = _value("name of a node", str, record["name"])
     values: dict[str, Any] = {}
