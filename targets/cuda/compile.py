@@ -18,15 +18,13 @@ from squeezeedge.targets.cuda.compiler import Compiler
 from squeezeedge.targets.cuda.grid import Kernel
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.module import plan_kernels
-from squeezeedge.targets.cuda.options import ARCHITECTURES
+from squeezeedge.targets.cuda.options import ARCHITECTURES, PTX
+from squeezeedge.targets.cuda.run import CONSTANTS, PLAN
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
 from squeezeedge.targets.cuda.stage import KernelCall, kernel_calls
 
-__all__ = ["CONSTANTS", "PLAN", "PTX", "Lowered", "compile_graph", "launches", "lower"]
+__all__ = ["Lowered", "compile_graph", "launches", "lower"]
 
-PLAN = "plan.json"
-CONSTANTS = "constants.bin"
-PTX = "kernels.ptx"
 FUSIONS = (Pattern.CONCAT_CONVOLUTIONS,)
 
 

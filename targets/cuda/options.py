@@ -8,11 +8,13 @@ from types import MappingProxyType
 
 from squeezeedge.errors import UsageError
 
-__all__ = ["ALL", "ARCHITECTURES", "DOT_PRODUCT", "TENSOR_CORE", "CudaOptions", "choose_architectures"]
+__all__ = ["ALL", "ARCHITECTURES", "DOT_PRODUCT", "PTX", "TENSOR_CORE", "CudaOptions", "choose_architectures"]
 
 DOT_PRODUCT = "dp4a"
 TENSOR_CORE = "mma"
 ALL = "all"
+PTX = "kernels.ptx"
+"""The file of an artifact that a driver compiles for GPUs without machine code."""
 
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {"sm_75": DOT_PRODUCT, "sm_80": TENSOR_CORE, "sm_86": TENSOR_CORE, "sm_89": TENSOR_CORE, "sm_90": TENSOR_CORE}

@@ -37,6 +37,11 @@ def test_the_script_checks_itself_and_classifies(emulated: Emulated, tmp_path: P
     assert all(0 < answer["device_ms"] for answer in answers)
 
 
+def test_a_gpu_machine_needs_no_tvm() -> None:
+    code = "import sys, squeezeedge.cli.eval, squeezeedge.targets.cuda.host; sys.exit('tvm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_throughput(emulated: Emulated, tmp_path: Path) -> None:
     trace = tmp_path / "trace.txt"
     done = emulated.script("--throughput", "2", "--repeats", "5", FAKE_CUDA_TRACE=str(trace))
