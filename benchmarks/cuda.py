@@ -23,6 +23,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.peers import float_onnx, versions, write_report
+from squeezeedge.artifact import open_artifact
 from squeezeedge.cli.output import emit_table, note, number
 from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
 from squeezeedge.cli.source import Source, load_source
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="calibration images")
     parser.add_argument("--arch", default=ALL, help="as of `squeezeedge compile` (default: all)")
+    parser.add_argument("--artifact", type=Path, help="the network compiled elsewhere, so that TVM is not needed here")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
     gpu = next(entry for entry in TARGET.requirements() if entry.name == "NVIDIA GPU")
@@ -227,16 +229,21 @@ def main() -> None:
 
     source = load_source(options.network, options.weights)
     data = DataOptions(data=options.data)
-    graph, images = to_integer(source, data)
+    images = None
+    if options.artifact is None:
+        graph, images = to_integer(source, data)
+    else:
+        graph = open_artifact(options.artifact).graph()
     pixels = (images or calibration_images(source, data)).load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
     ms: dict[str, dict[int, float]] = {}
     exact: dict[int, bool] = {}
     notes: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
-        TARGET.compile(graph, CudaOptions(arch=options.arch), Path(folder))
+        if options.artifact is None:
+            TARGET.compile(graph, CudaOptions(arch=options.arch), Path(folder))
         try:
-            network = Network(Path(folder))
+            network = Network(options.artifact or Path(folder))
         except Unavailable as error:
             raise SystemExit(f"nothing is measured: {error}") from None
         expected = run_oracle(graph, pixels[:CHECKED])
