@@ -129,7 +129,7 @@ def run(
             folder's state is damaged or not of this recipe and these images.
     """
     world = world or World()
-    examples = images.training.examples() if recipe.batch_norm else None
+    examples = images.training.examples() if recipe.batch_norm and form is None else None
     trainer = Trainer(recipe, len(images.classes), world, trained, form, examples)
     run_ = _Run(recipe, images, folder, world, trainer)
     if resume:

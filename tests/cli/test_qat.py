@@ -24,6 +24,7 @@ summary = "own"
 network = "squeezenet1_1"
 epochs = 2
 batch_size = 4
+batch_norm = true
 ema = 0.5
 clip_norm = 1.0
 [input]

@@ -89,6 +89,19 @@ def test_worker_processes_make_the_same_batches(folder: Path) -> None:
     assert "Traceback" not in str(caught.value)
 
 
+def test_examples(folder: Path) -> None:
+    """Chosen and varied by the seed alone; a damaged image is an error."""
+    dataset = open_dataset(str(folder))
+    first, again = (TrainingImages(dataset, AREA).examples() for _ in range(2))
+    other = TrainingImages(dataset, replace(AREA, seed=AREA.seed + 1)).examples()
+    assert len(first.images) == first.total == len(dataset)
+    assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.images, other.images)
+    (folder / "a" / "3.png").write_bytes(b"no image")
+    with pytest.raises(CorruptFileError, match=r"a/3\.png: not an image"):
+        TrainingImages(dataset, AREA).examples()
+
+
 def test_images_that_are_not_cached_come_at_the_epoch_s_size(folder: Path) -> None:
     recipe = replace(AREA, input=Input("digits", 64, first_size=32), epochs=3)
     make = batches(TrainingImages(open_dataset(str(folder)), recipe), World(), 0)
