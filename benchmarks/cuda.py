@@ -219,8 +219,9 @@ def main() -> None:
     parser.add_argument("network", help="as in `squeezeedge models`")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="calibration images")
-    parser.add_argument("--arch", default=ALL, help="as of `squeezeedge compile` (default: all)")
-    parser.add_argument("--artifact", type=Path, help="the network compiled elsewhere, so that TVM is not needed here")
+    code = parser.add_mutually_exclusive_group()
+    code.add_argument("--arch", default=ALL, help="as of `squeezeedge compile` (default: all)")
+    code.add_argument("--artifact", type=Path, help="the network compiled elsewhere, so that TVM is not needed here")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
     gpu = next(entry for entry in TARGET.requirements() if entry.name == "NVIDIA GPU")
@@ -229,21 +230,21 @@ def main() -> None:
 
     source = load_source(options.network, options.weights)
     data = DataOptions(data=options.data)
-    images = None
-    if options.artifact is None:
-        graph, images = to_integer(source, data)
-    else:
-        graph = open_artifact(options.artifact).graph()
-    pixels = (images or calibration_images(source, data)).load(source.preprocessing)
+    pixels = calibration_images(source, data).load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
     ms: dict[str, dict[int, float]] = {}
     exact: dict[int, bool] = {}
     notes: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         if options.artifact is None:
-            TARGET.compile(graph, CudaOptions(arch=options.arch), Path(folder))
+            folder = Path(scratch)
+            graph, _ = to_integer(source, data)
+            TARGET.compile(graph, CudaOptions(arch=options.arch), folder)
+        else:
+            folder = options.artifact
+            graph = open_artifact(folder).graph
         try:
-            network = Network(options.artifact or Path(folder))
+            network = Network(folder)
         except Unavailable as error:
             raise SystemExit(f"nothing is measured: {error}") from None
         expected = run_oracle(graph, pixels[:CHECKED])
