@@ -95,12 +95,9 @@ class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
     def __getitem__(self, request: _Request) -> Batch | SqueezeEdgeError:
         """One batch; a failure is handed back, because a worker process would raise it as a traceback."""
         try:
-            pixels = self._pixels(request)
+            return self._batch(request)
         except SqueezeEdgeError as failure:
             return failure
-        images = augment(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.recipe.augmentation, request.seed)
-        labels = torch.from_numpy(self.labels[request.indices])
-        return Batch(images, labels, request.size, request.seed, request.total)
 
     def examples(self) -> Batch:
         """Some images, chosen and varied as the recipe's seed says; the same for all processes.
@@ -110,10 +107,13 @@ class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
         """
         random = np.random.default_rng(self.recipe.seed)
         chosen = random.permutation(len(self))[:EXAMPLES]
-        batch = self[_Request(chosen, self.recipe.input.size, self.recipe.seed, len(chosen))]
-        if isinstance(batch, SqueezeEdgeError):
-            raise batch
-        return batch
+        return self._batch(_Request(chosen, self.recipe.input.size, self.recipe.seed, len(chosen)))
+
+    def _batch(self, request: _Request) -> Batch:
+        pixels = torch.from_numpy(self._pixels(request)).permute(0, 3, 1, 2)
+        images = augment(pixels, self.recipe.augmentation, request.seed)
+        labels = torch.from_numpy(self.labels[request.indices])
+        return Batch(images, labels, request.size, request.seed, request.total)
 
     def _pixels(self, request: _Request) -> NDArray[np.uint8]:
         area = self.recipe.augmentation.area
