@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from squeezeedge.graph.floating import (
+from squeezeedge.graph.float.graph import (
     FloatConcat,
     FloatConv,
     FloatGlobalAveragePool,

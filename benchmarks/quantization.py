@@ -21,9 +21,9 @@ from benchmarks.peers import PEERS, float_onnx, versions, write_report
 from squeezeedge.cli.output import emit_table, note, number, progress
 from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images
 from squeezeedge.cli.source import load_source
+from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
 from squeezeedge.graph.oracle import run
-from squeezeedge.parity.metrics import agreement, sqnr_db, topk_accuracy
-from squeezeedge.quantize.pipeline import quantize
+from squeezeedge.quantization.pipeline import quantize
 
 THREADS = 2
 

@@ -24,9 +24,9 @@ from squeezeedge.artifact import Artifact, write_artifact
 from squeezeedge.cli.output import emit_table, note, number, progress
 from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images, to_integer
 from squeezeedge.cli.source import Source, load_source
-from squeezeedge.parity.evaluate import Device, evaluate
-from squeezeedge.targets import get_target
+from squeezeedge.evaluation.evaluate import Device, evaluate
 from squeezeedge.targets.cpu.run import THREADS_VARIABLE
+from squeezeedge.targets.registry import get_target
 
 DEVICES = {"cpu": "cpu", "vta": "vta-sim"}
 """Target -> device."""

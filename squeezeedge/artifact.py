@@ -26,7 +26,8 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.targets import Target, get_target
+from squeezeedge.targets.protocol import Target
+from squeezeedge.targets.registry import get_target
 
 __all__ = ["GOLDEN", "MANIFEST", "Artifact", "open_artifact", "write_artifact"]
 

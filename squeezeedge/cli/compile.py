@@ -10,7 +10,7 @@ import typer
 from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Model, Pretrained, Seed, Size, Weights
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import UsageError
-from squeezeedge.targets import get_target
+from squeezeedge.targets.registry import get_target
 
 __all__ = ["compile_command", "register"]
 

@@ -21,13 +21,14 @@ from squeezeedge.cli.options import (
 )
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import UsageError
-from squeezeedge.targets import Target, device_target, emulation
+from squeezeedge.targets.protocol import Target
+from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact
     from squeezeedge.cli.source import Source
+    from squeezeedge.evaluation.evaluate import Device, DeviceReport
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.parity.evaluate import Device, DeviceReport
 
 __all__ = ["eval_command", "register"]
 
@@ -83,7 +84,7 @@ def eval_command(
     from squeezeedge.cli.output import emit_json, note, progress
     from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images, to_integer
     from squeezeedge.cli.source import load_source
-    from squeezeedge.parity.evaluate import Gates, evaluate
+    from squeezeedge.evaluation.evaluate import Gates, evaluate
 
     options = DataOptions(data, calib, classes, calib_images, limit, seed)
     names = _devices(device or ["cpu"], emulate, board)
@@ -181,7 +182,7 @@ def _device(artifact: Artifact, name: str, board: str | None) -> Device:
     Raises:
         UsageError: the artifact was compiled for another target.
     """
-    from squeezeedge.parity.evaluate import Device
+    from squeezeedge.evaluation.evaluate import Device
 
     target = artifact.target
     if name not in target.devices:

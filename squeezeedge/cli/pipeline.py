@@ -134,7 +134,7 @@ def to_integer(source: Source, options: DataOptions) -> tuple[IntegerGraph, Imag
     """
     if source.integer is not None:
         return source.integer, None
-    from squeezeedge.quantize.pipeline import quantize
+    from squeezeedge.quantization.pipeline import quantize
 
     assert source.floating is not None
     images = calibration_images(source, options)

@@ -9,10 +9,11 @@ import typer
 
 from squeezeedge.cli.options import Json
 from squeezeedge.errors import UsageError
-from squeezeedge.targets import Profiler, all_targets
+from squeezeedge.targets.protocol import Profiler
+from squeezeedge.targets.registry import all_targets
 
 if TYPE_CHECKING:
-    from squeezeedge.targets import Profile
+    from squeezeedge.targets.protocol import Profile
 
 __all__ = ["profile_command", "register"]
 
@@ -50,7 +51,7 @@ def profile_command(
 
         write_file(timeline, dumps(result.timeline).encode())
     if plot is not None:
-        from squeezeedge.parity.profile_plot import plot_profile
+        from squeezeedge.evaluation.profile_plot import plot_profile
 
         plot_profile(result, str(opened.manifest["model"]), plot)
     if json:

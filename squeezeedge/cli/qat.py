@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from squeezeedge.calib.datasets import Dataset
-    from squeezeedge.quantize.qat import QatNetwork
+    from squeezeedge.quantization.qat import QatNetwork
     from squeezeedge.training.distributed import World
     from squeezeedge.training.recipe import Recipe
     from squeezeedge.training.train import Form
@@ -44,7 +44,7 @@ def qat_form(
     """
     from squeezeedge.cli.output import note
     from squeezeedge.graph.sqe import read_sqe, write_sqe
-    from squeezeedge.quantize.qat import QatNetwork
+    from squeezeedge.quantization.qat import QatNetwork
     from squeezeedge.training.train import Form
 
     def write(path: Path, module: Module) -> None:
@@ -74,8 +74,8 @@ def qat_form(
 def _quantized(recipe: Recipe, weights: Path, learned: Dataset, classes: tuple[str, ...]) -> QatNetwork:
     from squeezeedge.calib.datasets import calibration_split
     from squeezeedge.cli.source import load_source
-    from squeezeedge.quantize.pipeline import quantize
-    from squeezeedge.quantize.qat import QatNetwork
+    from squeezeedge.quantization.pipeline import quantize
+    from squeezeedge.quantization.qat import QatNetwork
 
     if weights.suffix == ".sqe":
         raise UsageError(f"{weights}: is an integer graph; --qat starts from the float weights that it was made from")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.graph.floating import FloatGraph
+from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.networks.registry import DEFAULT, NETWORKS
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _from_network(name: str, weights: Path | None, pretrained: bool, size: int |
 
 
 def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Source:
-    from squeezeedge.graph.from_torch import from_torch
+    from squeezeedge.graph.importers.from_torch import from_torch
     from squeezeedge.networks import registry
     from squeezeedge.networks.checkpoints import read_checkpoint
     from squeezeedge.training.validate import logits
@@ -135,8 +135,8 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Source:
 
 
 def _from_onnx(path: Path, size: int | None) -> Source:
-    from squeezeedge.graph.float_run import run_float
-    from squeezeedge.graph.from_onnx import from_onnx
+    from squeezeedge.graph.float.run import run_float
+    from squeezeedge.graph.importers.from_onnx import from_onnx
 
     if size is not None:
         raise UsageError("--size: the input size of an ONNX file is fixed; export it at the size you need")

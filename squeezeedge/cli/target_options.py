@@ -10,7 +10,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from squeezeedge.errors import UsageError
-from squeezeedge.targets import Kind, Target, all_targets
+from squeezeedge.targets.protocol import Kind, Target
+from squeezeedge.targets.registry import all_targets
 
 __all__ = ["add_command", "options_of"]
 

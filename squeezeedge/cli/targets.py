@@ -14,7 +14,7 @@ def targets_command(json: Json = False) -> None:
     from dataclasses import asdict
 
     from squeezeedge.cli.output import emit_json, emit_table
-    from squeezeedge.targets import all_targets
+    from squeezeedge.targets.registry import all_targets
 
     rows = []
     for target in all_targets().values():

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph.rules import Shape
 
 __all__ = [
     "IMAGE",
@@ -57,6 +58,11 @@ class Tensor:
     channels: int
     zero_point: int
     scale: NDArray[np.float32]
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width, channels."""
+        return Shape(self.height, self.width, self.channels)
 
 
 @dataclass(frozen=True, eq=False)

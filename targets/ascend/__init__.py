@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, Runner
 from squeezeedge.targets.ascend.options import AscendOptions, check_options
+from squeezeedge.targets.protocol import Kind, Requirement, Runner
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -69,7 +69,7 @@ class AscendTarget:
 
     def compile(self, graph: IntegerGraph, options: AscendOptions, out: Path) -> dict[str, Any]:
         """Write the two ONNX models, aipp.cfg, atc.sh and run.py; with ATC on the path model.om and atc.log."""
-        from squeezeedge.targets.ascend.compile import compile_graph
+        from squeezeedge.targets.ascend.lower import compile_graph
 
         entries = compile_graph(graph, options, out)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")

@@ -17,11 +17,11 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableEr
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import execute
 from squeezeedge.graph.sqe import read_sqe
-from squeezeedge.targets import Runner, RunResult
 from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
 from squeezeedge.targets.ascend.deploy import sum_scale
 from squeezeedge.targets.ascend.emulate import Emulator, quantize
 from squeezeedge.targets.ascend.run import GOLDEN, MANIFEST, MODEL, Artifact, Network, Unavailable
+from squeezeedge.targets.protocol import Runner, RunResult
 from squeezeedge.targets.remote import SCRIPT, open_remote
 
 __all__ = ["differing_values", "model_lines", "open_emulation", "open_here", "open_there"]

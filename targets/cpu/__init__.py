@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, Runner, RunResult
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
+from squeezeedge.targets.protocol import Kind, Requirement, Runner, RunResult
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -53,8 +53,8 @@ class CpuTarget:
 
     def compile(self, graph: IntegerGraph, options: CpuOptions, out: Path) -> dict[str, Any]:
         """Write libmodel.so, squeezeedge.h and run.py."""
-        from squeezeedge.targets.cpu.compile import compile_graph
         from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
+        from squeezeedge.targets.cpu.lower import compile_graph
 
         entries = compile_graph(graph, INSTRUCTION_SETS[choose_isa(options)], options, c_compiler(options), out)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.targets import Kind, Requirement, Runner
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
+from squeezeedge.targets.protocol import Kind, Requirement, Runner
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -29,8 +29,8 @@ class CudaTarget:
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cuda.compiler import FIX, find_compiler
         from squeezeedge.targets.cuda.run import Driver, Unavailable
+        from squeezeedge.targets.cuda.toolchain import FIX, find_compiler
 
         try:
             compiler = find_compiler().version
@@ -49,7 +49,7 @@ class CudaTarget:
 
     def check_options(self, options: CudaOptions) -> None:
         """A compiler must be there, a GPU need not."""
-        from squeezeedge.targets.cuda.compiler import find_compiler
+        from squeezeedge.targets.cuda.toolchain import find_compiler
 
         choose_architectures(options)
         find_compiler()
@@ -70,8 +70,8 @@ class CudaTarget:
 
     def compile(self, graph: IntegerGraph, options: CudaOptions, out: Path) -> dict[str, Any]:
         """Write the kernels, their plan, the constants and run.py."""
-        from squeezeedge.targets.cuda.compile import compile_graph
-        from squeezeedge.targets.cuda.compiler import find_compiler
+        from squeezeedge.targets.cuda.lower import compile_graph
+        from squeezeedge.targets.cuda.toolchain import find_compiler
 
         entries = compile_graph(graph, choose_architectures(options), find_compiler(), out)
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")

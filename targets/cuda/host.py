@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError
-from squeezeedge.targets import Runner, RunResult, summary
 from squeezeedge.targets.cuda.options import PTX
 from squeezeedge.targets.cuda.run import CONSTANTS, PLAN, Network, Unavailable
+from squeezeedge.targets.protocol import Runner, RunResult, summary
 from squeezeedge.targets.remote import SCRIPT, open_remote
 
 __all__ = ["FILES", "open_here", "open_there", "ptx_lines"]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from tvm import IRModule, tirx
 from tvm.target import Target
 
-from squeezeedge.targets.cuda.device import device_function
 from squeezeedge.targets.cuda.grid import Kernel
+from squeezeedge.targets.cuda.threads import device_function
 
 __all__ = ["cuda_source", "most_images", "parameters"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
-from squeezeedge.targets import Kind, Profile, Requirement, Runner
+from squeezeedge.targets.protocol import Kind, Profile, Requirement, Runner
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
-from squeezeedge.targets import Runner, RunResult
+from squeezeedge.targets.protocol import Runner, RunResult
 from squeezeedge.targets.remote import SCRIPT, open_remote
 from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES
 from squeezeedge.targets.vta.run import BITSTREAM, DRAM, GOLDEN, MANIFEST, PROGRAM

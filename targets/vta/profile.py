@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from squeezeedge.targets import LayerProfile
+from squeezeedge.targets.protocol import LayerProfile
 from squeezeedge.targets.vta.encoding import Instruction, Module
 from squeezeedge.targets.vta.extension import XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets import Profile, Runner, RunResult
+from squeezeedge.targets.protocol import Profile, Runner, RunResult
 from squeezeedge.targets.vta.profile import layer_profiles
 from squeezeedge.targets.vta.program import VtaProgram
 from squeezeedge.targets.vta.run import DRAM, MANIFEST, PROGRAM

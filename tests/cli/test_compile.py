@@ -15,7 +15,7 @@ from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.targets import get_target
+from squeezeedge.targets.registry import get_target
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph
 from tests.targets.vta.board_artifact import fake_bitstream

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import squeezeedge
-from squeezeedge.targets import RunResult, Target
+from squeezeedge.targets.protocol import RunResult, Target
 
 CHECKOUT = Path(squeezeedge.__file__).parents[1]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from squeezeedge.calib.preprocess import DIGITS, Preprocessing
-from squeezeedge.targets import all_targets
+from squeezeedge.targets.registry import all_targets
 
 SIZES = [(96, 96), (97, 130), (131, 96), (333, 250), (255, 64), (65, 257)]
 PREPROCESSINGS = [

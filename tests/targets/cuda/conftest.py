@@ -18,10 +18,10 @@ from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cuda import TARGET, CudaOptions
 from squeezeedge.targets.cuda import run as device_side
-from squeezeedge.targets.cuda.compile import lower
-from squeezeedge.targets.cuda.compiler import find_compiler
+from squeezeedge.targets.cuda.lower import lower
 from squeezeedge.targets.cuda.options import TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
+from squeezeedge.targets.cuda.toolchain import find_compiler
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cuda.emulation import build_fake_driver
 

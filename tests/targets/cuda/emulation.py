@@ -12,9 +12,9 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 from squeezeedge.graph import IMAGE, IntegerGraph
-from squeezeedge.targets.cuda.compile import lower
 from squeezeedge.targets.cuda.grid import Kernel
 from squeezeedge.targets.cuda.loops import loop_function
+from squeezeedge.targets.cuda.lower import lower
 from squeezeedge.targets.cuda.source import parameters
 
 FAKE = Path(__file__).with_name("fake_cuda.c")

@@ -12,11 +12,11 @@ import pytest
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cuda import TARGET
-from squeezeedge.targets.cuda.compile import lower
-from squeezeedge.targets.cuda.compiler import find_compiler
 from squeezeedge.targets.cuda.grid import Kernel
+from squeezeedge.targets.cuda.lower import lower
 from squeezeedge.targets.cuda.options import ARCHITECTURES, DOT_PRODUCT, PTX, TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
+from squeezeedge.targets.cuda.toolchain import find_compiler
 from tests.graphs import GraphBuilder, squeezenet_graph
 from tests.targets.cuda.conftest import Emulated
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cuda.compile import lower
+from squeezeedge.targets.cuda.lower import lower
 from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
 from tests.graphs import TOPOLOGIES, integer_graphs, random_images, squeezenet_graph
 from tests.targets.cuda.conftest import Digits

@@ -10,8 +10,8 @@ import pytest
 from squeezeedge.artifact import open_artifact
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets import device_target
 from squeezeedge.targets.cuda import TARGET
+from squeezeedge.targets.registry import device_target
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
 from tests.targets.devices import FakeBoard, answers

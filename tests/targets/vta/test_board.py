@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets import RunResult
+from squeezeedge.targets.protocol import RunResult
 from squeezeedge.targets.vta import TARGET
 from tests.targets.devices import FakeBoard, answers
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest

@@ -1,0 +1,1 @@
+"""Readers of networks from other tools: each returns a float graph."""

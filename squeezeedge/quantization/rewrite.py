@@ -1,0 +1,52 @@
+"""What the passes over the float graph share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+
+from squeezeedge.graph.float.graph import FloatConv, FloatNode
+
+__all__ = ["fresh_name", "identity_conv", "pointwise_conv", "readers", "rewired"]
+
+
+def readers(nodes: Iterable[FloatNode]) -> dict[str, list[FloatNode]]:
+    """The nodes that read each tensor, in execution order; one that reads it twice is there twice."""
+    found: dict[str, list[FloatNode]] = {}
+    for node in nodes:
+        found.setdefault(node.name, [])
+        for name in node.inputs:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def rewired(node: FloatNode, alias: Mapping[str, str]) -> FloatNode:
+    """The node with its inputs replaced: ``alias`` maps old names to new ones."""
+    return replace(node, inputs=tuple(alias[name] for name in node.inputs))  # type: ignore[arg-type]
+
+
+def fresh_name(wanted: str, taken: Collection[str]) -> str:
+    """``wanted``, with a number behind it if that name is taken."""
+    if wanted not in taken:
+        return wanted
+    return next(name for number in count(2) if (name := f"{wanted}_{number}") not in taken)
+
+
+def pointwise_conv(name: str, source: str, weight: np.ndarray, bias: np.ndarray) -> FloatConv:
+    """A 1x1 convolution; weight [out, in] and bias [out] of any floating-point type."""
+    return FloatConv(
+        name,
+        (source,),
+        np.ascontiguousarray(weight[:, :, None, None], np.float32),
+        np.ascontiguousarray(bias, np.float32),
+        (1, 1),
+        (0, 0, 0, 0),
+    )
+
+
+def identity_conv(name: str, source: str, channels: int) -> FloatConv:
+    """A 1x1 convolution that copies its input: a tensor of its own, with a scale and a zero point of its own."""
+    return pointwise_conv(name, source, np.eye(channels), np.zeros(channels))

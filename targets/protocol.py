@@ -1,0 +1,217 @@
+"""What a target is: two phases of compiling, and devices that run what was compiled. Nothing heavy is imported.
+
+Every folder under targets/ has the same files: ``__init__`` (its ``TARGET``), ``options`` (a dataclass), ``lower``
+(graph -> :class:`Lowered`), ``device`` (the device's side, copied into artifacts), ``listing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:  # numpy is not needed to list targets and their options
+    import numpy as np
+    from numpy.typing import NDArray
+    from squeezeedge.targets.device.run import Artifact
+
+    from squeezeedge.graph import IntegerGraph
+
+__all__ = [
+    "Kind",
+    "LayerProfile",
+    "Lowered",
+    "Network",
+    "NetworkOpener",
+    "Profile",
+    "Profiler",
+    "Requirement",
+    "RunResult",
+    "Target",
+]
+
+Kind = Literal["hardware", "simulator", "emulation", "reference"]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A tool or device that a target uses, and whether it is here.
+
+    Attributes:
+        name: what is looked for.
+        needed_for: "compile" or "run"; "option": what only some options or devices of the target need.
+        found: version or path; ``None`` if missing.
+        fix: how to get it, shown when missing.
+    """
+
+    name: str
+    needed_for: Literal["compile", "run", "option"]
+    found: str | None
+    fix: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a device answered.
+
+    Attributes:
+        sums: int32 [N, classes]; each class has a scale of its own, so sums of different classes are not comparable
+            (R6): :meth:`squeezeedge.graph.IntegerGraph.logits` makes logits of them.
+        timings: name -> float64 [N] in milliseconds; ``latency_ms`` is always there.
+        metrics: further JSON values of this device (cycles, clock, ...).
+    """
+
+    sums: NDArray[np.int32]
+    timings: Mapping[str, NDArray[np.float64]]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency_ms(self) -> NDArray[np.float64]:
+        """float64 [N]: from an image in memory to its class sums there."""
+        return self.timings["latency_ms"]
+
+
+class Network(Protocol):
+    """A device that is ready to run one artifact: what every ``device.py``, simulator and emulation offers."""
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
+        """Images uint8 [N, height, width, 3] -> int32 sums [N, classes], timings as in :class:`RunResult`.
+
+        Raises:
+            ValueError: images of another shape or type.
+            RuntimeError: the device failed.
+        """
+
+    def about(self) -> Mapping[str, Any]:
+        """What ran, as JSON values; asked after a run."""
+
+    def close(self) -> None:
+        """Give everything back; the object is not used again."""
+
+
+class NetworkOpener(Protocol):
+    """Makes a device ready: a class :class:`Network`, or a function that returns one."""
+
+    def __call__(self, artifact: Artifact) -> Network:
+        """Open an artifact, whose files are checked as they are read.
+
+        Raises:
+            the device module's ``Unavailable``: this machine lacks the device or a library for it.
+            ValueError, OSError, RuntimeError: a file is damaged, or the device fails.
+        """
+
+
+class Lowered(Protocol):
+    """A graph that a target has taken: everything that can be wrong with it has been said."""
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the target's files into a folder; return the manifest's entry "compiled".
+
+        Its key ``note``, if there is one, is also shown to the user.
+
+        Raises:
+            SqueezeEdgeError: a tool fails.
+        """
+
+
+class Target(Protocol):
+    """What every folder's ``TARGET`` offers.
+
+    Attributes:
+        name: as in ``--target``.
+        summary: one line of help.
+        devices: ``--device`` names it serves -> kind.
+        remote: those of the devices that may be on another machine (``--board user@host``).
+        needs_root: whether the device side needs root on another machine.
+        options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
+            ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
+            emulation; ``metadata["names"]`` are the option's names on the command line where they differ.
+        device_module: dotted name of the module that is copied into artifacts as device.py.
+    """
+
+    name: str
+    summary: str
+    devices: Mapping[str, Kind]
+    remote: Collection[str]
+    needs_root: bool
+    options: type[Any]
+    device_module: str
+
+    def requirements(self) -> list[Requirement]:
+        """What the target uses and whether it is on this machine."""
+
+    def check_options(self, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
+        """Raise before any work is done: UnavailableError (a tool is missing) or UsageError."""
+
+    def check_device(self, device: str, board: str | None) -> None:
+        """Raise UnavailableError before any work is done if it is certain that the device cannot be opened."""
+
+    def lower(self, graph: IntegerGraph, options: Any) -> Lowered:  # noqa: ANN401
+        """Take a graph, in memory; nothing is written.
+
+        Raises:
+            UnsupportedError: the target cannot run it; the text names the layer, the reason and the fix.
+        """
+
+    def network(self, device: str) -> NetworkOpener:
+        """What opens one of :attr:`devices` on this machine: hardware, simulator or emulation."""
+
+    def listing(self, artifact: Path) -> Iterator[str]:
+        """What the device executes, line by line."""
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """A layer's share of a run.
+
+    Attributes:
+        name: of the layer.
+        macs: multiply-accumulates of the network.
+        cycles: of the run; the layers' sum is the run's.
+        utilization: multiply-accumulates / (those the array can do in these cycles).
+        bound: the unit that limits the layer.
+        bound_cycles: in which that unit is busy with the layer.
+        busy: unit -> cycles in which it is busy with the layer.
+        dram_bytes: read and written.
+    """
+
+    name: str
+    macs: int
+    cycles: int
+    utilization: float
+    bound: str
+    bound_cycles: int
+    busy: Mapping[str, int]
+    dram_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a run's time goes.
+
+    Attributes:
+        device: what was run.
+        kind: what that is.
+        cycles: of the run.
+        clock_mhz: clock of the device.
+        utilization: of the whole run.
+        layers: in execution order.
+        timeline: Chrome trace (Trace Event Format) as JSON values, times in microseconds.
+    """
+
+    device: str
+    kind: Kind
+    cycles: int
+    clock_mhz: float
+    utilization: float
+    layers: Sequence[LayerProfile]
+    timeline: Mapping[str, Any]
+
+
+@runtime_checkable
+class Profiler(Protocol):
+    """What a target offers whose device or simulator tells where the time goes."""
+
+    def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
+        """Run one image (uint8 [H, W, 3])."""

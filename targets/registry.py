@@ -1,0 +1,78 @@
+"""Every target by name: the folders beside this file, and those that other packages register.
+
+A package adds a target by an entry point of the group ``squeezeedge.targets`` that names its ``TARGET``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+
+from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.targets.protocol import Target
+
+__all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target"]
+
+ENTRY_POINTS = "squeezeedge.targets"
+
+
+@cache
+def all_targets() -> Mapping[str, Target]:
+    """Every target by name.
+
+    Raises:
+        SqueezeEdgeError: a package's target cannot be loaded, or takes a name that is taken; the text names it.
+    """
+    package = importlib.import_module(__package__)
+    found: dict[str, Target] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.ispkg and module.name != "device":
+            target: Target = importlib.import_module(f"{__package__}.{module.name}").TARGET
+            found[target.name] = target
+    devices = {device for target in found.values() for device in target.devices}
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        origin = f"target {entry.name} of {entry.dist.name if entry.dist else entry.value}"
+        try:
+            target = entry.load()
+            taken = ({target.name} & found.keys()) | (target.devices.keys() & devices)
+        except Exception as error:  # another package's code
+            raise SqueezeEdgeError(f"{origin} cannot be loaded: {error!r}; update or uninstall that package") from error
+        if taken:
+            raise SqueezeEdgeError(f"{origin}: the name {min(taken)} is taken; uninstall one of the packages")
+        found[target.name] = target
+        devices |= target.devices.keys()
+    return found
+
+
+def get_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UsageError: no such target.
+    """
+    try:
+        return all_targets()[name]
+    except KeyError:
+        raise UsageError(f"no target {name!r}; there are: {', '.join(all_targets())}") from None
+
+
+def emulation(device: str) -> str:
+    """The name of a device's emulation on this machine; the device's own name where its target has none."""
+    devices = device_target(device).devices
+    return next((name for name, kind in devices.items() if kind == "emulation"), device)
+
+
+def device_target(device: str) -> Target:
+    """The target that serves a device name.
+
+    Raises:
+        UsageError: no such device.
+    """
+    for target in all_targets().values():
+        if device in target.devices:
+            return target
+    known = ", ".join(name for target in all_targets().values() for name in target.devices)
+    raise UsageError(f"no device {device!r}; there are: {known}")

@@ -1,0 +1,32 @@
+"""Figures on logits small enough to count by hand."""
+
+import numpy as np
+import pytest
+
+from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
+
+LOGITS = np.float32([[3, 2, 1, 0], [0, 1, 2, 3], [1, 1, 0, 0], [0, 5, 4, 1]])
+
+
+def test_topk_counts_rows_whose_label_is_among_the_largest() -> None:
+    labels = np.array([0, 2, 1, 3])
+    assert topk_accuracy(LOGITS, labels, 1) == 25.0  # ties rank by lower index: row 2 answers 0
+    assert topk_accuracy(LOGITS, labels, 2) == 75.0
+    assert topk_accuracy(LOGITS, labels, 9) == 100.0
+
+
+def test_topk_is_unknown_without_labels_or_logits() -> None:
+    assert topk_accuracy(LOGITS, None, 1) is None
+    assert topk_accuracy(None, np.array([0]), 1) is None
+
+
+def test_agreement_compares_the_largest() -> None:
+    other = LOGITS.copy()
+    other[0] = [0, 9, 0, 0]
+    assert agreement(LOGITS, other) == 75.0
+
+
+def test_sqnr_of_a_tenth_of_the_amplitude_is_20_db() -> None:
+    reference = np.full((2, 3), 10, np.float32)
+    assert sqnr_db(reference, reference + 1) == pytest.approx(20.0)
+    assert sqnr_db(reference, reference) is None

@@ -1,0 +1,129 @@
+"""The fp32 runner against torch's own operators and hand-computed values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from squeezeedge.graph.float.graph import (
+    IMAGE,
+    FloatAdd,
+    FloatBatchNorm,
+    FloatConcat,
+    FloatConv,
+    FloatGlobalAveragePool,
+    FloatGraph,
+    FloatLinear,
+    FloatMaxPool,
+    FloatRelu,
+)
+from squeezeedge.graph.float.run import BATCH, execute_float, run_float
+from squeezeedge.graph.importers.from_torch import from_torch
+
+
+def _eye(channels: int) -> FloatConv:
+    weight = np.eye(channels, dtype=np.float32)[:, :, None, None]
+    return FloatConv("conv", (IMAGE,), weight, np.zeros(channels, np.float32), (1, 1), (0, 0, 0, 0))
+
+
+@pytest.fixture
+def graph() -> FloatGraph:
+    """Every kind of node once."""
+    nodes = (
+        _eye(3),
+        FloatBatchNorm("norm", ("conv",), np.float32([2, -1, 0.5]), np.float32([1, 0, -3])),
+        FloatRelu("relu", ("norm",)),
+        FloatAdd("sum", ("relu", "conv")),
+        FloatMaxPool("pool", ("sum",), (2, 2), (1, 2), (1, 0, 0, 0), ceil_mode=True),
+        FloatConcat("joined", ("pool", "pool")),
+        FloatGlobalAveragePool("mean", ("joined",)),
+        FloatLinear("fc", ("mean",), np.float32([[1, 0, 0, 0, 0, 0], [0, 0, 2, 0, 0, -1]]), np.float32([0.5, 0.25])),
+    )
+    return FloatGraph("all", nodes, (2, 3))
+
+
+def test_by_hand(graph: FloatGraph) -> None:
+    image = np.float32([[[1, 2, 3], [4, 5, 6]], [[-1, -2, -3], [0, 1, 2]], [[10, 0, 10], [0, 10, 0]]])
+    values = {name: value[0].numpy() for name, value in execute_float(graph, torch.tensor(image[None]))}
+    np.testing.assert_array_equal(values["conv"], image)
+    np.testing.assert_array_equal(values["norm"][0], [[3, 5, 7], [9, 11, 13]])
+    np.testing.assert_array_equal(values["relu"][1], [[1, 2, 3], [0, 0, 0]])
+    np.testing.assert_array_equal(values["relu"][2], [[2, 0, 2], [0, 2, 0]])
+    np.testing.assert_array_equal(values["sum"][0], [[4, 7, 10], [13, 16, 19]])
+    np.testing.assert_array_equal(values["pool"][0], [[7, 10], [16, 19]])
+    np.testing.assert_array_equal(values["pool"][2], [[12, 12], [12, 12]])
+    np.testing.assert_array_equal(values["joined"][3:], values["pool"])
+    np.testing.assert_array_equal(values["mean"].ravel()[[0, 2, 5]], [13, 12, 12])
+    np.testing.assert_array_equal(values["fc"].ravel(), [13.5, 12.25])
+    np.testing.assert_array_equal(run_float(graph, image[None]), [[13.5, 12.25]])
+
+
+def test_names_and_shapes_are_the_graph_s(graph: FloatGraph) -> None:
+    results = [(name, tuple(value.shape)) for name, value in execute_float(graph, torch.zeros(2, 3, 2, 3))]
+    assert results == [(node.name, (2, *graph.shapes[node.name])) for node in graph.nodes]
+
+
+def test_padded_pixels_never_win(graph: FloatGraph) -> None:
+    values = dict(execute_float(graph, torch.full((1, 3, 2, 3), -5.0)))
+    for channel, value in enumerate((-5, 0, -5)):
+        assert (values["pool"][0, channel] == value).all()
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 0)])
+def test_convolution_pads_with_zeros(padding: tuple[int, int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(4, 3, 3, 2, generator=generator), torch.randn(4, generator=generator)
+    x = torch.randn(2, 3, 6, 5, generator=generator)
+    conv = FloatConv("conv", (IMAGE,), weight.numpy(), bias.numpy(), (2, 1), padding)
+    graph = FloatGraph("conv", (conv, FloatGlobalAveragePool("mean", ("conv",))), (6, 5))
+    top, left, bottom, right = padding
+    expected = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, (2, 1))
+    torch.testing.assert_close(next(execute_float(graph, x))[1], expected)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (6, 7), (3, 8)])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 1), (3, 1, 1), (1, 2, 0), (2, 3, 0)]
+)
+def test_max_pooling_as_in_torch(
+    size: tuple[int, int], ceil_mode: bool, kernel: int, stride: int, padding: int
+) -> None:
+    pool = FloatMaxPool("pool", (IMAGE,), (kernel,) * 2, (stride,) * 2, (padding,) * 4, ceil_mode)
+    graph = FloatGraph("pool", (pool, FloatGlobalAveragePool("mean", ("pool",))), size)
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)) - 10
+    expected = F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
+    assert torch.equal(next(execute_float(graph, x))[1], expected)
+
+
+def test_more_images_than_one_batch() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    graph = from_torch(network, (8, 8), "network")
+    x = torch.randn(2 * BATCH + 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = run_float(graph, x.numpy())
+    assert logits.shape == (2 * BATCH + 3, 4) and logits.dtype == np.float32
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, network(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_no_image(graph: FloatGraph) -> None:
+    assert run_float(graph, np.zeros((0, 3, 2, 3), np.float32)).shape == (0, 2)
+
+
+def test_images_of_another_size(graph: FloatGraph) -> None:
+    with pytest.raises(ValueError, match=r"float32 \[N, 3, 2, 3\]"):
+        run_float(graph, np.zeros((1, 3, 3, 2), np.float32))
+
+
+def test_tensors_are_dropped_after_their_last_reader(graph: FloatGraph) -> None:
+    import weakref
+
+    alive: list[weakref.ref[torch.Tensor]] = []
+    for name, value in execute_float(graph, torch.zeros(1, 3, 2, 3)):
+        if name == "norm":
+            alive.append(weakref.ref(value))
+        if name == "sum":
+            assert alive[0]() is None

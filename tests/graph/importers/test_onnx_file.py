@@ -1,0 +1,224 @@
+"""ONNX files that are damaged, lie about themselves, or are of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+from squeezeedge.graph.importers.from_onnx import from_onnx
+from tests.graph.networks import OnnxWriter
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("onnx_file")
+
+
+def _model(opset: int = 17) -> onnx.ModelProto:
+    writer = OnnxWriter([1, 3, 8, 8])
+    weight = np.random.default_rng(0).normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+    value = writer.node("Conv", "input", writer.weight("conv.weight", weight), name="conv")
+    value = writer.node("MaxPool", writer.node("Relu", value), kernel_shape=[2, 2], strides=[2, 2])
+    return writer.model(writer.node("Flatten", writer.node("GlobalAveragePool", value)), opset)
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return _model().SerializeToString()
+
+
+def _import(folder: Path, content: bytes) -> None:
+    path = folder / "changed.onnx"
+    path.write_bytes(content)
+    from_onnx(path)
+
+
+def test_truncation_at_any_byte(folder: Path, content: bytes) -> None:
+    _import(folder, content)
+    for size in range(0, len(content), 5):
+        with pytest.raises(SqueezeEdgeError, match=r"changed\.onnx: "):
+            _import(folder, content[:size])
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_flipped_bytes_give_a_graph_or_one_error(folder: Path, content: bytes, data: st.DataObject) -> None:
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        _import(folder, bytes(changed))
+    except SqueezeEdgeError as error:
+        assert "changed.onnx: " in str(error)
+
+
+def test_a_name_that_is_not_text(folder: Path, content: bytes) -> None:
+    with pytest.raises(CorruptFileError, match=r"changed\.onnx: damaged: the name .* is not UTF-8"):
+        _import(folder, content.replace(b"maxpool_2", b"maxpool\xff2"))
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "truncated, empty or not an ONNX file"),
+        (b"PK\x03\x04" * 100, "truncated, damaged or not an ONNX file"),
+        (b"ir_version: 8\n", "truncated, damaged or not an ONNX file"),
+    ],
+)
+def test_another_kind_of_file(folder: Path, content: bytes, match: str) -> None:
+    with pytest.raises(CorruptFileError, match=rf"changed\.onnx: {match}"):
+        _import(folder, content)
+
+
+def test_no_file(folder: Path) -> None:
+    with pytest.raises(CorruptFileError, match=r"missing\.onnx: cannot be read"):
+        from_onnx(folder / "missing.onnx")
+
+
+def _no_opset(model: onnx.ModelProto) -> None:
+    del model.opset_import[:]
+
+
+def _set_opset(version: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = version
+
+    return change
+
+
+def _newer_ir(model: onnx.ModelProto) -> None:
+    model.ir_version = onnx.IR_VERSION + 1
+
+
+def _second_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 3, 8, 8]))
+
+
+def _second_output(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("relu_1", TensorProto.FLOAT, [1, 4, 6, 6]))
+
+
+def _no_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[:]
+
+
+def _other_domain(model: onnx.ModelProto) -> None:
+    model.graph.node[1].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+
+def _sparse(model: onnx.ModelProto) -> None:
+    values = helper.make_tensor("conv.weight", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("places", TensorProto.INT64, [1], [0])
+    del model.graph.initializer[:]
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 3, 3, 3]))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (_no_opset, "opset 0"),
+        (_set_opset(6), r"opset 6 .* supported here are opsets 7 to"),
+        (_set_opset(9999), "opset 9999"),
+        (_newer_ir, "IR version"),
+        (_second_input, "the network has 2 inputs and 1 outputs; export it with one image"),
+        (_second_output, "the network has 1 inputs and 2 outputs"),
+        (_no_output, "the network has 1 inputs and 0 outputs"),
+        (_other_domain, r"/relu_1 \(com\.example\.Relu\); supported: convolution"),
+        (_sparse, "sparse weights are not supported; export dense ones"),
+    ],
+)
+def test_what_is_not_supported(folder: Path, change: Callable[[onnx.ModelProto], None], match: str) -> None:
+    model = _model()
+    change(model)
+    with pytest.raises(UnsupportedError, match=rf"changed\.onnx: .*{match}"):
+        _import(folder, model.SerializeToString())
+
+
+def _short_data(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].raw_data = b"1234"
+
+
+def _huge_shape(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[0] = 2**40
+
+
+def _empty_shape(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[0] = 0
+    model.graph.initializer[0].raw_data = b""
+
+
+def _wrong_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[2].attribute[0].CopyFrom(helper.make_attribute("kernel_shape", "2x2"))
+
+
+def _three_strides(model: onnx.ModelProto) -> None:
+    model.graph.node[2].attribute[1].CopyFrom(helper.make_attribute("strides", [1, 1, 1]))
+
+
+def _unsorted(model: onnx.ModelProto) -> None:
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+@pytest.mark.parametrize(
+    "change", [_short_data, _huge_shape, _empty_shape, _wrong_attribute, _three_strides, _unsorted]
+)
+def test_what_is_not_valid(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = _model()
+    change(model)
+    with pytest.raises(SqueezeEdgeError, match=r"changed\.onnx: "):
+        _import(folder, model.SerializeToString())
+
+
+def _external(folder: Path, location: str, length: int = 432, offset: int = 0, dims: tuple[int, ...] = ()) -> bytes:
+    """The model with its weight declared to lie in another file."""
+    model = _model()
+    tensor = model.graph.initializer[0]
+    (folder / "weights.bin").write_bytes(bytes(8) + tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    if dims:
+        tensor.dims[:] = dims
+    return model.SerializeToString()
+
+
+def test_external_data(folder: Path, content: bytes) -> None:
+    path = folder / "external.onnx"
+    path.write_bytes(_external(folder, "weights.bin", offset=8))
+    inside = folder / "inside.onnx"
+    inside.write_bytes(content)
+    first, second = from_onnx(path).nodes[0], from_onnx(inside).nodes[0]
+    np.testing.assert_array_equal(vars(first)["weight"], vars(second)["weight"])
+
+
+@pytest.mark.parametrize(
+    ("location", "arguments"),
+    [
+        ("missing.bin", {}),
+        ("../onnx_outside.bin", {}),
+        ("/etc/hostname", {}),
+        ("", {}),
+        ("weights.bin", {"offset": 16}),
+        ("weights.bin", {"offset": 10**12}),
+        ("weights.bin", {"offset": -8}),
+        ("weights.bin", {"length": 400}),
+        ("weights.bin", {"length": 2**42, "dims": (2**20, 2**20)}),
+        ("weights.bin", {"dims": (-4, 3, 3, 3)}),
+    ],
+)
+def test_external_data_that_is_not_there(folder: Path, location: str, arguments: dict[str, int]) -> None:
+    (folder.parent / "onnx_outside.bin").write_bytes(bytes(432))
+    with pytest.raises(CorruptFileError, match=r"changed\.onnx: external data of 'conv\.weight'"):
+        _import(folder, _external(folder, location, **arguments))

@@ -1,0 +1,185 @@
+"""Float networks for the quantizer's tests, written node by node, and their fp32 logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.evaluation.metrics import sqnr_db
+from squeezeedge.graph import IMAGE, oracle
+from squeezeedge.graph.float.builder import FloatGraphBuilder
+from squeezeedge.graph.float.graph import (
+    FloatAdd,
+    FloatBatchNorm,
+    FloatConcat,
+    FloatConv,
+    FloatGlobalAveragePool,
+    FloatGraph,
+    FloatLinear,
+    FloatMaxPool,
+    FloatRelu,
+)
+from squeezeedge.graph.float.run import run_float
+from squeezeedge.graph.integer import IntegerGraph
+from squeezeedge.quantization.folded import FoldedGraph, execute_folded
+
+__all__ = ["PREPROCESSING", "FloatNet", "folded_logits", "logits_sqnr", "natural_images", "random_net"]
+
+PREPROCESSING = Preprocessing(size=(23, 27), resize=None, mean=(0.4, 0.5, 0.3), std=(0.2, 0.3, 0.25))
+
+
+class FloatNet:
+    """Grows a float network with random weights; every method returns the name of the tensor it made."""
+
+    def __init__(self, seed: int, size: tuple[int, int] = PREPROCESSING.size) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = FloatGraphBuilder(size)
+
+    def channels(self, source: str) -> int:
+        return self.builder.shapes[source][0]
+
+    def conv(
+        self,
+        source: str,
+        out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        bias: float = 0.1,
+        gain: float = 1.0,
+    ) -> str:
+        fan_in = self.channels(source) * kernel**2
+        weight = self.rng.normal(0, gain * np.sqrt(2 / fan_in), (out, self.channels(source), kernel, kernel))
+        weight *= np.exp2(self.rng.uniform(-2, 2, out))[:, None, None, None]  # channels differ in range
+        return self.add_conv(source, weight, self.rng.normal(0, bias, out), stride, padding)
+
+    def add_conv(
+        self, source: str, weight: NDArray[np.floating], bias: NDArray[np.floating], stride: int = 1, padding: int = 0
+    ) -> str:
+        return self.builder.append(
+            FloatConv(
+                self.builder.unique("conv"),
+                (source,),
+                np.float32(weight),
+                np.float32(bias),
+                (stride, stride),
+                (padding, padding, padding, padding),
+            )
+        )
+
+    def norm(self, source: str) -> str:
+        count = self.channels(source)
+        multiplier = np.float32(self.rng.normal(1, 0.3, count))
+        offset = np.float32(self.rng.normal(0, 0.3, count))
+        return self.builder.append(FloatBatchNorm(self.builder.unique("norm"), (source,), multiplier, offset))
+
+    def relu(self, source: str) -> str:
+        return self.builder.append(FloatRelu(self.builder.unique("relu"), (source,)))
+
+    def pool(self, source: str, kernel: int = 3, stride: int = 2, padding: int = 0, ceil_mode: bool = False) -> str:
+        pads = (padding, padding, padding, padding)
+        return self.builder.append(
+            FloatMaxPool(self.builder.unique("pool"), (source,), (kernel, kernel), (stride, stride), pads, ceil_mode)
+        )
+
+    def concat(self, *sources: str) -> str:
+        return self.builder.append(FloatConcat(self.builder.unique("concat"), sources))
+
+    def add(self, first: str, second: str) -> str:
+        return self.builder.append(FloatAdd(self.builder.unique("add"), (first, second)))
+
+    def fire(self, source: str, squeeze: int, expand: int) -> str:
+        squeezed = self.relu(self.conv(source, squeeze))
+        wide = [self.conv(squeezed, expand), self.conv(squeezed, expand, 3, padding=1)]
+        return self.concat(*map(self.relu, wide))
+
+    def average(self, source: str) -> str:
+        return self.builder.append(FloatGlobalAveragePool(self.builder.unique("average"), (source,)))
+
+    def linear(self, source: str, classes: int) -> str:
+        weight = np.float32(self.rng.normal(0, self.channels(source) ** -0.5, (classes, self.channels(source))))
+        bias = np.float32(self.rng.normal(0, 0.1, classes))
+        return self.builder.append(FloatLinear(self.builder.unique("linear"), (source,), weight, bias))
+
+    def graph(self, output: str) -> FloatGraph:
+        return self.builder.build("net", output)
+
+    def classifier(self, source: str, classes: int = 7, linear: bool = False) -> FloatGraph:
+        if linear:
+            return self.graph(self.linear(self.average(source), classes))
+        return self.graph(self.average(self.relu(self.conv(source, classes))))
+
+
+def random_net(seed: int, blocks: int) -> FloatGraph:
+    """A random network of all operators, in all orders that a float graph allows."""
+    net = FloatNet(seed)
+    rng = net.rng
+    tensors = [IMAGE]
+
+    def pick() -> str:
+        return tensors[-1] if rng.random() < 0.6 else tensors[rng.integers(len(tensors))]
+
+    for _ in range(blocks):
+        source = pick()
+        shape = net.builder.shapes[source]
+        alike = [name for name in tensors if net.builder.shapes[name][1:] == shape[1:]]
+        same = [name for name in alike if net.builder.shapes[name] == shape]
+        kind = rng.choice(["conv", "conv", "norm", "relu", "relu", "pool", "concat", "add", "residual", "fire"])
+        if kind == "pool" and min(shape[1:]) < 6:
+            kind = "conv"
+        if kind == "conv":
+            kernel = int(rng.choice([1, 3])) if min(shape[1:]) >= 3 else 1
+            made = net.conv(source, int(rng.integers(1, 9)), kernel, padding=int(rng.integers(0, kernel // 2 + 1)))
+        elif kind == "norm":
+            made = net.norm(source)
+        elif kind == "relu":
+            made = net.relu(source)
+        elif kind == "pool":
+            made = net.pool(source, padding=int(rng.integers(0, 2)), ceil_mode=bool(rng.integers(2)))
+        elif kind == "concat":
+            made = net.concat(source, *(alike[i] for i in rng.integers(0, len(alike), int(rng.integers(0, 3)))))
+        elif kind == "add":
+            made = net.add(source, same[rng.integers(len(same))])
+        elif kind == "fire":
+            made = net.fire(source, int(rng.integers(1, 5)), int(rng.integers(1, 5)))
+        else:
+            made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape[0]), source)
+        tensors.append(made)
+    source = tensors[-1]
+    ends = [net.average, lambda name: net.average(net.relu(name)), lambda name: net.linear(net.average(name), 4)]
+    return net.graph(ends[rng.integers(3)](source))
+
+
+def natural_images(count: int, size: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:
+    """Random images with a natural image's falling spectrum and differing contrast: uint8 [count, h, w, 3]."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) + 1 / max(size)
+    spectrum = np.fft.fft2(rng.normal(size=(count, 3, height, width))) / frequency
+    waves = np.fft.ifft2(spectrum).real
+    waves = waves / waves.std((1, 2, 3), keepdims=True)
+    waves = waves * rng.uniform(20, 70, (count, 1, 1, 1)) + rng.uniform(80, 170, (count, 1, 1, 1))
+    return waves.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1).copy()
+
+
+def folded_logits(graph: FoldedGraph, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits of a folded graph: float32 [N, classes]."""
+    with torch.no_grad():
+        *_, (head, value) = execute_folded(graph, torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    value = value.relu() if graph.head.relu else value
+    assert head is graph.head
+    return value.mean((2, 3)).numpy()
+
+
+def logits_sqnr(
+    floating: FloatGraph, graph: IntegerGraph, pixels: NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
+) -> float:
+    """SQNR in dB of the integer graph's logits (by the oracle) against the float graph's."""
+    reference = run_float(floating, preprocessing.normalize(pixels))
+    ratio = sqnr_db(reference, graph.logits(oracle.run(graph, pixels)))
+    return np.inf if ratio is None else ratio

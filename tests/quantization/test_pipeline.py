@@ -1,0 +1,191 @@
+"""Whole networks: ties of additions, accuracy against fp32, determinism, bad input."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from squeezeedge.calib.datasets import calibration_split, open_dataset
+from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
+from squeezeedge.errors import UsageError
+from squeezeedge.evaluation.metrics import agreement, sqnr_db
+from squeezeedge.graph import IMAGE, Add, IntegerGraph, oracle
+from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.importers.from_torch import from_torch
+from squeezeedge.networks import registry
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.quantization import calibration
+from squeezeedge.quantization.pipeline import quantize
+from squeezeedge.training.validate import logits
+from tests.quantization.networks import PREPROCESSING, FloatNet, logits_sqnr, natural_images, random_net
+
+CALIBRATION = natural_images(32, PREPROCESSING.size)
+OTHERS = natural_images(12, PREPROCESSING.size, seed=1)
+
+
+def quantized(graph: FloatGraph, preprocessing: Preprocessing = PREPROCESSING) -> IntegerGraph:
+    size = preprocessing.size
+    pixels = CALIBRATION if size == PREPROCESSING.size else natural_images(16, size)
+    return quantize(graph, preprocessing, pixels, name="net")
+
+
+def simple_bypass(net: FloatNet) -> FloatGraph:
+    first = net.pool(net.relu(net.conv(IMAGE, 16, 3, 2)), ceil_mode=True)
+    second = net.fire(first, 4, 8)
+    third = net.add(second, net.fire(second, 6, 8))
+    return net.classifier(net.add(third, net.fire(net.relu(net.conv(third, 16)), 6, 8)))
+
+
+def complex_bypass(net: FloatNet) -> FloatGraph:
+    first = net.relu(net.conv(IMAGE, 12, 3, 2))
+    return net.classifier(net.add(net.conv(first, 20), net.fire(first, 6, 10)))
+
+
+def residual(net: FloatNet) -> FloatGraph:
+    """The blocks of ResNet-18: identity, then a strided block with a 1x1 convolution beside it."""
+    x = net.pool(net.relu(net.norm(net.conv(IMAGE, 10, 7, 2, 3))), padding=1)
+    for stride, out in ((1, 10), (1, 10), (2, 14), (1, 14)):
+        branch = net.relu(net.norm(net.conv(x, out, 3, stride, 1)))
+        branch = net.norm(net.conv(branch, out, 3, padding=1))
+        beside = x if stride == 1 else net.norm(net.conv(x, out, 1, stride))
+        x = net.relu(net.add(branch, beside))
+    return net.classifier(x, linear=True)
+
+
+def pooled_bypass(net: FloatNet) -> FloatGraph:
+    """Pooling plus something, and a sum that other sums, concatenations and convolutions read."""
+    first = net.relu(net.conv(IMAGE, 8, 3, padding=1))
+    pooled = net.pool(first, 3, 1, 1)
+    total = net.add(pooled, net.conv(first, 8))
+    wide = net.concat(total, net.relu(net.conv(total, 8)))
+    return net.classifier(net.add(wide, net.concat(first, pooled)))
+
+
+def padded_squeezenet(net: FloatNet) -> FloatGraph:
+    first = net.pool(net.relu(net.conv(IMAGE, 16, 3, 2, 1)))
+    return net.classifier(net.fire(net.fire(first, 6, 12), 6, 12))
+
+
+@pytest.mark.parametrize(
+    ("build", "bound"),
+    [(simple_bypass, 30), (complex_bypass, 30), (residual, 26), (pooled_bypass, 28), (padded_squeezenet, 30)],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed: int) -> None:
+    graph = build(FloatNet(seed))
+    result = quantized(graph)
+    assert logits_sqnr(graph, result, OTHERS) > bound
+    for node in result.nodes:
+        if isinstance(node, Add):
+            assert result.tensors[node.name].zero_point in (0, 128)
+            for name, shift in zip(node.inputs, node.shift, strict=True):
+                exact = result.tensors[name].scale * np.exp2(shift.astype(np.float32))
+                np.testing.assert_array_equal(exact, node.scale)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 11))
+def test_every_network_has_a_solution(seed: int, blocks: int) -> None:
+    graph = random_net(seed, blocks)
+    result = quantize(graph, PREPROCESSING, CALIBRATION[:12], name="net")
+    assert logits_sqnr(graph, result, CALIBRATION[:12]) > 15
+
+
+@pytest.mark.parametrize("size", [(35, 61), (64, 40)])
+def test_torch_networks_of_odd_sizes(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    preprocessing = replace(PREPROCESSING, size=size)
+    for name in ("squeezenet1_1_mindcv", "squeezenet1_0_simple_bypass"):
+        module = registry.build(name, 5)
+        graph = from_torch(module, size, name)
+        result = quantized(graph, preprocessing)
+        assert result.classes == 5
+        assert logits_sqnr(graph, result, natural_images(6, size, 2), preprocessing) > 15
+
+
+def test_extreme_weights_stay_within_r4() -> None:
+    net = FloatNet(0)
+    rng = net.rng
+    weight = rng.normal(size=(6, 3, 3, 3)) * np.exp2(rng.uniform(-60, 20, (6, 1, 1, 1)))
+    first = net.relu(net.add_conv(IMAGE, weight, np.array([1e6, -1e6, 1e-9, 0, 30, 1e3])))
+    second = net.relu(net.add_conv(first, np.zeros((4, 6, 1, 1)), np.array([0, 1, -1, 1e5])))
+    result = quantized(net.classifier(net.concat(first, second)))  # built: R1 to R6 hold
+    assert np.isfinite(result.logits(oracle.run(result, OTHERS))).all()
+
+
+def test_reports_every_layer_and_keeps_names() -> None:
+    graph = simple_bypass(FloatNet(0))
+    seen: list[tuple[str, int, int]] = []
+    result = quantize(
+        graph,
+        PREPROCESSING,
+        CALIBRATION[:4],
+        name="named",
+        labels=list("abcdefg"),
+        on_layer=lambda *layer: seen.append(layer),
+    )
+    assert (result.name, result.labels) == ("named", tuple("abcdefg"))
+    assert [index for _, index, _ in seen] == list(range(seen[0][2]))
+    assert seen[-1][0] == result.head.name
+    assert {name for name, _, _ in seen} <= {node.name for node in graph.nodes}
+
+
+def test_depends_on_nothing_but_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = simple_bypass(FloatNet(1))
+    torch.manual_seed(1)
+    first = quantized(graph).digest()
+    torch.manual_seed(2)
+    assert quantized(graph).digest() == first
+    assert torch.is_grad_enabled()
+    monkeypatch.setattr(calibration, "ROWS", 500)
+    assert quantized(graph).digest() != first
+
+
+def test_one_class() -> None:
+    net = FloatNet(3)
+    graph = net.classifier(net.fire(net.relu(net.conv(IMAGE, 8, 3)), 4, 6), classes=1, linear=True)
+    result = quantized(graph)
+    assert result.classes == 1
+    assert logits_sqnr(graph, result, OTHERS) > 20
+
+
+def test_one_image_is_enough() -> None:
+    graph = residual(FloatNet(2))
+    result = quantize(graph, PREPROCESSING, CALIBRATION[:1], name="net")
+    assert logits_sqnr(graph, result, CALIBRATION[:1]) > 15
+
+
+def test_bad_calibration_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = complex_bypass(FloatNet(0))
+    with pytest.raises(UsageError, match="no images"):
+        quantize(graph, PREPROCESSING, CALIBRATION[:0], name="net")
+    with pytest.raises(ValueError, match="uint8"):
+        quantize(graph, PREPROCESSING, CALIBRATION[:, 1:], name="net")
+    monkeypatch.setattr(calibration, "MEMORY", 1_000_000)
+    with pytest.raises(UsageError, match="use at most"):
+        quantize(graph, PREPROCESSING, CALIBRATION, name="net")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "least_agreement", "least_sqnr"), [("squeezenet1_0", 93, 29.5), ("squeezenet1_1", 95, 34.5)]
+)
+def test_trained_networks(
+    shared_file: Callable[[str], Path], name: str, least_agreement: float, least_sqnr: float
+) -> None:
+    module = registry.build(name)
+    path = shared_file(f"weights/{name}-imagenet.pth")
+    registry.load_weights(module, read_checkpoint(path).state, str(path))
+    dataset = open_dataset(str(shared_file("data/imagenet700.tar")))
+    chosen, rest = calibration_split(len(dataset), 64, 0)
+    pixels, others = dataset.load(IMAGENET, chosen), dataset.load(IMAGENET, rest[::7])
+    graph = quantize(from_torch(module, (224, 224), name), IMAGENET, pixels, name=name)
+    reference, answers = logits(module, others, IMAGENET), graph.logits(oracle.run(graph, others))
+    assert agreement(answers, reference) >= least_agreement
+    ratio = sqnr_db(reference, answers)
+    assert ratio is not None and ratio >= least_sqnr

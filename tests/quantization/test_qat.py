@@ -1,0 +1,178 @@
+"""The trainable integer network: the oracle's bits, the float network's units and gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from squeezeedge.calib.datasets import open_dataset
+from squeezeedge.cli.source import Source, load_source
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
+from squeezeedge.quantization.pipeline import quantize
+from squeezeedge.quantization.qat import QatNetwork
+from tests.graphs import GraphBuilder, integer_graphs, random_images
+from tests.quantization.networks import PREPROCESSING, FloatNet, natural_images, random_net
+
+IMAGES = 24
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]:
+    """The embedded network, its integer graph, and images with their labels."""
+    torch.set_num_threads(1)
+    source, data = load_source(None), open_dataset("digits", "train")
+    pixels = data.load(source.preprocessing, np.arange(IMAGES))
+    assert source.floating is not None and data.labels is not None
+    graph = quantize(source.floating, source.preprocessing, pixels, name="digits", labels=source.labels)
+    return source, graph, pixels, torch.from_numpy(data.labels[:IMAGES])
+
+
+def _disturb(network: QatNetwork, seed: int, amount: float) -> None:
+    """Other weights, as training makes them."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 1 + amount * torch.randn(parameter.shape, generator=random)
+
+
+def _check_bits(network: QatNetwork, images: NDArray[np.uint8]) -> IntegerGraph:
+    """In evaluation mode the network is the oracle on what it exports."""
+    network.eval()
+    graph = network.integer_graph()
+    sums = oracle.run(graph, images)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # which must not matter
+        assert np.array_equal(network.class_sums(pixels).numpy(), sums)
+        normalized = torch.from_numpy(graph.preprocessing.normalize(images))
+        assert np.array_equal(network(normalized).numpy(), graph.logits(sums))
+    return graph
+
+
+@settings(max_examples=30, deadline=None)
+@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), amount=st.sampled_from([0.0, 0.3, 10.0]))
+def test_random_networks_give_the_oracles_bits(graph: IntegerGraph, seed: int, amount: float) -> None:
+    network = QatNetwork(graph)
+    _disturb(network, seed, amount)
+    exported = _check_bits(network, random_images(graph, 2, seed))
+    assert (exported.name, exported.labels) == (graph.name, graph.labels)
+    for old, new in zip(graph.nodes, exported.nodes, strict=True):
+        assert type(old) is type(new) and old.inputs == new.inputs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_training_starts_from_the_quantized_network(seed: int) -> None:
+    floating, images = random_net(seed, 4), natural_images(8, PREPROCESSING.size, seed)
+    graph = quantize(floating, PREPROCESSING, images, name="net", labels=())
+    for network in (QatNetwork(graph), QatNetwork(graph, floating)):
+        assert _check_bits(network, images[:3]).digest() == graph.digest()
+
+
+def test_the_digits_network(digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]) -> None:
+    source, graph, pixels, _ = digits
+    network = QatNetwork(graph, source.floating)
+    assert _check_bits(network, pixels[:4]).digest() == graph.digest()
+    _disturb(network, 0, 0.1)
+    exported = _check_bits(copy.deepcopy(network), pixels[:4])
+    assert exported.digest() != graph.digest() and exported.labels == graph.labels
+
+
+def test_parameters_are_in_the_units_of_the_float_network() -> None:
+    """The first convolution's, which nothing is compensated in; its input is padded with the mean pixel."""
+    net = FloatNet(3)
+    first = net.conv(IMAGE, 6, 3, padding=1)
+    floating = net.classifier(net.relu(first))
+    graph = quantize(floating, PREPROCESSING, natural_images(8, PREPROCESSING.size), name="net")
+    conv = floating.nodes[0]
+    for network, steps in ((QatNetwork(graph, floating), 3.0), (QatNetwork(graph), 3.5)):
+        parameters = dict(network.named_parameters())
+        weight, bias = parameters["layers.0.weight"].detach(), parameters["layers.0.bias"].detach()
+        largest = np.abs(conv.weight).max((1, 2, 3), keepdims=True)  # type: ignore[union-attr]
+        assert (np.abs(weight.numpy() - conv.weight) <= steps / 60 * largest).all()  # type: ignore[union-attr]
+        np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)  # type: ignore[union-attr]
+
+
+def test_gradients_are_those_of_the_float_network(
+    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
+) -> None:
+    source, graph, pixels, labels = digits
+    assert source.module is not None
+    network, floating = QatNetwork(graph, source.floating), copy.deepcopy(source.module).eval()
+    images = torch.from_numpy(source.preprocessing.normalize(pixels))
+    for module in (network.eval(), floating):
+        F.cross_entropy(module(images), labels.roll(1)).backward()  # wrong ones: gradients that are not nearly zero
+    pairs = list(zip(network.named_parameters(), floating.parameters(), strict=True))
+    assert len(pairs) == 2 * len(network.layers)
+    for (name, parameter), reference in pairs:
+        assert parameter.grad is not None and reference.grad is not None and parameter.shape == reference.shape
+        assert F.cosine_similarity(parameter.grad.flatten(), reference.grad.flatten(), 0) > 0.9, name
+        assert 0.8 < parameter.grad.norm() / reference.grad.norm() < 1.25, name
+
+
+def test_training_lowers_the_loss_of_the_integer_network(
+    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
+) -> None:
+    """On labels that it has to learn anew; measured by the oracle."""
+    source, graph, pixels, labels = digits
+    network = QatNetwork(graph, source.floating).train()
+    images, wanted = torch.from_numpy(source.preprocessing.normalize(pixels)), labels.roll(1)
+    few = slice(0, 6)
+
+    def loss(graph: IntegerGraph) -> float:
+        logits = torch.from_numpy(graph.logits(oracle.run(graph, pixels[few])))
+        return F.cross_entropy(logits, wanted[few]).item()
+
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    network.dropout.p = 0
+    for _ in range(8):
+        optimizer.zero_grad()
+        F.cross_entropy(network(images[few]), wanted[few]).backward()
+        optimizer.step()
+    assert loss(_check_bits(network, pixels[:2])) < 0.8 * loss(graph)
+
+
+def test_what_would_overflow_is_projected() -> None:
+    """R6: the head's bound is that of all pixels together. R4: a bias beyond int32 keeps its sign."""
+    builder = GraphBuilder(np.random.default_rng(1), (70, 70))
+    tensor = builder.concat([builder.conv(IMAGE, 40, (3, 3)), builder.conv(IMAGE, 40, (3, 3))])
+    graph = builder.finish(tensor, 3)
+    network = QatNetwork(graph)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 100
+        network.get_parameter("layers.0.bias")[:2] = torch.tensor([1e30, -1e30])
+    exported = _check_bits(network, random_images(graph, 1, 0))
+    first, head = exported.nodes[0], exported.head
+    assert isinstance(first, Conv) and first.bias[0] > 2**30 and first.bias[1] < -(2**30)
+    bound = 68 * 68 * (np.abs(head.bias.astype(np.int64)) + 255 * np.abs(head.weight.astype(np.int64)).sum((1, 2, 3)))
+    assert bound.max() > 0.9 * 2**31, "nothing was projected"
+
+
+def test_dropout_is_for_training_only() -> None:
+    builder = GraphBuilder(np.random.default_rng(2), (9, 9))
+    graph = builder.finish(builder.conv(IMAGE, 16, (3, 3)), 5)
+    network = QatNetwork(graph)
+    images = torch.from_numpy(graph.preprocessing.normalize(random_images(graph, 2, 0)))
+    network.dropout.p = 0.5
+    assert not torch.equal(network.train()(images), network.eval()(images))
+    network.dropout.p = 0
+    assert torch.equal(network.train()(images), network.eval()(images)), "float32 training is exact"
+
+
+def test_another_size_is_refused() -> None:
+    builder = GraphBuilder(np.random.default_rng(2), (9, 9))
+    graph = builder.finish(builder.conv(IMAGE, 4), 5)
+    with pytest.raises(ValueError, match=r"images must be of \(9, 9\) pixels, not \(10, 9\)"):
+        QatNetwork(graph)(torch.zeros(1, 3, 10, 9))
