@@ -153,7 +153,7 @@ class BoardNetwork:
         return sums
 
     def _milliseconds(self, line: Mapping[str, Any], name: str) -> float:
-        value = line.get(name)
+        value: Any = line.get(name)
         if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
             raise self._strange(f"{name} is {value!r}")
         if name == "latency_ms" and value == 0:

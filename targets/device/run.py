@@ -364,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--top", type=_top, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--sums", action="store_true", help="print every class sum too")
     device.add_arguments(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         return _run(device, artifact, options)
     except device.Unavailable as error:
