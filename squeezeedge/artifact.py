@@ -1,4 +1,4 @@
-"""What ``compile`` writes: a folder with manifest.json, model.sqe, golden.npz and the target's own files.
+"""What ``compile`` writes: a folder with manifest.json, model.sqe, golden.npz, the device program, the target's files.
 
 It is written to a temporary folder beside its destination and renamed, so an interrupted or failing compile
 leaves nothing behind. ``open_artifact`` checks every file against the manifest before anything is loaded.
@@ -7,10 +7,12 @@ leaves nothing behind. ``open_artifact`` checks every file against the manifest 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import platform
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,9 +34,14 @@ from squeezeedge.targets.registry import get_target
 __all__ = ["GOLDEN", "MANIFEST", "Artifact", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 GRAPH = "model.sqe"
 GOLDEN = "golden.npz"
+PROGRAM = "run.py"
+"""The program that every device runs; it imports :data:`DEVICE` beside it."""
+DEVICE = "device.py"
+"""The target's device module."""
+PROGRAM_MODULE = "squeezeedge.targets.device.run"
 NOT_THE_MODEL = (".py", ".sh", ".cfg", ".log", ".ref.onnx")
 """Endings of files that a device does not load."""
 
@@ -67,6 +74,25 @@ class Artifact:
         if graph.digest() != self.manifest["graph_sha256"]:
             raise CorruptFileError(f"{self.path / GRAPH}: not the graph of {MANIFEST}; compile the model again")
         return graph
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in index order; empty if unknown."""
+        return self.graph.labels
+
+    @property
+    def golden(self) -> NDArray[np.uint8]:
+        """The inputs with which a device checks itself: uint8 [n, H, W, 3].
+
+        Raises:
+            CorruptFileError: the file is damaged.
+        """
+        try:
+            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
+                images: NDArray[np.uint8] = arrays["images"]
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+            raise CorruptFileError(f"{self.path / GOLDEN}: damaged: {error}; compile the model again") from error
+        return images
 
     @property
     def model_bytes(self) -> int:
@@ -106,12 +132,15 @@ def write_artifact(
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: its parent folder does not exist")
     target.check_options(options)
-    target.check(graph, options)
+    lowered = target.lower(graph, options)
+    program = {PROGRAM: _source_file(PROGRAM_MODULE), DEVICE: _source_file(target.device_module)}
     partial: Path | None = None
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
         partial.chmod(0o755)
-        extra = target.compile(graph, options, partial)
+        compiled = lowered.write(partial)
+        for name, module in program.items():
+            shutil.copyfile(module, partial / name)
         write_sqe(graph, partial / GRAPH)
         np.savez_compressed(partial / GOLDEN, images=golden, sums=run(graph, golden))
         manifest = {
@@ -126,7 +155,7 @@ def write_artifact(
             "labels": list(graph.labels),
             "logit_scale": [float(scale) for scale in graph.head.scale],
             "versions": _versions(),
-            "compiled": extra,
+            "compiled": compiled,
             "files": {
                 path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
                 for path in sorted(partial.rglob("*"))
@@ -196,6 +225,21 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _source_file(module: str) -> Path:
+    """The file of a module that is copied into artifacts.
+
+    Raises:
+        SqueezeEdgeError: there is none.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise SqueezeEdgeError(f"{module}: no such module; install the package that it belongs to again")
+    return Path(found.origin)
 
 
 def _versions() -> dict[str, str]:
