@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,14 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.model import GOLDEN_IMAGES, Model, load_reference
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
 
-__all__ = ["GOLDEN", "MANIFEST", "Artifact", "open_artifact", "write_artifact"]
+if TYPE_CHECKING:
+    from squeezeedge.device import Device
+
+__all__ = ["GOLDEN", "MANIFEST", "Artifact", "compile", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -104,6 +110,101 @@ class Artifact:
         )
 
 
+    def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
+        """The float network that it was made of, to evaluate beside.
+
+        Args:
+            weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
+
+        Returns:
+            ``None`` if it is not known.
+
+        Raises:
+            UsageError: it was made of another file.
+            SqueezeEdgeError: that file is missing or damaged.
+        """
+        return load_reference(self.graph, self.manifest["source"], weights)
+
+    @contextmanager
+    def open(self, device: str | None = None, board: str | None = None) -> Iterator[Device]:
+        """Make a device ready, until the end of the block.
+
+        Args:
+            device: a device of the target (hardware, simulator or emulation, see ``squeezeedge targets``); ``None``:
+                its hardware. Missing hardware is never replaced by a simulator or an emulation.
+            board: ``user@host`` of the machine with the device, reached by ssh; ``None``: this machine.
+
+        Yields:
+            What runs images.
+
+        Raises:
+            UsageError: the target has no such device, or it runs on this machine only.
+            UnavailableError: the device or a tool that it needs is missing.
+            GateError: the device's own check on the golden inputs failed.
+            SqueezeEdgeError: the device fails, or a file is damaged.
+        """
+        from squeezeedge.device import Device
+        from squeezeedge.targets.session import open_session
+
+        target = self.target
+        name = device or next(iter(target.devices))
+        if name not in target.devices:
+            there = ", ".join(target.devices)
+            raise UsageError(f"{self.path}: compiled for {target.name}, which --device {name} does not run; use {there}")
+        if board is not None and name not in target.remote:
+            raise UsageError(f"--board: {name} does not run on another machine")
+        target.check_device(name, board)
+        with open_session(self.path, target, name, board) as session:
+            yield Device(session, self.graph)
+
+
+def compile(
+    model: Model | IntegerGraph,
+    target: str = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    golden: NDArray[np.uint8] | None = None,
+    **options: object,
+) -> Artifact:
+    """Compile a quantized network into an artifact folder.
+
+    Args:
+        model: a quantized model, or an integer graph.
+        target: what to compile for (``squeezeedge targets``).
+        out: the folder to make; must not exist. ``None``: MODEL-TARGET in the working directory.
+        golden: uint8 [n, H, W, 3], preprocessed: inputs with which a device checks itself; ``None``: some of those
+            that the model was quantized on, else noise.
+        options: the target's own, fields of its ``options`` (such as ``isa="avx2"``); the others have their defaults.
+
+    Raises:
+        UsageError: the model is not quantized, there is no such target or option, ``out`` exists or its parent does
+            not, or ``golden`` is of another shape or type.
+        UnavailableError: a tool that the target needs is missing.
+        UnsupportedError: the target cannot run the graph; the text names the layer, the reason and the fix.
+        SqueezeEdgeError: a tool fails, or the folder cannot be written.
+    """
+    chosen = get_target(target)
+    known = [field.name for field in fields(chosen.options)]
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise UsageError(f"target {target} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if isinstance(model, IntegerGraph):
+        model = Model.of_graph(model)
+    graph = model.integer
+    if graph is None:
+        raise UsageError(f"{model.name}: is not quantized; quantize it on some images first")
+    if golden is None:
+        golden = model.golden
+    if golden is None:
+        shape = (GOLDEN_IMAGES, *graph.input_shape)
+        golden = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if golden.dtype != np.uint8 or golden.ndim != 4 or golden.shape[1:] != tuple(graph.input_shape) or not len(golden):
+        needed = ", ".join(map(str, graph.input_shape))
+        raise UsageError(f"golden images are {golden.dtype} {list(golden.shape)}; they must be uint8 [n, {needed}]")
+    folder = Path(f"{model.name}-{target}") if out is None else Path(out)
+    return write_artifact(graph, chosen, chosen.options(**options), folder, golden=golden, source=model.origin)
+
+
 def write_artifact(
     graph: IntegerGraph,
     target: Target,
@@ -174,12 +275,13 @@ def write_artifact(
     return Artifact(out, manifest)
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read and verify an artifact folder.
 
     Raises:
         CorruptFileError: no manifest, another schema, or a file is missing or changed.
     """
+    path = Path(path)
     manifest = _read_manifest(path / MANIFEST)
     for name, entry in manifest["files"].items():
         file = path / name
