@@ -64,7 +64,9 @@ def open_images(
     if isinstance(images, Image.Image | EncodedImage):
         return _in_memory((images,))
     if not isinstance(images, Iterable):
-        raise UsageError(f"images are a {type(images).__name__}; they must be a path, an array, or an iterable of these")
+        raise UsageError(
+            f"images are a {type(images).__name__}; they must be a path, an array, or an iterable of these"
+        )
     given = islice(images, at_most) if _is_stream(images) else images
     return _in_memory(tuple(_one(image, position) for position, image in enumerate(given)))
 

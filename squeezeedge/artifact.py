@@ -109,7 +109,6 @@ class Artifact:
             if name not in (GRAPH, GOLDEN) and not name.endswith(NOT_THE_MODEL)
         )
 
-
     def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
         """The float network that it was made of, to evaluate beside.
 
@@ -148,11 +147,6 @@ class Artifact:
 
         target = self.target
         name = device or next(iter(target.devices))
-        if name not in target.devices:
-            there = ", ".join(target.devices)
-            raise UsageError(f"{self.path}: compiled for {target.name}, which --device {name} does not run; use {there}")
-        if board is not None and name not in target.remote:
-            raise UsageError(f"--board: {name} does not run on another machine")
         target.check_device(name, board)
         with open_session(self.path, target, name, board) as session:
             yield Device(session, self.graph)

@@ -280,12 +280,11 @@ def _from_onnx(path: Path, size: int | None) -> Model:
     floating = from_onnx(path)
     side = max(floating.input_size)
     preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
-    classes = run_float(floating, preprocessing.normalize(np.zeros((1, *floating.input_size, 3), np.uint8))).shape[1]
     return Model(
         name=path.stem,
         preprocessing=preprocessing,
         labels=(),
-        classes=classes,
+        classes=floating.shapes[floating.nodes[-1].name].channels,
         floating=floating,
         float_logits=lambda images: run_float(floating, preprocessing.normalize(images)),
         origin={"network": path.stem, **_file(path)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ from squeezeedge.networks.registry import NETWORKS
 from squeezeedge.targets.protocol import Kind, RunResult
 
 __all__ = ["Runner", "evaluate", "run_devices"]
-
-LATENCY = "latency_ms"
 
 
 class Runner(Protocol):
@@ -165,9 +163,7 @@ def _report(
     labels: NDArray[np.int64] | None,
 ) -> DeviceReport:
     sums = np.concatenate([result.sums for result in results])
-    timings = {name: np.concatenate([result.timings[name] for result in results]) for name in results[0].timings}
-    latency = timings.pop(LATENCY)
-    medians: dict[str, Any] = {name: float(np.median(values)) for name, values in timings.items()}
+    latency = np.concatenate([result.latency_ms for result in results])
     logits = graph.logits(sums)
     differing = int((sums != oracle).sum())
     return DeviceReport(
@@ -186,7 +182,7 @@ def _report(
         latency_ms=percentiles(latency),
         images_per_s=1000 / float(latency.mean()),
         model_bytes=model_bytes,
-        metrics=dict(results[-1].metrics) | medians,
+        metrics=dict(results[-1].metrics),
     )
 
 
