@@ -145,6 +145,6 @@ def _same_images(first: Dataset, second: Dataset) -> bool:
 
 
 def _same(first: AnyImage, second: AnyImage) -> bool:
-    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
-        return type(first) is type(second) and np.array_equal(first, second)
-    return first == second
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.array_equal(first, second)
+    return type(first) is type(second) and first == second

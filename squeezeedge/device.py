@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,8 @@ from squeezeedge.targets.session import Session
 __all__ = ["Answer", "Device", "RankedClass"]
 
 
-class RankedClass(NamedTuple):
+@dataclass(frozen=True)
+class RankedClass:
     """A class and how likely it is.
 
     Attributes:

@@ -19,7 +19,6 @@ from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.model import Model
-from squeezeedge.networks.registry import NETWORKS
 from squeezeedge.targets.protocol import Kind, RunResult
 
 __all__ = ["Runner", "evaluate", "run_devices"]
@@ -88,11 +87,11 @@ def evaluate(
     if not names:
         raise UsageError("no device was given")
     chosen = [_artifact_for(name, artifacts) for name in names]
-    spec = NETWORKS.get(graph.name)
-    source = data if data is not None else spec and spec.dataset
-    if source is None:
+    if data is None:
+        data = Model.of_graph(graph).dataset
+    if data is None:
         raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
-    images = evaluation_images(source, graph.classes, limit=limit, seed=seed, classes=classes)
+    images = evaluation_images(data, graph.classes, limit=limit, seed=seed, classes=classes)
     reference = reference or artifacts[0].reference()
     if reference is not None:
         _check_reference(reference, graph)
