@@ -30,19 +30,20 @@ def quantize_command(
 ) -> None:
     """Quantize a model to one integer-only int8 graph and write it as .sqe."""
     from squeezeedge.cli.output import emit_json, emit_table
-    from squeezeedge.cli.pipeline import DataOptions, to_integer
-    from squeezeedge.cli.source import load_source
+    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.graph import Conv
-    from squeezeedge.graph.sqe import write_sqe
+    from squeezeedge.model import load
 
-    source = load_source(model, weights, pretrained, size)
-    if source.integer is not None:
+    network = load(model, weights, pretrained=pretrained, size=size)
+    if network.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
-    out = out or Path(f"{source.name}.sqe")
+    out = out or Path(f"{network.name}.sqe")
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another file with -o or remove it")
-    graph, _ = to_integer(source, DataOptions(data, calib, classes, calib_images, None, seed))
-    write_sqe(graph, out)
+    quantized = DataOptions(data, calib, classes, calib_images, None, seed).quantized(network)
+    quantized.save(out)
+    graph = quantized.integer
+    assert graph is not None
     convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
     if json:
         emit_json(

@@ -14,8 +14,6 @@ from squeezeedge.targets.registry import get_target
 
 __all__ = ["compile_command", "register"]
 
-GOLDEN_IMAGES = 4
-
 
 def compile_command(
     model: Model = None,
@@ -38,34 +36,36 @@ def compile_command(
     """Compile a model into an artifact folder that a device runs without this package."""
     from dataclasses import replace
 
-    from squeezeedge.artifact import write_artifact
+    from squeezeedge.artifact import compile
     from squeezeedge.cli.output import emit_json, note
-    from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
-    from squeezeedge.cli.source import load_source
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.model import GOLDEN_IMAGES, load
 
     chosen = get_target(target)
     options = options_of(chosen, target_options, [chosen])
-    chosen.check_options(options)
-    if out is not None and out.exists():
-        raise UsageError(f"{out}: exists already; choose another output folder or remove it")
-    source = load_source(model, weights, pretrained, size)
-    out = out or Path(f"{source.name}-{target}")
-    if out.exists():
-        raise UsageError(f"{out}: exists already; choose another output folder with -o or remove it")
-    data_options = DataOptions(data, calib, classes, calib_images, None, seed)
-    graph, images = to_integer(source, data_options)
-    if images is None:  # an integer graph: any images check a device
-        given = data_options.calib or data_options.data
-        images = calibration_images(source, replace(data_options, calib=given, calib_images=GOLDEN_IMAGES))
-    golden = images.dataset.load(graph.preprocessing, images.indices[:GOLDEN_IMAGES])
-    note(f"compiling {graph.name} for {target}")
-    artifact = write_artifact(graph, chosen, options, out, golden=golden, source=source.origin)
+    chosen.check_options(chosen.options(**options))
+    _check_free(out)
+    network = load(model, weights, pretrained=pretrained, size=size)
+    out = out or Path(f"{network.name}-{target}")
+    _check_free(out)
+    given = DataOptions(data, calib, classes, calib_images, None, seed)
+    golden = None
+    if network.integer is not None and (calib or data or network.dataset):  # any images check a device
+        golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(network).load(network.preprocessing)
+    quantized = given.quantized(network)
+    note(f"compiling {quantized.name} for {target}")
+    artifact = compile(quantized, target, out, golden=golden, **options)
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
         emit_json({"artifact": str(out), **artifact.manifest})
     else:
-        print(f"{out}: {graph.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
+        print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
+
+
+def _check_free(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise UsageError(f"{out}: exists already; choose another output folder with -o or remove it")
 
 
 def register(app: typer.Typer) -> None:

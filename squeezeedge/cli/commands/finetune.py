@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from squeezeedge.cli.options import Json, Pretrained, Weights
-from squeezeedge.cli.train import (
+from squeezeedge.cli.training import (
     Changes,
     Device,
     Out,
@@ -17,13 +16,10 @@ from squeezeedge.cli.train import (
     TestData,
     Workers,
     check_device,
-    check_folder,
-    run_recipe,
+    form_maker,
+    run_training,
 )
 from squeezeedge.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["finetune_command", "register"]
 
@@ -63,6 +59,7 @@ def finetune_command(
     from squeezeedge.networks.registry import NETWORKS, download
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.recipe import load_recipe
+    from squeezeedge.training.start import check_folder, trained_weights
 
     if network not in NETWORKS:
         raise UsageError(f"{network}: no such network; the networks are: {', '.join(NETWORKS)}")
@@ -77,35 +74,19 @@ def finetune_command(
     if pretrained and not resume:
         weights = download(network)
     with join_world(check_device(device)) as world:
-        run_recipe(
+        run_training(
             replace(plan, network=network),
             data,
-            test_data,
             out,
             world,
+            json=json,
+            test_data=test_data,
+            classes=classes,
+            trained=None if resume or qat or weights is None else trained_weights(network, weights),
+            make_form=form_maker(weights, out, world, resume) if qat else None,
             resume=resume,
             workers=workers,
-            json=json,
-            classes=classes,
-            trained=None if resume or qat or weights is None else _trained(network, weights),
-            qat=qat,
-            weights=weights,
         )
-
-
-def _trained(network: str, path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint without those of the last convolution."""
-    from squeezeedge.errors import SqueezeEdgeError
-    from squeezeedge.networks.checkpoints import read_checkpoint
-    from squeezeedge.networks.registry import build, load_weights
-    from squeezeedge.training.train import LAST
-
-    state = read_checkpoint(path).state
-    last = state.get(f"{LAST}weight")
-    if last is None or last.ndim != 4:
-        raise SqueezeEdgeError(f"{path}: holds no {LAST}weight, so it is none of the networks here")
-    load_weights(build(network, last.shape[0]), state, str(path))
-    return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
 
 
 def register(app: typer.Typer) -> None:

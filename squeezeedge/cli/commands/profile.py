@@ -30,9 +30,7 @@ def profile_command(
     json: Json = False,
 ) -> None:
     """Cycles, utilization and the unit that limits each layer, of one golden input."""
-    import numpy as np
-
-    from squeezeedge.artifact import GOLDEN, open_artifact
+    from squeezeedge.artifact import open_artifact
     from squeezeedge.cli.output import emit_json
     from squeezeedge.files import write_file
 
@@ -43,9 +41,7 @@ def profile_command(
         raise UsageError(f"{artifact}: compiled for {target.name}, which tells no cycles per layer; {able} does")
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
-    with np.load(opened.path / GOLDEN, allow_pickle=False) as golden:
-        image = golden["images"][0]
-    result = target.profile(opened.path, image)
+    result = target.profile(opened.path, opened.golden[0])
     if timeline is not None:
         from json import dumps
 

@@ -24,25 +24,26 @@ def validate_command(
     """Measure the fp32 accuracy of a model on labelled images; under `torchrun`, in several processes."""
     import time
 
+    from squeezeedge.calib.selection import Selection
     from squeezeedge.cli.output import emit_json, emit_table, number
-    from squeezeedge.cli.pipeline import DataOptions, Images, evaluation_images
-    from squeezeedge.cli.source import load_source
-    from squeezeedge.cli.train import lead_progress
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.cli.training import lead_progress
+    from squeezeedge.model import load
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
 
-    source = load_source(model, weights, pretrained, size)
-    if source.float_logits is None:
+    network = load(model, weights, pretrained=pretrained, size=size)
+    if network.float_logits is None:
         raise UsageError(f"{model}: an integer graph has no fp32 accuracy; use `squeezeedge eval`")
-    images = evaluation_images(source, DataOptions(data=data, classes=classes, limit=limit, seed=seed), None)
+    images = DataOptions(data=data, classes=classes, limit=limit, seed=seed).evaluation(network)
     if images.labels is None:
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
     with join_world("cpu") as world:
         start = time.perf_counter()
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(
-                source.float_logits,
-                lambda mine: Images(images.dataset, images.indices[mine]).batches(source.preprocessing),
+                network.float_logits,
+                lambda mine: Selection(images.dataset, images.indices[mine]).batches(network.preprocessing),
                 images.labels,
                 world,
                 on_progress=advance,
@@ -51,10 +52,10 @@ def validate_command(
         if not world.leads:
             return
     if json:
-        result = {"model": source.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
+        result = {"model": network.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
         emit_json(result | {"images_per_s": speed})
     else:
-        row = [source.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
+        row = [network.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
         columns = ["model", "images", "top-1 %", "top-5 %", "images/s"]
         emit_table(f"fp32 on {images.dataset.name}", columns, [row])
 
