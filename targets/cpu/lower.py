@@ -82,7 +82,7 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     compiler = c_compiler(options)
     target = _llvm_target(isa, options)
     _check_zero_points(graph)
-    shape = Shape(*graph.input_shape)
+    shape = graph.input_shape
     plan = plan_calls(
         kernel_calls(stages(partition(to_relax(graph), FUSIONS), graph), shape, isa),
         shape.height * shape.width * shape.channels,

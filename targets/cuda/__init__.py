@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
-from squeezeedge.targets.protocol import Kind, Requirement, Runner
+from squeezeedge.targets.protocol import Kind, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
+    from squeezeedge.targets.cuda.lower import CudaLowered
 
 __all__ = ["TARGET", "CudaTarget"]
 
@@ -24,7 +25,10 @@ class CudaTarget:
     summary = "NVIDIA GPUs, machine code and PTX"
     devices: Mapping[str, Kind] = {"cuda": "hardware"}
     remote = ("cuda",)
+    needs_root = False
     options = CudaOptions
+    device_module = "squeezeedge.targets.cuda.device"
+    supports: frozenset[Feature] = frozenset()
 
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""
@@ -65,28 +69,12 @@ class CudaTarget:
             except Unavailable as error:
                 raise UnavailableError(f"{error}; or use --board user@host") from None
 
-    def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
-        """Every graph compiles."""
+    def lower(self, graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
+        """Compile the kernels for each architecture."""
+        from squeezeedge.lower.legalize import legalize
+        from squeezeedge.targets.cuda.lower import lower
 
-    def compile(self, graph: IntegerGraph, options: CudaOptions, out: Path) -> dict[str, Any]:
-        """Write the kernels, their plan, the constants and run.py."""
-        from squeezeedge.targets.cuda.lower import compile_graph
-        from squeezeedge.targets.cuda.toolchain import find_compiler
-
-        entries = compile_graph(graph, choose_architectures(options), find_compiler(), out)
-        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
-        return entries
-
-    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
-        """This machine's first GPU, image by image, or over ssh another machine's.
-
-        Raises:
-            UnavailableError: there is no driver or GPU for this artifact.
-            SqueezeEdgeError: the driver fails, or a file is damaged.
-        """
-        from squeezeedge.targets.cuda.host import open_here, open_there
-
-        return open_here(artifact) if board is None else open_there(artifact, board)
+        return lower(legalize(graph, self.supports), options)
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.
@@ -94,7 +82,7 @@ class CudaTarget:
         Raises:
             CorruptFileError: the artifact has none.
         """
-        from squeezeedge.targets.cuda.host import ptx_lines
+        from squeezeedge.targets.cuda.listing import ptx_lines
 
         return ptx_lines(artifact)
 
