@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
-from squeezeedge.targets.protocol import Kind, Requirement
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -25,7 +25,7 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
-    remote = ()
+    remote = ("cpu",)
     needs_root = False
     options = CpuOptions
     device_module = "squeezeedge.targets.cpu.device"
@@ -40,8 +40,9 @@ class CpuTarget:
                 "processor",
                 "run",
                 f"{platform.machine()}: {choose_isa(CpuOptions())}" if linux else None,
-                "the library is for Linux",
+                "the library is for Linux; use --board user@host",
             ),
+            Requirement("ssh (another machine)", "option", shutil.which("ssh"), "install an OpenSSH client"),
         ]
 
     def check_options(self, options: CpuOptions) -> None:
@@ -58,6 +59,12 @@ class CpuTarget:
         from squeezeedge.targets.cpu.lower import lower
 
         return lower(legalize(graph, self.supports), options)
+
+    def network(self, device: str) -> NetworkOpener:
+        """The library in this process."""
+        from squeezeedge.targets.cpu.device import Network
+
+        return Network
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The machine code as binutils prints it.

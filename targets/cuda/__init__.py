@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
-from squeezeedge.targets.protocol import Kind, Requirement
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -33,7 +33,7 @@ class CudaTarget:
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cuda.run import Driver, Unavailable
+        from squeezeedge.targets.cuda.device import Driver, Unavailable
         from squeezeedge.targets.cuda.toolchain import FIX, find_compiler
 
         try:
@@ -61,7 +61,7 @@ class CudaTarget:
     def check_device(self, device: str, board: str | None) -> None:
         """Without a board, this machine must have a driver and a GPU."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cuda.run import Driver, Unavailable
+        from squeezeedge.targets.cuda.device import Driver, Unavailable
 
         if board is None:
             try:
@@ -75,6 +75,12 @@ class CudaTarget:
         from squeezeedge.targets.cuda.lower import lower
 
         return lower(legalize(graph, self.supports), options)
+
+    def network(self, device: str) -> NetworkOpener:
+        """This machine's first GPU, image by image."""
+        from squeezeedge.targets.cuda.device import Network
+
+        return Network
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.
