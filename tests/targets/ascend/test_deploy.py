@@ -14,11 +14,12 @@ from onnx import ModelProto, NodeProto
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
-from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, rules
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, deploy_model, pack_scale, sum_scale
 from squeezeedge.targets.ascend.options import ROUNDINGS
 from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
 from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, squeezenet_graph
+from tests.targets.shifts import shifted_graph
 
 
 def quantized(graph: IntegerGraph) -> list[Conv | Head]:
@@ -102,6 +103,20 @@ def test_no_room_for_exact_rounding() -> None:
     with pytest.raises(UnsupportedError, match=r"wide: int32 can overflow in channel 0 .*--rounding fused"):
         deploy_model(graph, "exact")
     check_structure(deploy_model(graph, "fused"))
+
+
+@pytest.mark.parametrize(
+    ("rounding", "limit", "text"),
+    [
+        ("exact", 22, "first: its shift of 22 is more than the 21 of exact rounding; compile with --rounding fused"),
+        ("fused", 25, r"sum: its shift of 25 is more than the 24 of Ascend's fp16; quantize .*graph/rules\.py"),
+        ("fused", 31, r"first: its shift of 31 is more than the 30 of Ascend's int32; quantize .*graph/rules\.py"),
+    ],
+)
+def test_shifts_beyond_its_arithmetic(rounding: str, limit: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", limit)
+    with pytest.raises(UnsupportedError, match=text):
+        deploy_model(shifted_graph(0, limit), rounding)
 
 
 Change = Callable[[ModelProto], object]
