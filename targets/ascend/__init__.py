@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class AscendTarget:
     name = "ascend"
     summary = "Huawei Ascend: ONNX for ATC, int8 kernels"
     devices: Mapping[str, Kind] = {"ascend": "hardware", "ascend-emulation": "emulation"}
-    remote = ("ascend",)
+    remote: Collection[str] = ("ascend",)
     needs_root = False
     options = AscendOptions
     device_module = "squeezeedge.targets.ascend.device"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,14 +89,20 @@ def test_parameter_packing() -> None:
         "0x3e800000",
     ]
     np.testing.assert_array_equal(unpack_scale(packed), scale)
-    for wrong in (packed | (1 << np.uint64(40)), packed.reshape(4, 4), packed.astype(np.int64)):
+    wrongs: list[NDArray[Any]] = [packed | (1 << np.uint64(40)), packed.reshape(4, 4), packed.astype(np.int64)]
+    for wrong in wrongs:
         with pytest.raises(SqueezeEdgeError, match="not uint64"):
             unpack_scale(wrong)
 
 
 def test_no_room_for_exact_rounding() -> None:
     """R4 holds by 7 million; 512 * 2^15 is more."""
-    rest = {"stride": (1, 1), "padding": (0, 0, 0, 0), "scale": np.ones(1, np.float32), "bias": np.zeros(1, np.int32)}
+    rest: dict[str, Any] = {
+        "stride": (1, 1),
+        "padding": (0, 0, 0, 0),
+        "scale": np.ones(1, np.float32),
+        "bias": np.zeros(1, np.int32),
+    }
     weight = np.full((1, 149, 149, 3), 126, np.int8)
     conv = Conv("wide", IMAGE, weight, shift=np.full(1, 15, "u1"), pad_value=np.zeros(3, "u1"), zero_point=0, **rest)
     head = Head("head", "wide", np.ones((1, 1, 1, 1), np.int8), pad_value=np.zeros(1, "u1"), relu=True, **rest)

@@ -18,9 +18,9 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import Add, Concat, IntegerGraph, MaxPool
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.rules import Shape
-from squeezeedge.targets.ascend import TARGET, AscendOptions
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.atc import aipp_config, atc_command
-from squeezeedge.targets.ascend.options import ROUNDINGS
+from squeezeedge.targets.ascend.options import ROUNDINGS, AscendOptions
 from tests.graphs import GraphBuilder
 from tests.targets.ascend.conftest import Make
 
