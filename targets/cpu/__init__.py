@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cpu.lower import CpuLowered
 
-__all__ = ["TARGET", "CpuTarget"]
+__all__ = ["TARGET", "CpuOptions", "CpuTarget"]
 
 
 class CpuTarget:

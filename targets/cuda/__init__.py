@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cuda.lower import CudaLowered
 
-__all__ = ["TARGET", "CudaTarget"]
+__all__ = ["TARGET", "CudaOptions", "CudaTarget"]
 
 
 class CudaTarget:

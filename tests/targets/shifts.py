@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Conv, Head, IntegerGraph
@@ -20,18 +21,29 @@ def shifted_graph(seed: int, limit: int, channels: int = 37) -> IntegerGraph:
     """
     rng = np.random.default_rng(seed)
 
-    def shifts() -> np.ndarray:
-        return rng.permutation(np.arange(channels) % (limit + 1)).astype(np.uint8)
+    def shifts() -> NDArray[np.uint8]:
+        every: NDArray[np.uint8] = rng.permutation(np.arange(channels) % (limit + 1)).astype(np.uint8)
+        return every
 
-    def conv(name: str, source: str, inputs: int, kernel: int, zero_point: int, scale: np.ndarray) -> Conv:
+    def conv(name: str, source: str, inputs: int, kernel: int, zero_point: int, scale: NDArray[np.float64]) -> Conv:
         pad = 0 if source == IMAGE else {"first": 0, "second": 128, "sum": 128}[source]
         shift = shifts()
         bias = np.rint(np.exp2(shift.astype(np.float64)) * rng.normal(0, 100, channels)).clip(-(2**29), 2**29)
         weight = rng.integers(-127, 128, (channels, kernel, kernel, inputs)).astype(np.int8)
         padding = (kernel // 2,) * 4
         pads = np.full(inputs, pad, np.uint8)
-        ends = bias.astype(np.int32)
-        return Conv(name, source, weight, ends, shift, (1, 1), padding, pads, zero_point, scale.astype(np.float32))
+        return Conv(
+            name,
+            source,
+            weight,
+            bias.astype(np.int32),
+            shift,
+            (1, 1),
+            padding,
+            pads,
+            zero_point,
+            scale.astype(np.float32),
+        )
 
     # scale = scale of an operand * 2 ** its shift, per channel (R5)
     both = np.stack([shifts(), shifts()])
