@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.targets.vta.byoc import LoweredNetwork
-    from squeezeedge.targets.vta.geometry import Config
+    from squeezeedge.targets.vta.isa.geometry import Config
+    from squeezeedge.targets.vta.lower.byoc import LoweredNetwork
 
 __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
@@ -71,8 +71,8 @@ class VtaTarget:
 
     def requirements(self) -> list[Requirement]:
         """A C++ compiler builds the simulator; Vitis HLS and Vivado a bitstream; ssh reaches a board."""
-        from squeezeedge.targets.vta.bitstream import bitstream_tools
-        from squeezeedge.targets.vta.native import compiler
+        from squeezeedge.targets.vta.board.bitstream import bitstream_tools
+        from squeezeedge.targets.vta.sim.native import compiler
 
         return [
             Requirement("C++ compiler (simulator)", "run", compiler(), "install g++"),
@@ -86,10 +86,10 @@ class VtaTarget:
 
     def check_options(self, options: VtaOptions) -> None:
         """Profile, configuration and clock must exist, and the tools and files that the options ask for."""
-        from squeezeedge.targets.vta.bitstream import CLOCKS_MHZ, check_bitstream
-        from squeezeedge.targets.vta.geometry import load_config
-        from squeezeedge.targets.vta.native import require_compiler
+        from squeezeedge.targets.vta.board.bitstream import CLOCKS_MHZ, check_bitstream
+        from squeezeedge.targets.vta.isa.geometry import load_config
         from squeezeedge.targets.vta.run import check_bitstream as check_bitstream_file
+        from squeezeedge.targets.vta.sim.native import require_compiler
 
         if options.profile not in PROFILES:
             raise UsageError(f"--profile {options.profile}: not known; there are: {', '.join(PROFILES)}")
@@ -114,7 +114,7 @@ class VtaTarget:
 
     def check_device(self, device: str, board: str | None) -> None:
         """A board must be named; the simulator needs a C++ compiler."""
-        from squeezeedge.targets.vta.native import SIMULATOR, require_compiler
+        from squeezeedge.targets.vta.sim.native import SIMULATOR, require_compiler
 
         if device == "vta" and board is None:
             raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use vta-sim")
@@ -127,9 +127,9 @@ class VtaTarget:
 
     def compile(self, graph: IntegerGraph, options: VtaOptions, out: Path) -> dict[str, Any]:
         """Write the program, its DRAM image, the board's run.py and, if asked for, the bitstream."""
-        from squeezeedge.targets.vta.bitstream import build_bitstream
-        from squeezeedge.targets.vta.byoc import export_module
-        from squeezeedge.targets.vta.geometry import load_config
+        from squeezeedge.targets.vta.board.bitstream import build_bitstream
+        from squeezeedge.targets.vta.isa.geometry import load_config
+        from squeezeedge.targets.vta.lower.byoc import export_module
         from squeezeedge.targets.vta.run import BITSTREAM, DRAM, PROGRAM
 
         config = load_config(options.config)
@@ -162,16 +162,16 @@ class VtaTarget:
         """
         self.check_device(device, board)
         if board is not None:
-            from squeezeedge.targets.vta.board import open_board
+            from squeezeedge.targets.vta.board.board import open_board
 
             return open_board(artifact, board)
-        from squeezeedge.targets.vta.simulation import open_simulator
+        from squeezeedge.targets.vta.sim.session import open_simulator
 
         return open_simulator(artifact)
 
     def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
         """Cycles of every layer on the simulator."""
-        from squeezeedge.targets.vta.simulation import profile_on_simulator
+        from squeezeedge.targets.vta.sim.session import profile_on_simulator
 
         return profile_on_simulator(artifact, image)
 
@@ -181,8 +181,8 @@ class VtaTarget:
         Raises:
             CorruptFileError: the program is damaged.
         """
-        from squeezeedge.targets.vta.program import disassemble
-        from squeezeedge.targets.vta.simulation import open_program
+        from squeezeedge.targets.vta.isa.program import disassemble
+        from squeezeedge.targets.vta.sim.session import open_program
 
         program = open_program(artifact).program
         lines = disassemble(program.words(), program.geometry, program.profile).splitlines()
@@ -202,8 +202,8 @@ def _compiled(graph: IntegerGraph, options: VtaOptions) -> LoweredNetwork:
     Raises:
         UnsupportedError: the accelerator can't hold a layer.
     """
-    from squeezeedge.targets.vta.byoc import lower_graph
-    from squeezeedge.targets.vta.geometry import load_config
+    from squeezeedge.targets.vta.isa.geometry import load_config
+    from squeezeedge.targets.vta.lower.byoc import lower_graph
 
     profile: Any = options.profile
     return lower_graph(graph, load_config(options.config).geometry, profile)

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.targets.vta import run as board_script
-from squeezeedge.targets.vta.encoding import Instruction
-from squeezeedge.targets.vta.extension import Epilogue, XGemm
-from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.host import Packing, Sums
-from squeezeedge.targets.vta.isa import Finish, MicroOp, Store
-from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Region, VtaProgram, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.targets.vta.isa.extended import Epilogue, XGemm
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.program import ALIGNMENT, Layer, Region, VtaProgram, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.published import Finish, MicroOp, Store
 from tests.targets.vta.layers import convolve, row
 
 CLASSES = 5

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
-from squeezeedge.targets.vta.geometry import Geometry
-from squeezeedge.targets.vta.isa import MicroOp
-from squeezeedge.targets.vta.program import Profile, encode, encode_micro_ops
-from squeezeedge.targets.vta.simulator import Registers
+from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.targets.vta.isa.geometry import Geometry
+from squeezeedge.targets.vta.isa.program import Profile, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.published import MicroOp
+from squeezeedge.targets.vta.sim.simulator import Registers
 
 ALIGNMENT = 256
 

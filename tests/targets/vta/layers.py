@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
-from squeezeedge.targets.vta.extension import Epilogue, XGemm
-from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa import Finish, Load, MicroOp, Store
+from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.targets.vta.isa.extended import Epilogue, XGemm
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.published import Finish, Load, MicroOp, Store
 from tests.targets.vta.image import Image, blocked, weight_elements
 
 

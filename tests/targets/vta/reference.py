@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
-from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.program import encode
-from squeezeedge.targets.vta.simulator import Registers, Simulator
-from squeezeedge.targets.vta.state import State
+from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.program import encode
+from squeezeedge.targets.vta.isa.state import State
+from squeezeedge.targets.vta.sim.simulator import Registers, Simulator
 
 DRAM_BYTES = 1 << 20
 PROGRAM_BYTES = 1024

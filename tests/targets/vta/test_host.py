@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.vta.host import Packing, Sums, pack_input, unpack_sums
-from squeezeedge.targets.vta.program import VtaProgram
+from squeezeedge.targets.vta.isa.program import VtaProgram
 from tests.graphs import random_graph
-from tests.targets.vta.test_compiler import build
+from tests.targets.vta.lower.test_compiler import build
 
 
 @given(

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from squeezeedge.targets.vta import run as board_script
-from squeezeedge.targets.vta.hardware import HLS
 from squeezeedge.targets.vta.host import Packing, pack_input
+from squeezeedge.targets.vta.isa.config_header import HLS
 from tests.targets.devices import CHECKOUT
 from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, write_board_artifact, write_manifest
 

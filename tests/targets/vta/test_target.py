@@ -10,7 +10,7 @@ from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.vta import TARGET, VtaOptions
-from squeezeedge.targets.vta.geometry import CONFIGS
+from squeezeedge.targets.vta.isa.geometry import CONFIGS
 from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
 from tests.targets.devices import answers
 
