@@ -1,21 +1,26 @@
-"""Layers as operations of the profile ``vta-x``: bias, reduction and requantization are one instruction."""
+"""Layers in extended instructions: bias, reduction and requantization are one instruction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.targets.vta.emit.common import Constant, Emitter, Prepared, Window, runs
+from squeezeedge.graph import MaxPool
+from squeezeedge.targets.vta.emit.common import Constant, Emitter, Prepared
 from squeezeedge.targets.vta.emit.schedule import Block
 from squeezeedge.targets.vta.isa.extended import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.isa.geometry import Memory
-from squeezeedge.targets.vta.isa.published import MicroOp, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.published import Store
 from squeezeedge.targets.vta.lower.cost import GEMM_START
-from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part, Value
+from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.tensors import Value
+from squeezeedge.targets.vta.lower.window import Window, runs
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
@@ -29,7 +34,7 @@ from squeezeedge.targets.vta.lower.tiling import (
     spans,
 )
 
-__all__ = ["ExtensionEmitter"]
+__all__ = ["ExtendedEmitter"]
 
 MOST_STRIDE = 7
 """Of the columns of a convolution, and of everything in a pooling."""
@@ -53,81 +58,61 @@ class _Chunk:
     weights: tuple[_Weights, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Prepared(Prepared):
-    tilings: tuple[Tiling | PoolTiling | AddTiling, ...]
-    chunks: tuple[tuple[_Chunk, ...], ...]
-
-
-class ExtensionEmitter(Emitter[_Prepared]):
+class ExtendedEmitter(Emitter):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
-    def prepare(self, layer: ConvLayer | AddLayer) -> _Prepared:
-        """Choose a layer's tiling and request its constants.
+    def convolution(self, layer: ConvLayer) -> Prepared:
+        """Choose the tiling of convolutions side by side and request their constants.
 
         Raises:
-            UnsupportedError: the geometry can't hold it.
+            UnsupportedError: the geometry or the instructions can't hold them.
         """
-        if isinstance(layer, AddLayer):
-            tiling = add_tiling(
-                layer,
-                self.geometry,
-                outputs=self.geometry.depth(Memory.OUT) // 2,
-                most_blocks=self.geometry.par_entries // 4,
-            )
-            groups = [Piece(0, *span) for span in spans(len(layer.target.origins), tiling.blocks)]
-            flat = (-1, self.geometry.block)
-            chunks = [
-                _Chunk(
-                    (g,),
-                    self._parameters(
-                        layer.bias[g.first : g.end].reshape(flat), layer.shift[g.first : g.end].reshape(flat)
-                    ),
-                    (),
-                )
-                for g in groups
-            ]
-            return _Prepared(layer, (tiling,), (tuple(chunks),))
         if layer.stride[1] > MOST_STRIDE:
-            raise UnsupportedError(f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported")
-        if layer.pool is None:
-            limits = Limits(
-                self.geometry.depth(Memory.OUT) // 2,
-                self.geometry.par_entries // 2,
-                UNLIMITED,
-                sums=True,
-                start=GEMM_START,
-            )
-            plain = conv_tiling(layer, self.geometry, limits)
-            return _Prepared(layer, (plain,), (tuple(self._chunk(layer, chunk) for chunk in plain.chunks),))
-        if max(*layer.pool.kernel, *layer.pool.stride, *layer.pool.padding) > MOST_STRIDE:
             raise UnsupportedError(
-                f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported"
+                f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported; "
+                "use --instructions published"
             )
-        pooled = [pool_tiling(layer, part, self.geometry) for part in layer.parts]
-        return _Prepared(
-            layer,
-            tuple(pooled),
-            tuple(
-                tuple(
-                    self._chunk(layer, [Piece(index, *span)]) for span in spans(layer.parts[index].blocks, tiling.group)
-                )
-                for index, tiling in enumerate(pooled)
-            ),
+        if layer.pool is not None:
+            return self._with_pooling(layer, layer.pool)
+        limits = Limits(
+            self.geometry.depth(Memory.OUT) // 2,
+            self.geometry.par_entries // 2,
+            UNLIMITED,
+            sums=True,
+            start=GEMM_START,
         )
+        tiling = conv_tiling(layer, self.geometry, limits)
+        chunks = [self._chunk(layer, chunk) for chunk in tiling.chunks]
+        return Prepared(layer, (tiling,), partial(self._plain, layer, tiling, chunks))
 
-    def emit(self, prepared: _Prepared) -> None:
-        """Emit a layer."""
-        layer = prepared.layer
-        for tiling, chunks, part in zip(prepared.tilings, prepared.chunks, range(len(prepared.chunks)), strict=True):
-            if isinstance(layer, AddLayer):
-                assert isinstance(tiling, AddTiling)
-                self._addition(layer, tiling, chunks)
-            elif isinstance(tiling, PoolTiling):
-                self._pooled(layer, layer.parts[part], tiling, chunks)
-            else:
-                assert isinstance(tiling, Tiling)
-                self._plain(layer, tiling, chunks)
+    def _with_pooling(self, layer: ConvLayer, pool: MaxPool) -> Prepared:
+        if max(*pool.kernel, *pool.stride, *pool.padding[:2]) > MOST_STRIDE:
+            raise UnsupportedError(
+                f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported; "
+                "use --instructions published"
+            )
+        tilings = [pool_tiling(layer, part, self.geometry) for part in layer.parts]
+        chunks = [
+            [self._chunk(layer, [Piece(index, *span)]) for span in spans(layer.parts[index].blocks, tiling.group)]
+            for index, tiling in enumerate(tilings)
+        ]
+
+        def emit() -> None:
+            for part, tiling, own in zip(layer.parts, tilings, chunks, strict=True):
+                self._pooled(layer, pool, part, tiling, own)
+
+        return Prepared(layer, tuple(tilings), emit)
+
+    def addition(self, layer: AddLayer) -> Prepared:
+        """Choose the tiling of an addition and request its parameters."""
+        outputs, blocks = self.geometry.depth(Memory.OUT) // 2, self.geometry.par_entries // 4
+        tiling = add_tiling(layer, self.geometry, outputs=outputs, most_blocks=blocks)
+        chunks = []
+        for first, end in spans(len(layer.target.origins), tiling.blocks):
+            rows = (-1, self.geometry.block)
+            parameters = self._parameters(layer.bias[first:end].reshape(rows), layer.shift[first:end].reshape(rows))
+            chunks.append(_Chunk((Piece(0, first, end),), parameters, ()))
+        return Prepared(layer, (tiling,), partial(self._addition, layer, tiling, chunks))
 
     def _chunk(self, layer: ConvLayer, pieces: Sequence[Piece]) -> _Chunk:
         bias = [layer.parts[piece.part].bias[piece.first : piece.end] for piece in pieces]
@@ -247,18 +232,20 @@ class ExtensionEmitter(Emitter[_Prepared]):
 
     # With pooling -----------------------------------------------------------------------------------------------------
 
-    def _pooled(self, layer: ConvLayer, part: Part, tiling: PoolTiling, chunks: Sequence[_Chunk]) -> None:
-        assert layer.pool is not None
+    def _pooled(
+        self, layer: ConvLayer, pool: MaxPool, part: Part, tiling: PoolTiling, chunks: Sequence[_Chunk]
+    ) -> None:
         for chunk in chunks:
             piece = chunk.pieces[0]
             reads = [self.need(chunk.parameters), *self._loaded(chunk.weights[0])]
-            for pooled in spans(layer.pool.out[1], tiling.columns):
-                self._strip(layer, part, (piece.first, piece.end), pooled, (tiling.rows, tiling.steps), reads)
+            for pooled in spans(layer.out.width, tiling.columns):
+                self._strip(layer, pool, part, (piece.first, piece.end), pooled, (tiling.rows, tiling.steps), reads)
             self.schedule.release(*reads)
 
     def _strip(
         self,
         layer: ConvLayer,
+        pool: MaxPool,
         part: Part,
         group: tuple[int, int],
         pooled: tuple[int, int],
@@ -266,19 +253,19 @@ class ExtensionEmitter(Emitter[_Prepared]):
         reads: Sequence[Block],
     ) -> None:
         """Pooled columns of some output blocks, from the top to the bottom."""
-        schedule, pool, target = self.schedule, layer.pool, part.target
-        assert pool is not None and target is not None
+        schedule, target = self.schedule, part.target
+        assert target is not None
         window, (first, end), (left, right) = Window.of(layer, [part]), group, pooled
-        (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = pool.kernel, pool.stride, pool.padding
+        (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = pool.kernel, pool.stride, pool.padding[:2]
         column = max(left * stride_w - pad_w, 0)
         columns = min((right - 1) * stride_w + kernel_w - pad_w, layer.width) - column
         ring = schedule.claim(Memory.OUT, self.geometry.depth(Memory.OUT))
         lane = ring.count // (end - first)
         done = 0
-        for start in range(0, pool.out[0], steps[0] * steps[1]):
+        for start in range(0, layer.out.height, steps[0] * steps[1]):
             rows = [
-                (y, min(y + steps[0], pool.out[0]))
-                for y in range(start, min(start + steps[0] * steps[1], pool.out[0]), steps[0])
+                (y, min(y + steps[0], layer.out.height))
+                for y in range(start, min(start + steps[0] * steps[1], layer.out.height), steps[0])
             ]
             needed = [
                 (max(y * stride_h - pad_h, 0), min((y_end - 1) * stride_h + kernel_h - pad_h, layer.height))
@@ -370,7 +357,7 @@ class ExtensionEmitter(Emitter[_Prepared]):
                     schedule.release(*tiles, out)
             schedule.release(parameters)
 
-    def sums(self, blocks: int) -> None:
-        """Store the class sums as int32, to the first accumulator element in DRAM."""
+    def sums(self, arena: int, blocks: int) -> None:
+        """Store the class sums as int32: they begin at the base register of the accumulators."""
         store = Store(memory=Memory.ACC, sram_base=0, dram_base=0, y_size=1, x_size=blocks, x_stride=blocks)
         self.schedule.compute(store)

@@ -1,4 +1,4 @@
-"""What the C++ of the accelerator takes from Python: geometry and field positions as one generated header.
+"""What the C++ of the accelerator takes from Python: geometry, numbers and field positions as one generated header.
 
 So the layout of an instruction is declared once, in its dataclass. The C++ includes the header as ``vta_config.h``.
 """
@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 
 import squeezeedge.hls
-from squeezeedge.targets.vta.isa.encoding import slots
+from squeezeedge.graph import rules
+from squeezeedge.targets.vta.isa.encoding import SHIFT_BITS, slots
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa.program import INSTRUCTIONS
+from squeezeedge.targets.vta.isa.words import INSTRUCTIONS
 
 __all__ = ["CONFIG_HEADER", "HLS", "config_header", "hardware_sources"]
 
@@ -37,6 +38,8 @@ def config_header(geometry: Geometry) -> str:
         f"#define VTA_BLOCK {geometry.block}",
         f"#define VTA_BUS_BYTES {geometry.bus_bytes}",
         f"#define VTA_DSP_PACKING {int(geometry.dsp_packing)}",
+        f"#define VTA_SIGN {rules.SIGN}",
+        f"#define VTA_SHIFT_BITS {SHIFT_BITS}",
     ]
     for memory in (Memory.UOP, Memory.INP, Memory.WGT, Memory.ACC, Memory.PAR):
         lines.append(f"#define VTA_{memory.name}_BITS {geometry.depth(memory).bit_length() - 1}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 
@@ -20,9 +20,34 @@ if TYPE_CHECKING:
     from squeezeedge.targets.vta.isa.geometry import Geometry
     from squeezeedge.targets.vta.isa.state import State
 
-__all__ = ["Instruction", "Module", "Slot", "bits", "slots"]
+__all__ = [
+    "INSTRUCTION_SETS",
+    "MAX_SHIFT",
+    "SHIFT_BITS",
+    "Instruction",
+    "InstructionSet",
+    "Module",
+    "Slot",
+    "Unit",
+    "bits",
+    "slots",
+]
 
 OPCODE_BITS = 3
+
+SHIFT_BITS = 4
+"""Width of a right shift in the hardware: a parameter's shift has these bits; a published shift one more, its sign."""
+
+MAX_SHIFT = (1 << SHIFT_BITS) - 1
+"""The accelerator's own limit of a shift, whatever the rules of the integer graph allow."""
+
+InstructionSet = Literal["extended", "published"]
+"""``published``: VTA's own instructions only; ``extended``: with this project's."""
+
+INSTRUCTION_SETS: tuple[InstructionSet, ...] = get_args(InstructionSet)
+
+Unit = Literal["gemm", "alu", "pool", "dram"]
+"""The multiplier array, the vector unit, the pooling unit and the bus to the DRAM."""
 
 
 class Module(Enum):
@@ -40,7 +65,7 @@ def bits(
     word: int,
     extra: int = 0,
     signed: bool = False,
-    extension: bool = False,
+    extended: bool = False,
     kind: type[IntEnum] | type[bool] | None = None,
     default: Any = dataclasses.MISSING,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401  (as dataclasses.field)
@@ -51,11 +76,11 @@ def bits(
         word: 0 or 1.
         extra: bits more than ``width``.
         signed: two's complement.
-        extension: the published instruction has nothing there; a non-zero value needs the profile ``vta-x``.
+        extended: the published instruction has nothing there; a non-zero value needs the extended instructions.
         kind: Python type of the decoded value; ``None``: int.
         default: of the dataclass field; mandatory if missing.
     """
-    metadata = {"width": width, "word": word, "extra": extra, "signed": signed, "extension": extension, "kind": kind}
+    metadata = {"width": width, "word": word, "extra": extra, "signed": signed, "extended": extended, "kind": kind}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,7 +94,7 @@ class Slot:
         low: first bit.
         width: bits.
         signed: two's complement.
-        extension: see :func:`bits`.
+        extended: see :func:`bits`.
         kind: Python type of the value.
     """
 
@@ -78,7 +103,7 @@ class Slot:
     low: int
     width: int
     signed: bool
-    extension: bool
+    extended: bool
     kind: type[IntEnum] | type[bool] | type[int]
 
 
@@ -98,7 +123,7 @@ class Instruction(ABC):
 
     opcode: ClassVar[int]
     mnemonic: ClassVar[str]
-    extension: ClassVar[bool] = False
+    extended: ClassVar[bool] = False
 
     pop_prev: bool = bits(1, word=0, kind=bool, default=False)
     pop_next: bool = bits(1, word=0, kind=bool, default=False)
@@ -109,6 +134,20 @@ class Instruction(ABC):
     @abstractmethod
     def module(self) -> Module:
         """The module that executes it."""
+
+    @property
+    def steps(self) -> int:
+        """Passes through its unit's pipeline."""
+        return 0
+
+    @property
+    def unit(self) -> Unit | None:
+        """What works on it, besides the bus."""
+        return "alu" if self.module is Module.COMPUTE else None
+
+    def bytes_moved(self, geometry: Geometry) -> int:
+        """What it moves between DRAM and chip."""
+        return 0
 
     @abstractmethod
     def execute(self, state: State) -> None:
@@ -131,10 +170,10 @@ class Instruction(ABC):
         return None
 
     @property
-    def uses_extension(self) -> bool:
-        """Whether it needs the profile ``vta-x``."""
-        return self.extension or any(
-            field.metadata["extension"] and getattr(self, field.name) for field in dataclasses.fields(self)
+    def is_extended(self) -> bool:
+        """Whether the published instructions lack it."""
+        return self.extended or any(
+            field.metadata["extended"] and getattr(self, field.name) for field in dataclasses.fields(self)
         )
 
     def encode(self, geometry: Geometry) -> tuple[int, int]:
@@ -198,6 +237,6 @@ def _layout(instruction: type[Instruction], geometry: Geometry) -> Iterator[Slot
         width += data["extra"]
         word = data["word"]
         kind = data["kind"] or int
-        yield Slot(field.name, word, low[word], width, data["signed"], data["extension"], kind)
+        yield Slot(field.name, word, low[word], width, data["signed"], data["extended"], kind)
         low[word] += width
         assert low[word] <= 64, f"{instruction.__name__}.{field.name} crosses a word"

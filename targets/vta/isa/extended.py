@@ -1,4 +1,4 @@
-"""The extension of the profile ``vta-x``: three instructions on the opcodes that the published set leaves free.
+"""The extended instructions: three on the opcodes that the published ones leave free.
 
 ===============  ======  =======  ===============================================================================
 instruction      opcode  module   meaning
@@ -25,16 +25,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.isa.encoding import Instruction, Module, bits
+from squeezeedge.graph import rules
+from squeezeedge.targets.vta.isa.encoding import Instruction, Module, Unit, bits
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa.published import MicroOp
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.state import State
 
 __all__ = ["Epilogue", "XAdd", "XGemm", "XPool"]
-
-LOW = -128
-"""q = 0 in signed storage (R7)."""
-
 
 class Epilogue(IntEnum):
     """What :class:`XGemm` does with a finished sum."""
@@ -83,7 +80,7 @@ class XGemm(Instruction):
 
     opcode: ClassVar[int] = 5
     mnemonic: ClassVar[str] = "xgemm"
-    extension: ClassVar[bool] = True
+    extended: ClassVar[bool] = True
 
     uop_bgn: int = bits("uop_bits", word=0)
     uops: int = bits(10, word=0)
@@ -111,6 +108,11 @@ class XGemm(Instruction):
     def steps(self) -> int:
         """Micro-ops that it executes: pipeline cycles without fill and drain."""
         return self.blocks * self.rows * self.cols * self.uops
+
+    @property
+    def unit(self) -> Unit | None:
+        """The array."""
+        return "gemm"
 
     def problem(self, geometry: Geometry) -> str | None:
         """A reduction without steps, more outputs of a block than their memory has."""
@@ -150,7 +152,7 @@ class XGemm(Instruction):
         if self.epilogue == Epilogue.ACC:
             state.acc[dst] = result
         else:
-            state.out[dst] = _narrow((result >> state.shift[par]).astype(np.int64) + (LOW if self.low else 0))
+            state.out[dst] = _narrow((result >> state.shift[par]).astype(np.int64) + (-rules.SIGN if self.low else 0))
 
     def operands(self) -> str:
         """Loops, operands and epilogue."""
@@ -187,7 +189,7 @@ class XPool(Instruction):
 
     opcode: ClassVar[int] = 6
     mnemonic: ClassVar[str] = "xpool"
-    extension: ClassVar[bool] = True
+    extended: ClassVar[bool] = True
 
     sram_base: int = bits("acc_bits", word=0)
     dram_base: int = bits(32, word=0)
@@ -208,6 +210,15 @@ class XPool(Instruction):
         """Store."""
         return Module.STORE
 
+    @property
+    def unit(self) -> Unit | None:
+        """The pooling unit."""
+        return "pool"
+
+    def bytes_moved(self, geometry: Geometry) -> int:
+        """The pooled outputs."""
+        return self.y_size * self.x_size * geometry.block
+
     def problem(self, geometry: Geometry) -> str | None:
         """A window or stride of zero, a tile larger than the memory."""
         if 0 in (self.kernel_h, self.kernel_w, self.stride_h, self.stride_w):
@@ -226,7 +237,7 @@ class XPool(Instruction):
             for x in range(self.x_size):
                 left = x * self.stride_w - self.pad_left
                 window = tile[max(top, 0) : max(top + self.kernel_h, 0), max(left, 0) : max(left + self.kernel_w, 0)]
-                target[x] = window.max((0, 1), initial=LOW).view(np.uint8)
+                target[x] = window.max((0, 1), initial=-rules.SIGN).view(np.uint8)
 
     def operands(self) -> str:
         """Destination, source, window."""
@@ -258,7 +269,7 @@ class XAdd(Instruction):
 
     opcode: ClassVar[int] = 7
     mnemonic: ClassVar[str] = "xadd"
-    extension: ClassVar[bool] = True
+    extended: ClassVar[bool] = True
 
     blocks: int = bits(7, word=0)
     count: int = bits(11, word=0)
@@ -273,6 +284,11 @@ class XAdd(Instruction):
         """Compute."""
         return Module.COMPUTE
 
+    @property
+    def steps(self) -> int:
+        """Elements that it makes."""
+        return self.blocks * self.count
+
     def problem(self, geometry: Geometry) -> str | None:
         """More elements than the memory has."""
         if self.blocks * self.count > geometry.depth(Memory.INP):
@@ -283,7 +299,7 @@ class XAdd(Instruction):
         """Block by block."""
         for block in range(self.blocks):
             step = block * self.count + np.arange(self.count)
-            total = np.full((self.count, state.geometry.block), LOW if self.low else 0, np.int64)
+            total = np.full((self.count, state.geometry.block), -rules.SIGN if self.low else 0, np.int64)
             for operand, base in enumerate((self.a_base, self.b_base)):
                 par = state.wrap(Memory.PAR, np.array(self.par + 2 * block + operand))
                 value = (state.inp[state.wrap(Memory.INP, base + step)] + state.bias[par]).astype(np.int32)

@@ -34,7 +34,7 @@ class Memory(IntEnum):
     ACC = 3
     OUT = 4
     PAR = 6
-    """Extension: bias and shift of one output channel block."""
+    """Extended: bias and shift of one output channel block."""
 
 
 @dataclass(frozen=True)

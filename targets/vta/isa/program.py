@@ -1,36 +1,27 @@
-"""Programs: as instructions, as words, as a listing, and as what the compiler makes of a network."""
+"""What the compiler makes of a network: one image of the DRAM, and what driver and host have to know about it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
-from squeezeedge.targets.vta.host import Packing, Sums, pack_input, unpack_sums
-from squeezeedge.targets.vta.isa.encoding import OPCODE_BITS, Instruction
-from squeezeedge.targets.vta.isa.extended import XAdd, XGemm, XPool
+from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.targets.vta.device import DRAM, PROGRAM
+from squeezeedge.targets.vta.device import Program as HostProgram
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, Instruction, InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry
-from squeezeedge.targets.vta.isa.published import Alu, Finish, Gemm, Load, MicroOp, Store
+from squeezeedge.targets.vta.isa.words import decode
 
-__all__ = [
-    "ALIGNMENT",
-    "INSTRUCTIONS",
-    "Layer",
-    "Profile",
-    "Region",
-    "VtaProgram",
-    "Writer",
-    "decode",
-    "disassemble",
-    "encode",
-    "encode_micro_ops",
-    "listing",
-]
+if TYPE_CHECKING:
+    from squeezeedge.targets.device.run import Artifact
+
+__all__ = ["ALIGNMENT", "Layer", "Packing", "Region", "Sums", "VtaProgram", "Writer", "read_program"]
 
 ALIGNMENT = 256
 """Bytes: what the base of every memory is a multiple of."""
@@ -39,74 +30,6 @@ DRAM_LIMIT = 1 << 32
 """Bytes that the instructions' address fields surely reach."""
 
 BASES = ("uop", "inp", "wgt", "acc", "out", "par")
-
-Profile = Literal["vta", "vta-x"]
-"""``vta``: published instructions only; ``vta-x``: with the extension."""
-
-INSTRUCTIONS: dict[int, type[Instruction]] = {
-    instruction.opcode: instruction for instruction in (Load, Store, Gemm, Finish, Alu, XGemm, XPool, XAdd)
-}
-"""Every instruction by opcode."""
-
-
-def encode(program: Iterable[Instruction], geometry: Geometry, profile: Profile) -> NDArray[np.uint64]:
-    """Instructions -> little-endian words, uint64 [n, 2]: as they lie in DRAM.
-
-    Raises:
-        UnsupportedError: a value does not fit, or the profile lacks an instruction; the text names the instruction.
-    """
-    words = []
-    for number, instruction in enumerate(program):
-        if profile == "vta" and instruction.uses_extension:
-            raise UnsupportedError(f"instruction {number}: {instruction.mnemonic} needs the profile vta-x")
-        try:
-            words.append(instruction.encode(geometry))
-        except UnsupportedError as error:
-            raise UnsupportedError(f"instruction {number}: {error}") from error
-    return np.array(words, "<u8").reshape(-1, 2)
-
-
-def decode(words: NDArray[np.uint64], geometry: Geometry, profile: Profile) -> list[Instruction]:
-    """Words, uint64 [n, 2], -> instructions; encoding them gives the same words.
-
-    Raises:
-        CorruptFileError: not an instruction of the profile; the text names its number.
-    """
-    program = []
-    for number, (low, high) in enumerate(words.tolist()):
-        try:
-            instruction = INSTRUCTIONS[low & ((1 << OPCODE_BITS) - 1)].from_words((low, high), geometry)
-        except CorruptFileError as error:
-            raise CorruptFileError(f"instruction {number}: {error}") from error
-        if profile == "vta" and instruction.uses_extension:
-            raise CorruptFileError(f"instruction {number}: {instruction.mnemonic} needs the profile vta-x")
-        program.append(instruction)
-    return program
-
-
-def encode_micro_ops(micro_ops: Sequence[MicroOp], geometry: Geometry) -> NDArray[np.uint32]:
-    """Micro-ops -> little-endian words, uint32 [n]: as they lie in DRAM."""
-    return np.array([micro_op.encode(geometry) for micro_op in micro_ops], "<u4")
-
-
-def listing(program: Sequence[Instruction], geometry: Geometry) -> str:
-    """One line an instruction: number, words in hexadecimal, module, mnemonic, operands, tokens."""
-    lines = []
-    for number, instruction in enumerate(program):
-        low, high = instruction.encode(geometry)
-        module = instruction.module.name.lower()
-        lines.append(f"{number:6d}  {high:016x}_{low:016x}  {module:<8} {instruction}\n")
-    return "".join(lines)
-
-
-def disassemble(words: NDArray[np.uint64], geometry: Geometry, profile: Profile) -> str:
-    """The listing of words, uint64 [n, 2].
-
-    Raises:
-        CorruptFileError: not an instruction of the profile.
-    """
-    return listing(decode(words, geometry, profile), geometry)
-
 
 Writer = Literal["compiler", "host", "device"]
 
@@ -123,7 +46,7 @@ class Region:
         size: bytes.
         writer: ``compiler``: constant, its bytes are in the image; ``host``: before every run; ``device``: in a run.
         fill: value of every byte before the first run where the writer is not the compiler. Runs keep what they
-            don't write: halos around activations in the profile ``vta`` are this value.
+            don't write: halos around activations, which the published instructions need, are this value.
     """
 
     name: str
@@ -131,6 +54,78 @@ class Region:
     size: int
     writer: Writer
     fill: int = 0
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One region that the host fills from the image before a run: a patch of the image for every output position.
+
+    A convolution of the image becomes a 1x1 convolution of its patches, so three channels don't waste an element of
+    ``block`` lanes. A 1x1 kernel is the image itself.
+
+    Position (y, x) holds the pixels (y * stride[0] - top + ky, x * stride[1] - left + kx). Channel c of tap (ky, kx)
+    is patch value (ky * kernel[1] + kx) * 3 + c; value v lies in lane v % block of block v // block. Lanes that are
+    left over are 0.
+
+    Attributes:
+        region: name of the region in DRAM: int8 [blocks, height, width, block] of q - 128.
+        image: height and width of the image.
+        kernel: rows and columns of a patch.
+        stride: from one patch to the next.
+        padding: pixels around the image: top, left, bottom, right.
+        pad_value: uint8 q of a pixel there, one for each of the three channels.
+        height: patches in a column.
+        width: patches in a row.
+        block: lanes of an element.
+    """
+
+    region: str
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    pad_value: tuple[int, int, int]
+    height: int
+    width: int
+    block: int
+
+    @property
+    def blocks(self) -> int:
+        """Elements of a patch."""
+        return -(-self.kernel[0] * self.kernel[1] * 3 // self.block)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the region."""
+        return self.blocks * self.height * self.width * self.block
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Where a run leaves the int32 class sums.
+
+    Attributes:
+        region: name of the region in DRAM.
+        classes: classes; in the region they are padded to a multiple of the block.
+        planes: 1: int32, little-endian. 4: uint8 [4, padded classes], the sums' bytes from the least significant up
+            (the published instructions store single bytes).
+        block: lanes of an element.
+    """
+
+    region: str
+    classes: int
+    planes: int
+    block: int
+
+    @property
+    def padded(self) -> int:
+        """Classes in the region."""
+        return -(-self.classes // self.block) * self.block
+
+    @property
+    def size(self) -> int:
+        """Bytes of the region."""
+        return 4 * self.padded
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ class VtaProgram:
     of times without a new copy.
 
     Attributes:
-        profile: the instructions it uses.
+        instructions: which it uses.
         geometry: of the accelerator that it is made for.
         image: the constant regions, from DRAM offset 0 on: instructions, micro-ops, weights, parameters.
         dram_bytes: size of the whole DRAM.
@@ -171,7 +166,7 @@ class VtaProgram:
         instruction_layers: uint16 [count]: for each instruction, the index of the layer that it works for.
     """
 
-    profile: Profile
+    instructions: InstructionSet
     geometry: Geometry
     image: bytes
     dram_bytes: int
@@ -191,9 +186,9 @@ class VtaProgram:
         """The instructions: uint64 [count, 2]."""
         return np.frombuffer(self.image, "<u8", 2 * self.count, self.region("program").offset).reshape(-1, 2)
 
-    def instructions(self) -> list[Instruction]:
-        """The instructions, decoded."""
-        return decode(self.words(), self.geometry, self.profile)
+    def decoded(self) -> list[Instruction]:
+        """The instructions."""
+        return decode(self.words(), self.geometry, self.instructions)
 
     def micro_ops(self) -> NDArray[np.uint32]:
         """The micro-ops: uint32 [n]."""
@@ -205,26 +200,9 @@ class VtaProgram:
         bases = {name: address + offset for name, offset in self.bases.items()}
         return {"count": self.count, "program": address + self.region("program").offset, **bases}
 
-    def dram(self) -> NDArray[np.uint8]:
-        """The DRAM before the first run: uint8 [dram_bytes]."""
-        dram = np.zeros(self.dram_bytes, np.uint8)
-        dram[: len(self.image)] = np.frombuffer(self.image, np.uint8)
-        for region in self.regions:
-            if region.writer != "compiler":
-                dram[region.offset : region.offset + region.size] = region.fill
-        return dram
-
-    def pack(self, image: NDArray[np.uint8], dram: NDArray[np.uint8]) -> None:
-        """Write one image (uint8 [height, width, 3]) into the DRAM."""
-        for packing in self.packings:
-            region = self.region(packing.region)
-            dram[region.offset : region.offset + region.size] = pack_input(packing, image[None])[0]
-
-    def unpack(self, dram: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Read the class sums out of the DRAM: int32 [classes]."""
-        region = self.region(self.sums.region)
-        sums: NDArray[np.int32] = unpack_sums(self.sums, dram[None, region.offset : region.offset + region.size])[0]
-        return sums
+    def host(self) -> HostProgram:
+        """The host's side of it: fills the memory, packs images, reads class sums."""
+        return HostProgram(self.to_json(), self.image)
 
     def to_json(self) -> dict[str, Any]:
         """All but the image, as JSON values; ``instruction_layers`` as [layer, instructions] runs."""
@@ -255,7 +233,7 @@ class VtaProgram:
             if runs[:, 1].sum() != record["count"] or record["count"] > len(image) // 16:
                 raise ValueError("instruction_layers do not cover the program")
             program = cls(
-                profile=_one_of(record["profile"], "vta", "vta-x"),
+                instructions=_one_of(record["instructions"], *INSTRUCTION_SETS),
                 geometry=Geometry(**record["geometry"]),
                 image=image,
                 dram_bytes=_natural(record["dram_bytes"]),
@@ -290,6 +268,22 @@ class VtaProgram:
         for packing in self.packings:
             if self.region(packing.region).size != packing.size:
                 raise ValueError(f"region {packing.region}")
+
+
+def read_program(artifact: Artifact) -> VtaProgram:
+    """The program of an artifact.
+
+    Raises:
+        CorruptFileError: it is damaged; the text names the file.
+        ValueError: a file is not the manifest's.
+    """
+    text, image = artifact.read(PROGRAM), artifact.read(DRAM)
+    try:
+        return VtaProgram.from_json(json.loads(text.decode()), image)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{artifact.folder / PROGRAM}: damaged ({error!r}); compile again") from error
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{artifact.folder}: {error}") from error
 
 
 def _natural(value: Any) -> int:  # noqa: ANN401

@@ -1,7 +1,7 @@
-"""The published VTA instruction set (profile ``vta``): layout and meaning of every instruction, bit for bit.
+"""The published VTA instructions: layout and meaning of every one, bit for bit.
 
 Source: the hardware sources of Apache TVM's VTA (opcodes 0-4, two 64-bit words, 32-bit micro-ops). Fields marked as
-extension and the classes of :mod:`.extension` belong to the profile ``vta-x`` only; hls/README.md has the tables.
+extended, and the classes of :mod:`.extended`, belong to the extended instructions only; hls/README.md has the tables.
 
 ============  ======  =======  ==================================================================
 instruction   opcode  module   meaning
@@ -28,12 +28,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import UnsupportedError
-from squeezeedge.targets.vta.isa.encoding import Instruction, Module, bits
+from squeezeedge.targets.vta.isa.encoding import SHIFT_BITS, Instruction, Module, Unit, bits
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.state import State
 
-__all__ = ["Alu", "AluOp", "Finish", "Gemm", "Load", "MicroOp", "Store"]
+__all__ = ["Alu", "AluOp", "Finish", "Gemm", "Load", "Store"]
 
 
 MOST_STEPS = 1 << 31
@@ -47,49 +47,6 @@ class AluOp(IntEnum):
     MAX = 1
     ADD = 2
     SHR = 3
-
-
-@dataclass(frozen=True)
-class MicroOp:
-    """One step of a GEMM or ALU instruction: 32 bits.
-
-    Attributes:
-        dst: accumulator index.
-        src: input index (GEMM) or accumulator index (ALU).
-        wgt: weight index (GEMM).
-    """
-
-    dst: int = 0
-    src: int = 0
-    wgt: int = 0
-
-    def encode(self, geometry: Geometry) -> int:
-        """The 32-bit word: dst, src, wgt from bit 0 up.
-
-        Raises:
-            UnsupportedError: an index is outside of its memory.
-        """
-        word, low = 0, 0
-        for name, width in _micro_op_widths(geometry):
-            value: int = getattr(self, name)
-            if not 0 <= value < 1 << width:
-                raise UnsupportedError(f"micro-op: {name} = {value} does not fit into {width} bits; use smaller tiles")
-            word |= value << low
-            low += width
-        return word
-
-    @classmethod
-    def decode(cls, word: int, geometry: Geometry) -> MicroOp:
-        """The micro-op of a 32-bit word."""
-        values = {}
-        for name, width in _micro_op_widths(geometry):
-            values[name] = word & ((1 << width) - 1)
-            word >>= width
-        return cls(**values)
-
-
-def _micro_op_widths(geometry: Geometry) -> tuple[tuple[str, int], ...]:
-    return ("dst", geometry.acc_bits), ("src", max(geometry.acc_bits, geometry.inp_bits)), ("wgt", geometry.wgt_bits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +63,10 @@ class _Transfer(Instruction):
     def _shape(self) -> str:
         return f"{self.y_size}x{self.x_size}" + (f" step {self.x_stride}" if self.y_size > 1 else "")
 
+    def bytes_moved(self, geometry: Geometry) -> int:
+        """Without padding."""
+        return self.y_size * self.x_size * geometry.element_bytes(self.memory)
+
     def rows(self) -> Iterator[int]:
         """First DRAM element of every row."""
         return (self.dram_base + y * self.x_stride for y in range(self.y_size))
@@ -115,11 +76,11 @@ class _Transfer(Instruction):
 class Load(_Transfer):
     """DRAM -> on-chip memory, row by row; the rows lie densely on the chip, padding around them.
 
-    Inputs and weights (and, an extension, parameters) load in the load module, micro-ops and accumulators in the
+    Inputs and weights (and, extended, parameters) load in the load module, micro-ops and accumulators in the
     compute module. Only inputs and accumulators have padding; micro-ops are one row.
 
     Attributes:
-        memory: UOP, WGT, INP, ACC; PAR is an extension.
+        memory: UOP, WGT, INP, ACC; PAR is extended.
         sram_base: first element on the chip.
         dram_base: first element in DRAM, from the memory's base register.
         y_size: rows.
@@ -129,13 +90,13 @@ class Load(_Transfer):
         y_pad_1: rows of padding after.
         x_pad_0: elements of padding before each row.
         x_pad_1: elements of padding after each row.
-        pad_low: extension: padding is -128 (q = 0 in signed storage) instead of 0.
+        pad_low: extended: padding is -128 (q = 0 in signed storage) instead of 0.
     """
 
     opcode: ClassVar[int] = 0
     mnemonic: ClassVar[str] = "load"
 
-    pad_low: bool = bits(1, word=0, kind=bool, extension=True, default=False)
+    pad_low: bool = bits(1, word=0, kind=bool, extended=True, default=False)
     y_pad_0: int = bits(4, word=1, default=0)
     y_pad_1: int = bits(4, word=1, default=0)
     x_pad_0: int = bits(4, word=1, default=0)
@@ -147,9 +108,14 @@ class Load(_Transfer):
         return Module.COMPUTE if self.memory in (Memory.UOP, Memory.ACC) else Module.LOAD
 
     @property
-    def uses_extension(self) -> bool:
-        """Whether it needs the profile ``vta-x``."""
-        return super().uses_extension or self.memory == Memory.PAR
+    def is_extended(self) -> bool:
+        """Whether the published instructions lack it."""
+        return super().is_extended or self.memory == Memory.PAR
+
+    @property
+    def unit(self) -> Unit | None:
+        """Only the bus."""
+        return None
 
     @property
     def pads(self) -> tuple[int, int, int, int]:
@@ -203,7 +169,7 @@ class Store(_Transfer):
     """On-chip memory -> DRAM, row by row; the rows lie densely on the chip.
 
     Attributes:
-        memory: OUT; ACC (int32, executed by the compute module) is an extension.
+        memory: OUT; ACC (int32, executed by the compute module) is extended.
         sram_base: first element on the chip.
         dram_base: first element in DRAM, from the memory's base register.
         y_size: rows.
@@ -220,8 +186,8 @@ class Store(_Transfer):
         return Module.COMPUTE if self.memory == Memory.ACC else Module.STORE
 
     @property
-    def uses_extension(self) -> bool:
-        """Whether it needs the profile ``vta-x``."""
+    def is_extended(self) -> bool:
+        """Whether the published instructions lack it."""
         return self.memory == Memory.ACC
 
     def problem(self, geometry: Geometry) -> str | None:
@@ -286,6 +252,11 @@ class Gemm(Instruction):
     def steps(self) -> int:
         """Micro-ops that it executes."""
         return self.iter_out * self.iter_in * max(self.uop_end - self.uop_bgn, 0)
+
+    @property
+    def unit(self) -> Unit | None:
+        """The array."""
+        return "gemm"
 
     def problem(self, geometry: Geometry) -> str | None:
         """More steps than the hardware's counter has bits for."""
@@ -415,7 +386,8 @@ def _operate(op: AluOp, left: NDArray[np.int64], right: NDArray[np.int64]) -> ND
         return np.maximum(left, right)
     if op == AluOp.ADD:
         return left + right
-    shift = ((right & 31) ^ 16) - 16
+    sign = 1 << SHIFT_BITS
+    shift = ((right & (2 * sign - 1)) ^ sign) - sign
     shifted: NDArray[np.int64] = (left << np.maximum(-shift, 0)) >> np.maximum(shift, 0)
     return shifted
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
+from squeezeedge.targets.vta.isa.encoding import MAX_SHIFT
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
 
 __all__ = ["State"]
@@ -31,7 +32,7 @@ class State:
         acc: int32 [depth, block].
         out: int8 [depth, block].
         bias: int32 [depth, block] of the parameter memory.
-        shift: int8 [depth, block] of the parameter memory, 0..15.
+        shift: int8 [depth, block] of the parameter memory, 0..MAX_SHIFT.
     """
 
     geometry: Geometry
@@ -75,7 +76,7 @@ class State:
         if memory == Memory.PAR:
             split = 4 * self.geometry.block
             self.bias[index] = np.ascontiguousarray(raw[:, :split]).view("<i4")
-            self.shift[index] = raw[:, split:].view(np.int8) & 15
+            self.shift[index] = raw[:, split:].view(np.int8) & MAX_SHIFT
         else:
             target: NDArray[Any] = getattr(self, memory.name.lower())
             little = target.dtype.newbyteorder("<")

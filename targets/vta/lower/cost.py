@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.isa.extended import XAdd, XGemm, XPool
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa.published import Alu, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.published import Alu, Finish, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.words import INSTRUCTIONS
 
 __all__ = [
     "ALU_START",
@@ -34,32 +36,55 @@ ROW = 4
 BYTES_PER_CYCLE = 8
 
 
-def compute_cycles(instruction: Instruction) -> int:
-    """Cycles of an instruction of the compute module."""
-    if isinstance(instruction, Gemm | XGemm):
-        return GEMM_START + instruction.steps
-    if isinstance(instruction, Alu):
-        return ALU_START + 2 * instruction.steps
-    if isinstance(instruction, XAdd):
-        return ALU_START + 2 * instruction.blocks * instruction.count
-    if isinstance(instruction, Load) and instruction.x_size:
-        size = 4 if instruction.memory == Memory.UOP else 64
-        return DECODE + LATENCY + instruction.y_size * instruction.x_size * size // BYTES_PER_CYCLE
+compute_cycles: Table[Instruction, int] = Table("VTA compute module", INSTRUCTIONS.values())
+"""Cycles of an instruction of the compute module."""
+
+transfer_cycles: Table[Instruction, int] = Table("VTA store module", INSTRUCTIONS.values())
+"""Cycles until a store is confirmed; takes the geometry, too."""
+
+
+@compute_cycles.implements(Gemm, XGemm)
+def _gemm(instruction: Gemm | XGemm) -> int:
+    return GEMM_START + instruction.steps
+
+
+@compute_cycles.implements(Alu, XAdd)
+def _alu(instruction: Alu | XAdd) -> int:
+    return ALU_START + 2 * instruction.steps
+
+
+@compute_cycles.implements(Load)
+def _own_load(load: Load) -> int:
+    size = 4 if load.memory == Memory.UOP else 64
+    return DECODE + (LATENCY + load.y_size * load.x_size * size // BYTES_PER_CYCLE if load.x_size else 0)
+
+
+@compute_cycles.implements(Store, Finish)
+def _decoding(instruction: Store | Finish) -> int:
     return DECODE
+
+
+compute_cycles.refuses(XPool, why="the store module executes it")
+
+
+@transfer_cycles.implements(Store)
+def _store(store: Store, geometry: Geometry) -> int:
+    return DECODE + store.y_size * row_cycles(store.x_size, geometry.block) + LATENCY
+
+
+@transfer_cycles.implements(XPool)
+def _pool(pool: XPool, geometry: Geometry) -> int:
+    taps = max(pool.kernel_h, geometry.block // BYTES_PER_CYCLE)
+    cycles = ROW + 2 + taps * ((pool.x_size - 1) * pool.stride_w + pool.kernel_w)
+    return DECODE + pool.y_size * cycles + LATENCY
+
+
+transfer_cycles.refuses(Load, Gemm, XGemm, Alu, XAdd, Finish, why="another module executes it")
 
 
 def row_cycles(elements: int, block: int) -> int:
     """Cycles of one row of activations."""
     return ROW + -(-elements * block // BYTES_PER_CYCLE)
-
-
-def transfer_cycles(instruction: Store | XPool, geometry: Geometry) -> int:
-    """Cycles until a store is confirmed."""
-    cycles = row_cycles(instruction.x_size, geometry.block)
-    if isinstance(instruction, XPool):
-        taps = max(instruction.kernel_h, geometry.block // BYTES_PER_CYCLE)
-        cycles = ROW + 2 + taps * ((instruction.x_size - 1) * instruction.stride_w + instruction.kernel_w)
-    return DECODE + instruction.y_size * cycles + LATENCY
 
 
 def load_cycles(instruction: Load, geometry: Geometry) -> int:

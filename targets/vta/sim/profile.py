@@ -9,21 +9,19 @@ last layer. The shares add up to the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
 from squeezeedge.targets.protocol import LayerProfile
-from squeezeedge.targets.vta.isa.encoding import Instruction, Module
-from squeezeedge.targets.vta.isa.extended import XGemm, XPool
-from squeezeedge.targets.vta.isa.geometry import Geometry
+from squeezeedge.targets.vta.isa.encoding import Instruction, Module, Unit
 from squeezeedge.targets.vta.isa.program import VtaProgram
-from squeezeedge.targets.vta.isa.published import Gemm, Load, Store
 from squeezeedge.targets.vta.sim.simulator import Report, Timing
 
 __all__ = ["UNITS", "layer_profiles"]
 
-UNITS = ("gemm", "alu", "pool", "dram")
-"""The array, the vector unit, the pooling unit and the bus to the DRAM."""
+UNITS: tuple[Unit, ...] = get_args(Unit)
+"""In the order of a layer's record."""
 
 
 def layer_profiles(
@@ -45,10 +43,10 @@ def layer_profiles(
     busy = np.zeros((len(UNITS), len(program.layers)), np.int64)
     moved = np.zeros(len(program.layers), np.int64)
     for instruction, owner, (_, start, end) in zip(instructions, owners, report.events.tolist(), strict=True):
-        unit, share = _work(instruction, end - start)
-        if unit is not None:
-            busy[UNITS.index(unit), owner] += share
-        moved[owner] += _bytes(instruction, program.geometry)
+        if instruction.unit is not None:  # the array is busy for its steps, the others all the time
+            share = instruction.steps if instruction.unit == "gemm" else end - start
+            busy[UNITS.index(instruction.unit), owner] += share
+        moved[owner] += instruction.bytes_moved(program.geometry)
     busy[UNITS.index("dram")] = -(-moved // timing.bytes_per_cycle)
     array = program.geometry.block**2
     profiles = []
@@ -61,23 +59,3 @@ def layer_profiles(
             LayerProfile(layer.name, layer.macs, own, utilization, bound, shares[bound], shares, int(moved[index]))
         )
     return profiles
-
-
-def _work(instruction: Instruction, cycles: int) -> tuple[str | None, int]:
-    """The unit that an instruction keeps busy, and for how long: the array for its steps, others all the time."""
-    if isinstance(instruction, Gemm | XGemm):
-        return "gemm", instruction.steps
-    if isinstance(instruction, XPool):
-        return "pool", cycles
-    if instruction.module is Module.COMPUTE and not isinstance(instruction, Load):
-        return "alu", cycles
-    return None, 0
-
-
-def _bytes(instruction: Instruction, geometry: Geometry) -> int:
-    """What an instruction moves between DRAM and chip."""
-    if isinstance(instruction, XPool):
-        return instruction.y_size * instruction.x_size * geometry.block
-    if isinstance(instruction, Load | Store):
-        return instruction.y_size * instruction.x_size * geometry.element_bytes(instruction.memory)
-    return 0

@@ -1,151 +1,147 @@
-"""Runs an artifact on the simulator."""
+"""The simulator as a device: several images at a time, and the cycles of one as a profile."""
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets.protocol import Profile, Runner, RunResult
-from squeezeedge.targets.vta.isa.program import VtaProgram
-from squeezeedge.targets.vta.run import DRAM, MANIFEST, PROGRAM
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.protocol import Profile
+from squeezeedge.targets.vta import device
+from squeezeedge.targets.vta.isa.program import VtaProgram, read_program
+from squeezeedge.targets.vta.sim.native import load_simulator
 from squeezeedge.targets.vta.sim.profile import layer_profiles
 from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator, Timing
 from squeezeedge.targets.vta.sim.timeline import chrome_trace
 
-__all__ = ["ProgramFiles", "open_program", "open_simulator", "profile_on_simulator"]
+__all__ = ["Board", "Network", "profile_on_simulator"]
 
 
-@dataclass(frozen=True)
-class ProgramFiles:
-    """What an artifact says.
+class Board:
+    """A simulator with its memory. Boards pack one after the other, so that each measures what packing takes alone.
 
-    Attributes:
-        program: to run.
-        clock_mhz: that it was compiled for.
-        macs: multiply-accumulates of the network.
-    """
-
-    program: VtaProgram
-    clock_mhz: int
-    macs: int
-
-    def utilization(self, cycles: int) -> float:
-        """Share of the multiply-accumulates that the array could do in these cycles."""
-        return self.macs / self.program.geometry.block**2 / cycles
-
-
-def open_program(artifact: Path) -> ProgramFiles:
-    """Read an artifact's program.
+    Args:
+        program: what it runs.
 
     Raises:
-        CorruptFileError: it is damaged; the text names the file.
+        UnavailableError: no C++ compiler.
     """
-    try:
-        manifest = json.loads((artifact / MANIFEST).read_text())
-        clock, macs = int(manifest["compiled"]["clock_mhz"]), int(manifest["compiled"]["macs"])
-        record = json.loads((artifact / PROGRAM).read_text())
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptFileError(f"{artifact}: manifest or program is damaged ({error!r}); compile again") from error
-    try:
-        return ProgramFiles(VtaProgram.from_json(record, (artifact / DRAM).read_bytes()), clock, macs)
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{artifact}: {error}") from error
-
-
-class _Board:
-    """A simulator with its memory. Boards pack one after the other, so that each measures what packing takes alone."""
 
     _packing = threading.Lock()
 
     def __init__(self, program: VtaProgram) -> None:
-        self._program = program
-        self._simulator, self._dram = Simulator(program.geometry), program.dram()
+        self._host = program.host()
+        self._simulator, self._dram = Simulator(program.geometry), np.zeros(program.dram_bytes, np.uint8)
+        self._registers = Registers(**program.registers())
+        self._host.load(self._dram)
 
     def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
-        """Class sums int32 [classes], the report, and seconds that packing the image took."""
+        """Class sums int32 [classes], the report, and seconds that packing the image took.
+
+        Raises:
+            SimulationError: the program does something that hangs or damages a board.
+        """
         with self._packing:
             start = time.perf_counter()
-            self._program.pack(image, self._dram)
+            self._host.pack(image, self._dram)
             packing = time.perf_counter() - start
-        report = self._simulator.run(self._dram, Registers(**self._program.registers()), Timing())
-        return self._program.unpack(self._dram), report, packing
+        report = self._simulator.run(self._dram, self._registers, Timing())
+        return self._host.result(self._dram), report, packing
 
 
-@contextmanager
-def open_simulator(artifact: Path) -> Iterator[Runner]:
+class Network:
     """The simulator, for as many images at a time as there are processors.
 
     Latency is the cycles at the artifact's clock plus the measured packing.
 
     Args:
-        artifact: folder that ``compile`` made.
+        artifact: its files.
 
     Raises:
-        CorruptFileError: the artifact is damaged.
+        CorruptFileError, ValueError: a file is damaged.
         UnavailableError: no C++ compiler.
-        SimulationError: the program does something that hangs or damages a board.
     """
-    files = open_program(artifact)
-    own = threading.local()
-    packing: list[float] = []
 
-    def run_one(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
-        if not hasattr(own, "board"):
-            own.board = _Board(files.program)
-        board: _Board = own.board
+    tolerance = 0.0
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._shape = artifact.shape
+        self._program = read_program(artifact)
+        self._clock_mhz, self._macs = int(artifact.compiled["clock_mhz"]), int(artifact.compiled["macs"])
+        load_simulator(self._program.geometry)
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._last: Report | None = None
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
+        """Images uint8 [N, height, width, 3] -> int32 [N, classes], and latency_ms and pack_ms, float64 [N] each.
+
+        Raises:
+            ValueError: images of another shape.
+            SimulationError: the program does something that hangs or damages a board.
+        """
+        device.check_images(images, self._shape)
+        results = list(self._pool.map(self._one, images))
+        if results:
+            self._last = results[-1][1]
+        pack_ms = np.array([seconds * 1e3 for _, _, seconds in results], np.float64)
+        run_ms = np.array([report.cycles / (self._clock_mhz * 1e3) for _, report, _ in results], np.float64)
+        sums = np.array([sums for sums, _, _ in results], np.int32).reshape(len(images), self._program.sums.classes)
+        return sums, {"latency_ms": run_ms + pack_ms, "pack_ms": pack_ms}
+
+    def about(self) -> Mapping[str, Any]:
+        """Instructions and clock; after a run, cycles, bytes over the bus and the array's share of them."""
+        facts: dict[str, Any] = {"clock_mhz": self._clock_mhz, "instructions": self._program.instructions}
+        if self._last is not None:
+            facts |= {
+                "cycles": self._last.cycles,
+                "gemm_utilization": _utilization(self._program, self._macs, self._last),
+                "dram_bytes": self._last.dram_bytes,
+            }
+        return facts
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _one(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
+        if not hasattr(self._own, "board"):
+            self._own.board = Board(self._program)
+        board: Board = self._own.board
         return board.run(image)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def run(images: NDArray[np.uint8]) -> RunResult:
-            results = list(pool.map(run_one, images))
-            pack_ms = np.array([seconds * 1e3 for _, _, seconds in results])
-            packing.extend(pack_ms)
-            report = results[-1][1]
-            return RunResult(
-                np.stack([sums for sums, _, _ in results]),
-                np.array([report.cycles / (files.clock_mhz * 1e3) for _, report, _ in results]) + pack_ms,
-                {
-                    "cycles": report.cycles,
-                    "gemm_utilization": files.utilization(report.cycles),
-                    "dram_bytes": report.dram_bytes,
-                    "clock_mhz": files.clock_mhz,
-                    "profile": files.program.profile,
-                    "host_packing_ms": float(np.median(packing)),
-                },
-            )
-
-        yield run
-
-
-def profile_on_simulator(artifact: Path, image: NDArray[np.uint8]) -> Profile:
-    """Run one image (uint8 [H, W, 3]) and tell where its cycles go.
+def profile_on_simulator(folder: Path, image: NDArray[np.uint8]) -> Profile:
+    """Run one image (uint8 [H, W, 3]) of an artifact and tell where its cycles go.
 
     Raises:
-        As :func:`open_simulator`.
+        As :class:`Network`.
     """
-    files = open_program(artifact)
-    program = files.program
-    _, report, _ = _Board(program).run(image)
-    instructions = program.instructions()
+    artifact = Artifact(folder)
+    device.check_images(image[None], artifact.shape)
+    program, clock_mhz = read_program(artifact), int(artifact.compiled["clock_mhz"])
+    _, report, _ = Board(program).run(image)
+    instructions = program.decoded()
     names = [program.layers[owner].name for owner in program.instruction_layers]
     return Profile(
         device="vta-sim",
         kind="simulator",
         cycles=report.cycles,
-        clock_mhz=files.clock_mhz,
-        utilization=files.utilization(report.cycles),
+        clock_mhz=clock_mhz,
+        utilization=_utilization(program, int(artifact.compiled["macs"]), report),
         layers=layer_profiles(program, instructions, report, Timing()),
-        timeline=chrome_trace(instructions, report, files.clock_mhz, names),
+        timeline=chrome_trace(instructions, report, clock_mhz, names),
     )
+
+
+def _utilization(program: VtaProgram, macs: int, report: Report) -> float:
+    """Share of the multiply-accumulates that the array could do in the run's cycles."""
+    return macs / program.geometry.block**2 / report.cycles
