@@ -5,12 +5,11 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
-from squeezeedge.targets.protocol import Kind, Requirement, Runner, RunResult
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -24,8 +23,10 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
-    remote = ()
+    remote = ("cpu",)
+    needs_root = False
     options = CpuOptions
+    device_module = "squeezeedge.targets.cpu.device"
 
     def requirements(self) -> list[Requirement]:
         """A C compiler to link with; Linux to run on."""
@@ -36,8 +37,9 @@ class CpuTarget:
                 "processor",
                 "run",
                 f"{platform.machine()}: {choose_isa(CpuOptions())}" if linux else None,
-                "the library is for Linux",
+                "the library is for Linux; use --board user@host",
             ),
+            Requirement("ssh (another machine)", "option", shutil.which("ssh"), "install an OpenSSH client"),
         ]
 
     def check_options(self, options: CpuOptions) -> None:
@@ -60,24 +62,11 @@ class CpuTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    @contextmanager
-    def open(self, artifact: Path, device: str, board: str | None = None) -> Iterator[Runner]:
-        """Load the library into this process.
+    def network(self, device: str) -> NetworkOpener:
+        """The library in this process."""
+        from squeezeedge.targets.cpu.device import Network
 
-        Raises:
-            UnavailableError: this processor does not have what it was compiled for.
-        """
-        from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cpu.run import Network, Unavailable, default_threads
-
-        try:
-            network = Network(artifact, default_threads())
-        except Unavailable as error:
-            raise UnavailableError(str(error)) from None
-        try:
-            yield lambda images: RunResult(*network.run(images), {"threads": network.threads})
-        finally:
-            network.close()
+        return Network
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The machine code as binutils prints it.

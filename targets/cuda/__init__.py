@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
-from squeezeedge.targets.protocol import Kind, Requirement, Runner
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
@@ -24,12 +23,14 @@ class CudaTarget:
     summary = "NVIDIA GPUs, machine code and PTX"
     devices: Mapping[str, Kind] = {"cuda": "hardware"}
     remote = ("cuda",)
+    needs_root = False
     options = CudaOptions
+    device_module = "squeezeedge.targets.cuda.device"
 
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cuda.run import Driver, Unavailable
+        from squeezeedge.targets.cuda.device import Driver, Unavailable
         from squeezeedge.targets.cuda.toolchain import FIX, find_compiler
 
         try:
@@ -57,7 +58,7 @@ class CudaTarget:
     def check_device(self, device: str, board: str | None) -> None:
         """Without a board, this machine must have a driver and a GPU."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.cuda.run import Driver, Unavailable
+        from squeezeedge.targets.cuda.device import Driver, Unavailable
 
         if board is None:
             try:
@@ -77,16 +78,11 @@ class CudaTarget:
         shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
         return entries
 
-    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
-        """This machine's first GPU, image by image, or over ssh another machine's.
+    def network(self, device: str) -> NetworkOpener:
+        """This machine's first GPU, image by image."""
+        from squeezeedge.targets.cuda.device import Network
 
-        Raises:
-            UnavailableError: there is no driver or GPU for this artifact.
-            SqueezeEdgeError: the driver fails, or a file is damaged.
-        """
-        from squeezeedge.targets.cuda.host import open_here, open_there
-
-        return open_here(artifact) if board is None else open_there(artifact, board)
+        return Network
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.

@@ -1,13 +1,7 @@
-#!/usr/bin/env python3
-"""Device side of a CUDA artifact: needs Python 3.8+, numpy and NVIDIA's driver; Pillow too, to read image files.
+"""Device side of a CUDA artifact: NVIDIA's driver through ctypes. It needs CUDA 11.4 or later and nothing else.
 
-    python run.py                           check the GPU on the golden inputs
-    python run.py cat.jpg images.npy        classify image files, or uint8 [N, height, width, 3] arrays
-    python run.py --throughput 256          measure with batches of 256 copies of the golden inputs
-
-Prints one JSON object a line. latency_ms is from the images in the host's memory to the class sums there, device_ms
-the part between the copies; both are of the whole batch that an image was in (--batch, 1 by default). Exit codes:
-0 done, 1 a known failure, 3 there is no driver or GPU for this artifact, 4 the golden inputs gave wrong sums.
+latency_ms is from the images in the host's memory to the class sums there, device_ms the part between the copies; both
+are of the whole batch that an image was in (--batch, 1 by default). --throughput N measures with batches of N images.
 """
 
 from __future__ import annotations
@@ -15,20 +9,21 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import sys
 import time
-from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from squeezeedge.targets.device.run import Artifact
+
+__all__ = ["FILES", "Driver", "Network", "Unavailable", "add_arguments", "measure"]
 
 DRIVER = "libcuda.so.1"
 PLAN = "plan.json"
 CONSTANTS = "constants.bin"
-PLACES = ("input", "output", "workspace", "constants")
+FILES = (PLAN, CONSTANTS, "*.ptx", "*.cubin")
 
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 CAPTURE_MODE_THREAD_LOCAL = 1
@@ -81,6 +76,21 @@ FUNCTIONS = {
 
 class Unavailable(Exception):
     """There is no driver or GPU that can run this artifact; the text says what is missing."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The device's own options."""
+    parser.add_argument("--device", type=int, default=0, help="number of the GPU (default: 0)")
+    parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
+    parser.add_argument("--throughput", type=_positive, metavar="N", help="measure batches of N images, too")
+    parser.add_argument("--repeats", type=_positive, default=50, help="batches to measure (default: 50)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 class Driver:
@@ -271,25 +281,40 @@ class Buffers:
 
 
 class Network:
-    """An artifact on a GPU."""
+    """An artifact on a GPU.
 
-    def __init__(self, artifact: Path, device: int = 0) -> None:
+    Args:
+        artifact: its files.
+        device: number of the GPU.
+        batch: images that are computed at once.
+
+    Raises:
+        Unavailable: there is no driver or GPU for this artifact.
+        ValueError: a file is damaged.
+        RuntimeError: the driver fails.
+    """
+
+    tolerance = 0.0
+
+    def __init__(self, artifact: Artifact, device: int = 0, batch: int = 1) -> None:
         self.plan = _read_plan(artifact)
-        constants = (artifact / CONSTANTS).read_bytes()
+        constants = artifact.read(CONSTANTS)
         if len(constants) != self.plan["constant_bytes"]:
-            raise ValueError(f"{artifact / CONSTANTS}: not of this artifact; copy it again")
+            raise ValueError(f"{artifact.folder / CONSTANTS}: not of this artifact; copy it again")
+        self._batch = batch
         self.driver = driver = Driver()
         if not 0 <= device < driver.devices:
             raise Unavailable(f"there is no CUDA device {device}; the driver finds {driver.devices}")
         number = c_int()
         driver.cuDeviceGet(byref(number), device)
         self._device = number.value
-        self.name = driver.name(self._device)
-        file, self.code = choose_code(self.plan, driver.capability(self._device))
+        self._name = driver.name(self._device)
+        file, self._code = choose_code(self.plan, driver.capability(self._device))
+        code = artifact.read(file)
         context, self._module = HANDLE(), HANDLE()
         driver.cuDevicePrimaryCtxRetain(byref(context), self._device)
         driver.cuCtxSetCurrent(context)
-        self._load((artifact / file).read_bytes(), file)
+        self._load(code, file)
         self.functions = []
         for launch in self.plan["launches"]:
             function = HANDLE()
@@ -306,15 +331,15 @@ class Network:
         failed = self.driver._library.cuModuleLoadData(byref(self._module), code)
         if failed in TOO_NEW:
             raise Unavailable(
-                f"{self.name}: the driver, of CUDA {self.driver.version()}, is too old for {file}: update it, or "
+                f"{self._name}: the driver, of CUDA {self.driver.version()}, is too old for {file}: update it, or "
                 "compile with the --arch of this GPU"
             )
         if failed:
             raise RuntimeError(f"{file}: {self.driver.error(failed)}")
 
-    def metrics(self) -> dict[str, Any]:
-        """What runs it (JSON values)."""
-        return {"gpu": self.name, "cuda": self.driver.version(), "code": self.code}
+    def about(self) -> dict[str, Any]:
+        """What runs it, and how."""
+        return {"gpu": self._name, "cuda": self.driver.version(), "code": self._code, "batch": self._batch}
 
     def buffers(self, images: int, number: int = 0) -> Buffers:
         """The buffers of a batch size, allocated at the first use; ``number`` tells those apart that fly at once."""
@@ -325,15 +350,20 @@ class Network:
             self._buffers[key] = Buffers(self, images)
         return self._buffers[key]
 
-    def run(self, images: np.ndarray, batch: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images uint8 [N, H, W, 3] -> (int32 [N, classes], latency and device's part of it in ms, float64 [N])."""
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Images uint8 [N, H, W, 3] -> (int32 [N, classes], latency_ms and of it device_ms, float64 [N]).
+
+        Raises:
+            ValueError: images of another shape or type, or a batch that is too large.
+            RuntimeError: the driver failed.
+        """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != tuple(self.plan["input"]):
             raise ValueError(f"images must be uint8 [N, {', '.join(map(str, self.plan['input']))}]")
         sums = np.empty((len(images), self.plan["classes"]), np.int32)
         latency, device = np.empty(len(images)), np.empty(len(images))
-        for first in range(0, len(images), batch):
-            part = slice(first, min(first + batch, len(images)))
+        for first in range(0, len(images), self._batch):
+            part = slice(first, min(first + self._batch, len(images)))
             buffers = self.buffers(part.stop - first)
             start = time.perf_counter()
             buffers.inputs[:] = images[part]
@@ -341,7 +371,7 @@ class Network:
             device[part] = buffers.wait()
             sums[part] = buffers.sums
             latency[part] = (time.perf_counter() - start) * 1e3
-        return sums, latency, device
+        return sums, {"latency_ms": latency, "device_ms": device}
 
     def throughput(self, images: np.ndarray, repeats: int) -> dict[str, float]:
         """Images a second of one batch, repeated: with copies, two batches in flight; and from device memory.
@@ -378,135 +408,31 @@ class Network:
         self.driver.cuDevicePrimaryCtxRelease_v2(self._device)
 
 
-def _read_plan(artifact: Path) -> dict[str, Any]:
+def measure(network: Network, images: np.ndarray, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Images a second in batches of --throughput copies of some images; ``None`` without that option."""
+    if options.throughput is None:
+        return None
+    many = np.resize(images, (options.throughput, *images.shape[1:]))
+    return {"batch": options.throughput, **network.throughput(many, options.repeats)}
+
+
+def _read_plan(artifact: Artifact) -> dict[str, Any]:
     """The plan, checked: every argument lies inside what is allocated."""
-    path = artifact / PLAN
-    plan: dict[str, Any] = json.loads(path.read_text())
-    sizes = {
-        "input": int(np.prod(plan["input"])),
-        "output": plan["classes"] * 4,
-        "workspace": plan["workspace_bytes"],
-        "constants": plan["constant_bytes"],
-    }
-    for launch in plan["launches"]:
-        for place, offset in launch["arguments"]:
-            if not 0 <= offset < sizes[place]:
-                raise ValueError(f"{path}: {launch['kernel']} reads outside its memory; copy the artifact again")
-    return plan
-
-
-def read_images(path: Path, record: dict[str, Any]) -> np.ndarray:
-    """Images of a file as the manifest's preprocessing record says: uint8 [N, height, width, 3]."""
-    if path.suffix == ".npy":
-        return np.asarray(np.load(str(path), allow_pickle=False))
-    from PIL import Image
-
-    height, width = record["size"]
-    resample = getattr(Image, record["interpolation"].upper())
-    with Image.open(str(path)) as file:
-        if file.mode.startswith(("I", "F")):
-            raise ValueError(f"{path}: pixels have more than 8 bits a channel; convert the image to RGB")
-        transparent = file.mode == "P" and "transparency" in file.info
-        rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
-    if record["resize"] is None:
-        return np.asarray(rgb.resize((width, height), resample))[None]
-    short = min(rgb.size)
-    if short != record["resize"]:
-        rgb = rgb.resize((rgb.width * record["resize"] // short, rgb.height * record["resize"] // short), resample)
-    left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
-    return np.asarray(rgb.crop((left, top, left + width, top + height)))[None]
-
-
-def _arrays(path: Path, record: dict[str, Any]) -> Iterator[np.ndarray]:
-    """The images of a file; of ``-``, arrays in .npy form from the standard input, one after the other."""
-    if str(path) != "-":
-        yield read_images(path, record)
-        return
-    with open(0, "rb", closefd=False) as stream:
-        readable = SimpleNamespace(read=stream.read)  # numpy would seek in a file
-        while stream.peek(1):
-            yield np.lib.format.read_array(readable, allow_pickle=False)
-
-
-def _answers(
-    path: Path, results: Sequence[np.ndarray], manifest: dict[str, Any], top: int, with_sums: bool
-) -> Iterator[dict[str, Any]]:
-    scale, labels = np.asarray(manifest["logit_scale"], np.float32), manifest["labels"]
-    for index, (sums, latency, device) in enumerate(zip(*results)):  # noqa: B905  (Python 3.8)
-        logits = sums * scale
-        best = np.argsort(-logits, kind="stable")[:top]
-        answer = {
-            "image": str(path),
-            "index": index,
-            "classes": [int(c) for c in best],
-            "labels": [labels[c] for c in best] if labels else None,
-            "logits": [float(logits[c]) for c in best],
-            "latency_ms": float(latency),
-            "device_ms": float(device),
-        }
-        if with_sums:
-            answer["sums"] = sums.tolist()
-        yield answer
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(description="Run the compiled network on images, or check the GPU.")
-    images = "image files or .npy arrays; -: arrays from the standard input; none: check the GPU"
-    parser.add_argument("images", nargs="*", type=Path, help=images)
-    parser.add_argument("--device", type=int, default=0, help="number of the GPU (default: 0)")
-    parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
-    parser.add_argument("--throughput", type=_positive, metavar="N", help="measure batches of N images")
-    parser.add_argument("--repeats", type=_positive, default=50, help="batches to measure (default: 50)")
-    parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
-    parser.add_argument("--sums", action="store_true", help="print every class sum too")
-    options = parser.parse_args(arguments)
-    folder = Path(__file__).resolve().parent
+    path = artifact.folder / PLAN
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        network = Network(folder, options.device)
-        try:
-            return _run(network, folder, manifest, options)
-        finally:
-            network.close()
-    except Unavailable as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
-        return 3
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
-        return 1
-
-
-def _run(network: Network, folder: Path, manifest: dict[str, Any], options: argparse.Namespace) -> int:
-    with np.load(str(folder / "golden.npz"), allow_pickle=False) as golden:
-        images, expected = golden["images"], golden["sums"]
-    sums, latency, device = network.run(images, options.batch)
-    if sums.shape != expected.shape:
-        raise ValueError(f"{folder / 'golden.npz'}: sums of another network; copy the artifact again")
-    wrong = int((sums != expected).sum())
-    report: dict[str, Any] = {"golden": len(sums), "differing_sums": wrong, "batch": options.batch}
-    report.update(latency_ms=float(np.median(latency)), device_ms=float(np.median(device)), **network.metrics())
-    print(json.dumps(report), flush=True)
-    if wrong:
-        print(f"run.py: error: {wrong} class sums differ from the golden ones", file=sys.stderr)
-        return 4
-    for path in options.images:
-        for array in _arrays(path, manifest["preprocessing"]):
-            results = network.run(array, options.batch)
-            for answer in _answers(path, results, manifest, options.top, options.sums):
-                print(json.dumps(answer), flush=True)
-    if options.throughput is not None:
-        many = np.resize(images, (options.throughput, *images.shape[1:]))
-        print(json.dumps({"batch": options.throughput, **network.throughput(many, options.repeats)}), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        plan: dict[str, Any] = json.loads(artifact.read(PLAN).decode())
+        if (tuple(plan["input"]), plan["classes"]) != (artifact.shape, artifact.classes):
+            raise ValueError("of another network")
+        sizes = {
+            "input": int(np.prod(plan["input"])),
+            "output": plan["classes"] * 4,
+            "workspace": plan["workspace_bytes"],
+            "constants": plan["constant_bytes"],
+        }
+        for launch in plan["launches"]:
+            for place, offset in launch["arguments"]:
+                if not 0 <= offset < sizes[place]:
+                    raise ValueError(f"{launch['kernel']} reads outside its memory")
+    except (TypeError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({error!r}); copy the artifact again") from error
+    return plan

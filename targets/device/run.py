@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""Runs the compiled network of this folder on the device that it was compiled for.
+
+    python3 run.py                        check the device: are the sums of the golden inputs right?
+    python3 run.py cat.jpg images.npy     classify image files, or uint8 arrays [N, height, width, 3]
+    python3 run.py - < images.npy         the same with arrays from the standard input, answered as they come
+
+Needs Python 3.8 or later, numpy and what ``device.py`` beside it says; Pillow too, to read image files. Every file is
+compared with its checksum before it is used. Results are JSON objects, one a line, on the standard output; errors are
+lines on the standard error. Exit codes: 0 done, 1 a known failure (of an image, too: the others are answered), 2 wrong
+usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import inspect
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+try:
+    import numpy as np
+except ImportError as error:
+    print(f"run.py: error: numpy is missing ({error}); {sys.executable} -m pip install numpy", file=sys.stderr)
+    sys.exit(3)
+
+__all__ = ["DEVICE", "GOLDEN", "MANIFEST", "SCRIPT", "Artifact", "main", "read_images"]
+
+SCRIPT, DEVICE = "run.py", "device.py"
+MANIFEST, GOLDEN = "manifest.json", "golden.npz"
+COPY_AGAIN = "copy the artifact again, or compile the model again"
+
+DONE, FAILED, UNAVAILABLE, WRONG_SUMS = 0, 1, 3, 4
+
+FILTERS = ("nearest", "bilinear", "bicubic")
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 89_478_485
+"""Largest image that is decoded or made by scaling, in pixels."""
+
+CHUNK = 1 << 20
+
+
+class Artifact:
+    """The files of an artifact's folder; each is compared with the manifest before it is used.
+
+    Attributes:
+        folder: where they are.
+        manifest: manifest.json, whose values that are used here have been checked.
+        shape: (height, width, 3) of an image.
+        classes: how many.
+        labels: class names in the order of the classes; empty if they are not known.
+        logit_scale: float32 [classes]: class sum * logit_scale = logit.
+        preprocessing: how an image file becomes an image of that shape.
+        compiled: the target's own entries.
+
+    Raises:
+        ValueError: the manifest is missing or damaged; the text names it and the remedy.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / MANIFEST
+        try:
+            self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self._check_manifest()
+        except FileNotFoundError:
+            raise ValueError(f"{path}: missing, so this folder is no artifact; {COPY_AGAIN}") from None
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged ({error!r}); {COPY_AGAIN}") from error
+
+    def _check_manifest(self) -> None:
+        manifest = self.manifest
+        height, width, channels = map(_positive, manifest["input"])
+        _require(channels == 3 and height * width <= MAX_PIXELS, "input")
+        self.shape = (height, width, channels)
+        scale = manifest["logit_scale"]
+        _require(type(scale) is list and len(scale) > 0, "logit_scale")
+        _require(all(type(value) in (int, float) and abs(value) < 1e30 for value in scale), "logit_scale")
+        self.logit_scale = np.array(scale, np.float32)
+        self.classes = len(scale)
+        self.labels: list[str] = manifest["labels"]
+        _require(type(self.labels) is list and all(type(label) is str for label in self.labels), "labels")
+        _require(len(self.labels) in (0, self.classes), "labels")
+        self.preprocessing: dict[str, Any] = manifest["preprocessing"]
+        resize = self.preprocessing["resize"]
+        _require(tuple(self.preprocessing["size"]) == (height, width), "preprocessing: size")
+        _require(resize is None or max(height, width) <= _positive(resize) <= MAX_PIXELS, "preprocessing: resize")
+        _require(self.preprocessing["interpolation"] in FILTERS, "preprocessing: interpolation")
+        self.compiled: dict[str, Any] = manifest["compiled"]
+        _require(type(self.compiled) is dict, "compiled")
+        self._files: dict[str, dict[str, Any]] = manifest["files"]
+        root = self.folder.resolve()
+        for name, entry in self._files.items():
+            _require(root in (root / name).resolve().parents, f"{name!r} is outside of the folder")
+            _require(type(entry["bytes"]) is int and type(entry["sha256"]) is str, f"files: {name}")
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists a file."""
+        return name in self._files
+
+    def path(self, name: str) -> Path:
+        """Path of a file that is there and has its size and checksum.
+
+        Raises:
+            ValueError: it has not; the text names the file and the remedy.
+        """
+        path = self.folder / name
+        with self._open(name) as file:
+            hasher = hashlib.sha256()
+            for chunk in iter(lambda: file.read(CHUNK), b""):
+                hasher.update(chunk)
+        self._compare(name, path.stat().st_size, hasher.hexdigest())
+        return path
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; raises as :meth:`path`."""
+        with self._open(name) as file:
+            data = file.read()
+        self._compare(name, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def golden(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [n, height, width, 3] and the class sums int32 [n, classes] that they must give.
+
+        Raises:
+            ValueError: the file is damaged or of another network.
+        """
+        data = io.BytesIO(self.read(GOLDEN))
+        try:
+            with np.load(data, allow_pickle=False) as file:
+                images, sums = file["images"], file["sums"]
+            _require(images.dtype == np.uint8 and images.shape == (len(images), *self.shape), "images")
+            _require(sums.dtype == np.int32 and sums.shape == (len(images), self.classes), "sums")
+            _require(len(images) > 0, "no images")
+        except Exception as error:  # a malformed archive raises all sorts of things: BadZipFile, zlib.error, EOFError
+            raise ValueError(f"{self.folder / GOLDEN}: damaged ({error!r}); {COPY_AGAIN}") from error
+        return images, sums
+
+    def _open(self, name: str) -> io.BufferedReader:
+        try:
+            return (self.folder / name).open("rb")
+        except OSError as error:
+            raise ValueError(f"{self.folder / name}: {error.strerror}; {COPY_AGAIN}") from error
+
+    def _compare(self, name: str, size: int, sha256: str) -> None:
+        if name not in self._files:
+            raise ValueError(f"{self.folder / name}: {MANIFEST} does not list it; {COPY_AGAIN}")
+        entry = self._files[name]
+        if size != entry["bytes"] or sha256 != entry["sha256"]:
+            raise ValueError(f"{self.folder / name}: differs from its checksum in {MANIFEST}; {COPY_AGAIN}")
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(what)
+
+
+def _positive(value: Any) -> int:  # noqa: ANN401  (JSON)
+    _require(type(value) is int and value > 0, f"{value!r} is not a number of 1 or more")
+    return cast(int, value)
+
+
+def read_images(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    """Images of a file.
+
+    Args:
+        path: an image file, or a .npy array of images of the network's size.
+        preprocessing: the manifest's record, for an image file.
+
+    Returns:
+        uint8 [N, height, width, 3] of an image file; whatever a .npy file holds.
+
+    Raises:
+        ValueError: it cannot be read; the text names the file and the reason.
+    """
+    try:
+        if path.is_dir():
+            raise ValueError("this is a folder; name the files in it, or run `squeezeedge eval` on it")
+        if path.suffix == ".npy":
+            array = np.load(str(path), allow_pickle=False)
+            _require(isinstance(array, np.ndarray), "not one array but an archive; save it with numpy.save")
+            return cast(np.ndarray, array)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels
+            return _decode(path, preprocessing)[None]
+    except ImportError as error:
+        text = f"Pillow is needed to read image files ({error}): pip install pillow, or give .npy arrays"
+        raise ValueError(f"{path}: {text}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # malformed files make the decoders raise all sorts of things
+        raise ValueError(f"{path}: {str(error) or repr(error)}") from error
+
+
+def _decode(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    """An image file as the network takes it: uint8 [height, width, 3]."""
+    from PIL import Image
+
+    with Image.open(str(path)) as file:
+        _require(file.format in FORMATS, f"{file.format} images are not read, only {', '.join(FORMATS)}")
+        _require(file.width * file.height <= MAX_PIXELS, f"too large; at most {MAX_PIXELS} pixels are decoded")
+        if file.mode.startswith(("I", "F")):
+            raise ValueError("its pixels have more than 8 bits a channel; convert the image to RGB")
+        transparent = file.mode == "P" and "transparency" in file.info
+        rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
+    (height, width), resize = preprocessing["size"], preprocessing["resize"]
+    resample = getattr(Image, preprocessing["interpolation"].upper())
+    if resize is None:
+        return np.asarray(rgb.resize((width, height), resample))
+    short = min(rgb.size)
+    if short != resize:
+        scaled = (rgb.width * resize // short, rgb.height * resize // short)
+        _require(scaled[0] * scaled[1] <= MAX_PIXELS, "too elongated to scale; crop the image")
+        rgb = rgb.resize(scaled, resample)
+    left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
+    return np.asarray(rgb.crop((left, top, left + width, top + height)))
+
+
+def _standard_input() -> Iterator[np.ndarray]:
+    """Arrays in .npy form, one after the other, as they come.
+
+    Raises:
+        ValueError: something else came, or the last array is cut off.
+    """
+    with open(0, "rb", closefd=False) as stream:
+        readable = SimpleNamespace(read=stream.read)  # numpy would seek in a file
+        while stream.peek(1):
+            try:
+                yield np.lib.format.read_array(cast(Any, readable), allow_pickle=False)
+            except Exception as error:
+                raise ValueError(f"standard input: not an array in .npy form: {str(error) or repr(error)}") from error
+
+
+def _batch(source: Path, images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images uint8 [N, height, width, 3]; one image may come without the N."""
+    if images.shape == shape:
+        images = images[None]
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        wanted = "images must be uint8 [N, {}, {}, {}]".format(*shape)
+        raise ValueError(f"{source}: {wanted}, not {images.dtype} {list(images.shape)}")
+    return np.ascontiguousarray(images)
+
+
+def _check_golden(network: Any, artifact: Artifact) -> int:  # noqa: ANN401  (device.py's Network)
+    """Print the line about the golden inputs; returns the exit code."""
+    images, expected = artifact.golden()
+    sums, timings = network.run(images)
+    difference = np.abs(sums.astype(np.int64) - expected)
+    wrong = int((difference > 0).sum())
+    error = float(difference.max() / max(1, np.abs(expected.astype(np.int64)).max()))
+    line: dict[str, Any] = {"golden": len(images), "differing_sums": wrong}
+    if network.tolerance:
+        line["largest_error"] = error
+    line.update((name, float(np.median(values))) for name, values in timings.items())
+    _print({**line, **network.about()})
+    if error <= network.tolerance:
+        return DONE
+    text = f"{wrong} class sums differ from the golden ones"
+    if network.tolerance:
+        text += f", by {error:.3g} of the largest; {network.tolerance:g} is allowed"
+    return _report(text, WRONG_SUMS)
+
+
+def _answer(network: Any, artifact: Artifact, source: Path, images: np.ndarray, options: argparse.Namespace) -> None:  # noqa: ANN401
+    """Run images of one source and print a line for each."""
+    all_sums, timings = network.run(_batch(source, images, artifact.shape))
+    for index, sums in enumerate(all_sums):
+        logits = sums * artifact.logit_scale
+        best = np.argsort(-logits, kind="stable")[: options.top]
+        line = {
+            "image": str(source),
+            "index": index,
+            "classes": best.tolist(),
+            "labels": [artifact.labels[c] for c in best] if artifact.labels else None,
+            "logits": [float(logits[c]) for c in best],
+        }
+        line.update((name, float(values[index])) for name, values in timings.items())
+        if options.sums:
+            line["sums"] = sums.tolist()
+        _print(line)
+
+
+def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401
+    """Answer every source; one that cannot be read is an error, and the next one is taken. Returns the exit code."""
+    code = DONE
+    for source in options.images:
+        try:
+            if str(source) == "-":
+                for images in _standard_input():
+                    _answer(network, artifact, source, images, options)
+            else:
+                _answer(network, artifact, source, read_images(source, artifact.preprocessing), options)
+        except ValueError as error:
+            code = _report(error, FAILED)
+    return code
+
+
+def _run(device: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401  (the module device.py)
+    taken = inspect.signature(device.Network).parameters
+    network = device.Network(artifact, **{key: value for key, value in vars(options).items() if key in taken})
+    try:
+        if options.check or not options.images:
+            code = _check_golden(network, artifact)
+            if code != DONE:
+                return code
+        code = _answer_all(network, artifact, options)
+        if hasattr(device, "measure"):
+            measured = device.measure(network, artifact.golden()[0], options)
+            if measured is not None:
+                _print(measured)
+        return code
+    finally:
+        network.close()
+
+
+def _print(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _report(error: object, code: int) -> int:
+    """One line on the standard error; returns the exit code."""
+    print(f"{SCRIPT}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _top(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _load_device(artifact: Artifact) -> Any:  # noqa: ANN401  (the module)
+    """``device.py`` beside this file: what is different from target to target."""
+    spec = importlib.util.spec_from_file_location("device", artifact.path(DEVICE))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["device"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line, see the module's text; returns the exit code."""
+    try:
+        artifact = Artifact(Path(__file__).resolve().parent)
+        device = _load_device(artifact)
+    except (ValueError, ImportError) as error:
+        return _report(error, FAILED)
+    parser = argparse.ArgumentParser(
+        prog=SCRIPT, description="Run the compiled network on images, or check the device."
+    )
+    images = "image files or .npy arrays; -: arrays from the standard input; none: check the device"
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=images)
+    parser.add_argument("--check", action="store_true", help="check the device on the golden inputs first")
+    parser.add_argument("--top", type=_top, default=5, metavar="N", help="classes to print (default: 5)")
+    parser.add_argument("--sums", action="store_true", help="print every class sum too")
+    device.add_arguments(parser)
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        return _run(device, artifact, options)
+    except device.Unavailable as error:
+        return _report(error, UNAVAILABLE)
+    except BrokenPipeError:  # nobody reads the answers any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (OSError, ValueError, RuntimeError, LookupError, MemoryError, ImportError) as error:
+        return _report(str(error) or repr(error), FAILED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""A device that is ready to run one artifact: hardware, simulator or emulation of this machine, or another's over ssh.
+
+Here, the target's ``Network`` runs in this process on the files of the artifact. There, the artifact's own run.py
+runs beside its device.py, and :mod:`.board` speaks with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.targets.protocol import Kind, Network, RunResult, Target
+
+if TYPE_CHECKING:  # numpy is loaded when a device is opened
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Session", "open_session"]
+
+
+class Session:
+    """A device with an artifact.
+
+    Attributes:
+        device: as in ``--device``.
+        kind: what that is.
+    """
+
+    def __init__(self, network: Network, device: str, kind: Kind, origin: _Failures) -> None:
+        self.device, self.kind = device, kind
+        self._network, self._origin = network, origin
+        self._timings: dict[str, list[NDArray[np.float64]]] = {}
+
+    def run(self, images: NDArray[np.uint8]) -> RunResult:
+        """Run images.
+
+        Args:
+            images: uint8 [N, height, width, 3].
+
+        Returns:
+            The class sums and timings of these images; its metrics are what the device says of itself and, under their
+            names, the medians of all timings but the latency, over all images of this session.
+
+        Raises:
+            SqueezeEdgeError: images of another shape or type, or the device failed.
+        """
+        import numpy as np
+
+        with self._origin.named():
+            sums, timings = self._network.run(images)
+            about = self._network.about()
+        for name, values in timings.items():
+            self._timings.setdefault(name, []).append(values)
+        medians = {
+            name: float(np.median(np.concatenate(values)))
+            for name, values in self._timings.items()
+            if name != "latency_ms" and len(images)
+        }
+        return RunResult(sums, timings, {**about, **medians})
+
+
+class _Failures:
+    """Failures of a target's device module as errors of ours that say where they come from.
+
+    Args:
+        origin: the artifact.
+        unavailable: the module's exception for a device or library that this machine lacks.
+        elsewhere: what to do then, a sentence's end.
+    """
+
+    def __init__(self, origin: Path, unavailable: type[Exception], elsewhere: str) -> None:
+        self._origin, self._unavailable, self._elsewhere = origin, unavailable, elsewhere
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        try:
+            yield
+        except SqueezeEdgeError:
+            raise
+        except self._unavailable as error:
+            raise UnavailableError(f"{error}{self._elsewhere}") from None
+        except (OSError, ValueError, RuntimeError, LookupError, MemoryError) as error:
+            text = str(error) or repr(error)
+            raise SqueezeEdgeError(text if str(self._origin) in text else f"{self._origin}: {text}") from error
+
+
+@contextmanager
+def open_session(artifact: Path, target: Target, device: str, board: str | None = None) -> Iterator[Session]:
+    """Open a device for one artifact; it is given back at the end of the block.
+
+    Args:
+        artifact: the folder.
+        target: that it was compiled for.
+        device: one of the target's.
+        board: ``user@host`` as for ssh, of a machine that has the device; ``None``: this one.
+
+    Raises:
+        UsageError: the target has no such device, or that can not be on another machine.
+        UnavailableError: the device or a library for it is missing, or the board is not reached.
+        GateError: the board's own check on the golden inputs failed.
+        SqueezeEdgeError: a file is damaged, or the device fails.
+    """
+    if device not in target.devices:
+        raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
+    if board is not None and device not in target.remote:
+        raise UsageError(f"--board: device {device} runs on this machine only")
+    from squeezeedge.targets.device.run import Artifact
+
+    module: Any = importlib.import_module(target.device_module)
+    failures = _Failures(artifact, module.Unavailable, _elsewhere(target, device))
+    with failures.named():
+        files = Artifact(artifact)
+        network: Network
+        if board is None:
+            network = target.network(device)(files)
+        else:
+            from squeezeedge.targets.board import BoardNetwork
+
+            network = BoardNetwork(files, board, module.FILES, root=target.needs_root)
+    done = False
+    try:
+        yield Session(network, device, target.devices[device], failures)
+        done = True
+    finally:
+        try:
+            with failures.named():
+                network.close()
+        except SqueezeEdgeError:
+            if done:  # else what went wrong before tells more
+                raise
+
+
+def _elsewhere(target: Target, device: str) -> str:
+    """Where else the artifact could be run, for the message that this machine lacks the device."""
+    ways = ["use --board user@host"] if device in target.remote else []
+    if "emulation" in target.devices.values() and target.devices[device] != "emulation":
+        ways.append("--emulate")
+    return "".join(f"; or {way}" if i == 0 else f", or {way}" for i, way in enumerate(ways))
