@@ -326,7 +326,7 @@ class Program:
 
     def result(self, memory: np.ndarray) -> np.ndarray:
         """The class sums in the memory after a run: int32 [classes]."""
-        return self.sums(memory[self.sums_region])
+        return self.sums(np.array(memory[self.sums_region]))
 
     def sums(self, data: np.ndarray) -> np.ndarray:
         """Bytes of the sums' region -> int32 [classes]."""

@@ -20,7 +20,6 @@ from squeezeedge.targets.vta.isa.published import Store
 from squeezeedge.targets.vta.lower.cost import GEMM_START
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
 from squeezeedge.targets.vta.lower.tensors import Value
-from squeezeedge.targets.vta.lower.window import Window, runs
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
@@ -33,6 +32,7 @@ from squeezeedge.targets.vta.lower.tiling import (
     pool_tiling,
     spans,
 )
+from squeezeedge.targets.vta.lower.window import Window, runs
 
 __all__ = ["ExtendedEmitter"]
 

@@ -45,7 +45,7 @@ class Block:
 
     Attributes:
         memory: which.
-        first: first element; the following ones wrap modulo the depth in the profile ``vta-x``.
+        first: first element; the following ones wrap modulo the depth in extended instructions.
         count: elements.
         load: index of the load operation; ``NOTHING`` if computed.
     """

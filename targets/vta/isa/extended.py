@@ -33,6 +33,7 @@ from squeezeedge.targets.vta.isa.state import State
 
 __all__ = ["Epilogue", "XAdd", "XGemm", "XPool"]
 
+
 class Epilogue(IntEnum):
     """What :class:`XGemm` does with a finished sum."""
 

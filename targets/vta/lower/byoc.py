@@ -1,12 +1,12 @@
-"""Relax module -> program, through TVM's interface for external code generators; and the TVM module that runs it.
+"""A graph through TVM's interface for external code generators, and the TVM module that runs it.
 
-    network = lower_graph(graph, geometry, "vta-x")
+    network = lower_graph(graph, geometry, "extended")
     network.program                                  # what an artifact carries
     export_module(network, Path("model.so"))         # tvm.runtime.load_module, relax.VirtualMachine: "main"
 
-TVM groups the operators by our patterns, merges the groups into regions and asks ``relax.ext.vta`` for a module for
-each of them. There must be one region, the whole network: it becomes one program, and in the TVM module one function
-that calls the driver in hls/driver.
+TVM groups the operators by our patterns and merges the groups into regions. There must be one region, the whole
+network: it becomes one program. Then TVM asks ``relax.ext.vta`` for a module for it, which is one function that calls
+the driver in hls/driver; it needs nothing but the region's types, so nothing of ours goes through TVM and back.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from tvm.support import cc
 from tvm.target import Target
 
 from squeezeedge.errors import UnavailableError, UnsupportedError, UsageError
-from squeezeedge.graph import IntegerGraph
-from squeezeedge.lower.patterns import Pattern, partition, region_stages
+from squeezeedge.graph import IntegerGraph, rules
+from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import MAIN, to_relax
-from squeezeedge.targets.vta.host import Packing
+from squeezeedge.lower.stages import region_stages
 from squeezeedge.targets.vta.isa.config_header import CONFIG_HEADER, HLS, config_header
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry
-from squeezeedge.targets.vta.isa.program import Profile, Region, VtaProgram
+from squeezeedge.targets.vta.isa.program import Packing, Region, VtaProgram
 from squeezeedge.targets.vta.lower.compiler import FUSIONS, compile_program
 from squeezeedge.targets.vta.sim.native import require_compiler
 
-__all__ = ["Device", "LoweredNetwork", "export_module", "lower_graph", "lower_module"]
+__all__ = ["Device", "LoweredNetwork", "export_module", "lower_graph", "merge"]
 
 CODEGEN = "vta"
 """TVM's name of this target."""
@@ -81,50 +82,34 @@ class LoweredNetwork:
     module: IRModule
 
 
-@dataclass
-class _Request:
-    """What goes through TVM to the code generator, and what comes back."""
-
-    geometry: Geometry
-    profile: Profile
-    program: VtaProgram | None = None
-    error: Exception | None = None
-
-
-def lower_graph(graph: IntegerGraph, geometry: Geometry, profile: Profile) -> LoweredNetwork:
+def lower_graph(graph: IntegerGraph, geometry: Geometry, instructions: InstructionSet) -> LoweredNetwork:
     """Compile a graph.
 
-    Raises:
-        UnsupportedError: the accelerator can't hold a layer.
-    """
-    return lower_module(to_relax(graph), geometry, profile)
-
-
-def lower_module(module: IRModule, geometry: Geometry, profile: Profile) -> LoweredNetwork:
-    """Compile a module of the form that :func:`squeezeedge.lower.relax_module.to_relax` gives.
-
     Args:
-        module: the network.
+        graph: the network.
         geometry: of the accelerator.
-        profile: which instructions it has.
+        instructions: which it has.
 
     Raises:
-        UnsupportedError: an operator that no pattern takes, or the accelerator can't hold a layer; the text names it.
+        UnsupportedError: the accelerator can't hold a layer; the text names it.
     """
-    request = _Request(geometry, profile)
+    module, region = merge(to_relax(graph))
+    program = compile_program(region_stages(region, graph), geometry, instructions)
+    module = relax.transform.RunCodegen()(module)
+    return LoweredNetwork(program, module.without_attr("const_name_to_constant"))  # they are in the program
+
+
+def merge(module: IRModule) -> tuple[IRModule, relax.Function]:
+    """Partition a module of the form that :func:`squeezeedge.lower.relax_module.to_relax` gives, and merge the parts.
+
+    Returns:
+        The module, whose ``main`` only calls the region, and the region.
+
+    Raises:
+        UnsupportedError: an operator that no pattern takes, or more regions than one.
+    """
     merged = relax.transform.MergeCompositeFunctions()(partition(module, FUSIONS, CODEGEN))
-    _check_regions(merged)
-    try:
-        lowered = relax.transform.RunCodegen({CODEGEN: {"request": request}})(merged)
-    except Exception as error:
-        raise request.error or error from None  # on its way through TVM an exception loses its class
-    assert request.program is not None
-    return LoweredNetwork(request.program, lowered.without_attr("const_name_to_constant"))  # they are in the program
-
-
-def _check_regions(module: IRModule) -> None:
-    """Everything is in one region, or UnsupportedError."""
-    bindings = [binding for block in module[MAIN].body.blocks for binding in block.bindings]
+    bindings = [binding for block in merged[MAIN].body.blocks for binding in block.bindings]
     calls = [binding.value for binding in bindings if isinstance(binding.value, relax.Call)]
     left = dict.fromkeys(_described(call) for call in calls if isinstance(call.op, Op))
     if left:
@@ -133,6 +118,7 @@ def _check_regions(module: IRModule) -> None:
         )
     if len(calls) != 1:
         raise UnsupportedError(f"the network has {len(calls)} parts for the accelerator; it must be one")
+    return merged, merged[calls[0].op]
 
 
 def _described(call: relax.Call) -> str:
@@ -140,16 +126,10 @@ def _described(call: relax.Call) -> str:
     return f"{call.op.name} ({call.span.source_name.name})" if call.span else str(call.op.name)
 
 
-def _generate(regions: Sequence[relax.Function], options: Mapping[str, Any], _constants: object) -> list[Any]:
+def _generate(regions: Sequence[relax.Function], _options: object, _constants: object) -> list[Any]:
     """TVM's call for the regions of a module."""
-    request: _Request = options["request"]
-    try:
-        (region,) = regions
-        request.program = compile_program(region_stages(region), request.geometry, request.profile)
-        return [tvm.tirx.build(IRModule({str(region.attrs["global_symbol"]): _entry(region)}), target=_target())]
-    except Exception as error:
-        request.error = error
-        raise
+    functions = {str(region.attrs["global_symbol"]): _entry(region) for region in regions}
+    return [tvm.tirx.build(IRModule(functions), target=_target())]
 
 
 tvm_ffi.register_global_func(f"relax.ext.{CODEGEN}", _generate, override=True)
@@ -245,6 +225,7 @@ def _model_header(program: VtaProgram, timeout_us: int) -> str:
         "SUMS": program.region(sums.region).offset,
         "CLASS_STRIDE": class_stride,
         "BYTE_STRIDE": byte_stride,
+        "SIGN": rules.SIGN,
         "IMAGE_FILE": f'"{IMAGE_FILE}"',
         "IMAGE_BYTES": len(program.image),
         "DRAM_BYTES": program.dram_bytes,

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.targets.vta.emit.common import Window
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
 from squeezeedge.targets.vta.lower.cost import ALU_START, BYTES_PER_CYCLE, GEMM_START, LATENCY, ROW, row_cycles
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.window import Window
 
 __all__ = [
     "WEIGHTS_AT_ONCE",
@@ -39,7 +39,7 @@ WEIGHTS_AT_ONCE = 96
 
 @dataclass(frozen=True)
 class Limits:
-    """What the instructions of a profile allow.
+    """What the instructions allow.
 
     Attributes:
         wide: output elements of a tile.
@@ -257,7 +257,7 @@ def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Til
 
 
 def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
-    """Tiles of one convolution with the pooling behind it (profile ``vta-x``).
+    """Tiles of one convolution with the pooling behind it, in extended instructions.
 
     Raises:
         UnsupportedError: not even one pooled output fits.
@@ -266,7 +266,7 @@ def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
     _check_taps(layer, geometry)
     window, pool = Window.of(layer, [part]), layer.pool
     depth, ring = geometry.depth(Memory.INP), geometry.depth(Memory.OUT)
-    pooled_h, pooled_w = pool.out[:2]
+    pooled_h, pooled_w = layer.out.height, layer.out.width
     best: tuple[float, PoolTiling] | None = None
     for overlap in (True, False):
         for columns in list(_steps_down(pooled_w, pooled_w)):
@@ -299,22 +299,22 @@ def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
 def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling) -> float:
     pool = layer.pool
     assert pool is not None
-    strips, groups = -(-pool.out[1] // tiling.columns), -(-part.blocks // tiling.group)
+    strips, groups = -(-layer.out.width // tiling.columns), -(-part.blocks // tiling.group)
     wide = min((tiling.columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-    steps = -(-pool.out[0] // tiling.rows)
+    steps = -(-layer.out.height // tiling.rows)
     tiles = -(-steps // tiling.steps)
     compute = strips * (layer.height * wide * part.taps * part.blocks + groups * steps * GEMM_START)
     fresh = tiling.rows * tiling.steps * pool.stride[0]
     tile = _load_cycles(window, min(fresh, layer.height), wide)
     load = groups * strips * tiles * tile + part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE
     taps = max(pool.kernel[0], 2)
-    store = strips * part.blocks * (steps * (4 + LATENCY / tiling.group) + pool.out[0] * (taps * wide + ROW + 2))
-    bus = load + strips * part.blocks * pool.out[0] * tiling.columns * 2
+    store = strips * part.blocks * (steps * (4 + LATENCY / tiling.group) + layer.out.height * (taps * wide + ROW + 2))
+    bus = load + strips * part.blocks * layer.out.height * tiling.columns * 2
     return max(compute, load, store, bus) + 0.25 * tile
 
 
 def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: Limits) -> FlatPoolTiling:
-    """Tiles of one convolution with the pooling behind it (profile ``vta``).
+    """Tiles of one convolution with the pooling behind it, in published instructions.
 
     Raises:
         UnsupportedError: not even one pooled output fits.
@@ -327,9 +327,9 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
         for group in _steps_down(
             part.blocks, min(limits.blocks, max(1, (geometry.depth(Memory.WGT) - _fragment([part])) // part.taps))
         ):
-            for columns in _steps_down(pool.out[1], pool.out[1]):
+            for columns in _steps_down(layer.out.width, layer.out.width):
                 across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-                for rows in _steps_down(pool.out[0], pool.out[0]):
+                for rows in _steps_down(layer.out.height, layer.out.height):
                     down = min((rows - 1) * pool.stride[0] + pool.kernel[0], layer.height)
                     if group * down > limits.micro_ops:
                         continue
@@ -337,7 +337,7 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
                         continue
                     if window.elements(down, across) * share > geometry.depth(Memory.INP):
                         continue
-                    tiles = -(-pool.out[0] // rows) * -(-pool.out[1] // columns)
+                    tiles = -(-layer.out.height // rows) * -(-layer.out.width // columns)
                     groups = -(-part.blocks // group)
                     pooling = 2 * pool.kernel[0] * pool.kernel[1] + 14
                     elements = down * across * (part.taps + 1) + rows * columns * pooling

@@ -52,7 +52,7 @@ def layer_profiles(
     profiles = []
     for index, layer in enumerate(program.layers):
         own = int(cycles[index])
-        shares = {unit: int(busy[row, index]) for row, unit in enumerate(UNITS)}
+        shares: dict[str, int] = {unit: int(busy[row, index]) for row, unit in enumerate(UNITS)}
         bound = max(UNITS, key=lambda unit: shares[unit])
         utilization = layer.macs / array / max(own, 1)
         profiles.append(

@@ -22,7 +22,7 @@ from squeezeedge.targets.vta.sim.profile import layer_profiles
 from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator, Timing
 from squeezeedge.targets.vta.sim.timeline import chrome_trace
 
-__all__ = ["Board", "Network", "profile_on_simulator"]
+__all__ = ["Board", "SimulatorNetwork", "profile_on_simulator"]
 
 
 class Board:
@@ -57,7 +57,7 @@ class Board:
         return self._host.result(self._dram), report, packing
 
 
-class Network:
+class SimulatorNetwork:
     """The simulator, for as many images at a time as there are processors.
 
     Latency is the cycles at the artifact's clock plus the measured packing.
@@ -123,7 +123,7 @@ def profile_on_simulator(folder: Path, image: NDArray[np.uint8]) -> Profile:
     """Run one image (uint8 [H, W, 3]) of an artifact and tell where its cycles go.
 
     Raises:
-        As :class:`Network`.
+        As :class:`SimulatorNetwork`.
     """
     artifact = Artifact(folder)
     device.check_images(image[None], artifact.shape)

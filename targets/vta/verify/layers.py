@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.lower.patterns import Pooling
+from squeezeedge.graph import MaxPool, rules
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.targets.vta.isa.program import VtaProgram
 from squeezeedge.targets.vta.isa.published import AluOp
-from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Layers, Part, Value
+from squeezeedge.targets.vta.lower.layers import LAYERS, AddLayer, ConvLayer, Layer, Layers, Part
+from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.verify.symbols import (
     Symbols,
     alu,
@@ -30,8 +32,6 @@ from squeezeedge.targets.vta.verify.symbols import (
 )
 
 __all__ = ["Mismatch", "check_layers"]
-
-INT32_LOWEST = -(1 << 31)
 
 
 class Mismatch(Exception):
@@ -54,7 +54,7 @@ def check_layers(program: VtaProgram, layers: Layers, symbols: Symbols, written:
     """Compare the DRAM after a run with what the layers mean.
 
     Args:
-        program: gives profile, geometry and places.
+        program: gives instructions, geometry and places.
         layers: what it was compiled from.
         symbols: [dram_bytes / block].
         written: bool, likewise: whether the program stores there.
@@ -64,7 +64,7 @@ def check_layers(program: VtaProgram, layers: Layers, symbols: Symbols, written:
     """
     check = _Check(program, symbols, written)
     for index, layer in enumerate(layers.layers):
-        check.layer(index, layer)
+        _CHECK(layer, check, index)
     stray = np.flatnonzero(written & ~check.seen)
     if stray.size:
         raise Mismatch(0, int(stray[0]), "stores to padding or to no tensor at all")
@@ -74,14 +74,11 @@ class _Check:
     def __init__(self, program: VtaProgram, symbols: Symbols, written: NDArray[np.bool_]) -> None:
         self.program, self.symbols, self.written = program, symbols, written
         self.block = program.geometry.block
-        self.stock = program.profile == "vta"
+        self.published = program.instructions == "published"
         self.arena = program.bases["inp"] // self.block
         self.seen = np.zeros(len(symbols), bool)
 
-    def layer(self, index: int, layer: ConvLayer | AddLayer) -> None:
-        if isinstance(layer, AddLayer):
-            self._compare(index, self._cells(layer.target), self._addition(layer))
-            return
+    def convolution(self, index: int, layer: ConvLayer) -> None:
         for part in layer.parts:
             sums = self._sums(layer, part)
             if layer.head:
@@ -89,6 +86,9 @@ class _Check:
             else:
                 assert part.target is not None
                 self._compare(index, self._cells(part.target), self._results(layer, part, sums))
+
+    def addition(self, index: int, layer: AddLayer) -> None:
+        self._compare(index, self._cells(layer.target), self._sum(layer))
 
     def _compare(self, layer: int, cells: NDArray[np.int64], forms: Sequence[Symbols]) -> None:
         """``forms``: symbols of one value, computed in different ways; each in the shape of the cells."""
@@ -126,20 +126,20 @@ class _Check:
         return sums
 
     def _results(self, layer: ConvLayer, part: Part, sums: Symbols) -> list[Symbols]:
-        """R3 and the pooling: [out blocks, rows, columns] in each form that the profile may use."""
-        if self.stock:
-            acc = sums if layer.pool is None else self._largest(layer.pool, sums)
+        """R3 and the pooling: [out blocks, rows, columns] in each form that the instructions may use."""
+        if self.published:
+            acc = sums if layer.pool is None else self._largest(layer, layer.pool, sums)
             return list(self._vector_steps(part, acc))
         shift = digest(part.shift)[:, None, None]
         values = narrow(sums + self._bias(part.bias), shift, part.low)
         if layer.pool is None:
             return [values]
-        taps, valid = _taps(layer.pool, values)
+        taps, valid = _taps(layer, layer.pool, values)
         return [pooled(taps, valid)]
 
-    def _largest(self, pool: Pooling, acc: Symbols) -> Symbols:
-        """The stock profile's maxima: of the accumulators, from the least int32 on, row by row of the window."""
-        taps, valid = _taps(pool, acc)
+    def _largest(self, layer: ConvLayer, pool: MaxPool, acc: Symbols) -> Symbols:
+        """Maxima in published instructions: of the accumulators, from the least int32 on, row by row of the window."""
+        taps, valid = _taps(layer, pool, acc)
         least = alu(AluOp.MIN, np.zeros(1, np.uint64), immediate(-(1 << 15)))
         result = np.broadcast_to(alu(AluOp.SHR, least, immediate(-16)), taps.shape[:-1])
         for tap in range(taps.shape[-1]):
@@ -154,12 +154,14 @@ class _Check:
         if not part.low:
             yield _clipped(exact)
             return
-        yield alu(AluOp.MIN, alu(AluOp.MAX, exact, immediate(0)) + immediate(-128), immediate(127))
-        offset = 128 << part.shift.astype(np.int64)
+        yield alu(
+            AluOp.MIN, alu(AluOp.MAX, exact, immediate(0)) + immediate(-rules.SIGN), immediate(rules.Q_MAX - rules.SIGN)
+        )
+        offset = rules.SIGN << part.shift.astype(np.int64)
         weight = part.weight.astype(np.int64)
-        least = bias + np.minimum(weight * -128, weight * 127).sum((1, 3))  # R4: it lies in int32, modulo 2^32
-        least = (least - INT32_LOWEST) % (1 << 32) + INT32_LOWEST
-        fits = (least - offset >= INT32_LOWEST).all(1)[:, None, None]
+        reach = np.minimum(weight * -rules.SIGN, weight * (rules.Q_MAX - rules.SIGN)).sum((1, 3))
+        least = rules.wrap_int32(bias + reach).astype(np.int64)  # R4: it lies in int32, modulo 2^32
+        fits = np.all(least - offset >= -rules.INT32_LIMIT, 1)[:, None, None]
         folded = _clipped(alu(AluOp.SHR, acc + self._bias(bias - offset), shift))
         yield np.where(fits, folded, np.uint64(0))
 
@@ -174,7 +176,7 @@ class _Check:
         acc = sums + self._bias(part.bias)
         first = self.program.region(self.program.sums.region).offset // self.block
         blocks, planes = np.arange(part.blocks)[:, None], np.arange(4)
-        if self.stock:
+        if self.published:
             total = (alu(AluOp.MAX, acc, immediate(0)) if layer.relu else acc).sum((1, 2), dtype=np.uint64)
             steps = [total + immediate(0)]
             for _ in range(3):
@@ -183,11 +185,11 @@ class _Check:
         total = (rectified(acc) if layer.relu else acc).sum((1, 2), dtype=np.uint64)
         return first + 4 * blocks + planes, [parts(total, 4)]
 
-    def _addition(self, layer: AddLayer) -> list[Symbols]:
+    def _sum(self, layer: AddLayer) -> list[Symbols]:
         """R5: [blocks, rows, columns]."""
         first, second = (self.symbols[self._cells(operand)] for operand in layer.operands)
         bias = self._bias(layer.bias[:, 0]), self._bias(layer.bias[:, 1])
-        if not self.stock:
+        if not self.published:
             narrow_shift = digest(layer.shift[:, 0])[:, None, None], digest(layer.shift[:, 1])[:, None, None]
             return [sum_of((first, second), bias, narrow_shift, layer.low)]
         identity = digest(np.eye(self.block, dtype=np.uint8).reshape(1, -1))
@@ -196,22 +198,35 @@ class _Check:
             alu(AluOp.SHR, value * identity + b, shift)
             for value, b, shift in zip((first, second), bias, shifts, strict=True)
         ]
-        return [_clipped(operands[0] + operands[1] + (immediate(-128) if layer.low else np.uint64(0)))]
+        return [_clipped(operands[0] + operands[1] + (immediate(-rules.SIGN) if layer.low else np.uint64(0)))]
+
+
+_CHECK: Table[Layer, None] = Table("VTA verifier of layers", LAYERS)
+
+
+@_CHECK.implements(ConvLayer)
+def _convolution(layer: ConvLayer, check: _Check, index: int) -> None:
+    check.convolution(index, layer)
+
+
+@_CHECK.implements(AddLayer)
+def _addition(layer: AddLayer, check: _Check, index: int) -> None:
+    check.addition(index, layer)
 
 
 def _clipped(acc: Symbols) -> Symbols:
-    return alu(AluOp.MIN, alu(AluOp.MAX, acc, immediate(-128)), immediate(127))
+    return alu(AluOp.MIN, alu(AluOp.MAX, acc, immediate(-rules.SIGN)), immediate(rules.Q_MAX - rules.SIGN))
 
 
-def _taps(pool: Pooling, values: Symbols) -> tuple[Symbols, NDArray[np.bool_]]:
+def _taps(layer: ConvLayer, pool: MaxPool, values: Symbols) -> tuple[Symbols, NDArray[np.bool_]]:
     """[blocks, rows, columns] -> [blocks, pooled rows, pooled columns, taps], and which of them are pixels (R5)."""
     index, inside = [], []
     for axis in range(2):
-        start = np.arange(pool.out[axis])[:, None] * pool.stride[axis] - pool.padding[axis]
+        start = np.arange(layer.out[axis])[:, None] * pool.stride[axis] - pool.padding[axis]
         at = start + np.arange(pool.kernel[axis])
         inside.append((at >= 0) & (at < values.shape[axis + 1]))
         index.append(np.where(inside[-1], at, 0))
     taps = values[:, index[0][:, None, :, None], index[1][None, :, None, :]]
     valid = inside[0][:, None, :, None] & inside[1][None, :, None, :]
-    shape = (*pool.out[:2], pool.kernel[0] * pool.kernel[1])
+    shape = (*layer.out[:2], pool.kernel[0] * pool.kernel[1])
     return taps.reshape(len(values), *shape), np.broadcast_to(valid.reshape(shape), (len(values), *shape))

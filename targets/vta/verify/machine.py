@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
-from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.targets.vta.isa.encoding import MAX_SHIFT, Instruction
 from squeezeedge.targets.vta.isa.extended import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.isa.geometry import Memory
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.program import VtaProgram
-from squeezeedge.targets.vta.isa.published import Alu, AluOp, Finish, Gemm, Load, MicroOp, Store
+from squeezeedge.targets.vta.isa.published import Alu, AluOp, Finish, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.words import INSTRUCTIONS
 from squeezeedge.targets.vta.verify.memory import STORE, Index, Memories, first_of
 from squeezeedge.targets.vta.verify.symbols import (
     Symbols,
@@ -26,10 +32,25 @@ from squeezeedge.targets.vta.verify.tokens import Trace
 __all__ = ["PIPELINE", "Machine"]
 
 PIPELINE = 8
-"""Steps until a GEMM or ALU step's accumulator may be used again (rule 5 of :mod:`.verify`)."""
+"""Steps until a GEMM or ALU step's accumulator may be used again (rule 5 of :mod:`.program`)."""
 
-MOST_SHIFT = 15
-"""The hardware's shift is a 5-bit signed number; R3 has none above."""
+Kind = TypeVar("Kind", bound=Instruction)
+
+
+_EXECUTE: Table[Instruction, None] = Table("VTA verifier of instructions", INSTRUCTIONS.values())
+
+
+def _executes(kind: type[Kind]) -> Callable[[Callable[[Machine, Kind], None]], Callable[[Machine, Kind], None]]:
+    """The method is what an instruction does to the machine."""
+
+    def register(method: Callable[[Machine, Kind], None]) -> Callable[[Machine, Kind], None]:
+        @_EXECUTE.implements(kind)
+        def execute(instruction: Kind, machine: Machine) -> None:
+            method(machine, instruction)
+
+        return method
+
+    return register
 
 
 class Machine(Memories):
@@ -44,7 +65,7 @@ class Machine(Memories):
         super().__init__(program, trace)
         self._uop = np.zeros((3, self.geometry.depth(Memory.UOP)), np.int64)  # dst, src, wgt
         self._shift = np.zeros(self.geometry.par_entries, np.uint64)
-        self._is_shift = np.zeros(self.geometry.depth(Memory.ACC), bool)  # holds numbers in 0..15
+        self._is_shift = np.zeros(self.geometry.depth(Memory.ACC), bool)  # holds numbers in 0..MAX_SHIFT
 
     def execute(self, number: int, instruction: Instruction) -> None:
         """One instruction.
@@ -54,25 +75,11 @@ class Machine(Memories):
         """
         self.number, self.ordinal = number, self.trace.ordinal[number]
         self.clock = self.trace.clock[number]
-        if isinstance(instruction, Load):
-            self._load(instruction)
-        elif isinstance(instruction, Store):
-            self._store(instruction)
-        elif isinstance(instruction, Gemm):
-            self._gemm(instruction)
-        elif isinstance(instruction, Alu):
-            self._alu(instruction)
-        elif isinstance(instruction, XGemm):
-            self._xgemm(instruction)
-        elif isinstance(instruction, XPool):
-            self._xpool(instruction)
-        elif isinstance(instruction, XAdd):
-            self._xadd(instruction)
-        else:
-            assert isinstance(instruction, Finish)
+        _EXECUTE(instruction, self)
 
     # Transfers --------------------------------------------------------------------------------------------------------
 
+    @_executes(Load)
     def _load(self, load: Load) -> None:
         memory, count = load.memory, load.height * load.width
         if not count:
@@ -96,8 +103,8 @@ class Machine(Memories):
             wgt = acc + most.src.bit_length()
             self._uop[:, index] = words & most.dst, words >> acc & most.src, words >> wgt & most.wgt
         elif memory == Memory.PAR:
-            if (self.raw(memory, at)[:, 4 * self.geometry.block :] > MOST_SHIFT).any():
-                raise self.fail(f"loads a shift above {MOST_SHIFT}")
+            if (self.raw(memory, at)[:, 4 * self.geometry.block :] > MAX_SHIFT).any():
+                raise self.fail(f"loads a shift above {MAX_SHIFT}")
             store.symbol[index], self._shift[index] = (table[at] for table in self.constants[memory])
         elif memory == Memory.WGT:
             store.symbol[index] = self.constants[memory][0][at]
@@ -110,7 +117,7 @@ class Machine(Memories):
             raise self.fail("pads accumulators")
         self.memory[Memory.ACC].symbol[index] = self.constants[Memory.ACC][0][at]
         values = self.raw(Memory.ACC, at).view("<i4")
-        self._is_shift[index] = ((values >= 0) & (values <= MOST_SHIFT)).all(1)
+        self._is_shift[index] = ((values >= 0) & (values <= MAX_SHIFT)).all(1)
         self.writes(Memory.OUT, index)
         self.memory[Memory.OUT].written[index] = 0
 
@@ -123,6 +130,7 @@ class Machine(Memories):
         self.dram.read[cells] = self.ordinal
         return self.dram.symbol[cells].reshape(load.y_size, load.x_size)
 
+    @_executes(Store)
     def _store(self, store: Store) -> None:
         if not store.y_size * store.x_size:
             return
@@ -134,6 +142,7 @@ class Machine(Memories):
         wide = (4 * rows[..., None] + np.arange(4)).reshape(len(rows), -1)
         self.to_dram(self.cells("acc", wide, self.writable, "stores"), parts(values, 4).reshape(-1))
 
+    @_executes(XPool)
     def _xpool(self, pool: XPool) -> None:
         if not pool.y_size * pool.x_size:
             return
@@ -150,6 +159,10 @@ class Machine(Memories):
         taps[valid.reshape(shape)] = self.memory[Memory.OUT].symbol[tile[used]]
         cells = self.cells("out", self.rows(pool), self.writable, "stores")
         self.to_dram(cells, pooled(taps, valid.reshape(shape)).reshape(-1))
+
+    @_executes(Finish)
+    def _finish(self, finish: Finish) -> None:
+        pass
 
     # Compute ----------------------------------------------------------------------------------------------------------
 
@@ -180,6 +193,7 @@ class Machine(Memories):
                     text = f"uses acc[{first_of(index[distance:], same)}] again after {distance} steps"
                     raise self.fail(f"{text}; the pipeline needs {PIPELINE}")
 
+    @_executes(Gemm)
     def _gemm(self, gemm: Gemm) -> None:
         if not gemm.steps:
             return
@@ -205,6 +219,7 @@ class Machine(Memories):
         for memory in (Memory.ACC, Memory.OUT):
             self.memory[memory].symbol[dst] = symbols
 
+    @_executes(Alu)
     def _alu(self, instruction: Alu) -> None:
         if not instruction.steps:
             return
@@ -218,15 +233,15 @@ class Machine(Memories):
             self._apart(dst, dst)
             src = dst
             # The published maxima begin at the least int32, which a shift to the left by 16 makes.
-            if instruction.op == AluOp.SHR and not -16 <= instruction.imm <= MOST_SHIFT:
-                raise self.fail(f"shifts by {instruction.imm}, the hardware has -16..{MOST_SHIFT}")
+            if instruction.op == AluOp.SHR and not -MAX_SHIFT - 1 <= instruction.imm <= MAX_SHIFT:
+                raise self.fail(f"shifts by {instruction.imm}, the hardware has {-MAX_SHIFT - 1}..{MAX_SHIFT}")
         else:
             src = self._loop(Memory.ACC, uops[1], instruction, instruction.src_out, instruction.src_in)
             self._apart(dst, dst, src)
             self.reads(Memory.ACC, src)
             if instruction.op == AluOp.SHR and not self._is_shift[src].all():
                 element = first_of(src, ~self._is_shift[src])
-                raise self.fail(f"shifts by acc[{element}], which is not a constant of 0..{MOST_SHIFT}")
+                raise self.fail(f"shifts by acc[{element}], which is not a constant of 0..{MAX_SHIFT}")
             acc.scratch[src] = -1
             acc.scratch[dst] = 0
             alone = alone and not (acc.scratch[src] == 0).any()
@@ -236,6 +251,7 @@ class Machine(Memories):
             right = immediate(instruction.imm) if instruction.use_imm else acc.symbol[of]
             self._accumulators(to, alu(instruction.op, acc.symbol[to], right))
 
+    @_executes(XGemm)
     def _xgemm(self, gemm: XGemm) -> None:
         positions = gemm.rows * gemm.cols
         if not positions * gemm.blocks:
@@ -267,6 +283,7 @@ class Machine(Memories):
         self.writes(memory, dst)
         store.symbol[dst] = result
 
+    @_executes(XAdd)
     def _xadd(self, add: XAdd) -> None:
         count = add.blocks * add.count
         if not count:

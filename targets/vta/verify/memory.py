@@ -67,7 +67,7 @@ class Memories:
 
     def __init__(self, program: VtaProgram, trace: Trace) -> None:
         self.program, self.trace, self.geometry = program, trace, program.geometry
-        self.wrap = program.profile == "vta-x"
+        self.wrap = program.instructions == "extended"
         modules = {
             Memory.UOP: (COMPUTE, COMPUTE),
             Memory.WGT: (LOAD, COMPUTE),
@@ -142,7 +142,7 @@ class Memories:
         )
 
     def bounded(self, memory: Memory, last: int) -> None:
-        """In the profile ``vta`` no index wraps."""
+        """In published instructions no index wraps."""
         store = self.memory[memory]
         if not self.wrap and last >= store.depth:
             raise self.fail(f"uses {store.name}[{last}], the memory has {store.depth} elements")

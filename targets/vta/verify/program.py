@@ -2,13 +2,13 @@
 
 The program is decoded from the words in its image, so the encoder is covered too. Then, in one pass:
 
-1. **Instructions.** All decode in the profile (``vta``: published ones only, no multiplication, no wrapping index);
-   a shift is a constant of at most 15, followed from the image through the accumulators.
+1. **Instructions.** All decode (of published ones: no extended one, no multiplication, no wrapping index); a shift is a
+   constant that the hardware has, followed from the image through the accumulators.
 2. **Addresses.** Every index of every loop is inside of its memory; constants come from the constant region of their
    memory, activations from a tensor, and results go into a tensor, each element once. Nothing is read that neither
    the compiler, the host, a fill nor an earlier operation of the same run has written.
 3. **Tokens.** No deadlock, no token left over, no queue that may overflow in any timing; FINISH is last and waits for
-   everything (:mod:`.verify_tokens`).
+   everything (:mod:`.tokens`).
 4. **Order.** Vector clocks (Lamport 1978; Fidge 1988) from program order and tokens: whoever wrote an element has
    surely ended when it is read, and whoever read it when it is overwritten. What a store wrote counts as there when
    a token that it gave later has been taken: before that token it waits for the confirmation of its writes.
@@ -16,8 +16,8 @@ The program is decoded from the words in its image, so the encoder is covered to
    scheduler that their iterations do not depend on each other. Between instructions there is nothing to keep: the
    loops are not rewound, a module takes its next instruction when the loop has drained (hls/compute.h). XGEMM keeps
    its sum in registers; XGEMM and XADD must write no element twice (hls/README.md).
-6. **Meaning.** With the layers at hand: the symbols in DRAM are those of the layers (:mod:`.verify_symbols`,
-   :mod:`.verify_layers`).
+6. **Meaning.** With the layers at hand: the symbols in DRAM are those of the layers (:mod:`.symbols`,
+   :mod:`.layers`).
 
 What a simulator can't show: it executes an instruction in a moment and knows one timing. Not proved: what the host
 packs, and the lowering from the graph to layers; the bit-exact tests cover those.
@@ -54,7 +54,7 @@ def verify(program: VtaProgram, layers: Layers | None = None) -> None:
         VerificationError: the text names the instruction, its layer, and what is violated.
     """
     try:
-        instructions = program.instructions()
+        instructions = program.decoded()
     except CorruptFileError as error:
         raise VerificationError(f"VTA program: {error}") from error
     try:

@@ -179,9 +179,9 @@ def _check_queues(queues: dict[tuple[int, int], _Queue], ordinal: Sequence[int],
 def _check_end(instructions: Sequence[Instruction], members: tuple[list[int], ...], clock: NDArray[np.int64]) -> None:
     compute = members[1]
     for number in compute[:-1]:
-        if isinstance(instructions[number], Finish):
+        if instructions[number].opcode == Finish.opcode:
             raise Violation(number, "finish is not the last instruction of compute")
-    if not compute or not isinstance(instructions[compute[-1]], Finish):
+    if not compute or instructions[compute[-1]].opcode != Finish.opcode:
         raise Violation(len(instructions) - 1, "the program does not end with finish")
     for place in (0, 2):
         ended = int(clock[compute[-1], place])

@@ -1,4 +1,4 @@
-"""run.py as a subprocess with the emulated pynq: a board whose accelerator is the simulator."""
+"""The device program with an emulated pynq: a board whose accelerator is the simulator."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from squeezeedge.targets.vta import run as board_script
-from squeezeedge.targets.vta.host import Packing, pack_input
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.vta import device
 from squeezeedge.targets.vta.isa.config_header import HLS
+from squeezeedge.targets.vta.isa.program import Packing
 from tests.targets.devices import CHECKOUT
-from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, write_board_artifact, write_manifest
+from tests.targets.vta.board_artifact import CLASSES, fake_bitstream, write_board_artifact, write_manifest
 
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
 
@@ -89,9 +92,10 @@ def test_it_checks_itself(board: Board) -> None:
 def test_it_classifies(board: Board, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", board.images)
     Image.fromarray(board.images[0]).save(tmp_path / "x.png")
-    result = board.run(tmp_path / "x.npy", tmp_path / "x.png", "--top", 2, "--sums")
+    result = board.run(tmp_path / "x.npy", tmp_path / "x.png", "--top", 2, "--sums", "--check")
     assert result.returncode == 0, result.stderr
-    answers = lines(result.stdout)[1:]
+    golden, *answers = lines(result.stdout)
+    assert golden["differing_sums"] == 0
     expected = [*board.sums, board.sums[0]]
     assert [answer["sums"] for answer in answers] == [sums.tolist() for sums in expected]
     assert [Path(answer["image"]).suffix for answer in answers] == [".npy"] * 3 + [".png"]
@@ -110,10 +114,10 @@ def test_arrays_from_the_standard_input(board: Board, tmp_path: Path) -> None:
             np.save(file, part)
     result = board.run("-", "--sums", stdin=stream)
     assert result.returncode == 0, result.stderr
-    assert [answer["sums"] for answer in lines(result.stdout)[1:]] == board.sums.tolist()
+    assert [answer["sums"] for answer in lines(result.stdout)] == board.sums.tolist()
     stream.write_bytes(stream.read_bytes()[:-5])
     result = board.run("-", "--sums", stdin=stream)
-    assert result.returncode == 1 and len(lines(result.stdout)) == 2
+    assert result.returncode == 1 and len(lines(result.stdout)) == 1
     assert re.fullmatch("run.py: error: .*\n", result.stderr), result.stderr
 
 
@@ -191,7 +195,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
 def test_damaged_program(board: Board, change: Callable[[dict[str, Any]], object], text: str) -> None:
     board.change("program.json", change)
     with pytest.raises(ValueError, match=rf"program\.json: damaged .*{text}"):
-        board_script.Program(board_script.Artifact(board.folder))
+        device.Program.of(Artifact(board.folder))
 
 
 def test_a_damaged_program_is_one_message(board: Board) -> None:
@@ -206,35 +210,55 @@ def test_images_of_another_shape(board: Board, tmp_path: Path) -> None:
     board.fails(1, "cannot identify image file", tmp_path / "x.jpg")
 
 
-@pytest.mark.parametrize(
-    "packing",
-    [
-        Packing("x", SIZE, (3, 3), (2, 2), (0, 0, 0, 0), (1, 2, 3), 5, 4, 16),
-        Packing("x", SIZE, (7, 7), (2, 2), (3, 3, 3, 3), (9, 8, 7), 6, 5, 16),
-        Packing("x", SIZE, (2, 5), (1, 3), (1, 0, 0, 2), (0, 255, 128), 12, 3, 32),
-        Packing("x", SIZE, (1, 1), (1, 1), (0, 0, 0, 0), (0, 0, 0), 12, 10, 16),
-    ],
+@given(
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    block=st.sampled_from([16, 32]),
 )
-def test_packing_is_the_compilers(packing: Packing) -> None:
-    images = np.random.default_rng(1).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
-    script = board_script.Packing(vars(packing), {"x": slice(100, 100 + packing.size)})
-    for image, expected in zip(images, pack_input(packing, images), strict=True):
-        np.testing.assert_array_equal(script.pack(image), expected)
+def test_patches(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int], block: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    top, left, bottom, right = padding
+    height, width = (6 + top + bottom - kernel[0]) // stride[0] + 1, (7 + left + right - kernel[1]) // stride[1] + 1
+    packing = Packing("x", (6, 7), kernel, stride, padding, (1, 2, 250), height, width, block)
+    host = device.Packing(vars(packing), {"x": slice(100, 100 + packing.size)})
+    assert host.pack(np.zeros_like(image)).nbytes == packing.size
+    packed = host.pack(image).view(np.int8).reshape(packing.blocks, height, width, block)
+    for y in range(height):
+        for x in range(width):
+            for value in range(packing.blocks * block):
+                tap, channel = divmod(value, 3)
+                row, column = y * stride[0] - top + tap // kernel[1], x * stride[1] - left + tap % kernel[1]
+                if tap >= kernel[0] * kernel[1]:
+                    expected = 0
+                elif 0 <= row < 6 and 0 <= column < 7:
+                    expected = int(image[row, column, channel]) - 128
+                else:
+                    expected = (1, 2, 250)[channel] - 128
+                assert packed[value // block, y, x, value % block] == expected
 
 
-def test_sums_in_planes(board: Board) -> None:
-    board.change("program.json", lambda record: record["sums"].update(planes=4))
-    program = board_script.Program(board_script.Artifact(board.folder))
-    values = np.arange(16, dtype="<i4") * 123_456_789
-    planes = values.view(np.uint8).reshape(16, 4).transpose().reshape(-1)
-    np.testing.assert_array_equal(program.sums(planes), values[:CLASSES])
+@pytest.mark.parametrize("planes", [1, 4])
+def test_sums(board: Board, planes: int) -> None:
+    board.change("program.json", lambda record: record["sums"].update(planes=planes))
+    program = device.Program.of(Artifact(board.folder))
+    values = np.zeros(16, "<i4")
+    values[:CLASSES] = [0, -1, 2**31 - 1, -(2**31), 0x01020304]
+    data = values.view(np.uint8).reshape(16, 4)
+    region = (data if planes == 1 else data.transpose()).reshape(-1)
+    np.testing.assert_array_equal(program.sums(region), values[:CLASSES])
+    memory = np.zeros(program.dram_bytes, np.uint8)
+    memory[program.sums_region] = region
+    np.testing.assert_array_equal(program.result(memory), values[:CLASSES])
 
 
 def test_registers_are_those_of_the_hardware() -> None:
     text = (HLS / "vta.cpp").read_text()
     found = dict(re.findall(r"s_axilite port=(\w+) bundle=control offset=(\w+)", text))
-    assert {name.removesuffix("_base"): int(offset, 16) for name, offset in found.items()} == board_script.REGISTERS
+    assert {name.removesuffix("_base"): int(offset, 16) for name, offset in found.items()} == device.REGISTERS
 
 
 def test_it_is_python_3_8() -> None:
-    ast.parse(Path(board_script.__file__).read_text(), feature_version=(3, 8))
+    ast.parse(Path(device.__file__).read_text(), feature_version=(3, 8))
