@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,8 @@ def fake_bitstream(size: int = 1000) -> bytes:
     return header + b"e" + struct.pack(">I", size) + bytes(size)
 
 
-def write_manifest(folder: Path) -> None:
-    """manifest.json with the checksums of what is there."""
+def write_manifest(folder: Path, compiled: Mapping[str, int] | None = None) -> None:
+    """manifest.json with the checksums of what is there, and the target's entries."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in folder.iterdir()
@@ -124,7 +125,7 @@ def write_manifest(folder: Path) -> None:
     manifest = {
         "preprocessing": {"size": SIZE, "resize": None, "interpolation": "bilinear"},
         "input": [*SIZE, 3],
-        "compiled": {},
+        "compiled": dict(compiled or {}),
         "labels": [f"label {n}" for n in range(CLASSES)],
         "logit_scale": [0.5] * CLASSES,
         "files": files,
@@ -132,7 +133,9 @@ def write_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def write_board_artifact(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def write_board_artifact(
+    folder: Path, compiled: Mapping[str, int] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Write the artifact; returns images uint8 [3, H, W, 3] beside the golden ones, and their sums."""
     random = np.random.default_rng(0)
     weight = random.integers(-127, 128, (CLASSES, 3, 3, 3), dtype=np.int8)
@@ -147,5 +150,5 @@ def write_board_artifact(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
     (folder / "vta.hwh").write_text("<FAKE/>")
     shutil.copy(device_program.__file__, folder / "run.py")
     shutil.copy(device.__file__, folder / "device.py")
-    write_manifest(folder)
+    write_manifest(folder, compiled)
     return images[2:], sums[2:]

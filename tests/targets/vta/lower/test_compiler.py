@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, reject, settings
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
@@ -32,7 +33,7 @@ def simulator(geometry: Geometry) -> Simulator:
 
 
 def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return lower_graph(graph, geometry, instructions).program
+    return lower_graph(legalize(graph, ()), geometry, instructions).program
 
 
 def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
