@@ -8,6 +8,7 @@ import shutil
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
     lanes[:CLASSES, :27] = weight.reshape(CLASSES, 27)
     biases = np.zeros(block, "<i4")
     biases[:CLASSES] = bias + 128 * weight.sum((1, 2, 3), dtype=np.int64)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "program": encode(instructions, geometry, "extended"),
         "uop": encode_micro_ops([MicroOp(src=0), MicroOp(src=positions)], geometry),
         "wgt": lanes.reshape(block, 2, block).transpose(1, 0, 2),

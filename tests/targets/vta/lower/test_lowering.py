@@ -36,7 +36,7 @@ def test_the_limit_of_the_rules_is_another(
         if limit <= MAX_SHIFT:
             check(graph, build(graph, instructions))
         else:
-            with pytest.raises(UnsupportedError, match="^conv0: a shift of 18;"):
+            with pytest.raises(UnsupportedError, match=r"^conv0: a shift of 18;"):
                 build(graph, instructions)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import Conv, IntegerGraph
 from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.patterns import partition
 from squeezeedge.lower.relax_module import to_relax
@@ -98,7 +98,7 @@ def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> Non
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""
     program, _ = small(instructions)
     graph = legalize(random_graph(19), ())
-    convolution = next(node for node in graph.nodes if hasattr(node, "shift") and hasattr(node, "weight"))
+    convolution = next(node for node in graph.nodes if isinstance(node, Conv))
     for array in (convolution.weight, convolution.bias, convolution.shift):
         array.flat[0] = array.flat[0] ^ 1
         parts = stages(partition(to_relax(graph), FUSIONS), graph)
