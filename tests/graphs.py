@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
-from squeezeedge.graph.integer import window_outputs
 from squeezeedge.graph.oracle import accumulate, apply
+from squeezeedge.graph.windows import window_outputs
 
 __all__ = ["TOPOLOGIES", "GraphBuilder", "integer_graphs", "random_graph", "random_images", "squeezenet_graph"]
 

@@ -35,13 +35,15 @@ class Table(Generic[T, R]):
     Args:
         consumer: who it is, unique: for messages and the documentation ("oracle", "cpu kernels").
         operators: the family: classes of nodes, or whatever ``key`` returns.
-        key: what is looked up for a node; its class unless given.
+        key: what is looked up for a node; unless given, the class of the family that it is an instance of, the nearest.
     """
 
-    def __init__(self, consumer: str, operators: Iterable[Hashable], key: Callable[[T], Hashable] = type) -> None:
+    def __init__(
+        self, consumer: str, operators: Iterable[Hashable], key: Callable[[T], Hashable] | None = None
+    ) -> None:
         assert consumer not in _TABLES, consumer
         self.consumer, self.operators = consumer, tuple(operators)
-        self._key = key
+        self._key = key or self._class
         self._functions: dict[Hashable, Callable[..., R]] = {}
         self._refusals: dict[Hashable, str] = {}
         _TABLES[consumer] = self
@@ -79,6 +81,9 @@ class Table(Generic[T, R]):
     def cells(self) -> Mapping[Hashable, str | None]:
         """Operator -> "" (implemented), the reason of a refusal, or ``None``: nobody has said anything."""
         return {op: "" if op in self._functions else self._refusals.get(op) for op in self.operators}
+
+    def _class(self, node: T) -> Hashable:
+        return next((kind for kind in type(node).__mro__ if kind in self.operators), type(node))
 
     def _claim(self, operator: Hashable) -> None:
         assert operator in self.operators, f"{self.consumer}: {operator_name(operator)} is not of its family"

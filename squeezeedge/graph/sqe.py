@@ -3,7 +3,7 @@ r"""The ``.sqe`` file: one integer graph. Nothing in it is executed, nothing is 
 Layout, all numbers little-endian::
 
     0        8 bytes   magic 89 53 51 45 0D 0A 1A 0A ("\x89SQE\r\n\x1a\n", as PNG's: text-mode copies destroy it)
-    8        uint32    version of the format, 1
+    8        uint32    version of the format, 1 or 2
     12       uint32    length of the header in bytes, spaces at its end included
     16       header    UTF-8 JSON, filled with spaces so that the arrays start at a multiple of 64
     ...      arrays    in the header's order, each filled with zeros to a multiple of 64
@@ -13,6 +13,10 @@ The header is an object with ``name``, ``labels``, ``preprocessing``, ``nodes`` 
 node's fields, see :mod:`squeezeedge.graph.integer`) and ``arrays``, which maps ``node.field`` to ``dtype``, ``shape``,
 ``encoding`` and the ``bytes`` it takes. The only encoding is ``raw``: C order. Unknown fields are errors, so a
 version says exactly what a file can hold. Magic, version and checksum stay where they are in every version.
+
+Version 2 adds the field ``groups`` of the nodes ``Conv`` and ``Head``; in version 1 all groups are 1. A graph is written
+in the oldest version that can hold it, so one without grouped convolutions is a file of version 1, byte for byte what
+it was before there was a version 2.
 
 Safetensors would hold the arrays, but its metadata are strings, it knows no encodings and has no checksum.
 """
@@ -34,19 +38,21 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.files import write_file
-from squeezeedge.graph.integer import Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
+from squeezeedge.graph.integer import INTEGER_OPERATORS, IntegerGraph, Node
 
 __all__ = ["read_sqe", "write_sqe"]
 
 MAGIC = b"\x89SQE\r\n\x1a\n"
-VERSION = 1
+VERSIONS = (1, 2)
 PREFIX = struct.Struct("<8sII")
 ALIGNMENT = 64
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 MAX_BYTES = 2**30
 MAX_HEADER_BYTES = 2**24
 MAX_INTEGER = 2**16
-OPERATORS: dict[str, type[Node]] = {operator.__name__: operator for operator in (Conv, MaxPool, Concat, Add, Head)}
+FIRST_VERSION = {"groups": 2}
+"""Fields of nodes that older versions lack."""
+OPERATORS = {operator.__name__: operator for operator in INTEGER_OPERATORS}
 
 
 def write_sqe(graph: IntegerGraph, path: Path) -> None:
@@ -67,7 +73,8 @@ def write_sqe(graph: IntegerGraph, path: Path) -> None:
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
     text = text.ljust(_aligned(PREFIX.size + len(text)) - PREFIX.size)
-    parts = [PREFIX.pack(MAGIC, VERSION, len(text)), text]
+    version = max(FIRST_VERSION.get(key, 1) for record in header["nodes"] for key in record)
+    parts = [PREFIX.pack(MAGIC, version, len(text)), text]
     parts += [blob.ljust(_aligned(len(blob)), b"\0") for blob in blobs.values()]
     content = b"".join(parts)
     write_file(path, content + hashlib.sha256(content).digest())
@@ -110,10 +117,10 @@ def _decode(content: bytes) -> IntegerGraph:
     if hashlib.sha256(body).digest() != content[-CHECKSUM_BYTES:]:
         raise CorruptFileError("truncated or damaged: its checksum does not match")
     _, version, length = PREFIX.unpack_from(body)
-    if version != VERSION:
+    if version not in VERSIONS:
         raise UnsupportedError(
-            f"version {version} of the format; this squeezeedge reads version {VERSION}: use the one that wrote it, "
-            "or quantize the network again"
+            f"version {version} of the format; this squeezeedge reads versions {' and '.join(map(str, VERSIONS))}: use "
+            "the one that wrote it, or quantize the network again"
         )
     start = PREFIX.size + length
     if start > len(body) or length > MAX_HEADER_BYTES or start % ALIGNMENT:
@@ -124,7 +131,7 @@ def _decode(content: bytes) -> IntegerGraph:
         raise CorruptFileError(f"its header is not JSON: {error}") from error
     record = _fields("the header", header, {"name", "labels", "preprocessing", "nodes", "arrays"})
     arrays = _arrays(record["arrays"], body[start:])
-    nodes = [_node(entry, arrays) for entry in _list("nodes", record["nodes"])]
+    nodes = [_node(entry, arrays, version) for entry in _list("nodes", record["nodes"])]
     if arrays:
         raise CorruptFileError(f"no node has the array {min(arrays)!r}")
     try:
@@ -163,13 +170,13 @@ def _arrays(record: object, data: memoryview) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _node(entry: object, arrays: dict[str, NDArray[Any]]) -> Node:
+def _node(entry: object, arrays: dict[str, NDArray[Any]], version: int) -> Node:
     """Build one node from its record, taking its arrays out of ``arrays``."""
     operator = OPERATORS.get(str(entry.get("op"))) if isinstance(entry, dict) else None
     if operator is None:
         raise CorruptFileError(f"a node is not an object with an op of {', '.join(OPERATORS)}")
     hints = typing.get_type_hints(operator)
-    names = [field.name for field in fields(operator)]
+    names = [field.name for field in fields(operator) if FIRST_VERSION.get(field.name, 1) <= version]
     scalars = {name for name in names if hints[name] in (int, str, bool) or typing.get_origin(hints[name]) is tuple}
     record = _fields(f"a node {operator.__name__}", entry, scalars | {"op"})
     node = _value("name of a node", str, record["name"])

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
-from squeezeedge.graph.integer import window_outputs
 from squeezeedge.graph.oracle import run
+from squeezeedge.graph.windows import window_outputs
 from tests.graphs import integer_graphs, random_graph, squeezenet_graph
 
 SIZE = (6, 8)
@@ -154,7 +154,7 @@ def test_r2_only_the_image_has_a_pad_value_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"weight": np.ones((4, 27), np.int8)}, r"weight must be \[out, kernel_h, kernel_w, in\]"),
+        ({"weight": np.ones((4, 27), np.int8)}, r"weight must be \[out, kernel_h, kernel_w, in / groups\]"),
         ({"weight": np.ones((4, 3, 3, 3), np.int16)}, "weight is int16, must be int8"),
         ({"weight": np.ones((4, 3, 3, 5), np.int8)}, r"weight has shape \[4, 3, 3, 5\], must be \[4, 3, 3, 3\]"),
         ({"weight": np.ones((4, 0, 3, 3), np.int8)}, "an empty weight"),

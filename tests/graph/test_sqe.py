@@ -114,8 +114,8 @@ def test_any_flipped_bits(folder: Path, content: bytes, data: st.DataObject) -> 
 
 
 def test_another_version_says_so(folder: Path, content: bytes) -> None:
-    body = content[:8] + struct.pack("<I", 2) + content[12:-32]
-    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 2 .* reads version 1"):
+    body = content[:8] + struct.pack("<I", 3) + content[12:-32]
+    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 3 .* reads versions 1 and 2"):
         _read(folder, _sealed(body))
 
 

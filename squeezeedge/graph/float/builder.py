@@ -14,9 +14,9 @@ from squeezeedge.graph.float.graph import (
     FloatBatchNorm,
     FloatGraph,
     FloatNode,
-    Shape,
     output_shape,
 )
+from squeezeedge.graph.rules import Shape
 
 __all__ = ["SUPPORTED", "FloatGraphBuilder", "covers_map", "float32", "folded_batch_norm", "padded_same"]
 
@@ -33,13 +33,13 @@ class FloatGraphBuilder:
 
     Attributes:
         nodes: so far, in execution order.
-        shapes: (channels, height, width) of every tensor so far.
+        shapes: of every tensor so far.
     """
 
     def __init__(self, input_size: tuple[int, int]) -> None:
         self.input_size = input_size
         self.nodes: list[FloatNode] = []
-        self.shapes: dict[str, Shape] = {IMAGE: (3, *input_size)}
+        self.shapes: dict[str, Shape] = {IMAGE: Shape(*input_size, 3)}
         self._repeats: Counter[str] = Counter()
 
     def unique(self, wanted: str) -> str:
@@ -119,8 +119,8 @@ def covers_map(name: str, kernel: Sequence[int], padding: Sequence[int], shape: 
     Raises:
         UnsupportedError: its window is smaller than the map, or it pads.
     """
-    if tuple(kernel) != shape[1:] or any(padding):
+    if tuple(kernel) != shape[:2] or any(padding):
         raise UnsupportedError(
             f"{name}: average pooling with a window of {'x'.join(map(str, kernel))} on a map of "
-            f"{shape[1]}x{shape[2]} pixels; only pooling over the whole map is supported"
+            f"{shape.height}x{shape.width} pixels; only pooling over the whole map is supported"
         )

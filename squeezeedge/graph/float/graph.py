@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import MAX_PIXELS
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph.integer import IMAGE, window_outputs
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.integer import IMAGE
+from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.windows import window_map
 
 __all__ = [
+    "FLOAT_OPERATORS",
     "IMAGE",
     "FloatAdd",
     "FloatBatchNorm",
@@ -29,18 +33,18 @@ __all__ = [
     "FloatMaxPool",
     "FloatNode",
     "FloatRelu",
-    "Shape",
     "output_shape",
 ]
 
 F32 = NDArray[np.float32]
-Shape = tuple[int, int, int]
-"""Channels, height, width of a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
 class FloatConv:
-    """Convolution, group 1. weight float32 [out, in, kh, kw], bias float32 [out]; padding (t, l, b, r)."""
+    """Convolution. weight float32 [out, in / groups, kh, kw], bias float32 [out]; padding (t, l, b, r).
+
+    With ``groups`` g, the o-th part of the outputs reads the o-th part of the input channels only.
+    """
 
     name: str
     inputs: tuple[str]
@@ -48,6 +52,7 @@ class FloatConv:
     bias: F32
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
+    groups: int = field(default=1, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +130,18 @@ FloatNode = (
     | FloatLinear
 )
 
+FLOAT_OPERATORS: tuple[type[FloatNode], ...] = (
+    FloatConv,
+    FloatBatchNorm,
+    FloatRelu,
+    FloatMaxPool,
+    FloatConcat,
+    FloatAdd,
+    FloatGlobalAveragePool,
+    FloatLinear,
+)
+"""The family of the tables of :mod:`squeezeedge.graph.dispatch` for float graphs."""
+
 
 @dataclass(frozen=True, eq=False)
 class FloatGraph:
@@ -151,7 +168,7 @@ class FloatGraph:
             raise UnsupportedError(f"network {self.name}: an input of {height}x{width} pixels")
         if not self.nodes:
             raise UnsupportedError(f"network {self.name}: it has no layers")
-        shapes: dict[str, Shape] = {IMAGE: (3, height, width)}
+        shapes: dict[str, Shape] = {IMAGE: Shape(height, width, 3)}
         for node in self.nodes:
             if node.name in shapes:
                 raise UnsupportedError(f"{node.name}: the name is used twice")
@@ -173,7 +190,7 @@ class FloatGraph:
         dead = [node.name for node in self.nodes[:-1] if node.name not in used]
         if dead:
             raise UnsupportedError(f"{dead[0]}: nothing reads its output")
-        if shapes[last.name][1:] != (1, 1):
+        if shapes[last.name][:2] != (1, 1):
             raise UnsupportedError(f"{last.name}: the result must be one value a class, not {_text(shapes[last.name])}")
         object.__setattr__(self, "shapes", MappingProxyType(shapes))
 
@@ -193,55 +210,91 @@ def output_shape(node: FloatNode, inputs: Sequence[Shape]) -> Shape:
     """
     if not inputs:
         raise UnsupportedError(f"{node.name}: it has no input")
-    channels, height, width = inputs[0]
-    if isinstance(node, FloatConv):
-        _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels, *node.weight.shape[2:]), 4)
-        _check_array(node.name, "bias", node.bias, node.weight.shape[:1])
-        return len(node.bias), *_window(node.name, node.weight.shape[2:], node.stride, node.padding, inputs[0])
-    if isinstance(node, FloatMaxPool):
-        size = _window(node.name, node.kernel, node.stride, node.padding, inputs[0], node.ceil_mode)
-        return channels, *size
-    if isinstance(node, FloatBatchNorm):
-        _check_array(node.name, "multiplier", node.multiplier, (channels,))
-        _check_array(node.name, "offset", node.offset, (channels,))
-    if isinstance(node, FloatConcat):
-        if any(shape[1:] != (height, width) for shape in inputs):
-            raise UnsupportedError(f"{node.name}: concatenates {' and '.join(map(_text, inputs))}")
-        return sum(shape[0] for shape in inputs), height, width
-    if isinstance(node, FloatAdd) and any(shape != inputs[0] for shape in inputs):
-        raise UnsupportedError(f"{node.name}: adds {' and '.join(map(_text, inputs))}; the shapes must be equal")
-    if isinstance(node, FloatGlobalAveragePool):
-        return channels, 1, 1
-    if isinstance(node, FloatLinear):
-        if (height, width) != (1, 1):
-            raise UnsupportedError(
-                f"{node.name}: a fully connected layer on a map of {height}x{width} pixels; "
-                "it must follow a global average pooling (R6)"
-            )
-        _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels), 2)
-        _check_array(node.name, "bias", node.bias, node.weight.shape[:1])
-        return len(node.bias), 1, 1
+    return _SHAPES(node, inputs)
+
+
+_SHAPES: Table[FloatNode, Shape] = Table("float graph's checks", FLOAT_OPERATORS)
+
+
+@_SHAPES.implements(FloatConv)
+def _convolution(node: FloatConv, inputs: Sequence[Shape]) -> Shape:
+    source, out, groups = inputs[0], node.weight.shape[0], node.groups
+    if groups < 1 or source.channels % groups or out % groups:
+        raise UnsupportedError(
+            f"{node.name}: {groups} groups do not divide its {source.channels} input and {out} output channels"
+        )
+    _check_array(node.name, "weight", node.weight, (out, source.channels // groups, *node.weight.shape[2:]), 4)
+    _check_array(node.name, "bias", node.bias, (out,))
+    return _windows(node.name, source, out, node.weight.shape[2:], node.stride, node.padding)
+
+
+@_SHAPES.implements(FloatMaxPool)
+def _max_pool(node: FloatMaxPool, inputs: Sequence[Shape]) -> Shape:
+    (source,) = inputs
+    return _windows(node.name, source, source.channels, node.kernel, node.stride, node.padding, node.ceil_mode)
+
+
+@_SHAPES.implements(FloatBatchNorm)
+def _batch_norm(node: FloatBatchNorm, inputs: Sequence[Shape]) -> Shape:
+    _check_array(node.name, "multiplier", node.multiplier, inputs[0][2:])
+    _check_array(node.name, "offset", node.offset, inputs[0][2:])
     return inputs[0]
 
 
-def _window(
+@_SHAPES.implements(FloatRelu)
+def _relu(node: FloatRelu, inputs: Sequence[Shape]) -> Shape:
+    return inputs[0]
+
+
+@_SHAPES.implements(FloatConcat)
+def _concat(node: FloatConcat, inputs: Sequence[Shape]) -> Shape:
+    if any(shape[:2] != inputs[0][:2] for shape in inputs):
+        raise UnsupportedError(f"{node.name}: concatenates {' and '.join(map(_text, inputs))}")
+    return inputs[0]._replace(channels=sum(shape.channels for shape in inputs))
+
+
+@_SHAPES.implements(FloatAdd)
+def _add(node: FloatAdd, inputs: Sequence[Shape]) -> Shape:
+    if any(shape != inputs[0] for shape in inputs):
+        raise UnsupportedError(f"{node.name}: adds {' and '.join(map(_text, inputs))}; the shapes must be equal")
+    return inputs[0]
+
+
+@_SHAPES.implements(FloatGlobalAveragePool)
+def _global_average_pool(node: FloatGlobalAveragePool, inputs: Sequence[Shape]) -> Shape:
+    return Shape(1, 1, inputs[0].channels)
+
+
+@_SHAPES.implements(FloatLinear)
+def _linear(node: FloatLinear, inputs: Sequence[Shape]) -> Shape:
+    height, width, channels = inputs[0]
+    if (height, width) != (1, 1):
+        raise UnsupportedError(
+            f"{node.name}: a fully connected layer on a map of {height}x{width} pixels; "
+            "it must follow a global average pooling (R6)"
+        )
+    _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels), 2)
+    _check_array(node.name, "bias", node.bias, node.weight.shape[:1])
+    return Shape(1, 1, len(node.bias))
+
+
+def _windows(
     name: str,
+    source: Shape,
+    channels: int,
     kernel: Sequence[int],
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
-    source: Shape,
     ceil_mode: bool = False,
-) -> tuple[int, int]:
+) -> Shape:
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
         raise UnsupportedError(f"{name}: kernel {tuple(kernel)}, stride {stride} or padding {padding} out of range")
-    top, left, bottom, right = padding
-    height = window_outputs(source[1], kernel[0], stride[0], top, bottom, ceil_mode)
-    width = window_outputs(source[2], kernel[1], stride[1], left, right, ceil_mode)
+    height, width = window_map(source, kernel, stride, padding, ceil_mode)
     if min(height, width) < 1:
         raise UnsupportedError(
-            f"{name}: its input of {source[1]}x{source[2]} pixels is smaller than its kernel; use a larger image"
+            f"{name}: its input of {source.height}x{source.width} pixels is smaller than its kernel; use a larger image"
         )
-    return height, width
+    return Shape(height, width, channels)
 
 
 def _check_array(name: str, key: str, array: F32, shape: tuple[int, ...], ndim: int | None = None) -> None:
@@ -252,4 +305,5 @@ def _check_array(name: str, key: str, array: F32, shape: tuple[int, ...], ndim: 
 
 
 def _text(shape: Shape) -> str:
-    return "x".join(map(str, shape))
+    """As in messages about NCHW networks: channels first."""
+    return f"{shape.channels}x{shape.height}x{shape.width}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.graph import (
+    FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
     FloatBatchNorm,
@@ -21,8 +23,11 @@ from squeezeedge.graph.float.graph import (
     FloatLinear,
     FloatMaxPool,
     FloatNode,
+    FloatRelu,
     output_shape,
 )
+from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.windows import floor_padding
 
 __all__ = ["apply_float", "execute_float", "run_float"]
 
@@ -39,7 +44,7 @@ def run_float(graph: FloatGraph, x: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32 [N, classes].
     """
-    logits = np.empty((len(x), graph.shapes[graph.nodes[-1].name][0]), np.float32)
+    logits = np.empty((len(x), graph.shapes[graph.nodes[-1].name].channels), np.float32)
     for start in range(0, len(x), BATCH):
         for name, value in execute_float(graph, torch.tensor(x[start : start + BATCH])):
             if name == graph.nodes[-1].name:
@@ -57,8 +62,9 @@ def execute_float(graph: FloatGraph, x: Tensor) -> Iterator[tuple[str, Tensor]]:
     Yields:
         (node name, float32 [N, channels, height, width]).
     """
-    if tuple(x.shape[1:]) != graph.shapes[IMAGE]:
-        raise ValueError(f"images must be float32 [N, {', '.join(map(str, graph.shapes[IMAGE]))}]")
+    height, width, channels = graph.shapes[IMAGE]
+    if x.shape[1:] != (channels, height, width):
+        raise ValueError(f"images must be float32 [N, {channels}, {height}, {width}]")
     last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     values = {IMAGE: x}
     for node in graph.nodes:
@@ -71,37 +77,59 @@ def execute_float(graph: FloatGraph, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield node.name, value
 
 
-def apply_float(node: FloatNode, inputs: list[Tensor]) -> Tensor:
-    """Run one node on float32 [N, channels, height, width] tensors."""
+apply_float: Table[FloatNode, Tensor] = Table("float run", FLOAT_OPERATORS)
+"""``apply_float(node, inputs)``: run one node on float32 [N, channels, height, width] tensors."""
+
+
+@apply_float.implements(FloatConv)
+def _convolution(node: FloatConv, inputs: Sequence[Tensor]) -> Tensor:
+    top, left, bottom, right = node.padding
     x = inputs[0]
-    if isinstance(node, FloatConv):
-        top, left, bottom, right = node.padding
-        if (top, left) != (bottom, right):
-            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        return F.conv2d(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias), node.stride, (top, left))
-    if isinstance(node, FloatBatchNorm):
-        return x * _per_channel(node.multiplier) + _per_channel(node.offset)
-    if isinstance(node, FloatMaxPool):
-        return _max_pool(node, x)
-    if isinstance(node, FloatConcat):
-        return torch.cat(inputs, 1)
-    if isinstance(node, FloatAdd):
-        return x + inputs[1]
-    if isinstance(node, FloatGlobalAveragePool):
-        return x.mean((2, 3), keepdim=True)
-    if isinstance(node, FloatLinear):
-        return F.linear(x.flatten(1), torch.from_numpy(node.weight), torch.from_numpy(node.bias))[:, :, None, None]
-    return x.relu()
+    if (top, left) != (bottom, right):
+        x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+    weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
+    return F.conv2d(x, weight, bias, node.stride, (top, left), groups=node.groups)
 
 
-def _max_pool(node: FloatMaxPool, x: Tensor) -> Tensor:
-    """Padding and ceil mode as -inf pixels around the image; pixels that no window reaches are cut off."""
-    channels, height, width = x.shape[1:]
-    out = output_shape(node, [(channels, height, width)])
-    top, left = node.padding[:2]
-    below = (out[1] - 1) * node.stride[0] + node.kernel[0] - height - top
-    beside = (out[2] - 1) * node.stride[1] + node.kernel[1] - width - left
-    return F.max_pool2d(F.pad(x, (left, beside, top, below), value=-torch.inf), node.kernel, node.stride)
+@apply_float.implements(FloatBatchNorm)
+def _batch_norm(node: FloatBatchNorm, inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0] * _per_channel(node.multiplier) + _per_channel(node.offset)
+
+
+@apply_float.implements(FloatRelu)
+def _relu(node: FloatRelu, inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0].relu()
+
+
+@apply_float.implements(FloatMaxPool)
+def _max_pool(node: FloatMaxPool, inputs: Sequence[Tensor]) -> Tensor:
+    """Padding and ceil mode as -inf pixels around the image."""
+    _, channels, *size = inputs[0].shape
+    out = output_shape(node, [Shape(*size, channels)])
+    top, left, bottom, right = floor_padding(size, out, node.kernel, node.stride, node.padding)
+    padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)
+    return F.max_pool2d(padded, node.kernel, node.stride)
+
+
+@apply_float.implements(FloatConcat)
+def _concat(node: FloatConcat, inputs: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(inputs), 1)
+
+
+@apply_float.implements(FloatAdd)
+def _add(node: FloatAdd, inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0] + inputs[1]
+
+
+@apply_float.implements(FloatGlobalAveragePool)
+def _global_average_pool(node: FloatGlobalAveragePool, inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0].mean((2, 3), keepdim=True)
+
+
+@apply_float.implements(FloatLinear)
+def _linear(node: FloatLinear, inputs: Sequence[Tensor]) -> Tensor:
+    vector = inputs[0].flatten(1)
+    return F.linear(vector, torch.from_numpy(node.weight), torch.from_numpy(node.bias))[:, :, None, None]
 
 
 def _per_channel(array: NDArray[np.float32]) -> Tensor:

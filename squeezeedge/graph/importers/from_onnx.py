@@ -94,7 +94,8 @@ class _Importer:
 
     def _check_shape(self, node: NodeProto, made: str) -> None:
         """A node must make what ONNX's shape inference says; a vector may lack height and width."""
-        shape, expected = (1, *self.builder.shapes[made]), self.inferred.get(node.output[0], ())
+        height, width, channels = self.builder.shapes[made]
+        shape, expected = (1, channels, height, width), self.inferred.get(node.output[0], ())
         if len(expected) < 2 or (*expected, 1, 1)[:4] != shape:
             raise UnsupportedError(
                 f"{label(node)}: {node.op_type} makes {list(expected)} (0: not fixed), supported here is {list(shape)}"
@@ -176,7 +177,7 @@ class _Importer:
         given = _attributes(node)
         automatic = given.get("auto_pad", b"NOTSET").decode()
         if automatic in ("SAME_UPPER", "SAME_LOWER"):
-            size = self.builder.shapes[source][1:]
+            size = self.builder.shapes[source][:2]
             return padded_same(size, kernel, given.get("strides", (1, 1)), automatic == "SAME_LOWER")
         if automatic == "VALID":
             return 0, 0, 0, 0
@@ -263,7 +264,7 @@ class _Importer:
     def _reshaped(self, node: NodeProto) -> str:
         """Flatten and its relatives: the values stay; the shape is checked against the inferred one afterwards."""
         source = self._tensor(node, 0)
-        _, height, width = self.builder.shapes[source]
+        height, width, _ = self.builder.shapes[source]
         if (height, width) != (1, 1):
             raise UnsupportedError(
                 f"{label(node)}: {node.op_type} of a map of {height}x{width} pixels; supported: behind a global "

@@ -34,8 +34,8 @@ from squeezeedge.graph.float.graph import (
     FloatLinear,
     FloatMaxPool,
     FloatRelu,
-    Shape,
 )
+from squeezeedge.graph.rules import Shape
 
 __all__ = ["from_torch"]
 
@@ -150,7 +150,7 @@ class _Importer:
         )
         stride, kernel = _pair(given["stride"]), (weight.shape[2], weight.shape[3])
         if given["padding"] == "same":
-            padding = padded_same(self._shape(source)[1:], kernel, stride)
+            padding = padded_same(self._shape(source)[:2], kernel, stride)
         else:
             padding = _padding([0] if given["padding"] == "valid" else given["padding"])
         return self.builder.append(FloatConv(self._name(node), (source,), weight, bias, stride, padding))
@@ -233,7 +233,7 @@ class _Importer:
     def _reshaped(self, node: fx.Node, given: dict[str, Any]) -> str:
         """Flatten and its relatives: nothing happens to the values of a vector."""
         source = self._tensor(node, given["self"] if "self" in given else given["input"])
-        channels, height, width = self._shape(source)
+        height, width, channels = self._shape(source)
         result = tuple(node.meta["val"].shape)
         if (height, width) != (1, 1) or result[:2] != (1, channels) or any(side != 1 for side in result[2:]):
             raise UnsupportedError(

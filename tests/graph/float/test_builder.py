@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.builder import FloatGraphBuilder, covers_map, float32, folded_batch_norm, padded_same
 from squeezeedge.graph.float.graph import FloatGlobalAveragePool, FloatRelu
+from squeezeedge.graph.rules import Shape
 
 
 def test_names_are_unique_and_printable() -> None:
@@ -55,7 +56,7 @@ def test_same_padding(size: int, kernel: int, stride: int, lower: bool) -> None:
 
 
 def test_average_pooling_over_the_whole_map_only() -> None:
-    covers_map("pool", (3, 4), (0, 0, 0, 0), (8, 3, 4))
+    covers_map("pool", (3, 4), (0, 0, 0, 0), Shape(3, 4, 8))
     for kernel, padding in (((3, 3), (0, 0)), ((3, 4), (0, 1))):
         with pytest.raises(UnsupportedError, match="pool: average pooling with a window of 3x"):
-            covers_map("pool", kernel, padding, (8, 3, 4))
+            covers_map("pool", kernel, padding, Shape(3, 4, 8))

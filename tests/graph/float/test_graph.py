@@ -71,15 +71,15 @@ def test_shapes_of_every_tensor() -> None:
         _linear(shape=(5, 12)),
     )
     assert graph.shapes == {
-        "image": (3, 9, 12),
-        "conv": (4, 5, 4),
-        "norm": (4, 5, 4),
-        "relu": (4, 5, 4),
-        "sum": (4, 5, 4),
-        "joined": (12, 5, 4),
-        "pool": (12, 3, 4),
-        "mean": (12, 1, 1),
-        "fc": (5, 1, 1),
+        "image": (9, 12, 3),
+        "conv": (5, 4, 4),
+        "norm": (5, 4, 4),
+        "relu": (5, 4, 4),
+        "sum": (5, 4, 4),
+        "joined": (5, 4, 12),
+        "pool": (3, 4, 12),
+        "mean": (1, 1, 12),
+        "fc": (1, 1, 5),
     }
 
 
@@ -92,7 +92,7 @@ def test_shapes_of_every_tensor() -> None:
     ],
 )
 def test_the_ways_to_end(nodes: list[FloatNode]) -> None:
-    assert _graph(*nodes).shapes[nodes[-1].name][1:] == (1, 1)
+    assert _graph(*nodes).shapes[nodes[-1].name][:2] == (1, 1)
 
 
 @pytest.mark.parametrize(

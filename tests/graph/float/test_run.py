@@ -62,8 +62,9 @@ def test_by_hand(graph: FloatGraph) -> None:
 
 
 def test_names_and_shapes_are_the_graph_s(graph: FloatGraph) -> None:
-    results = [(name, tuple(value.shape)) for name, value in execute_float(graph, torch.zeros(2, 3, 2, 3))]
-    assert results == [(node.name, (2, *graph.shapes[node.name])) for node in graph.nodes]
+    results = [(name, *value.shape) for name, value in execute_float(graph, torch.zeros(2, 3, 2, 3))]
+    shapes = [(node.name, graph.shapes[node.name]) for node in graph.nodes]
+    assert results == [(name, 2, shape.channels, shape.height, shape.width) for name, shape in shapes]
 
 
 def test_padded_pixels_never_win(graph: FloatGraph) -> None:

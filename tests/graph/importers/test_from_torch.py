@@ -54,7 +54,7 @@ def test_every_network(name: str) -> None:
         value.size for node in graph.nodes for value in vars(node).values() if isinstance(value, np.ndarray)
     )
     assert parameters == sum(parameter.numel() for parameter in network.parameters())
-    assert graph.name == "network" and graph.shapes[graph.nodes[-1].name] == (6, 1, 1)
+    assert graph.name == "network" and graph.shapes[graph.nodes[-1].name] == (1, 1, 6)
 
 
 def test_names_are_module_paths() -> None:

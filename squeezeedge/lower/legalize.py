@@ -1,0 +1,83 @@
+"""Rewrites what a target has no kernels for into what every target has: the first step of every ``lower()``.
+
+What every target has is the base: dense convolution, max pooling, concatenation, addition and the head. A target names
+what it has beyond that (:class:`Feature`); for everything else there is a rule here that turns the graph into an equal
+one without it. Equal means: the same class sums for every image, and the same values of every tensor that both graphs
+have. The new graph is built from nodes, so rules R1-R7 are checked again.
+
+To add a rule, such as average pooling as a convolution or a large kernel in two passes: add the feature to
+:class:`Feature`, write one function from a graph to an equal graph without the feature (or the graph itself where it
+is not used), and enter it in ``_RULES``, in front of the rules that have to see what it makes. A test compares every
+rule with the oracle on random graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import Conv, Head, IntegerGraph
+
+__all__ = ["MAX_DENSE_BYTES", "Feature", "legalize"]
+
+MAX_DENSE_BYTES = 2**28
+"""Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
+
+
+class Feature(StrEnum):
+    """What a target may have kernels for beyond the base; the value is for people."""
+
+    GROUPS = "grouped convolution"
+
+
+def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGraph:
+    """An equal graph that uses no feature that is not supported.
+
+    Args:
+        graph: the integer graph.
+        supported: what the target has kernels for beyond the base.
+
+    Returns:
+        The graph itself where nothing had to be rewritten.
+
+    Raises:
+        UnsupportedError: the rewritten graph would be unreasonably large; the text names the layer.
+    """
+    for feature, rule in _RULES.items():
+        if feature not in supported:
+            graph = rule(graph)
+    return graph
+
+
+def _dense(graph: IntegerGraph) -> IntegerGraph:
+    """Grouped convolutions get weights of 0 for the channels that they do not read: nothing is added to any sum."""
+    grouped = [node for node in graph.convolutions if node.groups > 1]
+    total = 0
+    for node in grouped:
+        total += node.weight.size * node.groups
+        if total > MAX_DENSE_BYTES:
+            raise UnsupportedError(
+                f"{node.name}: its {node.groups} groups become a dense convolution here, and the dense weights of the "
+                f"network up to it would take {total} bytes (at most {MAX_DENSE_BYTES}); use fewer channels, or a "
+                "target with kernels for grouped convolution"
+            )
+    made = {node.name: replace(node, weight=_dense_weight(node), groups=1) for node in grouped}
+    return replace(graph, nodes=tuple(made.get(node.name, node) for node in graph.nodes)) if made else graph
+
+
+def _dense_weight(node: Conv | Head) -> NDArray[np.int8]:
+    """int8 [out, kernel_h, kernel_w, in]."""
+    out, kernel_h, kernel_w, inputs = node.weight.shape
+    weight = np.zeros((node.groups, out // node.groups, kernel_h, kernel_w, node.groups, inputs), np.int8)
+    for group, part in enumerate(np.split(node.weight, node.groups)):
+        weight[group, :, :, :, group] = part
+    return weight.reshape(out, kernel_h, kernel_w, -1)
+
+
+_RULES: Mapping[Feature, Callable[[IntegerGraph], IntegerGraph]] = {Feature.GROUPS: _dense}
+"""In the order in which they are applied."""
