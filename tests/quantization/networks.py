@@ -40,7 +40,7 @@ class FloatNet:
         self.builder = FloatGraphBuilder(size)
 
     def channels(self, source: str) -> int:
-        return self.builder.shapes[source][0]
+        return self.builder.shapes[source].channels
 
     def conv(
         self,
@@ -127,13 +127,13 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
     for _ in range(blocks):
         source = pick()
         shape = net.builder.shapes[source]
-        alike = [name for name in tensors if net.builder.shapes[name][1:] == shape[1:]]
+        alike = [name for name in tensors if net.builder.shapes[name][:2] == shape[:2]]
         same = [name for name in alike if net.builder.shapes[name] == shape]
         kind = rng.choice(["conv", "conv", "norm", "relu", "relu", "pool", "concat", "add", "residual", "fire"])
-        if kind == "pool" and min(shape[1:]) < 6:
+        if kind == "pool" and min(shape[:2]) < 6:
             kind = "conv"
         if kind == "conv":
-            kernel = int(rng.choice([1, 3])) if min(shape[1:]) >= 3 else 1
+            kernel = int(rng.choice([1, 3])) if min(shape[:2]) >= 3 else 1
             made = net.conv(source, int(rng.integers(1, 9)), kernel, padding=int(rng.integers(0, kernel // 2 + 1)))
         elif kind == "norm":
             made = net.norm(source)
@@ -148,7 +148,7 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         elif kind == "fire":
             made = net.fire(source, int(rng.integers(1, 5)), int(rng.integers(1, 5)))
         else:
-            made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape[0]), source)
+            made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape.channels), source)
         tensors.append(made)
     source = tensors[-1]
     ends = [net.average, lambda name: net.average(net.relu(name)), lambda name: net.linear(net.average(name), 4)]
