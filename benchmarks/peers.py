@@ -118,28 +118,3 @@ PEERS: dict[str, tuple[tuple[str, ...], Callable[[onnx.ModelProto, NDArray[np.fl
     "openvino-nncf": (("openvino", "nncf"), openvino_nncf),
 }
 """Name -> (packages that it needs, how it is made)."""
-
-
-def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
-    """Installed versions, or ``None`` if one is missing."""
-    try:
-        return {package: metadata.version(package) for package in packages}
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: ANN401  (JSON values)
-    """Write a benchmark's figures and the machine that they were measured on as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1) + "\n")
-
-
-def _machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
-    own = versions(("squeezeedge", "apache-tvm", "torch", "numpy"))
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version(), "versions": own}
