@@ -40,7 +40,7 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
                 helper.make_node("Conv", inputs, [name], strides=node.stride, pads=node.padding, group=node.groups)
             )
         elif isinstance(node, FloatMaxPool):
-            attributes = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
+            attributes: dict[str, Any] = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
             nodes.append(helper.make_node("MaxPool", inputs, [name], ceil_mode=int(node.ceil_mode), **attributes))
         elif isinstance(node, FloatRelu):
             nodes.append(helper.make_node("Relu", inputs, [name]))
