@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES, MASTERS, SCRIPTS, TOP, tcl_settings
-from squeezeedge.targets.vta.geometry import Config, config_names, load_config
-from squeezeedge.targets.vta.hardware import HLS
+from squeezeedge.targets.vta.board.bitstream import BITSTREAM_FILES, MASTERS, SCRIPTS, TOP, tcl_settings
+from squeezeedge.targets.vta.isa.config_header import HLS
+from squeezeedge.targets.vta.isa.geometry import Config, config_names, load_config
 
 STUBS = Path(__file__).parent / "stubs.tcl"
 

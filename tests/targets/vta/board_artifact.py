@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta import run as board_script
-from squeezeedge.targets.vta.encoding import Instruction
-from squeezeedge.targets.vta.extension import Epilogue, XGemm
-from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.host import Packing, Sums
-from squeezeedge.targets.vta.isa import Finish, MicroOp, Store
-from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Region, VtaProgram, encode, encode_micro_ops
+from squeezeedge.targets.device import run as device_program
+from squeezeedge.targets.vta import device
+from squeezeedge.targets.vta.isa.encoding import Instruction
+from squeezeedge.targets.vta.isa.extended import Epilogue, XGemm
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.program import ALIGNMENT, Layer, Packing, Region, Sums, VtaProgram
+from squeezeedge.targets.vta.isa.published import Finish, Store
+from squeezeedge.targets.vta.isa.words import encode, encode_micro_ops
 from tests.targets.vta.layers import convolve, row
 
 CLASSES = 5
@@ -67,7 +69,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
     biases = np.zeros(block, "<i4")
     biases[:CLASSES] = bias + 128 * weight.sum((1, 2, 3), dtype=np.int64)
     constants = {
-        "program": encode(instructions, geometry, "vta-x"),
+        "program": encode(instructions, geometry, "extended"),
         "uop": encode_micro_ops([MicroOp(src=0), MicroOp(src=positions)], geometry),
         "wgt": lanes.reshape(block, 2, block).transpose(1, 0, 2),
         "par": np.concatenate([biases.view(np.uint8), np.zeros(block, np.uint8)]),
@@ -83,7 +85,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
         offset += -(-size // ALIGNMENT) * ALIGNMENT
     where = {region.name: region.offset for region in regions}
     return VtaProgram(
-        profile="vta-x",
+        instructions="extended",
         geometry=geometry,
         image=image,
         dram_bytes=offset,
@@ -121,6 +123,8 @@ def write_manifest(folder: Path) -> None:
     }
     manifest = {
         "preprocessing": {"size": SIZE, "resize": None, "interpolation": "bilinear"},
+        "input": [*SIZE, 3],
+        "compiled": {},
         "labels": [f"label {n}" for n in range(CLASSES)],
         "logit_scale": [0.5] * CLASSES,
         "files": files,
@@ -136,11 +140,12 @@ def write_board_artifact(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
     images = random.integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
     sums = expected_sums(images, weight, bias)
     program = hand_written(weight, bias)
-    (folder / board_script.PROGRAM).write_text(json.dumps(program.to_json()))
-    (folder / board_script.DRAM).write_bytes(program.image)
-    np.savez(folder / board_script.GOLDEN, images=images[:2], sums=sums[:2])
-    (folder / board_script.BITSTREAM).write_bytes(fake_bitstream())
+    (folder / device.PROGRAM).write_text(json.dumps(program.to_json()))
+    (folder / device.DRAM).write_bytes(program.image)
+    np.savez(folder / device_program.GOLDEN, images=images[:2], sums=sums[:2])
+    (folder / device.BITSTREAM).write_bytes(fake_bitstream())
     (folder / "vta.hwh").write_text("<FAKE/>")
-    shutil.copy(board_script.__file__, folder / "run.py")
+    shutil.copy(device_program.__file__, folder / "run.py")
+    shutil.copy(device.__file__, folder / "device.py")
     write_manifest(folder)
     return images[2:], sums[2:]

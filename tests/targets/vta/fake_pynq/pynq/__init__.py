@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from squeezeedge.targets.vta.geometry import load_config
-from squeezeedge.targets.vta.simulator import Registers, Simulator
+from squeezeedge.targets.vta.isa.geometry import load_config
+from squeezeedge.targets.vta.sim.simulator import Registers, Simulator
 
 __all__ = ["MMIO", "Overlay", "allocate"]
 
