@@ -136,7 +136,8 @@ def plan_calls(calls: Sequence[KernelCall], image_bytes: int) -> CallPlan:
     )(builder.get())
     main = lowered[MAIN]
     places, constants = _place_constants([array for call in calls for array in call.constants])
-    reader = _Reader(main, dict(zip(main.params, [Argument(Place.INPUT, 0, image_bytes, "uint8"), *places], strict=True)))
+    places.insert(0, Argument(Place.INPUT, 0, image_bytes, "uint8"))
+    reader = _Reader(main, dict(zip(main.params, places, strict=True)))
     kernels = {var: function for var, function in lowered.functions.items() if var.name_hint != MAIN}
     return CallPlan(IRModule(kernels), tuple(reader.calls), reader.workspace, constants)
 

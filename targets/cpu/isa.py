@@ -8,7 +8,7 @@ of ``lanes`` output channels. One reduction step multiplies ``group`` consecutiv
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,12 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
 from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
-from squeezeedge.targets.cpu.tiling import Operands, Tile
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
 __all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "VectorSet"]
 
 CONFIG = 64
 """Bytes of an AMX tile configuration."""
-
-Accumulators = Callable[[int, int, int], Expr]
-"""(row, pixel, block) of a tile -> its sums, an int32 vector of ``lanes``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class InstructionSet(ABC):
     def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
         """Weights [tile, block, lane, window row, step, group] in the order in which :meth:`accumulate` reads them."""
 
+    @abstractmethod
     def configure(self, tile: Tile, group: int) -> None:
         """Write what must come before tiles of this shape and steps of so many bytes, on every thread."""
 
@@ -68,6 +66,7 @@ class InstructionSet(ABC):
     def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
         """Write the sums of a tile, which begin with the biases."""
 
+    @abstractmethod
     def release(self) -> None:
         """Write what must come after the last tile, on every thread."""
 
@@ -121,12 +120,21 @@ class VectorSet(InstructionSet):
         return best
 
     def steps(self, row: int) -> tuple[int, int]:
+        """As many as it takes, all of ``group`` bytes."""
         return -(-row // self.group), self.group
 
     def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The bytes of a lane's step side by side."""
         return weights.transpose(0, 3, 4, 1, 2, 5)
 
+    def configure(self, tile: Tile, group: int) -> None:
+        """Nothing: registers are always there."""
+
+    def release(self) -> None:
+        """Nothing."""
+
     def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
+        """Every sum in a register; a step's activations are used for all blocks."""
         n, group = self.lanes, operands.group
         acc = scratch(tile.rows * tile.pixels * tile.blocks * n, "int32")
 
@@ -188,7 +196,7 @@ class _PackingSet(InstructionSet):
         if zero_point == 0:
             return T.reinterpret(f"uint8x{width}", self._pack("packuswb", f"int8x{width}", *halves))
         signed = self._pack("packsswb", f"int8x{width}", *halves)
-        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-128), width)))
+        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-rules.SIGN), width)))
 
     def narrow_counts(self, blocks: int) -> list[int]:
         return [4] * (blocks // 4) + [2] * (blocks % 4 // 2) + [1] * (blocks % 2)
@@ -293,6 +301,7 @@ class MatrixSet(_PackingSet):
         _intrinsic("ldtilecfg", T.address_of(config[0]))
 
     def release(self) -> None:
+        """Give the tile registers back."""
         _intrinsic("tilerelease")
 
     def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:

@@ -16,7 +16,7 @@ from tvm.target import Target
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import Argument, CallPlan, Place
-from squeezeedge.targets.cpu.options import LIBRARY
+from squeezeedge.targets.cpu.device import LIBRARY
 
 __all__ = ["HEADER", "kernel_object", "link_library"]
 

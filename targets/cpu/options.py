@@ -9,10 +9,7 @@ from pathlib import Path
 
 from squeezeedge.errors import UnavailableError, UsageError
 
-__all__ = ["FEATURES", "LIBRARY", "CpuOptions", "c_compiler", "choose_isa", "host_features"]
-
-LIBRARY = "libmodel.so"
-"""The file of an artifact that its device loads."""
+__all__ = ["FEATURES", "CpuOptions", "c_compiler", "choose_isa", "host_features"]
 
 CPU_INFO = Path("/proc/cpuinfo")
 

@@ -125,8 +125,10 @@ def _convolutions(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
         fill_border(target, out, site.pad)
         kernels = kernels_of(inputs, arrays)
-        stores = [_store(stage, kernel, target, out, channel) for kernel, channel in zip(kernels, channels, strict=True)]
-        placed = list(zip(kernels, stores, strict=True))
+        placed = [
+            (kernel, _store(stage, kernel, target, out, channel))
+            for kernel, channel in zip(kernels, channels, strict=True)
+        ]
         if height > ROW_PARALLEL:
             band = max(piece.tile.rows for kernel in kernels for piece in kernel.packed.pieces)
             bands, first = clamped_tiles(height, band)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from squeezeedge.targets.cpu.loops import Expr, loop
 
-__all__ = ["Operands", "Tile"]
+__all__ = ["Accumulators", "Operands", "Tile"]
 
 UNROLL = 4
 """Reduction steps; more cost a factor of two."""
+
+Accumulators = Callable[[int, int, int], Expr]
+"""(row, pixel, block) of a tile -> its sums, an int32 vector of ``lanes``."""
 
 
 @dataclass(frozen=True)

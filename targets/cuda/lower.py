@@ -15,10 +15,10 @@ from squeezeedge.lower.call_plan import CallPlan
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
+from squeezeedge.targets.cuda.device import CONSTANTS, PLAN
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.module import Launch, kernel_launches, plan_launches
 from squeezeedge.targets.cuda.options import ARCHITECTURES, PTX, CudaOptions, choose_architectures
-from squeezeedge.targets.cuda.run import CONSTANTS, PLAN
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
 from squeezeedge.targets.cuda.toolchain import find_compiler
 
@@ -120,9 +120,7 @@ def _cubin(arch: str) -> str:
     return f"kernels.{arch}.cubin"
 
 
-def _listed(
-    launches: Sequence[Launch], plan: CallPlan, order: Mapping[str, tuple[str, ...]]
-) -> list[dict[str, Any]]:
+def _listed(launches: Sequence[Launch], plan: CallPlan, order: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:
     """The launches as JSON values.
 
     Args:

@@ -28,9 +28,7 @@ def _chain(length: int) -> list[KernelCall]:
     """The sum x + c0 + c1 + ..., each addition by a kernel of its own."""
     names = [IMAGE, *(f"sum{i}" for i in range(length))]
     return [
-        KernelCall(
-            _kernel(f"add{i}"), (names[i],), (np.full(SIZE, i + 1, np.int32),), names[i + 1], SIZE, "uint8"
-        )
+        KernelCall(_kernel(f"add{i}"), (names[i],), (np.full(SIZE, i + 1, np.int32),), names[i + 1], SIZE, "uint8")
         for i in range(length)
     ]
 
