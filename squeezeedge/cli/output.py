@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["emit_json", "emit_table", "error", "note", "number", "progress", "warnings_as_notes"]
+__all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
 
 
 def emit_json(value: object) -> None:
@@ -43,11 +43,6 @@ def note(text: str) -> None:
 def error(text: str) -> None:
     """Print a failure on stderr."""
     note(f"squeezeedge: error: {text}")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A figure for a table; a dash where it is unknown."""
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 @contextmanager

@@ -192,7 +192,8 @@ def lead_progress(world: World, label: str, total: int) -> AbstractContextManage
 def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
     from dataclasses import asdict
 
-    from squeezeedge.cli.output import emit_json, emit_table, note, number
+    from squeezeedge.cli.output import emit_json, emit_table, note
+    from squeezeedge.evaluation.reports import number
     from squeezeedge.training.run import BEST, LAST
 
     result, tested, suffix = outcome.result, outcome.tested, outcome.suffix

@@ -16,7 +16,8 @@ __all__ = ["models_command", "register"]
 
 def models_command(json: Json = False) -> None:
     """List the networks: parameters, multiply-accumulates, input size, and where their weights come from."""
-    from squeezeedge.cli.output import emit_json, emit_table, number
+    from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.evaluation.reports import number
     from squeezeedge.networks.registry import NETWORKS, cost
 
     rows = []

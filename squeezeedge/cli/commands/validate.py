@@ -25,7 +25,8 @@ def validate_command(
     import time
 
     from squeezeedge.calib.selection import Selection
-    from squeezeedge.cli.output import emit_json, emit_table, number
+    from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.evaluation.reports import number
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
     from squeezeedge.model import load

@@ -25,7 +25,9 @@ def test_artifact(artifact: Path) -> None:
     opened = open_artifact(artifact)
     assert opened.manifest["target"] == "cpu" and opened.manifest["options"]["isa"] == "generic"
     assert opened.manifest["compiled"]["isa"] == "generic"
-    assert {"manifest.json", "model.sqe", "golden.npz", "run.py", "libmodel.so"} <= {p.name for p in artifact.iterdir()}
+    assert {"manifest.json", "model.sqe", "golden.npz", "run.py", "device.py", "libmodel.so"} <= {
+        p.name for p in artifact.iterdir()
+    }
     with np.load(artifact / "golden.npz") as golden:
         np.testing.assert_array_equal(golden["sums"], run(opened.graph, golden["images"]))
 
@@ -122,9 +124,9 @@ def test_two_compiles_into_one_folder(invoke: Invoke, program: Path, tmp_path: P
     target = get_target("vta")
 
     class Late(type(target)):  # type: ignore[misc]
-        def compile(self, *arguments: object) -> object:
+        def lower(self, *arguments: object) -> object:
             shutil.copytree(program, out)
-            return super().compile(*arguments)
+            return super().lower(*arguments)
 
     graph = read_sqe(program / "model.sqe")
     golden = np.zeros((1, *graph.input_shape), np.uint8)

@@ -12,7 +12,7 @@ import torch
 
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import DIGITS, Preprocessing
-from squeezeedge.cli import train as command
+from squeezeedge.cli.training import lead_progress
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import DEFAULT, build, default_weights, load_weights
@@ -165,5 +165,5 @@ def test_the_embedded_network_reaches_99_percent() -> None:
 def test_other_processes_show_nothing() -> None:
     from squeezeedge.training.distributed import World
 
-    with command.lead_progress(World(rank=1, size=2), "x", 3) as advance:
+    with lead_progress(World(rank=1, size=2), "x", 3) as advance:
         advance(1, "nothing")
