@@ -39,7 +39,7 @@ class Table(Generic[T, R]):
     """
 
     def __init__(
-        self, consumer: str, operators: Iterable[Hashable], key: Callable[[T], Hashable] | None = None
+        self, consumer: str, operators: Iterable[Hashable | type[Any]], key: Callable[[T], Hashable] | None = None
     ) -> None:
         assert consumer not in _TABLES, consumer
         self.consumer, self.operators = consumer, tuple(operators)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import rules
 from squeezeedge.graph.dispatch import Table
-from squeezeedge.graph.rules import Shape
-from squeezeedge.graph.windows import window_map
+from squeezeedge.graph.rules import Shape, rounding_term
 
 __all__ = [
     "IMAGE",
@@ -35,6 +33,8 @@ __all__ = [
     "MaxPool",
     "Node",
     "Tensor",
+    "check",
+    "require",
 ]
 
 IMAGE = "image"
@@ -105,6 +105,11 @@ class Conv(_OneInput):
     zero_point: int
     scale: NDArray[np.float32]
     groups: int = 1
+
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """What R3 adds to every accumulator before it is shifted: int64 [out]."""
+        return rounding_term(self.shift.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +192,29 @@ class Head(_OneInput):
     scale: NDArray[np.float32]
     groups: int = 1
 
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """Nothing is shifted: zeros, int64 [classes]."""
+        return np.zeros(len(self.bias), np.int64)
+
 
 Node = Conv | MaxPool | Concat | Add | Head
 
 INTEGER_OPERATORS: tuple[type[Node], ...] = (Conv, MaxPool, Concat, Add, Head)
 """The family of the tables of :mod:`squeezeedge.graph.dispatch` for integer graphs."""
+
+
+check: Table[Node, Tensor] = Table("graph checks", INTEGER_OPERATORS)
+"""``check(node, inputs)``: enforce the rules on a node and its input tensors (:mod:`squeezeedge.graph.checks`).
+
+Returns its output tensor; of the head, that of its accumulators.
+"""
+
+
+def require(condition: bool, node: Node, text: str) -> None:
+    """Raise UnsupportedError with the node's name unless the condition holds."""
+    if not condition:
+        raise UnsupportedError(f"{node.name}: {text}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,13 +255,13 @@ class IntegerGraph:
                 raise UnsupportedError(f"{node.name}: input {missing[0]} is not made by an earlier node")
             if isinstance(node, Head) and node is not self.nodes[-1]:
                 raise UnsupportedError(f"{node.name}: a head that is not the last node (R6)")
-            _require(bool(node.inputs), node, "has no input")
-            tensors[node.name] = _check(node, [tensors[name] for name in node.inputs])
+            require(bool(node.inputs), node, "has no input")
+            tensors[node.name] = check(node, [tensors[name] for name in node.inputs])
         if self.labels and len(self.labels) != self.classes:
             raise UnsupportedError(f"graph {self.name}: {len(self.labels)} labels for {self.classes} classes")
         padded = [node for node in self.convolutions if node.input == IMAGE and any(node.padding)]
         for node in padded:
-            _require(bool((node.pad_value == padded[0].pad_value).all()), node, "another pad value of the image (R2)")
+            require(bool((node.pad_value == padded[0].pad_value).all()), node, "another pad value of the image (R2)")
         used = {name for node in self.nodes for name in node.inputs}
         dead = [node.name for node in self.nodes[:-1] if node.name not in used]
         if dead:
@@ -308,125 +331,3 @@ class IntegerGraph:
             "labels": list(self.labels),
         }
         return header, arrays
-
-
-_check: Table[Node, Tensor] = Table("graph checks", INTEGER_OPERATORS)
-"""Enforces the rules on one node and its input tensors; returns its output tensor (for the head: its accumulators)."""
-
-
-@_check.implements(Conv)
-def _check_conv(node: Conv, inputs: Sequence[Tensor]) -> Tensor:
-    height, width = _check_convolution(node, inputs[0])
-    _check_shift(node, (len(node.bias),))
-    _check_output(node, node.zero_point, node.scale, len(node.bias))
-    bounds = _bounds(node) + rules.rounding_term(node.shift.astype(np.int64)) + node.zero_point
-    _check_reach(node, int(bounds.argmax()), int(bounds.max()), "R4")
-    return Tensor(height, width, len(node.bias), node.zero_point, node.scale)
-
-
-@_check.implements(Head)
-def _check_head(node: Head, inputs: Sequence[Tensor]) -> Tensor:
-    height, width = _check_convolution(node, inputs[0])
-    _check_output(node, 0, node.scale, len(node.bias))
-    bounds = _bounds(node)
-    _check_reach(node, int(bounds.argmax()), int(bounds.max()) * height * width, "R6")  # may exceed 64 bits
-    return Tensor(height, width, len(node.bias), 0, node.scale)
-
-
-@_check.implements(MaxPool)
-def _check_max_pool(node: MaxPool, inputs: Sequence[Tensor]) -> Tensor:
-    (source,) = inputs
-    top, left, bottom, right = node.padding
-    _require(min(node.kernel) >= 1 and min(node.stride) >= 1, node, "kernel and stride must be positive")
-    _require(
-        0 <= min(node.padding) and max(top, bottom) < node.kernel[0] and max(left, right) < node.kernel[1],
-        node,
-        "padding must be smaller than the kernel, or a window has no valid pixel (R5)",
-    )
-    height, width = window_map(source.shape, node.kernel, node.stride, node.padding, node.ceil_mode)
-    _require(height >= 1 and width >= 1, node, "the input is smaller than the window")
-    return Tensor(height, width, source.channels, source.zero_point, source.scale)
-
-
-@_check.implements(Concat)
-def _check_concat(node: Concat, inputs: Sequence[Tensor]) -> Tensor:
-    source = _check_sizes(node, inputs)
-    _require(len(inputs) >= 2, node, "a concatenation needs at least two inputs (R5)")
-    _require(all(t.zero_point == source.zero_point for t in inputs), node, "zero points differ (R5)")
-    scale = np.concatenate([t.scale for t in inputs])
-    return Tensor(source.height, source.width, len(scale), source.zero_point, scale)
-
-
-@_check.implements(Add)
-def _check_add(node: Add, inputs: Sequence[Tensor]) -> Tensor:
-    source = _check_sizes(node, inputs)
-    _require(len(inputs) == 2 and inputs[1].channels == source.channels, node, "operands differ in channels (R5)")
-    _check_shift(node, (2, source.channels))
-    _check_output(node, node.zero_point, node.scale, source.channels)
-    for operand, shift in zip(inputs, node.shift, strict=True):
-        close = np.allclose(operand.scale * np.exp2(shift.astype(np.float32)), node.scale, rtol=1e-5, atol=0)
-        _require(close, node, "operand scale * 2**shift differs from the output's scale (R5)")
-    return Tensor(source.height, source.width, source.channels, node.zero_point, node.scale)
-
-
-def _check_convolution(node: Conv | Head, source: Tensor) -> tuple[int, int]:
-    """What holds for every convolution; (height, width) of its map."""
-    _require(node.weight.ndim == 4, node, "weight must be [out, kernel_h, kernel_w, in / groups]")
-    out, kernel_h, kernel_w, _ = node.weight.shape
-    _require(node.groups >= 1, node, f"{node.groups} groups; there must be 1 or more")
-    _require(
-        source.channels % node.groups == 0 and out % node.groups == 0,
-        node,
-        f"{node.groups} groups do not divide its {source.channels} input and {out} output channels",
-    )
-    _check_array(node, "weight", node.weight, np.int8, (out, kernel_h, kernel_w, source.channels // node.groups))
-    _check_array(node, "bias", node.bias, np.int32, (out,))
-    _check_array(node, "pad_value", node.pad_value, np.uint8, (source.channels,))
-    _require(min(node.weight.shape) >= 1, node, "an empty weight")
-    limit = rules.WEIGHT_LIMIT
-    low, high = int(node.weight.min()), int(node.weight.max())
-    _require(-limit <= low and high <= limit, node, f"weights must lie in -{limit}..{limit} (R3)")
-    _require(min(node.stride) >= 1 and min(node.padding) >= 0, node, "stride or padding out of range")
-    if node.input != IMAGE:
-        _require(bool((node.pad_value == source.zero_point).all()), node, "pad value must be the zero point")
-    height, width = window_map(source.shape, (kernel_h, kernel_w), node.stride, node.padding)
-    _require(height >= 1 and width >= 1, node, "the input is smaller than the kernel")
-    return height, width
-
-
-def _bounds(node: Conv | Head) -> NDArray[np.int64]:
-    """Largest magnitude of every output channel's accumulator (R4): int64 [out]."""
-    return rules.accumulator_reach(node.weight) + np.abs(node.bias.astype(np.int64))
-
-
-def _check_reach(node: Node, channel: int, bound: int, rule: str) -> None:
-    _require(bound < rules.INT32_LIMIT, node, f"int32 can overflow in channel {channel}: bound {bound} ({rule})")
-
-
-def _check_sizes(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    """All inputs have one height and width; the first of them."""
-    alike = all(t.shape[:2] == inputs[0].shape[:2] for t in inputs)
-    _require(alike, node, "the inputs differ in height or width (R5)")
-    return inputs[0]
-
-
-def _check_shift(node: Conv | Add, shape: tuple[int, ...]) -> None:
-    _check_array(node, "shift", node.shift, np.uint8, shape)
-    _require(int(node.shift.max()) <= rules.MAX_SHIFT, node, f"shift above {rules.MAX_SHIFT} (R3)")
-
-
-def _check_output(node: Node, zero_point: int, scale: NDArray[np.float32], channels: int) -> None:
-    known = " or ".join(map(str, rules.ZERO_POINTS))
-    _require(zero_point in rules.ZERO_POINTS, node, f"zero point {zero_point}, must be {known} (R1)")
-    _check_array(node, "scale", scale, np.float32, (channels,))
-    _require(bool(np.isfinite(scale).all() and (scale > 0).all()), node, "scales must be positive (R1)")
-
-
-def _check_array(node: Node, key: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    _require(array.dtype == dtype, node, f"{key} is {array.dtype}, must be {np.dtype(dtype)}")
-    _require(array.shape == shape, node, f"{key} has shape {list(array.shape)}, must be {list(shape)}")
-
-
-def _require(condition: bool, node: Node, text: str) -> None:
-    if not condition:
-        raise UnsupportedError(f"{node.name}: {text}")

@@ -1,20 +1,37 @@
 """The meaning of the integer graph, in numpy: plain and obviously right. Every target is compared with it.
 
 Convolutions multiply matrices of floats that hold integers. Every partial sum is an integer of at most
-255 * sum |w|, so the result is exact in float32 while that is below 2**24 and otherwise in float64 (R4).
+``rules.Q_MAX`` * sum |w|, so the result is exact in float32 while that is below ``rules.FLOAT32_EXACT`` and otherwise
+in float64 (R4).
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
+from squeezeedge.graph import rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.integer import (
+    IMAGE,
+    INTEGER_OPERATORS,
+    Add,
+    Concat,
+    Conv,
+    Head,
+    IntegerGraph,
+    MaxPool,
+    Node,
+    Tensor,
+)
+from squeezeedge.graph.windows import floor_padding
 
 __all__ = ["accumulate", "apply", "execute", "run"]
 
 Q8 = NDArray[np.uint8]
-FLOAT32_EXACT = 2**24
+Result = NDArray[np.uint8] | NDArray[np.int32]
 
 
 def run(graph: IntegerGraph, images: Q8) -> NDArray[np.int32]:
@@ -37,7 +54,7 @@ def run(graph: IntegerGraph, images: Q8) -> NDArray[np.int32]:
     return sums
 
 
-def execute(graph: IntegerGraph, image: Q8) -> Iterator[tuple[str, NDArray[np.uint8] | NDArray[np.int32]]]:
+def execute(graph: IntegerGraph, image: Q8) -> Iterator[tuple[str, Result]]:
     """Run one image and yield every node's result in execution order.
 
     Args:
@@ -47,43 +64,61 @@ def execute(graph: IntegerGraph, image: Q8) -> Iterator[tuple[str, NDArray[np.ui
     Yields:
         (node name, uint8 [height, width, channels]); last (head name, int32 [classes]).
     """
-    values: dict[str, Q8] = {IMAGE: image}
+    values: dict[str, Result] = {IMAGE: image}
     for node in graph.nodes:
-        inputs = [values[name] for name in node.inputs]
-        if isinstance(node, Head):
-            acc = accumulate(node, inputs[0], graph.tensors[node.input])
-            yield node.name, (np.maximum(acc, 0) if node.relu else acc).sum((0, 1), dtype=np.int32)
-        else:
-            values[node.name] = apply(node, inputs, graph.tensors)
-            yield node.name, values[node.name]
+        values[node.name] = apply(node, [values[name] for name in node.inputs], graph.tensors)
+        yield node.name, values[node.name]
 
 
-def apply(node: Node, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
-    """Run one node, any but the head.
+apply: Table[Node, Result] = Table("oracle", INTEGER_OPERATORS)
+"""``apply(node, inputs, tensors)``: run one node.
 
-    Args:
-        node: the node.
-        inputs: uint8 [height, width, channels] of each of its inputs.
-        tensors: the graph's tensors; those of the inputs and the node itself are read.
+``inputs`` are uint8 [height, width, channels], one for each of its inputs; of ``tensors``, the graph's, those of the
+inputs and of the node itself are read. Returns uint8 [height, width, channels], of the head int32 [classes].
+"""
 
-    Returns:
-        uint8 [height, width, channels].
-    """
-    if isinstance(node, Conv):
-        acc = accumulate(node, inputs[0], tensors[node.input])
-        return _clip(_rounding_shift(acc, node.shift) + node.zero_point)
-    if isinstance(node, MaxPool):
-        return _max_pool(node, inputs[0], tensors[node.name])
-    if isinstance(node, Concat):
-        return np.concatenate(inputs, 2)
-    assert isinstance(node, Add)
+
+@apply.implements(Conv)
+def _conv(node: Conv, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
+    acc = accumulate(node, inputs[0], tensors[node.input])
+    return rules.clip(rules.rounding_shift(acc, node.shift) + node.zero_point)
+
+
+@apply.implements(Head)
+def _head(node: Head, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> NDArray[np.int32]:
+    acc = accumulate(node, inputs[0], tensors[node.input])
+    sums: NDArray[np.int32] = (np.maximum(acc, 0) if node.relu else acc).sum((0, 1), dtype=np.int32)
+    return sums
+
+
+@apply.implements(MaxPool)
+def _max_pool(node: MaxPool, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
+    """Padded pixels are 0 here, which never wins: every window has a valid pixel, and no q is below 0 (R5)."""
+    out = tensors[node.name]
+    top, left, bottom, right = floor_padding(inputs[0].shape, out.shape, node.kernel, node.stride, node.padding)
+    padded = np.pad(inputs[0], ((top, bottom), (left, right), (0, 0)))
+    rows, columns = (out.height - 1) * node.stride[0] + 1, (out.width - 1) * node.stride[1] + 1
+    result = np.zeros(out.shape, np.uint8)
+    for y in range(node.kernel[0]):
+        for x in range(node.kernel[1]):
+            np.maximum(result, padded[y : y + rows : node.stride[0], x : x + columns : node.stride[1]], out=result)
+    return result
+
+
+@apply.implements(Concat)
+def _concat(node: Concat, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
+    return np.concatenate(inputs, 2)
+
+
+@apply.implements(Add)
+def _add(node: Add, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
     operands = [q.astype(np.int32) - tensors[name].zero_point for name, q in zip(node.inputs, inputs, strict=True)]
-    first, second = (_rounding_shift(q, k) for q, k in zip(operands, node.shift, strict=True))
-    return _clip(first + second + node.zero_point)
+    first, second = (rules.rounding_shift(q, k) for q, k in zip(operands, node.shift, strict=True))
+    return rules.clip(first + second + node.zero_point)
 
 
 def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32]:
-    """Accumulators of a convolution: bias[o] + sum of w * (q - z) (R3).
+    """Accumulators of a convolution: bias[o] + sum of w * (q - z) (R3), one matrix product a group.
 
     Args:
         node: the convolution or the head.
@@ -94,8 +129,7 @@ def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32
         int32 [out_height, out_width, out].
     """
     out, kernel_h, kernel_w, _ = node.weight.shape
-    reach = 255 * int(np.abs(node.weight.astype(np.int64)).sum((1, 2, 3)).max())
-    exact = np.float32 if reach < FLOAT32_EXACT else np.float64
+    exact = np.float32 if rules.accumulator_reach(node.weight).max() < rules.FLOAT32_EXACT else np.float64
     top, left, bottom, right = node.padding
     padded = np.empty((value.shape[0] + top + bottom, value.shape[1] + left + right, value.shape[2]), exact)
     padded[:] = node.pad_value
@@ -104,32 +138,10 @@ def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel_h, kernel_w), (0, 1))
     windows = windows[:: node.stride[0], :: node.stride[1]]  # [out_h, out_w, in, kernel_h, kernel_w]
     height, width = windows.shape[:2]
-    rows = windows.transpose(0, 1, 3, 4, 2).reshape(height * width, -1)
-    products: NDArray[np.int32] = (rows @ node.weight.reshape(out, -1).astype(exact).T).astype(np.int32)
+    products = np.empty((height * width, out), np.int32)
+    parts = zip(*(np.split(array, node.groups, axis) for array, axis in ((windows, 2), (node.weight, 0))), strict=True)
+    for place, (window, weight) in enumerate(parts):
+        rows = window.transpose(0, 1, 3, 4, 2).reshape(height * width, -1)
+        columns = slice(place * len(weight), (place + 1) * len(weight))
+        products[:, columns] = rows @ weight.reshape(len(weight), -1).astype(exact).T
     return products.reshape(height, width, out) + node.bias
-
-
-def _rounding_shift(acc: NDArray[np.int32], shift: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(acc + (1 << (k - 1))) >> k, arithmetic; k = 0 changes nothing (R3)."""
-    k = shift.astype(np.int32)
-    return (acc + ((1 << k) >> 1)) >> k
-
-
-def _clip(acc: NDArray[np.int32]) -> Q8:
-    return acc.clip(0, 255).astype(np.uint8)
-
-
-def _max_pool(node: MaxPool, value: Q8, out: Tensor) -> Q8:
-    """Padded pixels are 0 here, which never wins: every window has a valid pixel, and no q is below 0 (R5)."""
-    top, left = node.padding[:2]
-    rows, columns = (out.height - 1) * node.stride[0] + 1, (out.width - 1) * node.stride[1] + 1
-    needed = (rows - 1 + node.kernel[0], columns - 1 + node.kernel[1])
-    padded = np.zeros(
-        (max(needed[0], top + value.shape[0]), max(needed[1], left + value.shape[1]), out.channels), np.uint8
-    )
-    padded[top : top + value.shape[0], left : left + value.shape[1]] = value
-    result = np.zeros((out.height, out.width, out.channels), np.uint8)
-    for y in range(node.kernel[0]):
-        for x in range(node.kernel[1]):
-            np.maximum(result, padded[y : y + rows : node.stride[0], x : x + columns : node.stride[1]], out=result)
-    return result

@@ -6,7 +6,7 @@ A target whose hardware or arithmetic has a narrower limit states that limit in 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def rounding_term(shift: Integers) -> Integers:
     Args:
         shift: k as an int, or an array or torch tensor of a type that holds 1 << k (not uint8).
     """
-    return (1 << shift) >> 1
+    return cast(Integers, (1 << shift) >> 1)
 
 
 def rounding_shift(acc: NDArray[np.int32], shift: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -14,9 +14,9 @@ node's fields, see :mod:`squeezeedge.graph.integer`) and ``arrays``, which maps 
 ``encoding`` and the ``bytes`` it takes. The only encoding is ``raw``: C order. Unknown fields are errors, so a
 version says exactly what a file can hold. Magic, version and checksum stay where they are in every version.
 
-Version 2 adds the field ``groups`` of the nodes ``Conv`` and ``Head``; in version 1 all groups are 1. A graph is written
-in the oldest version that can hold it, so one without grouped convolutions is a file of version 1, byte for byte what
-it was before there was a version 2.
+Version 2 adds the field ``groups`` of the nodes ``Conv`` and ``Head``; in version 1 all groups are 1. A graph is
+written in the oldest version that can hold it, so one without grouped convolutions is a file of version 1, byte for
+byte what it was before there was a version 2.
 
 Safetensors would hold the arrays, but its metadata are strings, it knows no encodings and has no checksum.
 """

@@ -21,7 +21,7 @@ from squeezeedge.graph.rules import Shape
 __all__ = ["SUPPORTED", "FloatGraphBuilder", "covers_map", "float32", "folded_batch_norm", "padded_same"]
 
 SUPPORTED = (
-    "convolution (group 1, no dilation), batch normalization, ReLU, max pooling (no dilation), concatenation of "
+    "convolution (any groups, no dilation), batch normalization, ReLU, max pooling (no dilation), concatenation of "
     "channels, addition of two tensors, global average pooling, dropout, identity, flatten, and one fully connected "
     "layer at the end"
 )

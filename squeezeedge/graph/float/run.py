@@ -104,9 +104,10 @@ def _relu(node: FloatRelu, inputs: Sequence[Tensor]) -> Tensor:
 @apply_float.implements(FloatMaxPool)
 def _max_pool(node: FloatMaxPool, inputs: Sequence[Tensor]) -> Tensor:
     """Padding and ceil mode as -inf pixels around the image."""
-    _, channels, *size = inputs[0].shape
-    out = output_shape(node, [Shape(*size, channels)])
-    top, left, bottom, right = floor_padding(size, out, node.kernel, node.stride, node.padding)
+    _, channels, height, width = inputs[0].shape
+    source = Shape(height, width, channels)
+    out = output_shape(node, [source])
+    top, left, bottom, right = floor_padding(source, out, node.kernel, node.stride, node.padding)
     padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)
     return F.max_pool2d(padded, node.kernel, node.stride)
 

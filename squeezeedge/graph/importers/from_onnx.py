@@ -163,15 +163,16 @@ class _Importer:
     def _convolution(self, node: NodeProto) -> str:
         source, weight = self._tensor(node, 0), self._weights(node, 1)
         given = _attributes(node)
-        if weight.ndim != 4 or given.get("group", 1) != 1 or any(step != 1 for step in given.get("dilations", ())):
+        if weight.ndim != 4 or any(step != 1 for step in given.get("dilations", ())):
             raise UnsupportedError(
-                f"{label(node)}: convolution with {given.get('group', 1)} groups, dilation {given.get('dilations', 1)} "
-                f"and a {weight.ndim}-dimensional weight; supported: two-dimensional, group 1, no dilation"
+                f"{label(node)}: convolution with dilation {given.get('dilations', 1)} and a {weight.ndim}-dimensional "
+                "weight; supported: two-dimensional, no dilation"
             )
         bias = np.zeros(len(weight), np.float32) if len(node.input) < 3 or not node.input[2] else self._weights(node, 2)
         height, width = given.get("strides", (1, 1))
         padding = self._padding(node, source, (weight.shape[2], weight.shape[3]))
-        return self.builder.append(FloatConv(self._name(node, 1), (source,), weight, bias, (height, width), padding))
+        name, groups = self._name(node, 1), given.get("group", 1)
+        return self.builder.append(FloatConv(name, (source,), weight, bias, (height, width), padding, groups=groups))
 
     def _padding(self, node: NodeProto, source: str, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
         given = _attributes(node)

@@ -139,11 +139,10 @@ class _Importer:
 
     def _convolution(self, node: fx.Node, given: dict[str, Any]) -> str:
         source, weight = self._tensor(node, given["input"]), self._constant(node, given["weight"])
-        path = self._path(node)
-        if weight.ndim != 4 or given["groups"] != 1 or any(step != 1 for step in given["dilation"]):
+        if weight.ndim != 4 or any(step != 1 for step in given["dilation"]):
             raise UnsupportedError(
-                f"{path}: convolution with {given['groups']} groups, dilation {list(given['dilation'])} and a "
-                f"{weight.ndim}-dimensional weight; supported: two-dimensional, group 1, no dilation"
+                f"{self._path(node)}: convolution with dilation {list(given['dilation'])} and a {weight.ndim}-"
+                "dimensional weight; supported: two-dimensional, no dilation"
             )
         bias = (
             float32(torch.zeros(len(weight)).numpy()) if given["bias"] is None else self._constant(node, given["bias"])
@@ -153,7 +152,8 @@ class _Importer:
             padding = padded_same(self._shape(source)[:2], kernel, stride)
         else:
             padding = _padding([0] if given["padding"] == "valid" else given["padding"])
-        return self.builder.append(FloatConv(self._name(node), (source,), weight, bias, stride, padding))
+        name, groups = self._name(node), given["groups"]
+        return self.builder.append(FloatConv(name, (source,), weight, bias, stride, padding, groups=groups))
 
     def _batch_norm(self, node: fx.Node, given: dict[str, Any]) -> str:
         source = self._tensor(node, given["input"])

@@ -34,8 +34,9 @@ def _conv(
     shape: tuple[int, ...] = (4, 3, 3, 3),
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    groups: int = 1,
 ) -> FloatConv:
-    return FloatConv(name, (source,), _ones(*shape), _ones(shape[0]), stride, padding)
+    return FloatConv(name, (source,), _ones(*shape), _ones(shape[0]), stride, padding, groups=groups)
 
 
 def _pool(
@@ -83,6 +84,11 @@ def test_shapes_of_every_tensor() -> None:
     }
 
 
+def test_grouped_convolution() -> None:
+    graph = _graph(_conv(), _conv("grouped", "conv", (6, 2, 3, 3), groups=2), _mean("grouped"))
+    assert graph.shapes["grouped"] == (5, 8, 6)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
@@ -109,6 +115,16 @@ def test_the_ways_to_end(nodes: list[FloatNode]) -> None:
             [_conv(shape=(4, 5, 3, 3)), _mean("conv")],
             r"conv: weight is .*\[4, 5, 3, 3\], must be .* \[4, 3, 3, 3\]",
         ),
+        (
+            [_conv(shape=(6, 3, 3, 3), groups=3), _mean("conv")],
+            r"conv: weight is .*\[6, 3, 3, 3\], must be .* \[6, 1, 3, 3\]",
+        ),
+        (
+            [_conv(shape=(6, 1, 3, 3), groups=2), _mean("conv")],
+            "conv: 2 groups do not divide its 3 input and 6 output channels",
+        ),
+        ([_conv(groups=3), _mean("conv")], "conv: 3 groups do not divide its 3 input and 4 output channels"),
+        ([_conv(groups=0), _mean("conv")], "conv: 0 groups do not divide"),
         ([_conv(shape=(4, 3, 3)), _mean("conv")], r"conv: weight is float32 \[4, 3, 3\]"),
         ([_conv(shape=(0, 3, 3, 3)), _mean("conv")], r"conv: weight is float32 \[0, 3, 3, 3\]"),
         ([_conv(stride=(0, 1)), _mean("conv")], "conv: .*stride .0, 1. .*out of range"),

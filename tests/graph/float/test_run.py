@@ -85,6 +85,16 @@ def test_convolution_pads_with_zeros(padding: tuple[int, int, int, int]) -> None
     torch.testing.assert_close(next(execute_float(graph, x))[1], expected)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_groups_read_their_part_of_the_channels(groups: int) -> None:
+    weight = np.arange(6 * (3 // groups), dtype=np.float32).reshape(6, -1, 1, 1)
+    conv = FloatConv("conv", (IMAGE,), weight, np.zeros(6, np.float32), (1, 1), (0, 1, 0, 0), groups=groups)
+    graph = FloatGraph("conv", (conv, FloatGlobalAveragePool("mean", ("conv",))), (1, 1))
+    value = next(execute_float(graph, torch.tensor([1.0, 10, 100]).reshape(1, 3, 1, 1)))[1]
+    dense = weight[:, :, 0, 0] @ [1, 10, 100] if groups == 1 else weight.ravel() * [1, 1, 10, 10, 100, 100]
+    np.testing.assert_array_equal(value[0, :, 0], np.stack([np.zeros(6), dense], 1))
+
+
 @pytest.mark.parametrize("size", [(5, 5), (6, 7), (3, 8)])
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize(

@@ -136,6 +136,16 @@ def test_windows_of_convolutions(folder: Path, window: dict[str, list[int]], aut
     _imported(folder, writer, _end(writer, writer.node("Conv", value, weight, auto_pad=auto_pad, **window)))
 
 
+@given(_windows(), st.sampled_from([1, 2, 3, 6]), st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_groups_of_convolutions(folder: Path, window: dict[str, list[int]], groups: int, factor: int) -> None:
+    writer, value = _start(channels=6)
+    weight = writer.weight("w", _random(groups * factor, 6 // groups, *window["kernel_shape"]))
+    grouped = writer.node("Conv", value, weight, group=groups, **window)
+    conv = _imported(folder, writer, _end(writer, grouped)).nodes[1]
+    assert isinstance(conv, FloatConv) and conv.groups == groups
+
+
 @given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_windows_of_max_pooling(folder: Path, window: dict[str, list[int]], auto_pad: str, ceil_mode: bool) -> None:
@@ -309,8 +319,13 @@ def test_names_are_unique_and_printable(folder: Path) -> None:
     assert [node.name for node in graph.nodes[1:-1]] == ["image_1", "same", "same_1", "sa_me", "same_1_1"]
 
 
-def _grouped(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Conv", value, writer.weight("w", _random(5, 1, 3, 3)), group=5)
+def _groups_that_do_not_divide(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Conv", value, writer.weight("w", _random(4, 1, 3, 3)), group=5)
+
+
+def _groups_of_other_channels(writer: OnnxWriter, value: str) -> str:
+    both = writer.node("Concat", value, value, axis=1)
+    return writer.node("Conv", both, writer.weight("w", _random(5, 1, 3, 3)), group=5)
 
 
 def _dilated(writer: OnnxWriter, value: str) -> str:
@@ -382,9 +397,10 @@ def _wrong_channels(writer: OnnxWriter, value: str) -> str:
 @pytest.mark.parametrize(
     ("build_part", "match"),
     [
-        (lambda w, v: w.node("Sigmoid", v), r"/sigmoid_1 \(Sigmoid\); supported: convolution \(group 1"),
+        (lambda w, v: w.node("Sigmoid", v), r"/sigmoid_1 \(Sigmoid\); supported: convolution \(any groups"),
         (lambda w, v: w.node("Sigmoid", w.node("LeakyRelu", v)), r"/leakyrelu_1 \(LeakyRelu\), /sigmoid_2 \(Sig"),
-        (_grouped, "/conv_1: convolution with 5 groups"),
+        (_groups_that_do_not_divide, "/conv_1.* 5 groups do not divide its 5 input and 4 output channels"),
+        (_groups_of_other_channels, r"/conv_2.*\[5, 1, 3, 3\].*"),
         (_dilated, r"/conv_1: .* dilation \[2, 2\]"),
         (_dilated_pool, r"/maxpool_1: MaxPool with dilation \[2, 1\]"),
         (_computed_weight, "/relu_1: Relu of 'w', a constant, is not supported"),
