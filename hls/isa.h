@@ -36,11 +36,11 @@ struct Vector32 {
 };
 struct Parameter {
   int32_t bias[BLOCK];
-  uint8_t shift[BLOCK];  // 0..15
+  uint8_t shift[BLOCK];  // 0..SHIFT_MASK
 };
 
-constexpr uint8_t SHIFT_MASK = 15;
-constexpr int32_t LOWEST = -128;  // q = 0 in signed storage (R7)
+constexpr uint8_t SHIFT_MASK = (1 << VTA_SHIFT_BITS) - 1;
+constexpr int32_t LOWEST = -VTA_SIGN;  // q = 0 in signed storage (R7)
 
 struct Instruction {
   uint64_t word[2];

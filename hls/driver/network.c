@@ -8,8 +8,6 @@
 #include "device.h"
 #include "model.h"
 
-enum { SIGN = 0x80 }; /* q ^ SIGN, taken as int8, is q - 128 */
-
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The constant regions, from the start of the DRAM on. */
@@ -49,7 +47,7 @@ static void pack(const VtaPacking *packing, const uint8_t *image, uint8_t *dram)
         uint8_t *patch = packed + ((uint64_t)row * packing->width + column) * packing->block;
         for (uint32_t c = 0; c < 3; ++c) {
           const uint32_t value = tap * 3 + c;
-          patch[value / packing->block * plane + value % packing->block] = channels[c] ^ SIGN;
+          patch[value / packing->block * plane + value % packing->block] = channels[c] ^ MODEL_SIGN; /* taken as int8, q - 128 */
         }
       }
     }

@@ -1,4 +1,4 @@
-/* One compiled network on whatever device.h opens. The network itself is the generated model.h (targets/vta/byoc.py). */
+/* One compiled network on whatever device.h opens. The network itself is the generated model.h (targets/vta/lower/byoc.py). */
 #ifndef SQUEEZEEDGE_VTA_NETWORK_H
 #define SQUEEZEEDGE_VTA_NETWORK_H
 

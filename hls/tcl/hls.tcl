@@ -2,7 +2,7 @@
 #
 #   vitis_hls -f hls.tcl        or, from 2024.2 on,        vitis-run --mode hls --tcl hls.tcl
 #
-# Runs in a folder with settings.tcl (squeezeedge.targets.vta.bitstream writes it). The IP lies in
+# Runs in a folder with settings.tcl (squeezeedge.targets.vta.board.bitstream writes it). The IP lies in
 # hls/solution/impl/ip. Any error ends the tool with exit code 1.
 if {[catch {
   source settings.tcl

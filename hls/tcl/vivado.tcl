@@ -2,7 +2,7 @@
 #
 #   vivado -mode batch -source vivado.tcl
 #
-# Runs in a folder with settings.tcl (squeezeedge.targets.vta.bitstream writes it), after hls.tcl. Results: vta.bit,
+# Runs in a folder with settings.tcl (squeezeedge.targets.vta.board.bitstream writes it), after hls.tcl. Results: vta.bit,
 # vta.hwh and vta.xsa in the folder results.
 source settings.tcl
 

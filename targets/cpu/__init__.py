@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
-    remote = ("cpu",)
+    remote: Collection[str] = ("cpu",)
     needs_root = False
     options = CpuOptions
     device_module = "squeezeedge.targets.cpu.device"

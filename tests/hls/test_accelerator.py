@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from squeezeedge.targets.vta import simulator as simulator_module
-from squeezeedge.targets.vta.geometry import Geometry, load_config
-from squeezeedge.targets.vta.hardware import CONFIG_HEADER, HLS, config_header, hardware_sources
-from squeezeedge.targets.vta.native import COMPILE_FLAGS, compiler
-from squeezeedge.targets.vta.simulator import Simulator
+from squeezeedge.targets.vta.isa.config_header import CONFIG_HEADER, HLS, config_header, hardware_sources
+from squeezeedge.targets.vta.isa.geometry import Geometry, load_config
+from squeezeedge.targets.vta.sim import simulator as simulator_module
+from squeezeedge.targets.vta.sim.native import COMPILE_FLAGS, compiler
+from squeezeedge.targets.vta.sim.simulator import Simulator
 from tests.targets.vta.layers import tiled_convolution
 from tests.targets.vta.reference import compare_with_reference
 from tests.targets.vta.strategies import instructions

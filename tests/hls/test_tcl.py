@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.targets.vta.bitstream import BITSTREAM_FILES, MASTERS, SCRIPTS, TOP, tcl_settings
-from squeezeedge.targets.vta.geometry import Config, config_names, load_config
-from squeezeedge.targets.vta.hardware import HLS
+from squeezeedge.targets.vta.board.bitstream import BITSTREAM_FILES, MASTERS, SCRIPTS, TOP, tcl_settings
+from squeezeedge.targets.vta.isa.config_header import HLS
+from squeezeedge.targets.vta.isa.geometry import Config, config_names, load_config
 
 STUBS = Path(__file__).parent / "stubs.tcl"
 
@@ -76,7 +76,7 @@ def test_commands(build: Build, golden: Callable[[str, str], None], name: str) -
 )
 def test_a_wrong_board_fails(build: Build, change: dict[str, str], text: str) -> None:
     with pytest.raises(AssertionError, match=text):
-        build(replace(load_config("pynq-z2"), **change))
+        build(replace(load_config("pynq-z2"), **change))  # type: ignore[arg-type]
 
 
 @pytest.mark.tool

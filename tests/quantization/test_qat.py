@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,14 +15,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from squeezeedge.calib.datasets import open_dataset
-from squeezeedge.cli.source import Source, load_source
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
+from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
 from tests.graphs import GraphBuilder, integer_graphs, random_images
-from tests.quantization.networks import PREPROCESSING, FloatNet, natural_images, random_net
+from tests.quantization.networks import PREPROCESSING, FloatNet, digits_network, natural_images, random_net
 
 IMAGES = 24
+
+
+class Digits(NamedTuple):
+    """The embedded network, its integer graph, and images with their labels."""
+
+    module: torch.nn.Module
+    floating: FloatGraph
+    preprocessing: Preprocessing
+    graph: IntegerGraph
+    pixels: NDArray[np.uint8]
+    labels: Tensor
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +43,13 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]:
-    """The embedded network, its integer graph, and images with their labels."""
+def digits() -> Digits:
     torch.set_num_threads(1)
-    source, data = load_source(None), open_dataset("digits", "train")
-    pixels = data.load(source.preprocessing, np.arange(IMAGES))
-    assert source.floating is not None and data.labels is not None
-    graph = quantize(source.floating, source.preprocessing, pixels, name="digits", labels=source.labels)
-    return source, graph, pixels, torch.from_numpy(data.labels[:IMAGES])
+    (module, floating, preprocessing), data = digits_network(), open_dataset("digits", "train")
+    pixels = data.load(preprocessing, np.arange(IMAGES))
+    assert data.labels is not None
+    graph = quantize(floating, preprocessing, pixels, name="digits", labels=list("0123456789"))
+    return Digits(module, floating, preprocessing, graph, pixels, torch.from_numpy(data.labels[:IMAGES]))
 
 
 def _disturb(network: QatNetwork, seed: int, amount: float) -> None:
@@ -80,9 +92,9 @@ def test_training_starts_from_the_quantized_network(seed: int) -> None:
         assert _check_bits(network, images[:3]).digest() == graph.digest()
 
 
-def test_the_digits_network(digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]) -> None:
-    source, graph, pixels, _ = digits
-    network = QatNetwork(graph, source.floating)
+def test_the_digits_network(digits: Digits) -> None:
+    graph, pixels = digits.graph, digits.pixels
+    network = QatNetwork(graph, digits.floating)
     assert _check_bits(network, pixels[:4]).digest() == graph.digest()
     _disturb(network, 0, 0.1)
     exported = _check_bits(copy.deepcopy(network), pixels[:4])
@@ -104,13 +116,9 @@ def test_parameters_are_in_the_units_of_the_float_network() -> None:
         np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)  # type: ignore[union-attr]
 
 
-def test_gradients_are_those_of_the_float_network(
-    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
-) -> None:
-    source, graph, pixels, labels = digits
-    assert source.module is not None
-    network, floating = QatNetwork(graph, source.floating), copy.deepcopy(source.module).eval()
-    images = torch.from_numpy(source.preprocessing.normalize(pixels))
+def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
+    network, floating = QatNetwork(digits.graph, digits.floating), copy.deepcopy(digits.module).eval()
+    images, labels = torch.from_numpy(digits.preprocessing.normalize(digits.pixels)), digits.labels
     for module in (network.eval(), floating):
         F.cross_entropy(module(images), labels.roll(1)).backward()  # wrong ones: gradients that are not nearly zero
     pairs = list(zip(network.named_parameters(), floating.parameters(), strict=True))
@@ -121,13 +129,11 @@ def test_gradients_are_those_of_the_float_network(
         assert 0.8 < parameter.grad.norm() / reference.grad.norm() < 1.25, name
 
 
-def test_training_lowers_the_loss_of_the_integer_network(
-    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
-) -> None:
+def test_training_lowers_the_loss_of_the_integer_network(digits: Digits) -> None:
     """On labels that it has to learn anew; measured by the oracle."""
-    source, graph, pixels, labels = digits
-    network = QatNetwork(graph, source.floating).train()
-    images, wanted = torch.from_numpy(source.preprocessing.normalize(pixels)), labels.roll(1)
+    graph, pixels = digits.graph, digits.pixels
+    network = QatNetwork(graph, digits.floating).train()
+    images, wanted = torch.from_numpy(digits.preprocessing.normalize(pixels)), digits.labels.roll(1)
     few = slice(0, 6)
 
     def loss(graph: IntegerGraph) -> float:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.isa.encoding import Instruction
-from squeezeedge.targets.vta.geometry import Geometry
+from squeezeedge.targets.vta.isa.encoding import Instruction, InstructionSet
+from squeezeedge.targets.vta.isa.geometry import Geometry
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
-from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.isa.words import encode, encode_micro_ops
-from squeezeedge.targets.vta.simulator import Registers
+from squeezeedge.targets.vta.sim.simulator import Registers
 
 ALIGNMENT = 256
 
@@ -35,7 +34,9 @@ class Image:
         self.parts.append(np.pad(data, (0, -len(data) % ALIGNMENT)))
         self.size += len(self.parts[-1])
 
-    def program(self, program: Sequence[Instruction], micro_ops: Sequence[MicroOp], instructions: InstructionSet) -> None:
+    def program(
+        self, program: Sequence[Instruction], micro_ops: Sequence[MicroOp], instructions: InstructionSet
+    ) -> None:
         """The instructions and micro-ops."""
         self.count = len(program)
         self.add("program", encode(program, self.geometry, instructions))

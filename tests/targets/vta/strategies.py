@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from squeezeedge.targets.vta.isa.encoding import Instruction, Module
-from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
-from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.extended import Epilogue, XAdd, XGemm, XPool
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
+from squeezeedge.targets.vta.isa.published import Alu, AluOp, Finish, Gemm, Load, Store
 
 
 def _below(bits: int) -> st.SearchStrategy[int]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.targets.vta import run
+from squeezeedge.targets.vta import device
 from tests.targets.vta.fake_pynq import pynq
 
 TABLE = Path(__file__).parent / "pynq_api.json"
@@ -75,8 +75,8 @@ def test_the_emulation_has_the_signatures() -> None:
     assert set(pynq.__all__) <= set(table["exports"])
 
 
-def test_the_board_script_uses_no_other_names() -> None:
-    names = set(re.findall(r"\bpynq\.(\w+)", Path(run.__file__).read_text()))
+def test_the_device_program_uses_no_other_names() -> None:
+    names = set(re.findall(r"\bpynq\.(\w+)", Path(device.__file__).read_text()))
     assert names == {*pynq.__all__, "__version__"}
 
 

@@ -1,7 +1,10 @@
 """Graphs through the target's protocol: the simulator's class sums equal the oracle's."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,21 +12,33 @@ import pytest
 from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
+from squeezeedge.targets.session import open_session
 from squeezeedge.targets.vta import TARGET, VtaOptions
-from squeezeedge.targets.vta.geometry import CONFIGS
+from squeezeedge.targets.vta.isa.geometry import CONFIGS
 from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
-from tests.targets.devices import answers
 
 
-def simulate(graph: IntegerGraph, folder: Path, count: int) -> dict[str, object]:
-    """Compile for vta-x, run, compare; returns the run's metrics."""
-    options = VtaOptions()
-    compiled = TARGET.compile(graph, options, folder)
-    (folder / "manifest.json").write_text(json.dumps({"options": vars(options), "compiled": compiled}))
+def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]:
+    """Compile for the extended instructions, run, compare; returns the run's metrics."""
+    compiled = TARGET.lower(graph, VtaOptions()).write(folder)
+    height, width = graph.preprocessing.size
+    manifest = {
+        "input": [height, width, 3],
+        "compiled": compiled,
+        "preprocessing": graph.preprocessing.to_json(),
+        "labels": list(graph.labels),
+        "logit_scale": graph.head.scale.tolist(),
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in folder.iterdir()
+        },
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     images = random_images(graph, count, 0)
-    result = answers(TARGET, folder, images, "vta-sim")
+    with open_session(folder, TARGET, "vta-sim") as session:
+        result = session.run(images)
     np.testing.assert_array_equal(result.sums, run(graph, images))
-    assert len(result.latency_ms) == count
+    assert len(result.latency_ms) == count and (result.timings["pack_ms"] < result.latency_ms).all()
     return result.metrics
 
 
@@ -40,15 +55,23 @@ def test_topologies(name: str, tmp_path: Path) -> None:
 def test_utilization_of_squeezenet_1_1(tmp_path: Path) -> None:
     graph = squeezenet_graph("squeezenet1_1")
     metrics = simulate(graph, tmp_path, 1)
-    assert metrics["gemm_utilization"] == graph.macs / 256 / metrics["cycles"]  # type: ignore[operator]
-    assert metrics["gemm_utilization"] > 0.9  # type: ignore[operator]
+    assert metrics["gemm_utilization"] == graph.macs / 256 / metrics["cycles"]
+    assert metrics["gemm_utilization"] > 0.9
 
 
 def test_wrong_options() -> None:
-    with pytest.raises(UsageError, match="not known; there are: vta-x, vta"):
+    with pytest.raises(UsageError, match="not known; there are: extended, published"):
         TARGET.check_options(VtaOptions(instructions="vta-y"))
     with pytest.raises(UsageError, match="10..500 MHz".replace(".", r"\.")):
         TARGET.check_options(VtaOptions(clock=0))
+
+
+@pytest.mark.parametrize(("old", "new"), [("vta-x", "extended"), ("vta", "published")])
+def test_old_names_of_the_instructions(old: str, new: str) -> None:
+    with pytest.warns(FutureWarning, match=f"{old}.*{new}"):
+        options = VtaOptions(instructions=old)
+    assert options == VtaOptions(instructions=new)
+    TARGET.check_options(options)
 
 
 def test_a_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -57,4 +80,4 @@ def test_a_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(config))
     with pytest.raises(UnsupportedError, match=r"wgt|weight"):
-        TARGET.check(squeezenet_graph("squeezenet1_1", 96, 10), VtaOptions(config=str(path)))
+        TARGET.lower(squeezenet_graph("squeezenet1_1", 96, 10), VtaOptions(config=str(path)))

@@ -53,9 +53,9 @@ def check_on_the_board(artifact: Path) -> None:
     assert line["golden"] == 4 and line["differing_sums"] == 0 and line["pynq"] == "emulated"
 
 
-@pytest.mark.parametrize("profile", ["extended", "published"])
-def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
-    artifact = compiled(tmp_path, "--profile", profile)
+@pytest.mark.parametrize("instructions", ["extended", "published"])
+def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
+    artifact = compiled(tmp_path, "--instructions", instructions)
     check_on_the_board(artifact)
     simulated = json.loads(command("eval", artifact, "--device", "vta-sim", "--limit", "40", "--json"))
     assert simulated["bit_exact"] is True and simulated["kind"] == "simulator"
@@ -73,11 +73,20 @@ def test_resnet_18_from_onnx(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12) % 10)
     data = ("--data", tmp_path / "images.npz", "--calib-images", "8")
-    for profile in ("extended", "published"):
+    for instructions in ("extended", "published"):
         report = json.loads(
-            command("eval", tmp_path / "resnet18.onnx", *data, "--device", "vta-sim", "--profile", profile, "--json")
+            command(
+                "eval",
+                tmp_path / "resnet18.onnx",
+                *data,
+                "--device",
+                "vta-sim",
+                "--instructions",
+                instructions,
+                "--json",
+            )
         )
-        assert report["bit_exact"] is True and report["images"] == 4 and report["profile"] == profile
+        assert report["bit_exact"] is True and report["images"] == 4 and report["instructions"] == instructions
 
 
 @pytest.mark.shared

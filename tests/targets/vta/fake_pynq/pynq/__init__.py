@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from squeezeedge.targets.vta.geometry import load_config
-from squeezeedge.targets.vta.simulator import Registers, Simulator
+from squeezeedge.targets.vta.isa.geometry import load_config
+from squeezeedge.targets.vta.sim.simulator import Registers, Simulator
 
 __all__ = ["MMIO", "Overlay", "allocate"]
 
@@ -141,6 +141,8 @@ class MMIO:
 
 class PynqBuffer(np.ndarray[Any, Any]):
     """The host's view (its cache) of a piece of the board's memory."""
+
+    device_address: int
 
     def __new__(
         cls,

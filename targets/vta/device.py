@@ -1,0 +1,341 @@
+"""Device side of a VTA artifact: a PYNQ board, whose accelerator it programs. Beside run.py in the artifact.
+
+The bitstream is the artifact's vta.bit, or the one that --bitstream names; its .hwh lies beside it. latency_ms is from
+an image in memory to its class sums there; pack_ms is the host's part of it. pynq needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from squeezeedge.targets.device.run import Artifact
+
+__all__ = ["FILES", "Network", "Packing", "Program", "Unavailable", "add_arguments", "check_bitstream", "check_images"]
+
+BITSTREAM = "vta.bit"
+HANDOFF = "vta.hwh"
+PROGRAM = "program.json"
+DRAM = "dram.bin"
+
+FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF)
+
+IP_TYPE = "squeezeedge:hls:squeezeedge_vta"
+
+CONTROL = 0x00
+START, DONE = 1, 2
+REGISTERS = {
+    "count": 0x10,
+    "program": 0x20,
+    "uop": 0x30,
+    "inp": 0x40,
+    "wgt": 0x50,
+    "acc": 0x60,
+    "out": 0x70,
+    "par": 0x80,
+}
+"""Offsets in the control port; all but the instruction count are 64-bit byte addresses."""
+
+MOST_DRAM_BYTES = 1 << 30
+
+
+class Unavailable(Exception):
+    """There is no board or no bitstream here; the text says why."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The board's own options of run.py."""
+    parser.add_argument("--bitstream", type=Path, help="the FPGA's .bit file (default: the artifact's)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an image (default: 10)")
+
+
+class Network:
+    """The programmed FPGA with a program in its memory.
+
+    Args:
+        artifact: gives program, memory image and bitstream.
+        bitstream: what to program the FPGA with instead; its .hwh lies beside it.
+        timeout: seconds after which an unfinished run is an error.
+
+    Raises:
+        Unavailable: there is no bitstream, no pynq or no board.
+        ValueError: a file is damaged.
+    """
+
+    tolerance = 0.0
+
+    def __init__(self, artifact: Artifact, bitstream: Path | None = None, timeout: float = 10.0) -> None:
+        program = self._program = Program.of(artifact)
+        path = _bitstream(artifact, bitstream)
+        try:
+            import pynq
+
+            self._pynq_version = str(pynq.__version__)
+            self._overlay = pynq.Overlay(str(path.resolve()))
+            ips = [ip for ip in self._overlay.ip_dict.values() if str(ip["type"]).startswith(IP_TYPE)]
+            if len(ips) != 1:
+                raise Unavailable(f"{path}: holds {len(ips)} accelerators of type {IP_TYPE}, 1 is needed")
+            self._mmio = pynq.MMIO(ips[0]["phys_addr"], ips[0]["addr_range"])
+            self._memory = pynq.allocate((program.dram_bytes,), "u1")
+        except ImportError as error:
+            raise Unavailable(f"pynq is missing ({error}); run this on a PYNQ board, with its Python") from error
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise Unavailable(f"{path}: the board can't be set up: {error}; run as root on a board") from error
+        self._timeout = timeout
+        program.load(self._memory)
+        self._memory.flush()
+        base = int(self._memory.physical_address)
+        self._registers = {
+            name: value if name == "count" else base + value for name, value in program.registers.items()
+        }
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Images uint8 [N, height, width, 3] -> int32 [N, classes], and latency_ms and pack_ms, float64 [N] each.
+
+        Raises:
+            ValueError: images of another shape.
+            RuntimeError: the accelerator did not finish.
+        """
+        program = self._program
+        check_images(images, program.shape)
+        sums = np.empty((len(images), program.classes), np.int32)
+        latency, pack_ms = np.empty(len(images)), np.empty(len(images))
+        regions = [(packing, self._memory[packing.region]) for packing in program.packings]
+        result = self._memory[program.sums_region]
+        for i, image in enumerate(images):
+            start = time.perf_counter()
+            for packing, region in regions:
+                region[:] = packing.pack(image)
+                region.flush()
+            packed = time.perf_counter()
+            self._start()
+            result.invalidate()
+            sums[i] = program.sums(np.array(result))
+            latency[i] = (time.perf_counter() - start) * 1e3
+            pack_ms[i] = (packed - start) * 1e3
+        return sums, {"latency_ms": latency, "pack_ms": pack_ms}
+
+    def about(self) -> dict[str, Any]:
+        """The board's version of pynq."""
+        return {"pynq": self._pynq_version}
+
+    def close(self) -> None:
+        """Give the memory back: pynq frees what nobody refers to."""
+        del self._memory
+
+    def _start(self) -> None:
+        """Run the program once."""
+        for name, value in self._registers.items():
+            self._mmio.write(REGISTERS[name], value & 0xFFFFFFFF)
+            if name != "count":
+                self._mmio.write(REGISTERS[name] + 4, value >> 32)
+        self._mmio.write(CONTROL, START)
+        deadline = time.perf_counter() + self._timeout
+        while not self._mmio.read(CONTROL) & DONE:
+            if time.perf_counter() > deadline:
+                raise RuntimeError(self._stuck())
+
+    def _stuck(self) -> str:
+        """Stop an accelerator that doesn't finish, so that it no longer writes into memory; what to say."""
+        read = {"control": self._mmio.read(CONTROL)}
+        for name, offset in REGISTERS.items():
+            low = self._mmio.read(offset)
+            read[name] = low if name == "count" else low | self._mmio.read(offset + 4) << 32
+        self._overlay.download()
+        registers = ", ".join(f"{name} {value:#x}" for name, value in read.items())
+        return (
+            f"the accelerator did not finish in {self._timeout:g} s ({registers}); "
+            "is the bitstream built for this artifact's configuration?"
+        )
+
+
+def _bitstream(artifact: Artifact, chosen: Path | None) -> Path:
+    """Path of the bitstream, checked.
+
+    Raises:
+        Unavailable: there is none.
+        ValueError: it is truncated or none.
+    """
+    path = artifact.folder / BITSTREAM if chosen is None else chosen
+    if not path.is_file():
+        raise Unavailable(f"{path}: no bitstream; compile with --bitstream, or name one with --bitstream PATH")
+    if not path.with_suffix(".hwh").is_file():
+        raise Unavailable(f"{path.with_suffix('.hwh')}: missing; pynq needs it beside the bitstream")
+    if chosen is None:
+        for name in (BITSTREAM, HANDOFF):
+            artifact.path(name)
+    check_bitstream(path)
+    return path
+
+
+def check_bitstream(path: Path) -> None:
+    """Raise ValueError unless a .bit file has its whole length: header fields 'a'..'d', then 'e' with the size."""
+    data = path.read_bytes()
+    try:
+        offset = 4 + struct.unpack_from(">H", data)[0]
+        while data[offset : offset + 1] in (b"a", b"b", b"c", b"d"):
+            offset += 3 + struct.unpack_from(">H", data, offset + 1)[0]
+        if data[offset : offset + 1] != b"e":
+            raise ValueError(f"{path}: not a bitstream")
+        declared = struct.unpack_from(">I", data, offset + 1)[0]
+    except struct.error as error:
+        raise ValueError(f"{path}: truncated; copy it again") from error
+    if declared != len(data) - offset - 5:
+        raise ValueError(f"{path}: truncated, {len(data) - offset - 5} of {declared} bytes; copy it again")
+
+
+def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless the images are uint8 [N, *shape]."""
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        raise ValueError(f"images must be uint8 [N, {', '.join(map(str, shape))}]")
+
+
+class Packing:
+    """Fills a region of the memory with patches of the image, one for every output position of a convolution.
+
+    Position (y, x) holds the pixels (y * stride[0] - top + ky, x * stride[1] - left + kx); channel c of tap (ky, kx) is
+    value v = (ky * kernel[1] + kx) * 3 + c, in lane v % block of block v // block of int8 [blocks, height, width,
+    block]. What is stored is q - 128: q ^ 0x80, taken as int8.
+    """
+
+    def __init__(self, record: dict[str, Any], regions: dict[str, slice]) -> None:
+        self.region = regions[record["region"]]
+        self.image = (_natural(record["image"][0]), _natural(record["image"][1]), 3)
+        kernel_h, kernel_w = map(_natural, record["kernel"])
+        stride_h, stride_w = map(_natural, record["stride"])
+        top, left, bottom, right = map(_natural, record["padding"])
+        rows, columns, block = (_natural(record[key]) for key in ("height", "width", "block"))
+        values = kernel_h * kernel_w * 3
+        shape = (-(-values // block), rows, columns, block)
+        padded = (top + self.image[0] + bottom, left + self.image[1] + right, 3)
+        if (
+            int(np.prod(shape, dtype=object)) != self.region.stop - self.region.start
+            or int(np.prod(padded, dtype=object)) > MOST_DRAM_BYTES
+            or (rows - 1) * stride_h + kernel_h > padded[0]
+            or (columns - 1) * stride_w + kernel_w > padded[1]
+        ):
+            raise ValueError("a packing does not fit its region")
+        self._padded = np.empty(padded, np.uint8)
+        self._padded[:] = np.frombuffer(bytes(record["pad_value"]), np.uint8) ^ 0x80
+        self._inside = self._padded[top : top + self.image[0], left : left + self.image[1]]
+        self._patches = np.zeros(shape, np.uint8)
+        self._copies = []
+        for value in range(values):
+            tap, channel = divmod(value, 3)
+            y, x = divmod(tap, kernel_w)
+            pixels = self._padded[y:, x:, channel][: (rows - 1) * stride_h + 1 : stride_h]
+            pixels = pixels[:, : (columns - 1) * stride_w + 1 : stride_w]
+            self._copies.append((self._patches[value // block, :, :, value % block], pixels))
+
+    def pack(self, image: np.ndarray) -> np.ndarray:
+        """Image uint8 [height, width, 3] -> the region's bytes, uint8; overwritten by the next call."""
+        np.bitwise_xor(image, np.uint8(0x80), out=self._inside)
+        for patches, pixels in self._copies:
+            patches[...] = pixels
+        return self._patches.reshape(-1)
+
+
+class Program:
+    """What program.json says of the memory: what lies where, and how images get in and class sums out.
+
+    Args:
+        record: program.json.
+        image: dram.bin: the constants, from the start of the memory on.
+
+    Raises:
+        ValueError: values are missing, or don't fit together.
+
+    Attributes:
+        dram_bytes: memory that the program needs.
+        registers: register -> value if the memory began at address 0.
+        packings: what the host writes before a run.
+        sums_region: bytes of the memory that hold the class sums.
+        classes: class sums.
+    """
+
+    def __init__(self, record: dict[str, Any], image: bytes) -> None:
+        self._image = np.frombuffer(image, np.uint8)
+        try:
+            self.dram_bytes = _natural(record["dram_bytes"])
+            if not len(self._image) <= self.dram_bytes <= MOST_DRAM_BYTES:
+                raise ValueError(f"dram_bytes {self.dram_bytes}")
+            regions, self._fills = {}, []
+            for region in record["regions"]:
+                begin, size = _natural(region["offset"]), _natural(region["size"])
+                if begin + size > self.dram_bytes:
+                    raise ValueError(f"region {region['name']} is outside of the memory")
+                regions[region["name"]] = slice(begin, begin + size)
+                if region["writer"] != "compiler":
+                    self._fills.append((regions[region["name"]], _natural(region["fill"])))
+            self.registers = {name: _natural(record["bases"][name]) for name in REGISTERS if name in record["bases"]}
+            self.registers.update(count=_natural(record["count"]), program=regions["program"].start)
+            if set(self.registers) != set(REGISTERS):
+                raise ValueError("a base address is missing")
+            self.packings = [Packing(packing, regions) for packing in record["packings"]]
+            if len({packing.image for packing in self.packings}) != 1:
+                raise ValueError("the packings are not of one image")
+            sums = record["sums"]
+            self.sums_region = regions[sums["region"]]
+            self.classes, self._planes = _natural(sums["classes"]), _natural(sums["planes"])
+            size = self.sums_region.stop - self.sums_region.start
+            if self._planes not in (1, 4) or size % 4 or self.classes > size // 4:
+                raise ValueError("region of the sums")
+        except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
+            raise ValueError(f"damaged ({error!r}); copy the artifact again") from error
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Program:
+        """Of an artifact's files.
+
+        Raises:
+            ValueError: a file is damaged; the text names it.
+        """
+        image, text = artifact.read(DRAM), artifact.read(PROGRAM)
+        try:
+            record = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{artifact.folder / PROGRAM}: damaged ({error!r}); copy the artifact again") from error
+        try:
+            return cls(record, image)
+        except ValueError as error:
+            raise ValueError(f"{artifact.folder / PROGRAM}: {error}") from error
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.packings[0].image
+
+    def load(self, memory: np.ndarray) -> None:
+        """Write what the memory (uint8 [dram_bytes]) holds before the first run."""
+        memory[: len(self._image)] = self._image
+        memory[len(self._image) :] = 0
+        for region, fill in self._fills:
+            memory[region] = fill
+
+    def pack(self, image: np.ndarray, memory: np.ndarray) -> None:
+        """Write an image (uint8 [height, width, 3]) into the memory (uint8 [dram_bytes])."""
+        for packing in self.packings:
+            memory[packing.region] = packing.pack(image)
+
+    def result(self, memory: np.ndarray) -> np.ndarray:
+        """The class sums in the memory after a run: int32 [classes]."""
+        return self.sums(np.array(memory[self.sums_region]))
+
+    def sums(self, data: np.ndarray) -> np.ndarray:
+        """Bytes of the sums' region -> int32 [classes]."""
+        if self._planes == 4:
+            data = data.reshape(4, -1).transpose()
+        return np.ascontiguousarray(data).reshape(-1).view("<i4")[: self.classes]
+
+
+def _natural(value: Any) -> int:  # noqa: ANN401  (JSON)
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a natural number")
+    return value

@@ -1,0 +1,1 @@
+"""Layers as operations of the accelerator's three queues, in published or extended instructions."""

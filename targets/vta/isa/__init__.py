@@ -1,0 +1,1 @@
+"""The accelerator's instructions: layout, meaning, geometry, and a program as what a file holds."""

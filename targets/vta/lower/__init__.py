@@ -1,0 +1,1 @@
+"""A graph through TVM, as layers, cut into tiles, as one program."""

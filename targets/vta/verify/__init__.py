@@ -1,0 +1,1 @@
+"""Proof of a program from the words in its image."""

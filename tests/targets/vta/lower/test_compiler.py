@@ -1,0 +1,157 @@
+"""Whole networks: compiled, run on the simulator, compared with the oracle bit for bit."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, reject, settings
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
+from squeezeedge.targets.vta.isa.geometry import Geometry, Memory, load_config
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.program import VtaProgram
+from squeezeedge.targets.vta.isa.published import Alu, Gemm, Load
+from squeezeedge.targets.vta.lower.byoc import lower_graph
+from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator
+from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
+
+DEFAULT = Geometry()
+SMALL = Geometry(inp_buffer=1 << 13, wgt_buffer=1 << 16, acc_buffer=1 << 15, uop_buffer=1 << 12, par_entries=32)
+GEOMETRIES = {"default": DEFAULT, "small": SMALL, "block32": load_config("zcu104-block32").geometry}
+ARTIFACT_LIMIT = 4 << 20
+PIPELINE = 8
+
+
+@cache
+def simulator(geometry: Geometry) -> Simulator:
+    return Simulator(geometry)
+
+
+def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
+    return lower_graph(legalize(graph, ()), geometry, instructions).program
+
+
+def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
+    """One image after the other in the same DRAM, as a board does it."""
+    images = random_images(graph, count, 0)
+    host, dram = program.host(), np.zeros(program.dram_bytes, np.uint8)
+    host.load(dram)
+    for image, expected in zip(images, oracle.run(graph, images), strict=True):
+        host.pack(image, dram)
+        report = simulator(program.geometry).run(dram, Registers(**program.registers()))
+        np.testing.assert_array_equal(host.result(dram), expected)
+    return report
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", GEOMETRIES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=integer_graphs())
+@example(graph=random_graph(3858, blocks=3, max_channels=1))  # two equal concatenations
+def test_random_graphs_are_bit_exact(name: str, instructions: InstructionSet, graph: IntegerGraph) -> None:
+    try:
+        program = build(graph, instructions, GEOMETRIES[name])
+    except UnsupportedError as error:
+        assert re.search(r"one (output|window) .* memory|accumulators", str(error))
+        reject()  # a layer that really is too large for it
+    check(graph, program)
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_topologies_are_bit_exact(name: str, instructions: InstructionSet) -> None:
+    graph = squeezenet_graph(name, 96)
+    check(graph, build(graph, instructions), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("squeezenet1_1", {"extended": 0.90, "published": 0.38}),
+        ("squeezenet1_0", {"extended": 0.90, "published": 0.45}),
+    ],
+)
+def test_utilization_of_imagenet_networks(name: str, targets: dict[InstructionSet, float]) -> None:
+    graph = squeezenet_graph(name, 224)
+    for instructions, target in targets.items():
+        program = build(graph, instructions)
+        report = check(graph, program, 1)
+        assert sum(layer.macs for layer in program.layers) == graph.macs
+        assert graph.macs / 256 / report.cycles >= target
+        assert len(program.image) <= ARTIFACT_LIMIT
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_extreme_accumulators_saturate(instructions: InstructionSet) -> None:
+    """The offset of signed storage must not wrap an accumulator at the end of int32."""
+    builder = GraphBuilder(np.random.default_rng(0), (6, 6))
+    name = builder.conv(IMAGE, 16)
+    node = builder.nodes[-1]
+    assert isinstance(node, Conv)
+    node.weight[:] = 0
+    node.shift[:] = 0
+    node.bias[:] = np.resize([1 - 2**31, 2**31 - 1, 0, -1, 127, 128, 255, 256], 16)
+    builder.values[name] = oracle.apply(node, [builder.values[IMAGE]], builder.tensors).astype(np.uint8)
+    graph = builder.finish(name, 5)
+    check(graph, build(graph, instructions))
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_program_runs_at_any_address(instructions: InstructionSet) -> None:
+    graph = random_graph(3)
+    program, address = build(graph, instructions), 4096
+    dram = np.full(address + program.dram_bytes, 0x55, np.uint8)
+    own = dram[address:]
+    host = program.host()
+    host.load(own)
+    image = random_images(graph, 1, 1)[0]
+    host.pack(image, own)
+    simulator(DEFAULT).run(dram, Registers(**program.registers(address)))
+    np.testing.assert_array_equal(host.result(own), oracle.run(graph, image[None])[0])
+    assert (dram[:address] == 0x55).all()
+
+
+@pytest.mark.parametrize("seed", [0, 5, 19, 33])
+def test_published_program_keeps_the_pipelines_distance(seed: int) -> None:
+    """No instruction writes an accumulator that it has used in the last steps: hardware does not wait for it."""
+    program = build(random_graph(seed), "published")
+    instructions = program.decoded()
+    assert not any(instruction.is_extended for instruction in instructions)
+    uops: dict[int, MicroOp] = {}
+    for instruction in instructions:
+        if isinstance(instruction, Load) and instruction.memory == Memory.UOP and instruction.x_size:
+            words = program.micro_ops()[instruction.dram_base :][: instruction.x_size]
+            uops = {index: MicroOp.decode(int(word), DEFAULT) for index, word in enumerate(words)}
+        if not isinstance(instruction, Gemm | Alu):
+            continue
+        recent: dict[int, int] = {}
+        step = 0
+        for y in range(instruction.iter_out):
+            for x in range(instruction.iter_in):
+                for u in range(instruction.uop_bgn, instruction.uop_end):
+                    dst = uops[u].dst + y * instruction.dst_out + x * instruction.dst_in
+                    assert step - recent.get(dst, -PIPELINE) >= PIPELINE, instruction
+                    recent[dst] = step
+                    step += 1
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_geometry_that_is_too_small(instructions: InstructionSet) -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (9, 9))
+    name = builder.conv(builder.conv(IMAGE, 600, name="wide"), 16, (7, 7), name="reduce")
+    graph = builder.finish(name, 3)
+    tiny = replace(SMALL, inp_buffer=1 << 12)
+    with pytest.raises(UnsupportedError, match=r"memory.*(fit|larger)"):
+        build(graph, instructions, tiny)
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_too_many_classes(instructions: InstructionSet) -> None:
+    graph = random_graph(1)
+    with pytest.raises(UnsupportedError, match="classes"):
+        build(graph, instructions, replace(SMALL, acc_buffer=128))
