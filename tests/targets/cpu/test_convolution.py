@@ -5,9 +5,9 @@ import pytest
 
 from squeezeedge.graph import IntegerGraph, rules
 from squeezeedge.graph.oracle import run
-from tests.graphs import GraphBuilder, random_images
+from squeezeedge.targets.cpu.packing import MAX_SHIFT
+from tests.graphs import GraphBuilder, largest_shift_graph, random_images
 from tests.targets.cpu.conftest import Runner
-from tests.targets.shifts import shifted_graph
 
 
 def _windows() -> IntegerGraph:
@@ -26,10 +26,10 @@ def test_windows(isa: str, run_graph: Runner) -> None:
     np.testing.assert_array_equal(run_graph(graph, images, isa, 1), run(graph, images))
 
 
-@pytest.mark.parametrize("limit", [8, 18, 30])
+@pytest.mark.parametrize("limit", [8, 18, MAX_SHIFT])
 def test_shifts(isa: str, run_graph: Runner, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another largest shift in the one place where it stands."""
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)
-    graph = shifted_graph(limit, limit)
+    graph = largest_shift_graph(limit)
     images = random_images(graph, 2, 1)
     np.testing.assert_array_equal(run_graph(graph, images, isa, 2), run(graph, images))
