@@ -16,11 +16,12 @@ from onnx import ModelProto, NodeProto
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, rules
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, deploy_model, pack_scale, sum_scale
 from squeezeedge.targets.ascend.options import ROUNDINGS
 from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
-from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, squeezenet_graph
-from tests.targets.shifts import shifted_graph
+from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_graph, squeezenet_graph
 
 
 def quantized(graph: IntegerGraph) -> list[Conv | Head]:
@@ -30,6 +31,7 @@ def quantized(graph: IntegerGraph) -> list[Conv | Head]:
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(), st.sampled_from(ROUNDINGS))
 def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
+    graph = legalize(graph, TARGET.supports)
     model = deploy_model(graph, rounding)
     counts = check_structure(model)
     nodes = quantized(graph)
@@ -72,7 +74,7 @@ def test_whole_networks(name: str, rounding: str) -> None:
 
 def test_the_head_s_accumulators_fit_float16() -> None:
     for seed in range(8):
-        graph = random_graph(seed)
+        graph = random_graph(seed, groups=False)
         head = deploy_convs(deploy_model(graph, "exact"))[-1]
         bound = np.abs(head.bias.astype(np.int64)) + 255 * np.abs(head.weight.astype(np.int64)).sum((1, 2, 3))
         assert (bound * head.scale).max() < 2**15
@@ -115,15 +117,15 @@ def test_no_room_for_exact_rounding() -> None:
 @pytest.mark.parametrize(
     ("rounding", "limit", "text"),
     [
-        ("exact", 22, "first: its shift of 22 is more than the 21 of exact rounding; compile with --rounding fused"),
-        ("fused", 25, r"sum: its shift of 25 is more than the 24 of Ascend's fp16; quantize .*graph/rules\.py"),
-        ("fused", 31, r"first: its shift of 31 is more than the 30 of Ascend's int32; quantize .*graph/rules\.py"),
+        ("exact", 22, "conv0: its shift of 22 is more than the 21 of exact rounding; compile with --rounding fused"),
+        ("fused", 25, r"add2: its shift of 25 is more than the 24 of Ascend's fp16; quantize .*graph/rules\.py"),
+        ("fused", 31, r"conv0: its shift of 31 is more than the 30 of Ascend's int32; quantize .*graph/rules\.py"),
     ],
 )
 def test_shifts_beyond_its_arithmetic(rounding: str, limit: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)
     with pytest.raises(UnsupportedError, match=text):
-        deploy_model(shifted_graph(0, limit), rounding)
+        deploy_model(largest_shift_graph(0), rounding)
 
 
 Change = Callable[[ModelProto], object]
