@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,13 +80,14 @@ def test_load(network: sq.Model, tmp_path: Path) -> None:
     assert named.labels[3] == "digit 3"
     (tmp_path / "names.txt").write_text("".join(f"n{i}\n" for i in range(10)))
     assert sq.load(labels=tmp_path / "names.txt").labels[9] == "n9"
-    for arguments, reason in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"labels": ["a"]}, "has 10 classes, 1 names were given"),
         ({"model": "nothing"}, "neither a file nor a network"),
         ({"weights": "a.pth", "pretrained": True}, "exclude each other"),
-    ):
+    ]
+    for arguments, reason in refused:
         with pytest.raises(sq.UsageError, match=reason):
-            sq.load(**arguments)  # type: ignore[arg-type]
+            sq.load(**arguments)
 
 
 def test_every_kind_of_images_gives_the_same_graph(
@@ -223,7 +225,7 @@ def test_what_evaluate_refuses(artifact: sq.Artifact, model: sq.Model, network: 
 
 
 def test_what_compile_refuses(model: sq.Model, network: sq.Model, artifact: sq.Artifact, tmp_path: Path) -> None:
-    for arguments, reason in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"target": "abacus"}, "no target 'abacus'"),
         ({"speed": 9}, "target cpu has no option 'speed'; it has isa, mtriple, mcpu, cc"),
         ({"isa": "mmx"}, "not known; there are: auto"),
@@ -231,9 +233,10 @@ def test_what_compile_refuses(model: sq.Model, network: sq.Model, artifact: sq.A
         ({"out": tmp_path / "no" / "out"}, "its parent folder does not exist"),
         ({"golden": np.zeros((1, 8, 8, 3), np.uint8)}, r"they must be uint8 \[n, 96, 96, 3\]"),
         ({"golden": np.zeros((0, 96, 96, 3), np.uint8)}, "golden images are"),
-    ):
+    ]
+    for arguments, reason in refused:
         with pytest.raises(sq.UsageError, match=reason):
-            sq.compile(model, **({"out": tmp_path / "out"} | arguments))  # type: ignore[arg-type]
+            sq.compile(model, **({"out": tmp_path / "out"} | arguments))
     with pytest.raises(sq.UsageError, match="is not quantized"):
         sq.compile(network, out=tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -84,8 +84,8 @@ def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) 
 
 
 def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
-    arguments = ("--device", "cpu", "--device", "vta-sim", "--isa", "generic", "--limit", "10")
-    arguments += ("--instructions", "published")
+    devices = ("--device", "cpu", "--device", "vta-sim")
+    arguments = (*devices, "--isa", "generic", "--instructions", "published", "--limit", "10")
     result = invoke("eval", *arguments, "--json")
     assert result.exit_code == 0, result.output
     cpu, vta = map(json.loads, result.stdout.splitlines())
