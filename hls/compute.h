@@ -203,7 +203,7 @@ inline int32_t alu_lane(uint32_t op, int32_t left, int32_t right) {
   if (op == ALU_MIN) return left < right ? left : right;
   if (op == ALU_MAX) return left > right ? left : right;
   if (op == ALU_ADD) return add(left, right);
-  const int32_t shift = static_cast<int32_t>(Signed<VTA_SHIFT_BITS + 1>(right));  // as the published hardware takes it
+  const int32_t shift = static_cast<int32_t>(Signed<VTA_SHIFT_BITS + 1>(right));  // as published hardware takes it
   return shift >= 0 ? left >> shift : static_cast<int32_t>(static_cast<uint32_t>(left) << -shift);
 }
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.dispatch import Table
-from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.rules import Shape, rounding_term
 
 __all__ = [
     "IMAGE",
@@ -106,6 +106,11 @@ class Conv(_OneInput):
     scale: NDArray[np.float32]
     groups: int = 1
 
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """What R3 adds to every accumulator before it is shifted: int64 [out]."""
+        return rounding_term(self.shift.astype(np.int64))
+
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(_OneInput):
@@ -186,6 +191,11 @@ class Head(_OneInput):
     relu: bool
     scale: NDArray[np.float32]
     groups: int = 1
+
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """Nothing is shifted: zeros, int64 [classes]."""
+        return np.zeros(len(self.bias), np.int64)
 
 
 Node = Conv | MaxPool | Concat | Add | Head

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,9 @@ class VtaTarget:
     name = "vta"
     summary = "FPGA accelerator, one program per network"
     devices: Mapping[str, Kind] = {"vta": "hardware", "vta-sim": "simulator"}
-    remote = ("vta",)
+    remote: Collection[str] = ("vta",)
     needs_root = True
-    options = VtaOptions
+    options: type[VtaOptions] = VtaOptions
     device_module = "squeezeedge.targets.vta.device"
     supports: frozenset[Feature] = frozenset()
 

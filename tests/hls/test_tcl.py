@@ -76,7 +76,7 @@ def test_commands(build: Build, golden: Callable[[str, str], None], name: str) -
 )
 def test_a_wrong_board_fails(build: Build, change: dict[str, str], text: str) -> None:
     with pytest.raises(AssertionError, match=text):
-        build(replace(load_config("pynq-z2"), **change))
+        build(replace(load_config("pynq-z2"), **change))  # type: ignore[arg-type]
 
 
 @pytest.mark.tool

@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +70,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
     lanes[:CLASSES, :27] = weight.reshape(CLASSES, 27)
     biases = np.zeros(block, "<i4")
     biases[:CLASSES] = bias + 128 * weight.sum((1, 2, 3), dtype=np.int64)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "program": encode(instructions, geometry, "extended"),
         "uop": encode_micro_ops([MicroOp(src=0), MicroOp(src=positions)], geometry),
         "wgt": lanes.reshape(block, 2, block).transpose(1, 0, 2),
@@ -114,8 +116,8 @@ def fake_bitstream(size: int = 1000) -> bytes:
     return header + b"e" + struct.pack(">I", size) + bytes(size)
 
 
-def write_manifest(folder: Path) -> None:
-    """manifest.json with the checksums of what is there."""
+def write_manifest(folder: Path, compiled: Mapping[str, int] | None = None) -> None:
+    """manifest.json with the checksums of what is there, and the target's entries."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in folder.iterdir()
@@ -124,7 +126,7 @@ def write_manifest(folder: Path) -> None:
     manifest = {
         "preprocessing": {"size": SIZE, "resize": None, "interpolation": "bilinear"},
         "input": [*SIZE, 3],
-        "compiled": {},
+        "compiled": dict(compiled or {}),
         "labels": [f"label {n}" for n in range(CLASSES)],
         "logit_scale": [0.5] * CLASSES,
         "files": files,
@@ -132,7 +134,9 @@ def write_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def write_board_artifact(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def write_board_artifact(
+    folder: Path, compiled: Mapping[str, int] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Write the artifact; returns images uint8 [3, H, W, 3] beside the golden ones, and their sums."""
     random = np.random.default_rng(0)
     weight = random.integers(-127, 128, (CLASSES, 3, 3, 3), dtype=np.int8)
@@ -147,5 +151,5 @@ def write_board_artifact(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
     (folder / "vta.hwh").write_text("<FAKE/>")
     shutil.copy(device_program.__file__, folder / "run.py")
     shutil.copy(device.__file__, folder / "device.py")
-    write_manifest(folder)
+    write_manifest(folder, compiled)
     return images[2:], sums[2:]

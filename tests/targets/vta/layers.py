@@ -26,7 +26,8 @@ def convolve(q: NDArray[np.int64], weight: NDArray[np.int8], stride: int, pad: i
     """Sum of w * (q - 0) with zero padding: [H, W, in] -> [H', W', out]."""
     padded = np.pad(q, ((pad, pad), (pad, pad), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[1:3], (0, 1))[::stride, ::stride]
-    return np.einsum("yxihw,ohwi->yxo", windows, weight.astype(np.int64))
+    result: NDArray[np.int64] = np.einsum("yxihw,ohwi->yxo", windows, weight.astype(np.int64))
+    return result
 
 
 def tiled_convolution(geometry: Geometry, kernel: int, stride: int, zero_point: int) -> tuple[Image, NDArray[np.int64]]:

@@ -45,12 +45,12 @@ def random_state(geometry: Geometry, seed: int) -> State:
     """Random contents everywhere; accumulators and biases are mostly far from overflow, sometimes near it."""
     random = np.random.default_rng(seed)
     state = State(geometry, random.integers(0, 256, DRAM_BYTES, np.uint8), BASES)
-    for memory in (state.wgt, state.inp, state.out):
-        memory[:] = random.integers(-128, 128, memory.shape)
+    for bytes_ in (state.wgt, state.inp, state.out):
+        bytes_[:] = random.integers(-128, 128, bytes_.shape)
     state.uop[:] = random.integers(0, 1 << 32, state.uop.shape, np.uint32)
-    for memory in (state.acc, state.bias):
-        scale = random.choice([12, 20, 31], memory.shape)
-        memory[:] = random.integers(-(1 << scale), 1 << scale)
+    for words in (state.acc, state.bias):
+        scale = random.choice([12, 20, 31], words.shape)
+        words[:] = random.integers(-(1 << scale), 1 << scale)
     state.shift[:] = random.integers(0, 16, state.shift.shape)
     return state
 

@@ -51,7 +51,7 @@ class Board:
 
     def fails(self, code: int, text: str, *arguments: object, pynq: bool = True, **environment: str) -> str:
         """Run, expecting an exit code and one message that matches; returns stdout."""
-        result = self.run(*arguments, pynq=pynq, **environment)
+        result = self.run(*arguments, pynq=pynq, stdin=None, **environment)
         assert result.returncode == code, result.stderr
         assert "Traceback" not in result.stderr
         assert re.fullmatch(f"run.py: error: .*{text}.*\n", result.stderr), result.stderr

@@ -53,7 +53,7 @@ def test_a_path_is_a_configuration(tmp_path: Path) -> None:
 )
 def test_impossible_geometries(change: dict[str, int], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        replace(Geometry(), **change)
+        replace(Geometry(), **change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"geometry": 3}', '{"geometry": {}}', "[" * 100_000])

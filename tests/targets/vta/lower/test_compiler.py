@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, reject, settings
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import IMAGE, IntegerGraph, oracle
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
@@ -32,7 +33,7 @@ def simulator(geometry: Geometry) -> Simulator:
 
 
 def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return lower_graph(graph, geometry, instructions).program
+    return lower_graph(legalize(graph, ()), geometry, instructions).program
 
 
 def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
@@ -91,10 +92,11 @@ def test_extreme_accumulators_saturate(instructions: InstructionSet) -> None:
     builder = GraphBuilder(np.random.default_rng(0), (6, 6))
     name = builder.conv(IMAGE, 16)
     node = builder.nodes[-1]
-    node.weight[:] = 0  # type: ignore[union-attr]
-    node.shift[:] = 0  # type: ignore[union-attr]
-    node.bias[:] = np.resize([1 - 2**31, 2**31 - 1, 0, -1, 127, 128, 255, 256], 16)  # type: ignore[union-attr]
-    builder.values[name] = oracle.apply(node, [builder.values[IMAGE]], builder.tensors)
+    assert isinstance(node, Conv)
+    node.weight[:] = 0
+    node.shift[:] = 0
+    node.bias[:] = np.resize([1 - 2**31, 2**31 - 1, 0, -1, 127, 128, 255, 256], 16)
+    builder.values[name] = oracle.apply(node, [builder.values[IMAGE]], builder.tensors).astype(np.uint8)
     graph = builder.finish(name, 5)
     check(graph, build(graph, instructions))
 

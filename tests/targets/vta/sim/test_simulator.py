@@ -1,12 +1,14 @@
 """The accelerator's C++ against the instructions' reference bodies, and programs that must not pass."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from squeezeedge.errors import UsageError
 from squeezeedge.targets.vta.isa.encoding import Instruction
@@ -14,7 +16,7 @@ from squeezeedge.targets.vta.isa.extended import Epilogue, XAdd, XGemm
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa.published import Alu, AluOp, Finish, Load, Store
 from squeezeedge.targets.vta.isa.words import encode
-from squeezeedge.targets.vta.sim.simulator import Registers, SimulationError, Simulator, Timing
+from squeezeedge.targets.vta.sim.simulator import Registers, Report, SimulationError, Simulator, Timing
 from tests.targets.vta.reference import BASES, DRAM_BYTES, PROGRAM_BYTES, compare_with_reference, registers
 from tests.targets.vta.strategies import instructions
 
@@ -36,7 +38,7 @@ def test_equals_the_reference_bodies(simulator: Simulator, data: st.DataObject, 
     compare_with_reference(simulator, program, seed)
 
 
-def run(simulator: Simulator, program: list[Instruction], timing: Timing | None = None) -> Iterator[int]:
+def run(simulator: Simulator, program: Sequence[Instruction], timing: Timing | None = None) -> Report:
     dram = np.zeros(DRAM_BYTES, np.uint8)
     words = encode(program, simulator.geometry, "extended").view(np.uint8).ravel()
     assert len(words) <= PROGRAM_BYTES
@@ -46,12 +48,12 @@ def run(simulator: Simulator, program: list[Instruction], timing: Timing | None 
 
 def load(**changes: object) -> Load:
     fields = dict(memory=Memory.INP, sram_base=0, dram_base=0, y_size=1, x_size=8, x_stride=8)
-    return Load(**{**fields, **changes})
+    return Load(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def store(**changes: object) -> Store:
     fields = dict(memory=Memory.OUT, sram_base=0, dram_base=0, y_size=1, x_size=8, x_stride=8)
-    return Store(**{**fields, **changes})
+    return Store(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -140,12 +142,13 @@ def test_impossible_registers(default: Simulator, change: dict[str, int], text: 
 
 
 def test_impossible_buffers(default: Simulator) -> None:
-    for dram in (
+    wrong: list[NDArray[Any]] = [
         np.zeros(100, np.uint8),
         np.zeros(128, np.int8),
         np.zeros((8, 16), np.uint8),
         np.zeros(256, np.uint8)[::2],
-    ):
+    ]
+    for dram in wrong:
         with pytest.raises(UsageError):
             default.run(dram, Registers(count=1, program=0))
     with pytest.raises(UsageError, match="one byte per cycle"):

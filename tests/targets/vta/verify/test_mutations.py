@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -154,7 +154,7 @@ def flips(program: VtaProgram, *, given: bool) -> Iterator[Mutant]:
     for number, instruction in enumerate(program.decoded()):
         for name in TOKENS:
             if getattr(instruction, name) == given:
-                yield lambda n=number, f=name: with_fields(program, [(n, f, not given)])
+                yield partial(with_fields, program, [(number, name, not given)])
 
 
 def pairs(program: VtaProgram) -> Iterator[Mutant]:
@@ -169,7 +169,7 @@ def pairs(program: VtaProgram) -> Iterator[Mutant]:
         given = [n for n, i in enumerate(instructions) if i.module is giver and getattr(i, push)]
         taken = [n for n, i in enumerate(instructions) if i.module is taker and getattr(i, pop)]
         for at, to in zip(given, taken, strict=True):
-            yield lambda a=at, b=to, f=push, g=pop: with_fields(program, [(a, f, 0), (b, g, 0)])
+            yield partial(with_fields, program, [(at, push, 0), (to, pop, 0)])
 
 
 def moves(program: VtaProgram) -> Iterator[Mutant]:
@@ -185,7 +185,7 @@ def moves(program: VtaProgram) -> Iterator[Mutant]:
                 ("pop_next", before, after),
             ):
                 if getattr(instructions[here], name) and not getattr(instructions[there], name):
-                    yield lambda a=here, b=there, f=name: with_fields(program, [(a, f, 0), (b, f, 1)])
+                    yield partial(with_fields, program, [(here, name, 0), (there, name, 1)])
 
 
 def shifts(program: VtaProgram, names: Sequence[str], random: np.random.Generator) -> Iterator[Mutant]:
@@ -196,7 +196,7 @@ def shifts(program: VtaProgram, names: Sequence[str], random: np.random.Generato
                 continue
             value = int(getattr(instruction, slot.name))
             for amount in (1, -1, int(random.integers(2, 100))):
-                yield lambda n=number, f=slot.name, v=value + amount: with_fields(program, [(n, f, v)])
+                yield partial(with_fields, program, [(number, slot.name, value + amount)])
 
 
 def swaps(program: VtaProgram) -> Iterator[Mutant]:
@@ -209,17 +209,17 @@ def swaps(program: VtaProgram) -> Iterator[Mutant]:
         if before is not None and instructions[before] != instruction:
             order = np.arange(program.count)
             order[[before, number]] = number, before
-            yield lambda o=order: with_words(program, program.words()[o])
+            yield partial(with_words, program, program.words()[order])
 
 
 def removals(program: VtaProgram) -> Iterator[Mutant]:
     """Every instruction left out, or in the place of the one behind it."""
     for number in range(program.count):
-        yield lambda n=number: with_words(program, np.delete(program.words(), n, 0))
+        yield partial(with_words, program, np.delete(program.words(), number, 0))
         if number + 1 < program.count:
             order = np.arange(program.count)
             order[number + 1] = number
-            yield lambda o=order: with_words(program, program.words()[o])
+            yield partial(with_words, program, program.words()[order])
 
 
 def micro_ops(program: VtaProgram) -> Iterator[Mutant]:
@@ -228,7 +228,7 @@ def micro_ops(program: VtaProgram) -> Iterator[Mutant]:
     for index, word in enumerate(program.micro_ops()):
         for bit in range(32):
             data = (int(word) ^ 1 << bit).to_bytes(4, "little")
-            yield lambda at=offset + 4 * index, d=data: patched(program, at, d)
+            yield partial(patched, program, offset + 4 * index, data)
 
 
 def words(program: VtaProgram) -> Iterator[Mutant]:
@@ -236,7 +236,7 @@ def words(program: VtaProgram) -> Iterator[Mutant]:
     offset = program.region("program").offset
     for byte in range(16 * program.count):
         for bit in range(8):
-            yield lambda at=offset + byte, b=bit: patched(program, at, bytes([program.image[at] ^ 1 << b]))
+            yield partial(patched, program, offset + byte, bytes([program.image[offset + byte] ^ 1 << bit]))
 
 
 def mutations(program: VtaProgram) -> dict[str, list[Mutant]]:

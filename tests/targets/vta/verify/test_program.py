@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import Conv, IntegerGraph
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.patterns import partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
@@ -39,6 +40,7 @@ GEOMETRIES = {"small": SMALL, "block32": load_config("zcu104-block32").geometry}
 
 def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry) -> tuple[VtaProgram, Layers]:
     """The program, which compile_program has verified, and the layers it comes from."""
+    graph = legalize(graph, ())
     parts = stages(partition(to_relax(graph), FUSIONS), graph)
     layers = to_layers(parts, geometry.block, halos=instructions == "published")
     return compile_program(parts, geometry, instructions), layers
@@ -95,8 +97,8 @@ def test_a_program_that_was_read_passes_without_layers(instructions: Instruction
 def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> None:
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""
     program, _ = small(instructions)
-    graph = random_graph(19)
-    convolution = next(node for node in graph.nodes if hasattr(node, "shift") and hasattr(node, "weight"))
+    graph = legalize(random_graph(19), ())
+    convolution = next(node for node in graph.nodes if isinstance(node, Conv))
     for array in (convolution.weight, convolution.bias, convolution.shift):
         array.flat[0] = array.flat[0] ^ 1
         parts = stages(partition(to_relax(graph), FUSIONS), graph)

@@ -142,6 +142,8 @@ class MMIO:
 class PynqBuffer(np.ndarray[Any, Any]):
     """The host's view (its cache) of a piece of the board's memory."""
 
+    device_address: int
+
     def __new__(
         cls,
         *args: Any,  # noqa: ANN401  (numpy's)

@@ -1,0 +1,72 @@
+"""The simulator as a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from squeezeedge.errors import CorruptFileError
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.vta.sim.session import SimulatorNetwork, profile_on_simulator
+from tests.targets.vta.board_artifact import SIZE, write_board_artifact, write_manifest
+
+Made = tuple[Path, NDArray[np.uint8], NDArray[np.int32]]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return tmp_path, *write_board_artifact(tmp_path, {"clock_mhz": 100, "macs": 1000})
+
+
+@pytest.fixture
+def network(made: Made) -> Iterator[SimulatorNetwork]:
+    opened = SimulatorNetwork(Artifact(made[0]))
+    yield opened
+    opened.close()
+
+
+def test_many_images_at_a_time(network: SimulatorNetwork, made: Made) -> None:
+    _, images, sums = made
+    assert network.about() == {"clock_mhz": 100, "instructions": "extended"}
+    answer, timings = network.run(np.concatenate([images] * 8))
+    np.testing.assert_array_equal(answer, np.concatenate([sums] * 8))
+    about = network.about()
+    run_ms = about["cycles"] / 100e3
+    np.testing.assert_allclose(timings["latency_ms"] - timings["pack_ms"], run_ms)
+    assert about["gemm_utilization"] == 1000 / 256 / about["cycles"]
+    assert (timings["pack_ms"] > 0).all()
+
+
+def test_no_images(network: SimulatorNetwork) -> None:
+    sums, timings = network.run(np.zeros((0, *SIZE, 3), np.uint8))
+    assert sums.shape == (0, 5) and timings["latency_ms"].shape == (0,)
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 12, 11, 3), np.uint8), np.zeros((1, *SIZE, 3), np.int8)])
+def test_images_of_another_kind(network: SimulatorNetwork, images: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"images must be uint8 \[N, 12, 10, 3\]"):
+        network.run(images)
+
+
+def test_a_damaged_program(made: Made) -> None:
+    folder = made[0]
+    record = json.loads((folder / "program.json").read_text())
+    (folder / "program.json").write_text(json.dumps({**record, "count": 1}))
+    with pytest.raises(ValueError, match=r"program\.json: differs from its checksum"):
+        SimulatorNetwork(Artifact(folder))
+    write_manifest(folder, {"clock_mhz": 100, "macs": 1000})
+    with pytest.raises(CorruptFileError, match=r"program\.json: damaged|VTA program: damaged"):
+        SimulatorNetwork(Artifact(folder))
+
+
+def test_profile(made: Made) -> None:
+    folder, images, _ = made
+    profile = profile_on_simulator(folder, images[0])
+    (layer,) = profile.layers
+    assert layer.cycles == profile.cycles and layer.bound == "dram"
+    assert layer.macs == 6 * 5 * 27 * 5 and set(layer.busy) == {"gemm", "alu", "pool", "dram"}
