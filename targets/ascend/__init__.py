@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.ascend.lower import AscendLowered
 
 __all__ = ["TARGET", "AscendTarget"]
@@ -30,10 +31,11 @@ class AscendTarget:
     name = "ascend"
     summary = "Huawei Ascend: ONNX for ATC, int8 kernels"
     devices: Mapping[str, Kind] = {"ascend": "hardware", "ascend-emulation": "emulation"}
-    remote = ("ascend",)
+    remote: Collection[str] = ("ascend",)
     needs_root = False
     options = AscendOptions
     device_module = "squeezeedge.targets.ascend.device"
+    supports: frozenset[Feature] = frozenset()
 
     def requirements(self) -> list[Requirement]:
         """ATC converts the model, here or later; ais_bench or pyACL runs it. The emulation needs neither."""
@@ -69,9 +71,10 @@ class AscendTarget:
         Raises:
             UnsupportedError: a layer leaves no room for exact rounding.
         """
+        from squeezeedge.lower.legalize import legalize
         from squeezeedge.targets.ascend.lower import lower
 
-        return lower(graph, options)
+        return lower(legalize(graph, self.supports), options)
 
     def network(self, device: str) -> NetworkOpener:
         """This machine's first device, or the emulation."""

@@ -12,7 +12,6 @@ from onnx import ModelProto
 
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.rules import Shape
-from squeezeedge.lower.legalize import Feature, legalize
 from squeezeedge.lower.onnx_module import to_onnx
 from squeezeedge.targets.ascend.atc import (
     AIPP,
@@ -28,12 +27,9 @@ from squeezeedge.targets.ascend.deploy import deploy_model, sum_scale
 from squeezeedge.targets.ascend.options import EMULATED, AscendOptions
 from squeezeedge.targets.ascend.structure import check_structure
 
-__all__ = ["REFERENCE_MODEL", "SUPPORTS", "TOLERANCE", "AscendLowered", "lower"]
+__all__ = ["REFERENCE_MODEL", "TOLERANCE", "AscendLowered", "lower"]
 
 REFERENCE_MODEL = "model.ref.onnx"
-
-SUPPORTS: frozenset[Feature] = frozenset()
-"""What the deploy model can express beyond the base."""
 
 TOLERANCE = {"exact": 2**-7, "fused": 2**-3}
 """Rounding -> what a device's class sums may differ from the golden ones, as a share of the largest.
@@ -95,13 +91,12 @@ def lower(graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
     """Take a graph, in memory.
 
     Args:
-        graph: the network.
+        graph: the network, legalized.
         options: checked ones.
 
     Raises:
-        UnsupportedError: a layer leaves no room for exact rounding.
+        UnsupportedError: a layer leaves no room for exact rounding, or its shift is too large; the text names it.
     """
-    graph = legalize(graph, SUPPORTS)
     deploy = deploy_model(graph, options.rounding)
     return AscendLowered(
         image=Shape(*graph.input_shape),

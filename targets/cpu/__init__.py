@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cpu.lower import CpuLowered
 
-__all__ = ["TARGET", "CpuTarget"]
+__all__ = ["TARGET", "CpuOptions", "CpuTarget"]
 
 
 class CpuTarget:
@@ -25,7 +25,7 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
-    remote = ("cpu",)
+    remote: Collection[str] = ("cpu",)
     needs_root = False
     options = CpuOptions
     device_module = "squeezeedge.targets.cpu.device"

@@ -18,7 +18,7 @@ from squeezeedge.targets.cpu.library import kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 
-__all__ = ["CpuLowered", "lower"]
+__all__ = ["CpuLowered", "llvm_target", "lower"]
 
 FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
@@ -80,7 +80,7 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     """
     isa = INSTRUCTION_SETS[choose_isa(options)]
     compiler = c_compiler(options)
-    target = _llvm_target(isa, options)
+    target = llvm_target(isa, options)
     _check_zero_points(graph)
     shape = graph.input_shape
     plan = plan_calls(
@@ -100,7 +100,7 @@ def _check_zero_points(graph: IntegerGraph) -> None:
             )
 
 
-def _llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
+def llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
     """TVM's target; it takes no command-line form."""
     target: dict[str, Any] = {"kind": "llvm"}
     if options.mtriple is not None:

@@ -20,8 +20,8 @@ from squeezeedge.targets.cpu.tiling import Tile
 
 __all__ = ["MAX_SHIFT", "Packed", "Piece", "checked_shift", "pack"]
 
-MAX_SHIFT = 31
-"""Largest shift of the kernels: they shift int32 values arithmetically."""
+MAX_SHIFT = 30
+"""Largest shift k of the kernels: their arithmetic, and so the rounding term from 1 << k, is in int32."""
 
 S = TypeVar("S", bound=np.generic)
 

@@ -211,7 +211,8 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     width = piece.tile.blocks * isa.lanes
 
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
-        kernel = ConvolutionKernel(head, out_shape, isa, packed, source, inputs[0], *arrays, 0, 0)
+        weights, parameters = arrays
+        kernel = ConvolutionKernel(head, out_shape, isa, packed, source, inputs[0], weights, parameters, 0, 0)
         with loop(piece.count, parallel=True) as index:
             kernel.configure(piece)
             sums = scratch(width, "int32")
@@ -272,11 +273,11 @@ def _packed(
     ]
 
     def kernels(inputs: list[Expr], arrays: list[Expr]) -> list[ConvolutionKernel]:
-        made, weight, parameter = [], 0, 0
+        (weights, parameters), made, weight, parameter = arrays, [], 0, 0
         for conv, shape, own in zip(stage.convolutions, shapes, packed, strict=True):
             index = stage.inputs.index(conv.input)
             source, data = site.sources[index], inputs[index]
-            made.append(ConvolutionKernel(conv, shape, isa, own, source, data, *arrays, weight, parameter))
+            made.append(ConvolutionKernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
             weight += own.weights.size
             parameter += own.parameters.size
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cuda.lower import CudaLowered
 
-__all__ = ["TARGET", "CudaTarget"]
+__all__ = ["TARGET", "CudaOptions", "CudaTarget"]
 
 
 class CudaTarget:
@@ -24,7 +24,7 @@ class CudaTarget:
     name = "cuda"
     summary = "NVIDIA GPUs, machine code and PTX"
     devices: Mapping[str, Kind] = {"cuda": "hardware"}
-    remote = ("cuda",)
+    remote: Collection[str] = ("cuda",)
     needs_root = False
     options = CudaOptions
     device_module = "squeezeedge.targets.cuda.device"

@@ -18,8 +18,8 @@ __all__ = ["MAX_SHIFT", "Packed", "checked_shift", "pack", "reduction_bytes"]
 
 GROUP = 16
 
-MAX_SHIFT = 31
-"""Largest shift of the kernels: they shift int32 values arithmetically."""
+MAX_SHIFT = 30
+"""Largest shift k of the kernels: their arithmetic, and so the rounding term from 1 << k, is in int32."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,7 +148,7 @@ def _head(stage: Stage, site: Site) -> Kernel:
 
     def body(block: Block) -> None:
         weights, parameters = block.constants
-        kernel.sum(block, (weights, parameters), block.index - 0, head.relu)
+        kernel.sum(block, (weights, parameters), block.index, head.relu)
 
     return _convolution_kernel(site, [kernel], kernel.shared_of_sum, (stage.out.channels, "int32"), body)
 

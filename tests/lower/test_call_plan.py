@@ -1,9 +1,13 @@
 """A plan executed in numpy: buffers in use never overlap, and the calls give the network's result."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tvm.script import tirx as T
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import IMAGE
 from squeezeedge.lower.call_plan import ALIGNMENT, CallPlan, KernelCall, Place, plan_calls
@@ -11,30 +15,40 @@ from squeezeedge.lower.call_plan import ALIGNMENT, CallPlan, KernelCall, Place, 
 SIZE = 32
 
 
-def _kernel(name: str):  # noqa: ANN202  (TVM's classes are untyped)
-    @T.prim_func(s_tir=True)
-    def function(
-        x: T.Buffer((SIZE,), "uint8"),
-        c: T.Buffer((SIZE,), "int32"),
-        y: T.Buffer((SIZE,), "uint8"),
-    ) -> None:
-        for i in T.serial(SIZE):
-            y[i] = x[i] + T.cast(c[i], "uint8")
-
-    return function.with_attr("global_symbol", name)
+def _kernel(name: str, sizes: Sequence[tuple[int, str]]) -> Any:  # noqa: ANN401  (TVM's classes are untyped)
+    """X plus one element each of constants of these sizes and types."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"global_symbol": name})
+        x = T.arg("x", T.Buffer((SIZE,), "uint8"))
+        constants = [T.arg(f"c{i}", T.Buffer((size,), dtype)) for i, (size, dtype) in enumerate(sizes)]
+        y = T.arg("y", T.Buffer((SIZE,), "uint8"))
+        with T.serial(0, SIZE) as i:
+            total: Any = x[i]
+            for constant, (size, _) in zip(constants, sizes, strict=True):
+                total = total + T.cast(constant[i % size], "uint8")
+            T.buffer_store(y, total, [i])
+    return builder.get()
 
 
 def _chain(length: int) -> list[KernelCall]:
     """The sum x + c0 + c1 + ..., each addition by a kernel of its own."""
     names = [IMAGE, *(f"sum{i}" for i in range(length))]
     return [
-        KernelCall(_kernel(f"add{i}"), (names[i],), (np.full(SIZE, i + 1, np.int32),), names[i + 1], SIZE, "uint8")
+        KernelCall(
+            _kernel(f"add{i}", [(SIZE, "int32")]),
+            (names[i],),
+            (np.full(SIZE, i + 1, np.int32),),
+            names[i + 1],
+            SIZE,
+            "uint8",
+        )
         for i in range(length)
     ]
 
 
 def _execute(plan: CallPlan, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    memory = {
+    memory: dict[Place, NDArray[np.uint8]] = {
         Place.INPUT: image.copy(),
         Place.OUTPUT: np.zeros(SIZE, np.uint8),
         Place.WORKSPACE: np.full(plan.workspace, 77, np.uint8),
@@ -67,18 +81,8 @@ def test_constants_lie_in_the_order_of_their_use() -> None:
     """Each begins on a cache line, is filled up with zeros, and is there as often as it is used."""
     array, other = np.arange(1, 6, dtype=np.int32), np.arange(70, dtype=np.int8)
 
-    @T.prim_func(s_tir=True)
-    def function(
-        x: T.Buffer((SIZE,), "uint8"),
-        a: T.Buffer((5,), "int32"),
-        b: T.Buffer((70,), "int8"),
-        y: T.Buffer((SIZE,), "uint8"),
-    ) -> None:
-        for i in T.serial(SIZE):
-            y[i] = x[i] + T.cast(a[i % 5], "uint8") + T.cast(b[i], "uint8")
-
     calls = [
-        KernelCall(function.with_attr("global_symbol", f"k{i}"), (source,), (array, other), out, SIZE, "uint8")
+        KernelCall(_kernel(f"k{i}", [(5, "int32"), (70, "int8")]), (source,), (array, other), out, SIZE, "uint8")
         for i, (source, out) in enumerate([(IMAGE, "first"), ("first", "second")])
     ]
     plan = plan_calls(calls, SIZE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +46,21 @@ def answers(
     """What a device says to images: it is opened, asked and closed."""
     with open_session(artifact, target, device, board) as session:
         return session.run(images)
+
+
+def seal(artifact: Path) -> None:
+    """Let an artifact's manifest have the checksums of the files as they are now."""
+    path = artifact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {
+        file.relative_to(artifact).as_posix(): {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in artifact.rglob("*")
+        if file.is_file() and file != path
+    }
+    path.write_text(json.dumps(manifest))
 
 
 class FakeBoard:

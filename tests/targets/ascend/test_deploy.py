@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +15,13 @@ from onnx import ModelProto, NodeProto
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
-from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, rules
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, deploy_model, pack_scale, sum_scale
 from squeezeedge.targets.ascend.options import ROUNDINGS
 from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
-from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, squeezenet_graph
+from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_graph, squeezenet_graph
 
 
 def quantized(graph: IntegerGraph) -> list[Conv | Head]:
@@ -28,6 +31,7 @@ def quantized(graph: IntegerGraph) -> list[Conv | Head]:
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(), st.sampled_from(ROUNDINGS))
 def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
+    graph = legalize(graph, TARGET.supports)
     model = deploy_model(graph, rounding)
     counts = check_structure(model)
     nodes = quantized(graph)
@@ -70,7 +74,7 @@ def test_whole_networks(name: str, rounding: str) -> None:
 
 def test_the_head_s_accumulators_fit_float16() -> None:
     for seed in range(8):
-        graph = random_graph(seed)
+        graph = random_graph(seed, groups=False)
         head = deploy_convs(deploy_model(graph, "exact"))[-1]
         bound = np.abs(head.bias.astype(np.int64)) + 255 * np.abs(head.weight.astype(np.int64)).sum((1, 2, 3))
         assert (bound * head.scale).max() < 2**15
@@ -87,14 +91,20 @@ def test_parameter_packing() -> None:
         "0x3e800000",
     ]
     np.testing.assert_array_equal(unpack_scale(packed), scale)
-    for wrong in (packed | (1 << np.uint64(40)), packed.reshape(4, 4), packed.astype(np.int64)):
+    wrongs: list[NDArray[Any]] = [packed | (1 << np.uint64(40)), packed.reshape(4, 4), packed.astype(np.int64)]
+    for wrong in wrongs:
         with pytest.raises(SqueezeEdgeError, match="not uint64"):
             unpack_scale(wrong)
 
 
 def test_no_room_for_exact_rounding() -> None:
     """R4 holds by 7 million; 512 * 2^15 is more."""
-    rest = {"stride": (1, 1), "padding": (0, 0, 0, 0), "scale": np.ones(1, np.float32), "bias": np.zeros(1, np.int32)}
+    rest: dict[str, Any] = {
+        "stride": (1, 1),
+        "padding": (0, 0, 0, 0),
+        "scale": np.ones(1, np.float32),
+        "bias": np.zeros(1, np.int32),
+    }
     weight = np.full((1, 149, 149, 3), 126, np.int8)
     conv = Conv("wide", IMAGE, weight, shift=np.full(1, 15, "u1"), pad_value=np.zeros(3, "u1"), zero_point=0, **rest)
     head = Head("head", "wide", np.ones((1, 1, 1, 1), np.int8), pad_value=np.zeros(1, "u1"), relu=True, **rest)
@@ -102,6 +112,20 @@ def test_no_room_for_exact_rounding() -> None:
     with pytest.raises(UnsupportedError, match=r"wide: int32 can overflow in channel 0 .*--rounding fused"):
         deploy_model(graph, "exact")
     check_structure(deploy_model(graph, "fused"))
+
+
+@pytest.mark.parametrize(
+    ("rounding", "limit", "text"),
+    [
+        ("exact", 22, "conv0: its shift of 22 is more than the 21 of exact rounding; compile with --rounding fused"),
+        ("fused", 25, r"add2: its shift of 25 is more than the 24 of Ascend's fp16; quantize .*graph/rules\.py"),
+        ("fused", 31, r"conv0: its shift of 31 is more than the 30 of Ascend's int32; quantize .*graph/rules\.py"),
+    ],
+)
+def test_shifts_beyond_its_arithmetic(rounding: str, limit: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", limit)
+    with pytest.raises(UnsupportedError, match=text):
+        deploy_model(largest_shift_graph(0), rounding)
 
 
 Change = Callable[[ModelProto], object]

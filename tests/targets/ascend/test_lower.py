@@ -17,10 +17,11 @@ from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import Add, Concat, IntegerGraph, MaxPool
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.ascend import TARGET, AscendOptions
+from squeezeedge.graph.rules import Shape
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.atc import aipp_config, atc_command
-from squeezeedge.targets.ascend.options import ROUNDINGS
-from tests.graphs import GraphBuilder, random_graph
+from squeezeedge.targets.ascend.options import ROUNDINGS, AscendOptions
+from tests.graphs import GraphBuilder
 from tests.targets.ascend.conftest import Make
 
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
@@ -35,7 +36,7 @@ def test_without_atc(make: Make, network: Network, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", "/nowhere")
     path = make()
     assert {file.name for file in path.iterdir()} == {
-        *("manifest.json", "model.sqe", "golden.npz", "run.py"),
+        *("manifest.json", "model.sqe", "golden.npz", "run.py", "device.py"),
         *("model.ref.onnx", "model_deploy_model.onnx", "aipp.cfg", "atc.sh"),
     }
     entries = compiled(path)
@@ -120,11 +121,9 @@ def test_an_artifact_for_the_emulation_only(make: Make, atc: Path) -> None:
 
 
 def test_command_and_preprocessing_of_an_oblong_image() -> None:
-    graph = random_graph(1)
-    height, width = graph.input_shape[:2]
-    assert height != width
-    assert f"--input_shape=image:1,3,{height},{width}" in atc_command(graph, "Ascend310")
-    assert f"src_image_size_w : {width}\n" in aipp_config(graph)
+    image = Shape(40, 30, 3)
+    assert "--input_shape=image:1,3,40,30" in atc_command(image, "Ascend310")
+    assert "src_image_size_w : 30\n" in aipp_config(image)
 
 
 def test_listing(make: Make) -> None:

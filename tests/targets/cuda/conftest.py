@@ -17,7 +17,7 @@ from squeezeedge.cli.source import load_source
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cuda import TARGET, CudaOptions
-from squeezeedge.targets.cuda import run as device_side
+from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.lower import lower
 from squeezeedge.targets.cuda.options import TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source

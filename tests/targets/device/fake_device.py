@@ -38,7 +38,7 @@ class Network:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         if FAULT == "broken" or (FAULT == "breaks" and len(images) == 1):
             raise RuntimeError("the FAKE device is on fire")
-        totals = images.reshape(len(images), -1).astype(np.int32).sum(1)
+        totals = images.astype(np.int32).sum((1, 2, 3))
         sums = self._gain * totals[:, None] * self._weight + self._offset
         latency = 1.0 + np.arange(len(images))
         return sums.astype(np.int32), {"latency_ms": latency, "fake_ms": latency / 2}
