@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -69,7 +71,12 @@ def test_names_that_meet_made_up_ones() -> None:
     """Layers may be called as this module calls its intermediate results."""
     weight = np.ones((2, 1, 1, 3), np.int8)
     zeros, scale = np.zeros(2, np.int32), np.ones(2, np.float32)
-    rest = {"stride": (1, 1), "padding": (0, 0, 0, 0), "pad_value": np.zeros(3, np.uint8), "scale": scale}
+    rest: dict[str, Any] = {
+        "stride": (1, 1),
+        "padding": (0, 0, 0, 0),
+        "pad_value": np.zeros(3, np.uint8),
+        "scale": scale,
+    }
 
     def conv(name: str) -> Conv:
         return Conv(name, IMAGE, weight, zeros, shift=np.full(2, 2, np.uint8), zero_point=0, **rest)
