@@ -16,7 +16,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Concat, Conv, Head, IntegerGraph
 from squeezeedge.graph.oracle import execute, run
 from squeezeedge.lower.onnx_module import CLASS_SUMS, OnnxBuilder, to_onnx
-from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -45,6 +45,21 @@ def test_whole_networks(name: str) -> None:
     graph = squeezenet_graph(name, 48, 7)
     images = random_images(graph, 1, 0)
     np.testing.assert_array_equal(sums(to_onnx(graph), images), run(graph, images))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(12, 12), (12, 3), (16, 4)])
+def test_groups_stay_groups(channels: int, groups: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(groups), (9, 7))
+    value = builder.conv(IMAGE, channels, (3, 3), (1, 1), (1, 1, 1, 1), 128, groups=3 if channels == 12 else 1)
+    value = builder.conv(value, 2 * channels, (3, 2), (2, 1), (1, 0, 1, 1), groups=groups)
+    graph = builder.finish(value, groups, groups=groups)
+    model = to_onnx(graph)
+    found = [
+        onnx.helper.get_node_attr_value(node, "group") for node in model.graph.node if node.op_type == "ConvInteger"
+    ]
+    assert found == [conv.groups for conv in graph.convolutions]
+    images = random_images(graph, 3, 0)
+    np.testing.assert_array_equal(sums(model, images), run(graph, images))
 
 
 def test_every_tensor_has_its_node_s_name_and_values() -> None:
