@@ -21,7 +21,8 @@ import squeezeedge as sq
 from benchmarks.report import note, print_table, write_report
 from squeezeedge.evaluation.reports import number
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.vta import PROFILES, TARGET
+from squeezeedge.targets.vta import TARGET
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 
 DPU_MACS, DPU_ARRAY, DPU_HZ = 351.7e6, 2048, 300e6
 DPU_IMAGES_PER_S = {"1 thread, 1 core": (575, 1), "several threads, 2 cores": (1500, 2)}
@@ -43,11 +44,16 @@ def main() -> None:
     assert graph is not None and model.calibration is not None
     pixels = model.calibration.load(model.preprocessing)[: options.images]
     results, rows = {}, []
-    for profile in PROFILES:
+    for instructions in INSTRUCTION_SETS:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             artifact = sq.compile(
-                model, "vta", Path(folder) / "artifact", golden=pixels[:1], profile=profile, config=options.config
+                model,
+                "vta",
+                Path(folder) / "artifact",
+                golden=pixels[:1],
+                instructions=instructions,
+                config=options.config,
             )
             compile_s = time.perf_counter() - start
             start = time.perf_counter()
@@ -55,7 +61,7 @@ def main() -> None:
                 answer = device.run(pixels)
             simulation_s = (time.perf_counter() - start) / len(pixels)
             profiled = TARGET.profile(artifact.path, pixels[0]).layers
-        results[profile] = {
+        results[instructions] = {
             **answer.metrics,
             "latency_ms": float(np.median(answer.latency_ms)),
             "bit_exact": bool((answer.sums == run(graph, pixels)).all()),
@@ -66,12 +72,12 @@ def main() -> None:
         }
         rows.append(
             [
-                profile,
-                f"{results[profile]['cycles']:,}",
+                instructions,
+                f"{results[instructions]['cycles']:,}",
                 number(100 * answer.metrics["gemm_utilization"]),
                 number(float(np.median(answer.latency_ms))),
-                number(answer.metrics["host_packing_ms"]),
-                "yes" if results[profile]["bit_exact"] else "no",
+                number(answer.metrics["pack_ms"]),
+                "yes" if results[instructions]["bit_exact"] else "no",
                 number(compile_s),
                 number(artifact.model_bytes / 1e6),
                 number(simulation_s, 3),
@@ -95,7 +101,7 @@ def main() -> None:
         config=options.config,
         images=len(pixels),
         macs=graph.macs,
-        profiles=results,
+        instructions=results,
         dpu_published_utilization=published,
     )
 

@@ -20,7 +20,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 __all__ = ["ImageSource", "image_stream", "open_images"]
 
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | Dataset | NDArray[np.uint8] | Iterable[str | os.PathLike[str] | AnyImage]
+    str | os.PathLike[str] | Dataset | AnyImage | Iterable[str | os.PathLike[str] | AnyImage]
 )
 """Images in any form.
 

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -62,7 +62,7 @@ class Artifact:
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any] = field(repr=False)
 
     @property
     def target(self) -> Target:
@@ -178,7 +178,7 @@ def compile(
         SqueezeEdgeError: a tool fails, or the folder cannot be written.
     """
     chosen = get_target(target)
-    known = [field.name for field in fields(chosen.options)]
+    known = [option.name for option in fields(chosen.options)]
     unknown = sorted(options.keys() - set(known))
     if unknown:
         raise UsageError(f"target {target} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")

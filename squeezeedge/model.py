@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,12 @@ class Model:
     labels: tuple[str, ...]
     classes: int
     origin: Mapping[str, Any]
-    floating: FloatGraph | None = None
-    integer: IntegerGraph | None = None
-    float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
-    module: Module | None = None
-    calibration: Selection | None = None
-    golden: NDArray[np.uint8] | None = None
+    floating: FloatGraph | None = field(default=None, repr=False)
+    integer: IntegerGraph | None = field(default=None, repr=False)
+    float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = field(default=None, repr=False)
+    module: Module | None = field(default=None, repr=False)
+    calibration: Selection | None = field(default=None, repr=False)
+    golden: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @classmethod
     def of_graph(cls, graph: IntegerGraph, origin: Mapping[str, Any] | None = None) -> Model:

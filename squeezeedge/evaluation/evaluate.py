@@ -20,8 +20,9 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.model import Model
 from squeezeedge.targets.protocol import Kind, RunResult
+from squeezeedge.targets.registry import device_target
 
-__all__ = ["Runner", "evaluate", "run_devices"]
+__all__ = ["Runner", "check_board", "evaluate", "run_devices"]
 
 
 class Runner(Protocol):
@@ -86,6 +87,7 @@ def evaluate(
     names = [device] if isinstance(device, str) else list(device)
     if not names:
         raise UsageError("no device was given")
+    check_board(names, board)
     chosen = [_artifact_for(name, artifacts) for name in names]
     if data is None:
         data = Model.of_graph(graph).dataset
@@ -110,6 +112,16 @@ def evaluate(
             on_progress,
         )
     return Report(images.dataset.name, tuple(reports))
+
+
+def check_board(devices: Sequence[str], board: str | None) -> None:
+    """Refuse a board that none of the devices can be on.
+
+    Raises:
+        UsageError: it is named, and all of them are on this machine only.
+    """
+    if board is not None and not any(name in device_target(name).remote for name in devices):
+        raise UsageError(f"--board: {' and '.join(devices)} does not run on another machine")
 
 
 def run_devices(

@@ -99,4 +99,4 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SqueezeEdgeError, match="2 classes, the network has 5"):
         evaluation_images(folder(tmp_path / "five", ""), 5)
     with pytest.raises(UsageError, match="image 0 is a int"):
-        calibration_images(iter([1, 2]))  # type: ignore[list-item]
+        calibration_images(iter([1, 2]))  # type: ignore[arg-type]

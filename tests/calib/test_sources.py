@@ -21,7 +21,7 @@ def pixels(images: ImageSource) -> list[int]:
     dataset = open_images(images)
     loaded = dataset.load(AS_IT_IS, np.arange(len(dataset)))
     assert loaded.shape == (len(dataset), 8, 8, 3) and (loaded == loaded[:, :1, :1, :1]).all()
-    return loaded[:, 0, 0, 0].tolist()
+    return [int(value) for value in loaded[:, 0, 0, 0]]
 
 
 def test_paths(tmp_path: Path) -> None:

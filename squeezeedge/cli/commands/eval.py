@@ -157,12 +157,13 @@ def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:
     Raises:
         UsageError: no such device, ``--emulate`` where nothing can be emulated, ``--board`` where nothing is remote.
     """
+    from squeezeedge.evaluation.evaluate import check_board
+
     chosen = [emulation(name) if emulate else name for name in names]
     kinds = [device_target(name).devices[name] for name in chosen]
     if emulate and "emulation" not in kinds:
         raise UsageError(f"--emulate: there is no emulation of {' or '.join(names)}")
-    if board is not None and not any(name in device_target(name).remote for name in chosen):
-        raise UsageError(f"--board: {' and '.join(chosen)} does not run on another machine")
+    check_board(chosen, board)
     return chosen
 
 

@@ -26,9 +26,9 @@ def validate_command(
 
     from squeezeedge.calib.selection import Selection
     from squeezeedge.cli.output import emit_json, emit_table
-    from squeezeedge.evaluation.reports import number
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
+    from squeezeedge.evaluation.reports import number
     from squeezeedge.model import load
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure

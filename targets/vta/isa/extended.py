@@ -315,4 +315,4 @@ class XAdd(Instruction):
 
 
 def _narrow(value: NDArray[np.int64]) -> NDArray[np.int8]:
-    return value.clip(-128, 127).astype(np.int8)
+    return value.clip(-rules.SIGN, rules.Q_MAX - rules.SIGN).astype(np.int8)

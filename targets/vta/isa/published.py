@@ -28,6 +28,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.graph import rules
 from squeezeedge.targets.vta.isa.encoding import SHIFT_BITS, Instruction, Module, Unit, bits
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
@@ -149,7 +150,7 @@ class Load(_Transfer):
     def execute(self, state: State) -> None:
         """Copy and pad."""
         size = state.geometry.element_bytes(self.memory)
-        tile = np.full((self.height, self.width, size), 0x80 if self.pad_low else 0, np.uint8)
+        tile = np.full((self.height, self.width, size), rules.SIGN if self.pad_low else 0, np.uint8)
         for y, first in enumerate(self.rows()):
             row = state.dram_elements(self.memory, first, self.x_size)
             tile[self.y_pad_0 + y, self.x_pad_0 : self.x_pad_0 + self.x_size] = row

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.graph import rules
 from squeezeedge.graph.rules import Shape
 
 __all__ = ["NO_PADS", "Arena", "Fill", "Pads", "Value", "joined"]
@@ -86,7 +87,7 @@ class Arena:
         lanes[:channels] = np.arange(channels)
         first = self.elements
         self.elements += blocks * plane
-        byte = 0x80 if zero_point == 0 else 0
+        byte = rules.SIGN if zero_point == 0 else 0
         self.fills.append(Fill(name, first, blocks * plane, byte, host))
         origins = tuple(first + index * plane + top * pitch + left for index in range(blocks))
         return Value(name, height, width, zero_point, pitch, origins, lanes, halo)

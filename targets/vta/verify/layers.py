@@ -113,7 +113,7 @@ class _Check:
         (kernel_h, kernel_w), (stride_h, stride_w) = part.kernel, layer.stride
         height = max((layer.height - 1) * stride_h + kernel_h, top + source.height)
         width = max((layer.width - 1) * stride_w + kernel_w, left + source.width)
-        padding = constant(0x80 if source.zero_point == 0 else 0, self.block)
+        padding = constant(rules.SIGN if source.zero_point == 0 else 0, self.block)
         padded = np.full((len(source.origins), height, width), padding)
         padded[:, top : top + source.height, left : left + source.width] = self.symbols[self._cells(source)]
         windows = np.lib.stride_tricks.sliding_window_view(padded, part.kernel, (1, 2))

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from squeezeedge.graph import rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.targets.vta.isa.encoding import MAX_SHIFT, Instruction
 from squeezeedge.targets.vta.isa.extended import Epilogue, XAdd, XGemm, XPool
@@ -88,7 +89,7 @@ class Machine(Memories):
         self.writes(memory, index)
         store = self.memory[memory]
         if memory == Memory.INP:
-            tile = np.full((load.height, load.width), constant(0x80 if load.pad_low else 0, self.geometry.block))
+            tile = np.full((load.height, load.width), constant(rules.SIGN if load.pad_low else 0, self.geometry.block))
             rows, columns = (
                 slice(load.y_pad_0, load.y_pad_0 + load.y_size),
                 slice(load.x_pad_0, load.x_pad_0 + load.x_size),

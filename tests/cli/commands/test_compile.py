@@ -1,5 +1,6 @@
 """``squeezeedge compile``: what it writes, and that a failure leaves nothing behind."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -40,7 +41,7 @@ def test_the_artifact_runs_without_the_package(artifact: Path, tmp_path: Path) -
     block.write_text("raise ImportError('not on the device')\n")
     for name in ("torch", "squeezeedge"):
         (tmp_path / f"{name}.py").write_text(block.read_text())
-    command = [sys.executable, str(artifact / "run.py"), str(tmp_path / "images.npy"), "--threads", "1"]
+    command = [sys.executable, str(artifact / "run.py"), str(tmp_path / "images.npy"), "--check", "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(tmp_path)})
     check, *answers = map(json.loads, done.stdout.splitlines())
     assert check["differing_sums"] == 0 and check["golden"] == len(images)
@@ -50,12 +51,14 @@ def test_the_artifact_runs_without_the_package(artifact: Path, tmp_path: Path) -
 
 def test_wrong_golden_sums_exit_with_4(artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in artifact.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(artifact, copy)
     with np.load(copy / "golden.npz") as golden:
         images, sums = golden["images"], golden["sums"]
     np.savez(copy / "golden.npz", images=images, sums=sums + 1)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    data = (copy / "golden.npz").read_bytes()
+    manifest["files"]["golden.npz"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
     done = subprocess.run([sys.executable, str(copy / "run.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 4 and "class sums differ" in done.stderr
 
@@ -171,3 +174,29 @@ def test_a_tvm_module(invoke: Invoke, program: Path, tmp_path: Path) -> None:
     with np.load(out / "golden.npz") as golden:
         for image, sums in zip(golden["images"], golden["sums"], strict=True):
             np.testing.assert_array_equal(network["main"](tvm.runtime.tensor(image[None])).numpy()[0], sums)
+
+
+def test_an_old_option_still_works_and_is_noted_once(invoke: Invoke, program: Path, tmp_path: Path) -> None:
+    """The option --profile and its values are called otherwise now."""
+    out, data = tmp_path / "out", ("--data", program.parent / "images.npz")
+    result = invoke("compile", program / "model.sqe", "--target", "vta", *data, "--profile", "vta", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("note: the 'vta' instructions are called 'published' now") == 1
+    assert open_artifact(out).manifest["options"]["instructions"] == "published"
+
+
+def test_an_sqe_without_images_is_checked_on_noise(invoke: Invoke, tmp_path: Path) -> None:
+    write_sqe(random_graph(1), tmp_path / "net.sqe")
+    result = invoke("compile", tmp_path / "net.sqe", "--isa", "generic", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    images = open_artifact(tmp_path / "out").golden
+    assert images.shape == (4, *random_graph(1).input_shape) and len(np.unique(images)) > 50
+
+
+def test_artifacts_of_before_are_refused(artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema": 1}))
+    with pytest.raises(CorruptFileError, match="schema 1; this version reads 2; compile the model again"):
+        open_artifact(copy)

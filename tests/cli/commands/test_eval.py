@@ -10,6 +10,7 @@ import pytest
 
 from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
 from tests.cli.conftest import Invoke
+from tests.targets.devices import FakeBoard
 
 KEYS = {
     *("model", "device", "kind", "images", "top1", "top5", "fp32_top1", "fp32_top5", "agreement", "bit_exact"),
@@ -83,12 +84,13 @@ def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) 
 
 
 def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
-    arguments = ("--device", "cpu", "--device", "vta-sim", "--isa", "generic", "--profile", "vta", "--limit", "10")
+    devices = ("--device", "cpu", "--device", "vta-sim")
+    arguments = (*devices, "--isa", "generic", "--instructions", "published", "--limit", "10")
     result = invoke("eval", *arguments, "--json")
     assert result.exit_code == 0, result.output
     cpu, vta = map(json.loads, result.stdout.splitlines())
     assert cpu["device"] == "cpu" and vta["device"] == "vta-sim" and vta["kind"] == "simulator"
-    assert cpu["bit_exact"] is vta["bit_exact"] is True and vta["profile"] == "vta"
+    assert cpu["bit_exact"] is vta["bit_exact"] is True and vta["instructions"] == "published"
     assert vta["latency_ms"]["min"] > vta["cycles"] / vta["clock_mhz"] / 1000
     table = invoke("eval", *arguments)
     assert "vta-sim - cpu" in table.stdout and "+0.00" in table.stdout
@@ -98,8 +100,8 @@ def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) ->
     ("arguments", "message"),
     [
         (["--emulate"], "there is no emulation of cpu"),
-        (["--board", "me@there"], "cpu does not run on another machine"),
-        (["--profile", "vta"], "--profile is not an option of target cpu"),
+        (["--device", "vta-sim", "--board", "me@there"], "vta-sim does not run on another machine"),
+        (["--instructions", "published"], "--instructions is not an option of target cpu"),
     ],
 )
 def test_options_that_do_not_fit_the_device(invoke: Invoke, arguments: list[str], message: str) -> None:
@@ -112,12 +114,22 @@ def test_an_artifact_takes_no_compile_options(invoke: Invoke, artifact: Path) ->
     assert isinstance(result.exception, UsageError) and "compiled already" in str(result.exception)
 
 
-def test_a_board_must_be_named_and_needs_a_bitstream(invoke: Invoke, program: Path) -> None:
-    data = ("--data", program.parent / "images.npz")
-    result = invoke("eval", program, "--device", "vta", *data)
+def test_a_board_must_be_named(invoke: Invoke, program: Path) -> None:
+    result = invoke("eval", program, "--device", "vta", "--data", program.parent / "images.npz")
     assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
-    result = invoke("eval", program, "--device", "vta", "--board", "me@there", *data)
-    assert isinstance(result.exception, UnavailableError) and "has no bitstream" in str(result.exception)
+
+
+def test_a_processor_on_another_machine(
+    invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard(tmp_path, monkeypatch)
+    result = invoke("eval", artifact, "--board", "me@there", "--limit", "10", "--json", "--require-bit-exact")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["bit_exact"] and report["device"] == "cpu" and report["kind"] == "hardware"
+    assert list(board.home.glob(".cache/squeezeedge/*/libmodel.so"))
+    unreachable = invoke("eval", artifact, "--board", "me@unreachable", "--limit", "1")
+    assert isinstance(unreachable.exception, UnavailableError) and "Connection refused" in str(unreachable.exception)
 
 
 @pytest.mark.shared

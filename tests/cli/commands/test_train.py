@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from squeezeedge.cli.training import lead_progress
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import DEFAULT, build, default_weights, load_weights
-from squeezeedge.training import run as run_module
+from squeezeedge.training.train import Step, Trainer
 from squeezeedge.training.validate import logits
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
@@ -82,8 +83,13 @@ def test_the_written_network_has_the_printed_accuracy(invoke: Invoke, tmp_path: 
 def test_ctrl_c_and_resume(
     invoke: Invoke, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = run_module.Trainer.step
-    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (signal.raise_signal(signal.SIGINT), step(*a))[1])
+    step = Trainer.step
+
+    def interrupted(*arguments: Any) -> Step:  # noqa: ANN401
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
     result = invoke(*arguments)
     assert result.exit_code == 130 and "Give the same command with --resume to go on" in result.stderr
     monkeypatch.undo()

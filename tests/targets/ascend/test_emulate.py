@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from squeezeedge.graph import IntegerGraph, rules
 from squeezeedge.graph.oracle import run
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import GRID, deploy_model, sum_scale
 from squeezeedge.targets.ascend.emulate import Emulator, differing_values, quantize
-from tests.graphs import TOPOLOGIES, integer_graphs, random_images, squeezenet_graph
-from tests.targets.shifts import shifted_graph
+from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_images, squeezenet_graph
 
 
 def error(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) -> float:
@@ -27,7 +28,8 @@ def error(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) ->
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(max_size=16), st.integers(0, 999))
 def test_exact_rounding_gives_the_oracle_s_values(graph: IntegerGraph, seed: int) -> None:
-    images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(graph, "exact"))
+    dense = legalize(graph, TARGET.supports)
+    images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(dense, "exact"))
     assert set(differing_values(graph, emulator, images).values()) <= {0.0}
     assert error(graph, emulator, images) < 2**-10
 
@@ -63,8 +65,8 @@ def test_every_accumulator_is_rounded_as_the_graph_does(shift: int) -> None:
 @pytest.mark.parametrize("limit", [8, 15, 18, 20])
 def test_any_limit_of_shifts_gives_the_oracle_s_values(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)
-    for seed in range(3):
-        graph = shifted_graph(seed, limit)
+    for seed in range(4):
+        graph = largest_shift_graph(seed)
         images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(graph, "exact"))
         assert set(differing_values(graph, emulator, images).values()) == {0.0}
         assert error(graph, emulator, images) < 2**-10

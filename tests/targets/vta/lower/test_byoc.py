@@ -73,16 +73,20 @@ def test_main_only_calls_one_external_function() -> None:
     assert len(module.attrs["external_mods"]) == 1
 
 
+def named(call: relax.Call, name: str) -> relax.Call:
+    """As to_relax names what makes a tensor."""
+    return relax.Call(call.op, call.args, call.attrs, call.ty_args, Span(SourceName(name), 0, 0, 0, 0))
+
+
 def test_an_operator_that_no_pattern_takes() -> None:
     builder = relax.BlockBuilder()
     image = relax.Var(IMAGE, relax.TensorType((1, 8, 8, 3), "uint8"))
     with builder.function(MAIN, [image]):
         with builder.dataflow():
-            pooled = builder.emit(relax.op.nn.max_pool2d(image, (2, 2), (2, 2), layout="NHWC"))
-            call = relax.op.bitwise_not(pooled)
-            named = relax.Call(call.op, call.args, call.attrs, call.ty_args, Span(SourceName("invert"), 0, 0, 0, 0))
-            inverted = builder.emit(relax.op.bitwise_not(builder.emit(named)))
-            output = builder.emit_output(relax.op.nn.max_pool2d(inverted, (2, 2), (2, 2), layout="NHWC"))
+            pool = relax.op.nn.max_pool2d(image, (2, 2), (2, 2), layout="NHWC")
+            inverted = builder.emit(named(relax.op.bitwise_not(builder.emit(named(pool, "pool1"))), "invert"))
+            again = relax.op.nn.max_pool2d(builder.emit(relax.op.bitwise_not(inverted)), (2, 2), (2, 2), layout="NHWC")
+            output = builder.emit_output(named(again, "pool2"))
         builder.emit_func_output(output)
     expected = r"no operation for relax\.bitwise_not \(invert\), relax\.bitwise_not of .* it has: conv, head"
     with pytest.raises(UnsupportedError, match=expected):

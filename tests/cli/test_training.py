@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph import oracle
 from squeezeedge.graph.sqe import read_sqe
-from squeezeedge.training import run as run_module
+from squeezeedge.training.train import Step, Trainer
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
 
@@ -95,8 +96,13 @@ def test_what_was_trained_is_what_runs(invoke: Invoke, here: Path) -> None:
 def test_a_stopped_run_goes_on_bit_for_bit(invoke: Invoke, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = invoke(*TRAIN, *START, "-o", "whole", "--json")
     assert whole.exit_code == 0, whole.output
-    step = run_module.Trainer.step
-    monkeypatch.setattr(run_module.Trainer, "step", lambda *a: (signal.raise_signal(signal.SIGINT), step(*a))[1])
+    step = Trainer.step
+
+    def interrupted(*arguments: Any) -> Step:  # noqa: ANN401
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
     stopped = invoke(*TRAIN, *START, "-o", "stopped")
     assert stopped.exit_code == 130 and "the network so far is stopped/last.sqe" in stopped.stderr.replace("\n", " ")
     monkeypatch.undo()
