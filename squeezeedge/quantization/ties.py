@@ -61,7 +61,8 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
     channels = _Channels(graph, ranges)
     window = channels.windows()
     exponents = torch.zeros(BASES, channels.count, dtype=torch.int64)  # place in the window, of additions
-    ceiling = torch.full((BASES, channels.count), channels.octaves - 1)  # of convolutions: lowest addition that reads it
+    highest = channels.octaves - 1
+    ceiling = torch.full((BASES, channels.count), highest)  # of convolutions: lowest addition that reads it
     penalty = torch.zeros(BASES, channels.count, dtype=torch.float64)  # summed over each class, at its root
     for node in channels.additions:
         out, operands = channels.of[node.name], [channels.of[name] for name in node.inputs]
@@ -88,8 +89,8 @@ def _solution(channels: _Channels, window: Tensor, base: Tensor, exponents: Tens
     every, octaves = torch.arange(channels.count), torch.arange(channels.octaves)[:, None]
     exponents, ceiling = exponents[base, every], ceiling[base, every]
     scales = _scale(base / BASES, window, octaves)  # [octaves, channels]
-    own = {node.name: channels.of[node.name] for node in channels.additions}
-    sums = {name: scales[exponents[numbers], numbers] for name, numbers in own.items()}
+    numbers = {node.name: channels.of[node.name] for node in channels.additions}
+    sums = {name: scales[exponents[those], those] for name, those in numbers.items()}
     candidates = {}
     for name in channels.convs:
         own = channels.of[name]

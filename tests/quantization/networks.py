@@ -164,7 +164,7 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         shape = net.builder.shapes[source]
         alike = [name for name in tensors if net.builder.shapes[name][:2] == shape[:2]]
         same = [name for name in alike if net.builder.shapes[name] == shape]
-        kind = rng.choice(["conv", "conv", "grouped", "norm", "relu", "relu", "pool", "concat", "add", "residual", "fire"])
+        kind = rng.choice("conv conv grouped norm relu relu pool concat add residual fire".split())
         if kind == "pool" and min(shape[:2]) < 6:
             kind = "conv"
         if kind == "conv":

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
