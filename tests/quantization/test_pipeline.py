@@ -1,4 +1,6 @@
-"""Whole networks: ties of additions, accuracy against fp32, determinism, bad input."""
+"""Whole networks: accuracy against fp32, limits, determinism, bad input."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
