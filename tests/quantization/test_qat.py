@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
-from squeezeedge.graph.float.graph import FloatConv, FloatGraph
+from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
 from squeezeedge.quantization.rewrite import of_kind
@@ -202,27 +203,26 @@ def test_grouped_convolutions_give_the_oracles_bits(seed: int, groups: int) -> N
     assert exported.digest() != graph.digest() and exported.head.groups == groups
 
 
-def test_gradients_of_a_grouped_network_are_those_of_the_float_network() -> None:
+def test_gradients_of_a_grouped_network_are_those_of_the_dense_one() -> None:
+    """The same integers with weights that are zero instead of groups."""
     net = FloatNet(0)
-    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1))
-    last = net.relu(net.conv(net.relu(net.depthwise(first)), 6, groups=3))
-    floating, images = net.classifier(last), natural_images(8, PREPROCESSING.size)
+    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3))
+    floating = net.classifier(net.relu(net.conv(net.relu(net.depthwise(first)), 6, groups=3)))
+    images = natural_images(8, PREPROCESSING.size)
     graph = quantize(floating, PREPROCESSING, images, name="net")
-    network = QatNetwork(graph, floating).eval()
     normalized = torch.from_numpy(PREPROCESSING.normalize(images))
-    labels = torch.arange(8) % graph.classes
-    F.cross_entropy(network(normalized), labels).backward()
-    convs = of_kind(floating.nodes, FloatConv)
-    weights = [torch.from_numpy(conv.weight).clone().requires_grad_() for conv in convs]
-    value = normalized
-    for conv, weight in zip(convs, weights, strict=True):
-        padding = conv.padding[0]
-        value = F.conv2d(value, weight, torch.from_numpy(conv.bias), conv.stride, padding, groups=conv.groups).relu()
-    F.cross_entropy(value.mean((2, 3)), labels).backward()
-    for index, weight in enumerate(weights):
-        gradient = network.get_parameter(f"layers.{index}.weight").grad
-        assert gradient is not None and weight.grad is not None and gradient.shape == weight.grad.shape
-        assert F.cosine_similarity(gradient.flatten(), weight.grad.flatten(), 0) > 0.9, index
+    gradients = []
+    for network in (QatNetwork(graph).eval(), QatNetwork(legalize(graph, ())).eval()):
+        F.cross_entropy(network(normalized), torch.arange(8) % graph.classes).backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    for index, node in enumerate([*of_kind(graph.nodes, Conv), graph.head]):
+        narrow, wide = (named[f"layers.{index}.weight"] for named in gradients)
+        assert narrow is not None and wide is not None and narrow.abs().max() > 0
+        own = np.split(np.arange(len(node.bias)), node.groups)
+        columns = np.split(np.arange(wide.shape[1]), node.groups)
+        parts = [wide[rows][:, part] for rows, part in zip(own, columns, strict=True)]
+        torch.testing.assert_close(narrow, torch.cat(parts), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradients[0][f"layers.{index}.bias"], gradients[1][f"layers.{index}.bias"])
 
 
 @pytest.mark.parametrize("most", [4, 18])

@@ -85,9 +85,7 @@ def test_the_largest_shift_is_that_of_the_rules(monkeypatch: pytest.MonkeyPatch,
 
 def test_every_group_is_searched_as_on_its_own() -> None:
     layers = [Layer(seed, out=4) for seed in range(3)]
-    rows, weight, bias = (
-        torch.cat([getattr(layer, key) for layer in layers]) for key in ("rows", "weight", "bias")
-    )
+    rows, weight, bias = (torch.cat([getattr(layer, key) for layer in layers]) for key in ("rows", "weight", "bias"))
     targets = torch.cat([layer.targets for layer in layers], 2)
     together = Layer(0)
     together.targets, together.rows = targets, rows
