@@ -23,7 +23,7 @@ def _check_conv(node: Conv, inputs: Sequence[Tensor]) -> Tensor:
     height, width = _check_convolution(node, inputs[0])
     _check_shift(node, (len(node.bias),))
     _check_output(node, node.zero_point, node.scale, len(node.bias))
-    bounds = _bounds(node) + rules.rounding_term(node.shift.astype(np.int64)) + node.zero_point
+    bounds = _bounds(node) + node.rounding + node.zero_point
     _check_reach(node, int(bounds.argmax()), int(bounds.max()), "R4")
     return Tensor(height, width, len(node.bias), node.zero_point, node.scale)
 

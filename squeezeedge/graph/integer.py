@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.dispatch import Table
-from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.rules import Shape, rounding_term
 
 __all__ = [
     "IMAGE",
@@ -106,6 +106,11 @@ class Conv(_OneInput):
     scale: NDArray[np.float32]
     groups: int = 1
 
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """What R3 adds to every accumulator before it is shifted: int64 [out]."""
+        return rounding_term(self.shift.astype(np.int64))
+
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(_OneInput):
@@ -187,6 +192,11 @@ class Head(_OneInput):
     scale: NDArray[np.float32]
     groups: int = 1
 
+    @property
+    def rounding(self) -> NDArray[np.int64]:
+        """Nothing is shifted: zeros, int64 [classes]."""
+        return np.zeros(len(self.bias), np.int64)
+
 
 Node = Conv | MaxPool | Concat | Add | Head
 
@@ -229,7 +239,8 @@ class IntegerGraph:
     tensors: Mapping[str, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.nodes or not isinstance(self.nodes[-1], Head):
+        heads = [node for node in self.nodes if isinstance(node, Head)]
+        if not heads or heads[-1] is not self.nodes[-1]:
             raise UnsupportedError(f"graph {self.name}: the last node must be the head (R6)")
         if not self.name.isprintable() or set(self.name) <= {"."} or "/" in self.name or "\\" in self.name:
             raise UnsupportedError(f"graph {self.name!r}: the name cannot be a file's name")
@@ -243,7 +254,7 @@ class IntegerGraph:
             missing = [name for name in node.inputs if name not in tensors]
             if missing:
                 raise UnsupportedError(f"{node.name}: input {missing[0]} is not made by an earlier node")
-            if isinstance(node, Head) and node is not self.nodes[-1]:
+            if node in heads[:-1]:
                 raise UnsupportedError(f"{node.name}: a head that is not the last node (R6)")
             require(bool(node.inputs), node, "has no input")
             tensors[node.name] = check(node, [tensors[name] for name in node.inputs])

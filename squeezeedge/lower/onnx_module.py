@@ -8,7 +8,7 @@ dot-product instruction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from squeezeedge._version import __version__
-from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor, rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.integer import INTEGER_OPERATORS
+from squeezeedge.graph.windows import floor_padding
 
 __all__ = ["CLASS_SUMS", "OnnxBuilder", "conv_attributes", "pool_attributes", "to_onnx"]
 
@@ -111,7 +114,7 @@ def conv_attributes(node: Conv | Head, *, padded: bool = True) -> dict[str, Any]
         "strides": list(node.stride),
         "pads": list(node.padding) if padded else [0, 0, 0, 0],
         "dilations": [1, 1],
-        "group": 1,
+        "group": node.groups,
     }
 
 
@@ -120,13 +123,11 @@ def pool_attributes(node: MaxPool, source: Tensor, out: Tensor) -> dict[str, Any
 
     Runtimes differ about windows that ceil mode begins in the padding; here no window does.
     """
-    top, left = node.padding[:2]
-    bottom = max(0, (out.height - 1) * node.stride[0] + node.kernel[0] - source.height - top)
-    right = max(0, (out.width - 1) * node.stride[1] + node.kernel[1] - source.width - left)
+    padding = floor_padding(source.shape, out.shape, node.kernel, node.stride, node.padding)
     return {
         "kernel_shape": list(node.kernel),
         "strides": list(node.stride),
-        "pads": [top, left, bottom, right],
+        "pads": list(padding),
     }
 
 
@@ -145,25 +146,8 @@ def to_onnx(graph: IntegerGraph) -> ModelProto:
     pixels = builder.step("Transpose", [IMAGE], "image.nchw", perm=[0, 3, 1, 2])
     values = {IMAGE: pixels}
     for node in graph.nodes:
-        source = graph.tensors[node.inputs[0]]
-        inputs = [values[name] for name in node.inputs]
-        if isinstance(node, Conv):
-            acc = _accumulate(builder, node, inputs[0], source, (1 << node.shift.astype(np.int32)) >> 1)
-            _requantize(builder, node.name, acc, node.shift, node.zero_point)
-        elif isinstance(node, MaxPool):
-            builder.node("MaxPool", inputs, node.name, **pool_attributes(node, source, graph.tensors[node.name]))
-        elif isinstance(node, Concat):
-            builder.node("Concat", inputs, node.name, axis=1)
-        elif isinstance(node, Add):
-            _add(builder, node, inputs, [graph.tensors[name].zero_point for name in node.inputs])
-        else:
-            acc = _accumulate(builder, node, inputs[0], source, np.zeros(graph.classes, np.int32))
-            if node.relu:
-                zero = builder.constant(f"{node.name}.zero", np.zeros((), np.int32))
-                acc = builder.step("Max", [acc, zero], f"{node.name}.relu")
-            axes = builder.constant(f"{node.name}.axes", np.array([2, 3], np.int64))
-            builder.node("ReduceSum", [acc, axes], output, keepdims=0)
-        values[node.name] = node.name
+        made = output if node is graph.head else node.name
+        values[node.name] = _node(node, [values[name] for name in node.inputs], made, builder, graph.tensors)
     image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [1, *graph.input_shape])
     sums = helper.make_tensor_value_info(output, TensorProto.INT32, [1, graph.classes])
     model = builder.model(image, sums, OPSET)
@@ -171,14 +155,65 @@ def to_onnx(graph: IntegerGraph) -> ModelProto:
     return model
 
 
+_node: Table[Node, str] = Table("ONNX", INTEGER_OPERATORS)
+"""``_node(node, inputs, output, builder, tensors)``: write a node whose result is called ``output``; return that."""
+
+Tensors = Mapping[str, Tensor]
+
+
+@_node.implements(Conv)
+def _conv(node: Conv, inputs: Sequence[str], output: str, builder: OnnxBuilder, tensors: Tensors) -> str:
+    acc = _accumulate(builder, node, inputs[0], tensors[node.input])
+    return _requantize(builder, output, acc, node.shift, node.zero_point)
+
+
+@_node.implements(MaxPool)
+def _max_pool(node: MaxPool, inputs: Sequence[str], output: str, builder: OnnxBuilder, tensors: Tensors) -> str:
+    return builder.node("MaxPool", inputs, output, **pool_attributes(node, tensors[node.input], tensors[node.name]))
+
+
+@_node.implements(Concat)
+def _concat(node: Concat, inputs: Sequence[str], output: str, builder: OnnxBuilder, tensors: Tensors) -> str:
+    return builder.node("Concat", inputs, output, axis=1)
+
+
+@_node.implements(Add)
+def _add(node: Add, inputs: Sequence[str], output: str, builder: OnnxBuilder, tensors: Tensors) -> str:
+    """Bypass addition (R5): each operand is shifted as a non-negative number, ``above`` too large."""
+    above = max(rules.ZERO_POINTS)
+    shifted = []
+    for index, (source, value, shift) in enumerate(zip(node.inputs, inputs, node.shift, strict=True)):
+        label = f"{node.name}.operand{index}"
+        divisor = 1 << shift.astype(np.int32)
+        rounding = rules.rounding_term(shift.astype(np.int32))
+        lifted = above * divisor + rounding - tensors[source].zero_point
+        offset = builder.constant(f"{label}.offset", _channels(lifted))
+        wide = builder.step("Cast", [value], f"{label}.int32", to=TensorProto.INT32)
+        moved = builder.step("Add", [wide, offset], f"{label}.moved")
+        quotient = builder.constant(f"{label}.divisor", _channels(divisor))
+        shifted.append(builder.step("Div", [moved, quotient], f"{label}.shifted"))
+    total = builder.step("Add", shifted, f"{node.name}.sum")
+    back = builder.constant(f"{node.name}.back", np.array(-2 * above, np.int32))
+    total = builder.step("Add", [total, back], f"{node.name}.total")
+    return _requantize(builder, output, total, np.zeros(1, np.uint8), node.zero_point)
+
+
+@_node.implements(Head)
+def _head(node: Head, inputs: Sequence[str], output: str, builder: OnnxBuilder, tensors: Tensors) -> str:
+    acc = _accumulate(builder, node, inputs[0], tensors[node.input])
+    if node.relu:
+        zero = builder.constant(f"{node.name}.zero", np.zeros((), np.int32))
+        acc = builder.step("Max", [acc, zero], f"{node.name}.relu")
+    axes = builder.constant(f"{node.name}.axes", np.array([2, 3], np.int64))
+    return builder.node("ReduceSum", [acc, axes], output, keepdims=0)
+
+
 def _channels(values: NDArray[Any]) -> NDArray[Any]:
     """[C] -> [1, C, 1, 1]."""
     return values.reshape(1, -1, 1, 1)
 
 
-def _accumulate(
-    builder: OnnxBuilder, node: Conv | Head, value: str, source: Tensor, rounding: NDArray[np.int32]
-) -> str:
+def _accumulate(builder: OnnxBuilder, node: Conv | Head, value: str, source: Tensor) -> str:
     """Accumulators with the rounding term added (R3): int32 [1, out, height, width]."""
     name, at_edge = node.name, node.input == IMAGE and any(node.padding)
     if at_edge:
@@ -191,7 +226,7 @@ def _accumulate(
         builder.constant(f"{name}.weight_zero", np.array(WEIGHT_ZERO, np.uint8)),
     ]
     products = builder.step("ConvInteger", operands, f"{name}.products", **conv_attributes(node, padded=not at_edge))
-    bias = builder.constant(f"{name}.bias", _channels(node.bias + rounding))
+    bias = builder.constant(f"{name}.bias", _channels((node.bias + node.rounding).astype(np.int32)))
     return builder.step("Add", [products, bias], f"{name}.acc")
 
 
@@ -210,31 +245,14 @@ def _border(builder: OnnxBuilder, node: Conv | Head, value: str, source: Tensor)
     return value
 
 
-def _requantize(builder: OnnxBuilder, name: str, acc: str, shift: NDArray[np.uint8], zero_point: int) -> None:
-    """clip((acc >> k) + zero point, 0, 255) as uint8 (R3); the rounding term is in acc already.
+def _requantize(builder: OnnxBuilder, name: str, acc: str, shift: NDArray[np.uint8], zero_point: int) -> str:
+    """clip((acc >> k) + zero point, 0, Q_MAX) as uint8 (R3); the rounding term is in acc already.
 
     An accumulator is clipped to what the result needs and made non-negative, so that the division rounds down.
     """
     divisor = 1 << shift.astype(np.int32)
     zero = zero_point * divisor
-    steps = (("Max", "low", -zero), ("Min", "high", 256 * divisor - zero - 1), ("Add", "zero", zero))
+    steps = (("Max", "low", -zero), ("Min", "high", (rules.Q_MAX + 1) * divisor - zero - 1), ("Add", "zero", zero))
     for kind, label, value in (*steps, ("Div", "divisor", divisor)):
         acc = builder.step(kind, [acc, builder.constant(f"{name}.{label}", _channels(value))], f"{name}.{kind.lower()}")
-    builder.node("Cast", [acc], name, to=TensorProto.UINT8)
-
-
-def _add(builder: OnnxBuilder, node: Add, inputs: Sequence[str], zeros: Sequence[int]) -> None:
-    """Bypass addition (R5): each operand is shifted as a non-negative number, 128 too large."""
-    shifted = []
-    for index, (value, zero, shift) in enumerate(zip(inputs, zeros, node.shift, strict=True)):
-        label = f"{node.name}.operand{index}"
-        divisor = 1 << shift.astype(np.int32)
-        offset = builder.constant(f"{label}.offset", _channels(128 * divisor + (divisor >> 1) - zero))
-        wide = builder.step("Cast", [value], f"{label}.int32", to=TensorProto.INT32)
-        moved = builder.step("Add", [wide, offset], f"{label}.moved")
-        quotient = builder.constant(f"{label}.divisor", _channels(divisor))
-        shifted.append(builder.step("Div", [moved, quotient], f"{label}.shifted"))
-    total = builder.step("Add", shifted, f"{node.name}.sum")
-    back = builder.constant(f"{node.name}.back", np.array(-256, np.int32))
-    total = builder.step("Add", [total, back], f"{node.name}.total")
-    _requantize(builder, node.name, total, np.zeros(1, np.uint8), node.zero_point)
+    return builder.node("Cast", [acc], name, to=TensorProto.UINT8)

@@ -9,12 +9,19 @@ A padded pixel holds ``pad_value`` (R2), and Relax pads with zero, so a convolut
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from tvm import IRModule, relax
 from tvm.ir import SourceName, Span
 
-from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor, rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.integer import INTEGER_OPERATORS
+from squeezeedge.graph.rules import rounding_term
+from squeezeedge.graph.windows import floor_padding
+from squeezeedge.lower.bias import offset_bias
 
 __all__ = ["MAIN", "to_relax"]
 
@@ -26,20 +33,25 @@ def to_relax(graph: IntegerGraph) -> IRModule:
     """Write a graph as one Relax function.
 
     Args:
-        graph: the integer graph.
+        graph: the integer graph, without grouped convolutions (:mod:`squeezeedge.lower.legalize`).
 
     Returns:
         A module whose function ``main`` takes uint8 [1, height, width, 3] and returns int32 [1, classes]. The call
         that makes a node's tensor has the node's name as its span's source.
     """
+    assert all(conv.groups == 1 for conv in graph.convolutions), f"{graph.name} has not been legalized"
     builder = relax.BlockBuilder()
     image = relax.Var(IMAGE, relax.TensorType((1, *graph.input_shape), "uint8"))
     values: dict[str, relax.Expr] = {IMAGE: image}
+
+    def emitted(node: Node) -> relax.Call:
+        return _node(node, [values[name] for name in node.inputs], builder, graph.tensors)
+
     with builder.function(MAIN, [image]):
         with builder.dataflow():
             for node in graph.nodes[:-1]:
-                values[node.name] = builder.emit(_named(_node(builder, node, values, graph), node.name))
-            output = builder.emit_output(_named(_node(builder, graph.head, values, graph), graph.head.name))
+                values[node.name] = builder.emit(_named(emitted(node), node.name))
+            output = builder.emit_output(_named(emitted(graph.head), graph.head.name))
         builder.emit_func_output(output)
     return builder.get()
 
@@ -49,38 +61,55 @@ def _named(call: relax.Call, name: str) -> relax.Call:
     return relax.Call(call.op, call.args, call.attrs, call.ty_args, Span(SourceName(name), 0, 0, 0, 0))
 
 
-def _node(builder: relax.BlockBuilder, node: Node, values: dict[str, relax.Expr], graph: IntegerGraph) -> relax.Expr:
-    inputs = [values[name] for name in node.inputs]
-    if isinstance(node, Conv):
-        rounding = (1 << node.shift.astype(np.int32)) >> 1
-        acc = _accumulate(builder, node, inputs[0], graph.tensors[node.input], rounding)
-        shifted = builder.emit(relax.op.right_shift(acc, _const(node.shift, np.int32)))
-        return _requantized(builder, shifted, node.zero_point)
-    if isinstance(node, Head):
-        acc = _accumulate(builder, node, inputs[0], graph.tensors[node.input], np.zeros_like(node.bias))
-        if node.relu:
-            acc = builder.emit(relax.op.maximum(acc, relax.const(0, "int32")))
-        return relax.op.sum(acc, axis=[1, 2])
-    if isinstance(node, MaxPool):
-        return _max_pool(node, inputs[0], graph.tensors[node.input], graph.tensors[node.name])
-    if isinstance(node, Concat):
-        return relax.op.concat(inputs, axis=3)
-    assert isinstance(node, Add)
+_node: Table[Node, relax.Expr] = Table("Relax", INTEGER_OPERATORS)
+"""``_node(node, inputs, builder, tensors)``: emit what a node's last call reads, and make that call."""
+
+Tensors = Mapping[str, Tensor]
+
+
+@_node.implements(Conv)
+def _conv(node: Conv, inputs: Sequence[relax.Expr], builder: relax.BlockBuilder, tensors: Tensors) -> relax.Expr:
+    acc = _accumulate(builder, node, inputs[0], tensors[node.input])
+    shifted = builder.emit(relax.op.right_shift(acc, _const(node.shift, np.int32)))
+    return _requantized(builder, shifted, node.zero_point)
+
+
+@_node.implements(Head)
+def _head(node: Head, inputs: Sequence[relax.Expr], builder: relax.BlockBuilder, tensors: Tensors) -> relax.Expr:
+    acc = _accumulate(builder, node, inputs[0], tensors[node.input])
+    if node.relu:
+        acc = builder.emit(relax.op.maximum(acc, relax.const(0, "int32")))
+    return relax.op.sum(acc, axis=[1, 2])
+
+
+@_node.implements(MaxPool)
+def _max_pool(node: MaxPool, inputs: Sequence[relax.Expr], builder: relax.BlockBuilder, tensors: Tensors) -> relax.Expr:
+    """Valid pixels only: TVM pads with the type's minimum, 0, which never wins; ceil mode is padding."""
+    source, out = tensors[node.input].shape, tensors[node.name].shape
+    padding = floor_padding(source, out, node.kernel, node.stride, node.padding)
+    return relax.op.nn.max_pool2d(
+        inputs[0], pool_size=node.kernel, strides=node.stride, padding=list(padding), layout="NHWC"
+    )
+
+
+@_node.implements(Concat)
+def _concat(node: Concat, inputs: Sequence[relax.Expr], builder: relax.BlockBuilder, tensors: Tensors) -> relax.Expr:
+    return relax.op.concat(inputs, axis=3)
+
+
+@_node.implements(Add)
+def _add(node: Add, inputs: Sequence[relax.Expr], builder: relax.BlockBuilder, tensors: Tensors) -> relax.Expr:
     operands = []
     for name, value, shift in zip(node.inputs, inputs, node.shift, strict=True):
-        rounding = (1 << shift.astype(np.int32)) >> 1
+        offset = rounding_term(shift.astype(np.int32)) - tensors[name].zero_point
         wide = builder.emit(relax.op.astype(value, "int32"))
-        centred = builder.emit(relax.op.add(wide, _const(rounding - graph.tensors[name].zero_point, np.int32)))
+        centred = builder.emit(relax.op.add(wide, _const(offset, np.int32)))
         operands.append(builder.emit(relax.op.right_shift(centred, _const(shift, np.int32))))
     return _requantized(builder, builder.emit(relax.op.add(*operands)), node.zero_point)
 
 
-def _accumulate(
-    builder: relax.BlockBuilder, node: Conv | Head, value: relax.Expr, source: Tensor, rounding: NDArray[np.int32]
-) -> relax.Expr:
-    """R3's accumulator plus ``rounding`` [out], in int32."""
-    excess = node.pad_value.astype(np.int64) - source.zero_point
-    bias = node.bias + rounding + (node.weight * excess).sum((1, 2, 3))
+def _accumulate(builder: relax.BlockBuilder, node: Conv | Head, value: relax.Expr, source: Tensor) -> relax.Expr:
+    """R3's accumulator plus its rounding term, in int32."""
     wide = builder.emit(relax.op.astype(value, "int32"))
     centred = builder.emit(relax.op.subtract(wide, _const(node.pad_value, np.int32)))
     weight = builder.emit(relax.op.astype(_const(node.weight, np.int8), "int32"))
@@ -95,35 +124,12 @@ def _accumulate(
             out_dtype="int32",
         )
     )
-    return builder.emit(relax.op.add(acc, _const(_wrapped(bias), np.int32)))
+    return builder.emit(relax.op.add(acc, _const(offset_bias(node, source, node.pad_value), np.int32)))
 
 
 def _requantized(builder: relax.BlockBuilder, value: relax.Expr, zero_point: int) -> relax.Expr:
     moved = builder.emit(relax.op.add(value, relax.const(zero_point, "int32")))
-    return relax.op.astype(builder.emit(relax.op.clip(moved, 0, 255)), "uint8")
-
-
-def _max_pool(node: MaxPool, value: relax.Expr, source: Tensor, out: Tensor) -> relax.Expr:
-    """Valid pixels only: TVM pads with the type's minimum, 0, which never wins; ceil mode is padding."""
-    after = [
-        max(0, (count - 1) * stride + kernel - size - before)
-        for count, stride, kernel, size, before in zip(
-            (out.height, out.width),
-            node.stride,
-            node.kernel,
-            (source.height, source.width),
-            node.padding[:2],
-            strict=True,
-        )
-    ]
-    return relax.op.nn.max_pool2d(
-        value, pool_size=node.kernel, strides=node.stride, padding=[*node.padding[:2], *after], layout="NHWC"
-    )
-
-
-def _wrapped(bias: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Modulo 2**32: R4 bounds the accumulator, but not the bias with a pad value folded in."""
-    return bias.astype(np.uint32).view(np.int32)
+    return relax.op.astype(builder.emit(relax.op.clip(moved, 0, rules.Q_MAX)), "uint8")
 
 
 def _const(array: NDArray[np.generic], dtype: type[np.generic]) -> relax.Constant:

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tvm import IRModule, relax
 
 from squeezeedge.graph import Add, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
-from squeezeedge.graph.rules import Shape, rounding_term, wrap_int32
+from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.relax_module import MAIN
 
@@ -78,23 +77,6 @@ class Stage:
     def shape(self, name: str) -> Shape:
         """Shape of a tensor; of the head's, that of its accumulators."""
         return self.tensors[name].shape
-
-
-def offset_bias(conv: Conv | Head, source: Tensor, offset: int) -> NDArray[np.int32]:
-    """The bias with which ``sum w * (q - offset)`` gives R3's accumulator plus its rounding term, modulo 2**32.
-
-    Args:
-        conv: the convolution.
-        source: its input tensor.
-        offset: what the kernel subtracts from every q, padded ones included: 0, or 128 for signed storage (R7).
-
-    Returns:
-        int32 [out].
-    """
-    bias = conv.bias.astype(np.int64)
-    if isinstance(conv, Conv):
-        bias = bias + rounding_term(conv.shift.astype(np.int64))
-    return wrap_int32(bias + (offset - source.zero_point) * conv.weight.astype(np.int64).sum((1, 2, 3)))
 
 
 def stages(module: IRModule, graph: IntegerGraph) -> list[Stage]:

@@ -34,13 +34,15 @@ def _convolution(node: Conv | Head, value: Map, zero_point: int, size: tuple[int
     for y in range(size[0]):
         for x in range(size[1]):
             for out, filters in enumerate(weight):
+                first = out // (len(weight) // node.groups) * len(filters[0][0])  # of the channels that it reads
                 for dy, line in enumerate(filters):
                     for dx, taps in enumerate(line):
                         row = y * node.stride[0] + dy - node.padding[0]
                         column = x * node.stride[1] + dx - node.padding[1]
                         inside = 0 <= row < rows and 0 <= column < columns
                         pixel = value[row][column] if inside else pad
-                        acc[y][x][out] += sum(w * (q - zero_point) for w, q in zip(taps, pixel, strict=True))
+                        read = pixel[first : first + len(taps)]
+                        acc[y][x][out] += sum(w * (q - zero_point) for w, q in zip(taps, read, strict=True))
     return acc
 
 
@@ -119,6 +121,7 @@ def _conv(weight: object, bias: object, shift: object, **changes: object) -> Con
         "padding": (0, 0, 0, 0),
         "pad_value": np.zeros(weight.shape[3], np.uint8),
         "zero_point": 0,
+        "groups": 1,
     } | changes
     return Conv(
         name="conv",
@@ -166,6 +169,28 @@ def test_convolution_by_hand() -> None:
     first = 10 + (1 * 2 + 2 * -2) + (3 * 0 - 1 * 1)
     second = 10 + (1 * 2 + 2 * 0) + (3 * -128 - 1 * 127)
     assert accumulate(node, value, _tensor(1, 3, 2, 128)).tolist() == [[[first], [second]]]
+
+
+def test_grouped_convolution_by_hand() -> None:
+    weight = [[[[1, 2]]], [[[0, -1]]], [[[3, 0]]], [[[1, 1]]]]
+    node = _conv(weight, [0, 100, 0, 0], [0] * 4, pad_value=np.zeros(4, np.uint8), groups=2)
+    value = np.uint8([[[5, 6, 7, 8]]])
+    assert accumulate(node, value, _tensor(1, 1, 4)).tolist() == [[[5 + 12, 100 - 6, 21, 15]]]
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
+def test_depthwise_convolution_is_one_channel_at_a_time(kernel: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (12, *kernel, 1)).astype(np.int8)  # two outputs a channel
+    window = {"stride": (1, 2), "padding": (1, 0, 2, 1)}
+    node = _conv(weight, rng.integers(-99, 99, 12), [3] * 12, pad_value=np.full(6, 128, np.uint8), groups=6, **window)
+    value = rng.integers(0, 256, (5, 7, 6)).astype(np.uint8)
+    result = accumulate(node, value, _tensor(5, 7, 6, 128))
+    for channel in range(6):
+        rows = slice(2 * channel, 2 * channel + 2)
+        alone = _conv(weight[rows], node.bias[rows], [3, 3], pad_value=np.full(1, 128, np.uint8), **window)
+        expected = accumulate(alone, value[:, :, channel : channel + 1], _tensor(5, 7, 1, 128))
+        np.testing.assert_array_equal(result[:, :, rows], expected)
 
 
 def test_max_pooling_by_hand() -> None:
@@ -240,6 +265,16 @@ def test_images_of_another_kind() -> None:
     for wrong in (images.astype(np.int8), images[:, 1:], images[0], images[..., :2]):
         with pytest.raises(ValueError, match=r"images must be uint8 \[N, "):
             run(graph, wrong)
+
+
+def test_the_head_is_run_like_every_node() -> None:
+    graph = random_graph(5, blocks=2)
+    image = random_images(graph, 1, 0)
+    values = dict(execute(graph, image[0]))
+    values[IMAGE] = image[0]
+    sums = apply(graph.head, [values[graph.head.input]], graph.tensors)
+    assert sums.dtype == np.int32
+    np.testing.assert_array_equal(sums, run(graph, image)[0])
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0_complex_bypass", "squeezenet1_1_mindcv", "resnet18"])

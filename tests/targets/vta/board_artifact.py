@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.targets.vta import run as board_script
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.extension import Epilogue, XGemm
 from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.host import Packing, Sums
-from squeezeedge.targets.vta.isa import Finish, MicroOp, Store
-from squeezeedge.targets.vta.program import ALIGNMENT, Layer, Region, VtaProgram, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.program import Packing, Sums
+from squeezeedge.targets.vta.isa import Finish, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.program import ALIGNMENT, Layer, Region, VtaProgram
+from squeezeedge.targets.vta.isa.words import encode, encode_micro_ops
 from tests.targets.vta.layers import convolve, row
 
 CLASSES = 5
@@ -67,7 +69,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
     biases = np.zeros(block, "<i4")
     biases[:CLASSES] = bias + 128 * weight.sum((1, 2, 3), dtype=np.int64)
     constants = {
-        "program": encode(instructions, geometry, "vta-x"),
+        "program": encode(instructions, geometry, "extended"),
         "uop": encode_micro_ops([MicroOp(src=0), MicroOp(src=positions)], geometry),
         "wgt": lanes.reshape(block, 2, block).transpose(1, 0, 2),
         "par": np.concatenate([biases.view(np.uint8), np.zeros(block, np.uint8)]),
@@ -83,7 +85,7 @@ def hand_written(weight: NDArray[np.int8], bias: NDArray[np.int64]) -> VtaProgra
         offset += -(-size // ALIGNMENT) * ALIGNMENT
     where = {region.name: region.offset for region in regions}
     return VtaProgram(
-        profile="vta-x",
+        instructions="extended",
         geometry=geometry,
         image=image,
         dram_bytes=offset,

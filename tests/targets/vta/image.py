@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.geometry import Geometry
-from squeezeedge.targets.vta.isa import MicroOp
-from squeezeedge.targets.vta.program import Profile, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
+from squeezeedge.targets.vta.isa.words import encode, encode_micro_ops
 from squeezeedge.targets.vta.simulator import Registers
 
 ALIGNMENT = 256
@@ -34,10 +35,10 @@ class Image:
         self.parts.append(np.pad(data, (0, -len(data) % ALIGNMENT)))
         self.size += len(self.parts[-1])
 
-    def program(self, program: Sequence[Instruction], micro_ops: Sequence[MicroOp], profile: Profile) -> None:
+    def program(self, program: Sequence[Instruction], micro_ops: Sequence[MicroOp], instructions: InstructionSet) -> None:
         """The instructions and micro-ops."""
         self.count = len(program)
-        self.add("program", encode(program, self.geometry, profile))
+        self.add("program", encode(program, self.geometry, instructions))
         self.add("uop", encode_micro_ops(micro_ops, self.geometry))
 
     def parameters(self, bias: NDArray[Any], shift: NDArray[Any]) -> None:

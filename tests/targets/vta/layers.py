@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.extension import Epilogue, XGemm
 from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.isa import Finish, Load, MicroOp, Store
+from squeezeedge.targets.vta.isa import Finish, Load, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from tests.targets.vta.image import Image, blocked, weight_elements
 
 
@@ -107,7 +108,7 @@ def tiled_convolution(geometry: Geometry, kernel: int, stride: int, zero_point: 
             )
         )
     image = Image(geometry)
-    image.program([*program, Finish()], micro_ops, "vta-x")
+    image.program([*program, Finish()], micro_ops, "extended")
     image.add("inp", blocked((q - 128).astype(np.int8), block))
     image.add("wgt", weight_elements(weight, block))
     image.parameters(fold, shift)

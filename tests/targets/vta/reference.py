@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.geometry import Geometry, Memory
-from squeezeedge.targets.vta.program import encode
+from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.simulator import Registers, Simulator
 from squeezeedge.targets.vta.state import State
 
@@ -31,7 +31,7 @@ def compare_with_reference(simulator: Simulator, program: Sequence[Instruction],
     for memory in Memory:
         simulator.memory(memory)[:] = raw(state, memory)
     for number, instruction in enumerate(program):  # one run each: without tokens their order would be open
-        words = encode([instruction], geometry, "vta-x").view(np.uint8).ravel()
+        words = encode([instruction], geometry, "extended").view(np.uint8).ravel()
         state.dram[: len(words)] = dram[: len(words)] = words
         instruction.execute(state)
         simulator.run(dram, registers(1))

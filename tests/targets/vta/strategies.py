@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from squeezeedge.targets.vta.encoding import Instruction, Module
+from squeezeedge.targets.vta.isa.encoding import Instruction, Module
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, Store

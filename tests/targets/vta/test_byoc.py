@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import SourceName, Span
 
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 from squeezeedge.errors import UnavailableError, UnsupportedError, UsageError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
 from squeezeedge.lower.relax_module import MAIN
 from squeezeedge.targets.vta.byoc import DRIVER, Device, LoweredNetwork, export_module, lower_graph, lower_module
 from squeezeedge.targets.vta.geometry import Geometry
-from squeezeedge.targets.vta.program import Profile
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.run import CONTROL, DONE, REGISTERS, START
 from squeezeedge.targets.vta.simulator import Registers, Simulator
 from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
-PROFILES: tuple[Profile, ...] = ("vta-x", "vta")
 GEOMETRY = Geometry()
 IDLE = 4
 
@@ -52,12 +52,12 @@ def check(graph: IntegerGraph, path: Path, count: int = 2) -> None:
         np.testing.assert_array_equal(run(image), expected)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=integer_graphs())
-def test_random_graphs_are_bit_exact(profile: Profile, tmp_path: Path, graph: IntegerGraph) -> None:
+def test_random_graphs_are_bit_exact(instructions: InstructionSet, tmp_path: Path, graph: IntegerGraph) -> None:
     try:
-        network = lower_graph(graph, GEOMETRY, profile)
+        network = lower_graph(graph, GEOMETRY, instructions)
     except UnsupportedError:
         reject()  # a layer that really is too large
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.so"  # the loader takes the same name for the same library
@@ -66,7 +66,7 @@ def test_random_graphs_are_bit_exact(profile: Profile, tmp_path: Path, graph: In
 
 
 def test_main_only_calls_one_external_function() -> None:
-    module = lower_graph(random_graph(3), GEOMETRY, "vta-x").module
+    module = lower_graph(random_graph(3), GEOMETRY, "extended").module
     (binding,) = [binding for block in module[MAIN].body.blocks for binding in block.bindings if binding.value.op]
     assert binding.value.op.name == "relax.call_dps_packed"
     assert [name.name_hint for name in module.functions] == [MAIN]
@@ -86,7 +86,7 @@ def test_an_operator_that_no_pattern_takes() -> None:
         builder.emit_func_output(output)
     expected = r"no operation for relax\.bitwise_not \(invert\), relax\.bitwise_not of .* it has: conv, head"
     with pytest.raises(UnsupportedError, match=expected):
-        lower_module(builder.get(), GEOMETRY, "vta-x")
+        lower_module(builder.get(), GEOMETRY, "extended")
 
 
 def test_a_network_without_operators() -> None:
@@ -97,7 +97,7 @@ def test_a_network_without_operators() -> None:
             output = builder.emit_output(image)
         builder.emit_func_output(output)
     with pytest.raises(UnsupportedError, match="0 parts"):
-        lower_module(builder.get(), GEOMETRY, "vta-x")
+        lower_module(builder.get(), GEOMETRY, "extended")
 
 
 def test_an_error_keeps_its_class_on_its_way_through_tvm() -> None:
@@ -105,7 +105,7 @@ def test_an_error_keeps_its_class_on_its_way_through_tvm() -> None:
     name = builder.conv(builder.conv(IMAGE, 600, name="wide"), 16, (7, 7), name="reduce")
     tiny = Geometry(inp_buffer=1 << 12, wgt_buffer=1 << 16, acc_buffer=1 << 15, uop_buffer=1 << 12, par_entries=32)
     with pytest.raises(UnsupportedError, match=r"memory.*(fit|larger)"):
-        lower_graph(builder.finish(name, 3), tiny, "vta-x")
+        lower_graph(builder.finish(name, 3), tiny, "extended")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def graph() -> IntegerGraph:
     return squeezenet_graph("squeezenet1_1", 64, 10)
 
 
-@pytest.fixture(scope="module", params=PROFILES)
+@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
 def network(request: pytest.FixtureRequest, graph: IntegerGraph) -> LoweredNetwork:
     return lower_graph(graph, GEOMETRY, request.param)
 
@@ -157,7 +157,7 @@ def test_a_process_with_nothing_but_tvm(graph: IntegerGraph, simulated: Path, tm
 def test_two_modules_in_one_process(graph: IntegerGraph, simulated: Path, tmp_path: Path) -> None:
     run = load(simulated)
     other = random_graph(5)
-    export_module(lower_graph(other, GEOMETRY, "vta-x"), tmp_path / "other.so")
+    export_module(lower_graph(other, GEOMETRY, "extended"), tmp_path / "other.so")
     check(other, tmp_path / "other.so")
     image = random_images(graph, 1, 2)
     np.testing.assert_array_equal(run(image[0]), oracle.run(graph, image)[0])
@@ -166,7 +166,7 @@ def test_two_modules_in_one_process(graph: IntegerGraph, simulated: Path, tmp_pa
 def test_equal_modules_for_equal_networks(graph: IntegerGraph, tmp_path: Path) -> None:
     paths = [tmp_path / "a.so", tmp_path / "b.so"]
     for path in paths:
-        export_module(lower_graph(graph, GEOMETRY, "vta-x"), path, device="linux")
+        export_module(lower_graph(graph, GEOMETRY, "extended"), path, device="linux")
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

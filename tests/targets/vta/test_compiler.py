@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, reject, settings
 
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
 from squeezeedge.targets.vta.byoc import lower_graph
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
-from squeezeedge.targets.vta.isa import Alu, Gemm, Load, MicroOp
-from squeezeedge.targets.vta.program import Profile, VtaProgram
+from squeezeedge.targets.vta.isa import Alu, Gemm, Load
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
+from squeezeedge.targets.vta.isa.program import VtaProgram
 from squeezeedge.targets.vta.simulator import Registers, Report, Simulator
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
-PROFILES: tuple[Profile, ...] = ("vta-x", "vta")
 DEFAULT = Geometry()
 SMALL = Geometry(inp_buffer=1 << 13, wgt_buffer=1 << 16, acc_buffer=1 << 15, uop_buffer=1 << 12, par_entries=32)
 GEOMETRIES = {"default": DEFAULT, "small": SMALL, "block32": load_config("zcu104-block32").geometry}
@@ -30,8 +32,8 @@ def simulator(geometry: Geometry) -> Simulator:
     return Simulator(geometry)
 
 
-def build(graph: IntegerGraph, profile: Profile, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return lower_graph(graph, geometry, profile).program
+def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
+    return lower_graph(graph, geometry, instructions).program
 
 
 def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
@@ -45,43 +47,43 @@ def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
     return report
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", GEOMETRIES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=integer_graphs())
 @example(graph=random_graph(3858, blocks=3, max_channels=1))  # two equal concatenations
-def test_random_graphs_are_bit_exact(name: str, profile: Profile, graph: IntegerGraph) -> None:
+def test_random_graphs_are_bit_exact(name: str, instructions: InstructionSet, graph: IntegerGraph) -> None:
     try:
-        program = build(graph, profile, GEOMETRIES[name])
+        program = build(graph, instructions, GEOMETRIES[name])
     except UnsupportedError as error:
         assert re.search(r"one (output|window) .* memory|accumulators", str(error))
         reject()  # a layer that really is too large for it
     check(graph, program)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_topologies_are_bit_exact(name: str, profile: Profile) -> None:
+def test_topologies_are_bit_exact(name: str, instructions: InstructionSet) -> None:
     graph = squeezenet_graph(name, 96)
-    check(graph, build(graph, profile), 1)
+    check(graph, build(graph, instructions), 1)
 
 
 @pytest.mark.parametrize(
     ("name", "targets"),
-    [("squeezenet1_1", {"vta-x": 0.90, "vta": 0.38}), ("squeezenet1_0", {"vta-x": 0.90, "vta": 0.45})],
+    [("squeezenet1_1", {"extended": 0.90, "published": 0.38}), ("squeezenet1_0", {"extended": 0.90, "published": 0.45})],
 )
-def test_utilization_of_imagenet_networks(name: str, targets: dict[Profile, float]) -> None:
+def test_utilization_of_imagenet_networks(name: str, targets: dict[InstructionSet, float]) -> None:
     graph = squeezenet_graph(name, 224)
-    for profile, target in targets.items():
-        program = build(graph, profile)
+    for instructions, target in targets.items():
+        program = build(graph, instructions)
         report = check(graph, program, 1)
         assert sum(layer.macs for layer in program.layers) == graph.macs
         assert graph.macs / 256 / report.cycles >= target
         assert len(program.image) <= ARTIFACT_LIMIT
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_extreme_accumulators_saturate(profile: Profile) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_extreme_accumulators_saturate(instructions: InstructionSet) -> None:
     """The offset of signed storage must not wrap an accumulator at the end of int32."""
     builder = GraphBuilder(np.random.default_rng(0), (6, 6))
     name = builder.conv(IMAGE, 16)
@@ -91,13 +93,13 @@ def test_extreme_accumulators_saturate(profile: Profile) -> None:
     node.bias[:] = np.resize([1 - 2**31, 2**31 - 1, 0, -1, 127, 128, 255, 256], 16)  # type: ignore[union-attr]
     builder.values[name] = oracle.apply(node, [builder.values[IMAGE]], builder.tensors)
     graph = builder.finish(name, 5)
-    check(graph, build(graph, profile))
+    check(graph, build(graph, instructions))
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_program_runs_at_any_address(profile: Profile) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_program_runs_at_any_address(instructions: InstructionSet) -> None:
     graph = random_graph(3)
-    program, address = build(graph, profile), 4096
+    program, address = build(graph, instructions), 4096
     dram = np.full(address + program.dram_bytes, 0x55, np.uint8)
     own = dram[address:]
     own[:] = program.dram()
@@ -111,9 +113,9 @@ def test_program_runs_at_any_address(profile: Profile) -> None:
 @pytest.mark.parametrize("seed", [0, 5, 19, 33])
 def test_published_program_keeps_the_pipelines_distance(seed: int) -> None:
     """No instruction writes an accumulator that it has used in the last steps: hardware does not wait for it."""
-    program = build(random_graph(seed), "vta")
-    instructions = program.instructions()
-    assert not any(instruction.uses_extension for instruction in instructions)
+    program = build(random_graph(seed), "published")
+    instructions = program.decoded()
+    assert not any(instruction.is_extended for instruction in instructions)
     uops: dict[int, MicroOp] = {}
     for instruction in instructions:
         if isinstance(instruction, Load) and instruction.memory == Memory.UOP and instruction.x_size:
@@ -132,18 +134,18 @@ def test_published_program_keeps_the_pipelines_distance(seed: int) -> None:
                     step += 1
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_geometry_that_is_too_small(profile: Profile) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_geometry_that_is_too_small(instructions: InstructionSet) -> None:
     builder = GraphBuilder(np.random.default_rng(0), (9, 9))
     name = builder.conv(builder.conv(IMAGE, 600, name="wide"), 16, (7, 7), name="reduce")
     graph = builder.finish(name, 3)
     tiny = replace(SMALL, inp_buffer=1 << 12)
     with pytest.raises(UnsupportedError, match=r"memory.*(fit|larger)"):
-        build(graph, profile, tiny)
+        build(graph, instructions, tiny)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_too_many_classes(profile: Profile) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_too_many_classes(instructions: InstructionSet) -> None:
     graph = random_graph(1)
     with pytest.raises(UnsupportedError, match="classes"):
-        build(graph, profile, replace(SMALL, acc_buffer=128))
+        build(graph, instructions, replace(SMALL, acc_buffer=128))

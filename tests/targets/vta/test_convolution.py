@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
-from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, MicroOp, Store
+from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.simulator import Simulator
 from tests.targets.vta.image import Image, blocked, unblocked, weight_elements
 from tests.targets.vta.layers import convolve, requantize, row, tiled_convolution
@@ -56,7 +57,7 @@ def test_pointwise_convolution_in_published_instructions() -> None:
         Finish(),
     ]
     image = Image(geometry)
-    image.program(program, micro_ops, "vta")
+    image.program(program, micro_ops, "published")
     image.add("inp", blocked((q - 128).astype(np.int8), 16))
     image.add("wgt", weight_elements(weight, 16))
     image.add("acc", vectors)
@@ -148,7 +149,7 @@ def test_pooled_convolution_and_class_sums(simulator: Simulator) -> None:
         Finish(),
     ]
     image = Image(geometry)
-    image.program(program, [MicroOp(src=i * height * width) for i in range(ci)], "vta-x")
+    image.program(program, [MicroOp(src=i * height * width) for i in range(ci)], "extended")
     image.add("inp", blocked((q - 128).astype(np.int8), block))
     image.add("wgt", weight_elements(weight, block))
     image.parameters(np.concatenate([fold + 256, fold]), np.concatenate([shift, 0 * shift]))  # 256: rounding of k = 9
@@ -195,7 +196,7 @@ def test_addition(simulator: Simulator, zero_points: tuple[int, int, int]) -> No
         Finish(),
     ]
     image = Image(geometry)
-    image.program(program, [MicroOp()], "vta-x")
+    image.program(program, [MicroOp()], "extended")
     image.add("inp", np.stack([blocked((q - 128).astype(np.int8), block) for q in (a, b)]))
     image.parameters(*interleaved)
     image.add("out", np.zeros(size * block, np.int8))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets.vta.host import Packing, Sums, pack_input, unpack_sums
-from squeezeedge.targets.vta.program import VtaProgram
+from squeezeedge.targets.vta.isa.program import Packing, Sums
+from squeezeedge.targets.vta.host import pack_input, unpack_sums
+from squeezeedge.targets.vta.isa.program import VtaProgram
 from tests.graphs import random_graph
 from tests.targets.vta.test_compiler import build
 
@@ -58,7 +59,7 @@ def test_sums(planes: int) -> None:
 
 @pytest.fixture(scope="module")
 def program() -> VtaProgram:
-    return build(random_graph(2), "vta-x")
+    return build(random_graph(2), "extended")
 
 
 def test_json_round_trip(program: VtaProgram) -> None:
@@ -80,7 +81,7 @@ def test_truncated_image(program: VtaProgram) -> None:
         ("dram_bytes", 1 << 40),
         ("dram_bytes", -1),
         ("count", 1),
-        ("profile", "vta-y"),
+        ("instructions", "vta-y"),
         ("bases", {"uop": 0}),
         ("regions", []),
         ("layers", []),

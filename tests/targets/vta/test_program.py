@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
-from squeezeedge.targets.vta.encoding import Instruction, slots
+from squeezeedge.targets.vta.isa.encoding import Instruction, slots
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm, XPool
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
-from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, MicroOp, Store
-from squeezeedge.targets.vta.program import INSTRUCTIONS, decode, disassemble, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.isa.words import INSTRUCTIONS, decode, disassemble, encode, encode_micro_ops
 from tests.targets.vta.strategies import with_tokens
 
 GEOMETRIES = [load_config().geometry, load_config("zcu104-block32").geometry]
@@ -111,13 +112,13 @@ EXAMPLES: list[Instruction] = [
 def test_published_layout(instruction: type[Instruction]) -> None:
     tokens = {"pop_prev": (0, 3, 1), "pop_next": (0, 4, 1), "push_prev": (0, 5, 1), "push_next": (0, 6, 1)}
     layout = {
-        slot.name: (slot.word, slot.low, slot.width) for slot in slots(instruction, Geometry()) if not slot.extension
+        slot.name: (slot.word, slot.low, slot.width) for slot in slots(instruction, Geometry()) if not slot.extended
     }
     assert layout == {**tokens, **PUBLISHED[instruction]}
 
 
 def test_published_opcodes() -> None:
-    assert {code: kind.__name__ for code, kind in INSTRUCTIONS.items() if not kind.extension} == {
+    assert {code: kind.__name__ for code, kind in INSTRUCTIONS.items() if not kind.extended} == {
         0: "Load",
         1: "Store",
         2: "Gemm",
@@ -141,20 +142,20 @@ def test_fields_are_disjoint(instruction: type[Instruction], geometry: Geometry)
 @given(data=st.data())
 def test_decoding_inverts_encoding(geometry: Geometry, data: st.DataObject) -> None:
     program = data.draw(st.lists(with_tokens(geometry), max_size=4))
-    words = encode(program, geometry, "vta-x")
+    words = encode(program, geometry, "extended")
     assert words.shape == (len(program), 2)
-    assert decode(words, geometry, "vta-x") == program
+    assert decode(words, geometry, "extended") == program
 
 
 @given(words=st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=4))
 def test_any_words_decode_or_are_refused(words: list[tuple[int, int]]) -> None:
     array = np.array(words, np.uint64)
     try:
-        program = decode(array, Geometry(), "vta-x")
+        program = decode(array, Geometry(), "extended")
     except CorruptFileError as error:
         assert "instruction" in str(error)
     else:
-        assert np.array_equal(encode(program, Geometry(), "vta-x"), array)
+        assert np.array_equal(encode(program, Geometry(), "extended"), array)
 
 
 @pytest.mark.parametrize("word", [0, 1])
@@ -167,7 +168,7 @@ def test_every_unused_bit_is_refused(word: int) -> None:
         words[0, 0] = Finish.opcode
         words[0, word] |= np.uint64(1) << np.uint64(bit)
         with pytest.raises(CorruptFileError, match="unused bits"):
-            decode(words, Geometry(), "vta")
+            decode(words, Geometry(), "published")
 
 
 @pytest.mark.parametrize(
@@ -180,11 +181,11 @@ def test_every_unused_bit_is_refused(word: int) -> None:
     ],
 )
 def test_the_stock_profile_has_no_extension(instruction: Instruction) -> None:
-    words = encode([instruction], Geometry(), "vta-x")
+    words = encode([instruction], Geometry(), "extended")
     with pytest.raises(UnsupportedError, match=r"instruction 0: .* vta-x"):
-        encode([instruction], Geometry(), "vta")
+        encode([instruction], Geometry(), "published")
     with pytest.raises(CorruptFileError, match=r"instruction 0: .* vta-x"):
-        decode(words, Geometry(), "vta")
+        decode(words, Geometry(), "published")
 
 
 @pytest.mark.parametrize(
@@ -209,14 +210,14 @@ def test_the_stock_profile_has_no_extension(instruction: Instruction) -> None:
 )
 def test_what_the_hardware_lacks_is_refused(instruction: Instruction, text: str) -> None:
     with pytest.raises(UnsupportedError, match=f"instruction 1: .*{text}"):
-        encode([Finish(), instruction], Geometry(), "vta")
+        encode([Finish(), instruction], Geometry(), "published")
 
 
 def test_multiplication_is_refused() -> None:
-    words = encode([Alu(op=AluOp.SHR, uop_bgn=0, uop_end=1, iter_out=1, iter_in=1)], Geometry(), "vta")
+    words = encode([Alu(op=AluOp.SHR, uop_bgn=0, uop_end=1, iter_out=1, iter_in=1)], Geometry(), "published")
     words[0, 1] ^= np.uint64(7 << 44)  # 3 -> 4
     with pytest.raises(CorruptFileError, match="op = 4"):
-        decode(words, Geometry(), "vta")
+        decode(words, Geometry(), "published")
 
 
 @given(st.integers(0, 2047), st.integers(0, 2047), st.integers(0, 1023))
@@ -232,4 +233,4 @@ def test_a_micro_op_outside_of_the_memory_is_refused() -> None:
 
 
 def test_listing(golden: Callable[[str, str], None]) -> None:
-    golden("listing.txt", disassemble(encode(EXAMPLES, Geometry(), "vta-x"), Geometry(), "vta-x"))
+    golden("listing.txt", disassemble(encode(EXAMPLES, Geometry(), "extended"), Geometry(), "extended"))

@@ -18,7 +18,8 @@ from PIL import Image
 
 from squeezeedge.targets.vta import run as board_script
 from squeezeedge.targets.vta.hardware import HLS
-from squeezeedge.targets.vta.host import Packing, pack_input
+from squeezeedge.targets.vta.isa.program import Packing
+from squeezeedge.targets.vta.host import pack_input
 from tests.targets.devices import CHECKOUT
 from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, write_board_artifact, write_manifest
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeezeedge.errors import UsageError
-from squeezeedge.targets.vta.encoding import Instruction
+from squeezeedge.targets.vta.isa.encoding import Instruction
 from squeezeedge.targets.vta.extension import Epilogue, XAdd, XGemm
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
 from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Load, Store
-from squeezeedge.targets.vta.program import encode
+from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.simulator import Registers, SimulationError, Simulator, Timing
 from tests.targets.vta.reference import BASES, DRAM_BYTES, PROGRAM_BYTES, compare_with_reference, registers
 from tests.targets.vta.strategies import instructions
@@ -38,7 +38,7 @@ def test_equals_the_reference_bodies(simulator: Simulator, data: st.DataObject, 
 
 def run(simulator: Simulator, program: list[Instruction], timing: Timing | None = None) -> Iterator[int]:
     dram = np.zeros(DRAM_BYTES, np.uint8)
-    words = encode(program, simulator.geometry, "vta-x").view(np.uint8).ravel()
+    words = encode(program, simulator.geometry, "extended").view(np.uint8).ravel()
     assert len(words) <= PROGRAM_BYTES
     dram[: len(words)] = words
     return simulator.run(dram, registers(len(program)), timing)
@@ -80,7 +80,7 @@ def test_left_over_tokens_are_an_error(default: Simulator) -> None:
 def test_more_tokens_than_a_queue_holds(default: Simulator) -> None:
     program = [Finish(push_next=True)] * 40
     dram = np.zeros(DRAM_BYTES, np.uint8)
-    words = encode(program * 4, Geometry(), "vta").view(np.uint8).ravel()
+    words = encode(program * 4, Geometry(), "published").view(np.uint8).ravel()
     dram[: len(words)] = words
     with pytest.raises(SimulationError, match="more than 128 tokens wait from compute to store"):
         default.run(dram, registers(160))

@@ -46,7 +46,7 @@ def test_utilization_of_squeezenet_1_1(tmp_path: Path) -> None:
 
 def test_wrong_options() -> None:
     with pytest.raises(UsageError, match="not known; there are: vta-x, vta"):
-        TARGET.check_options(VtaOptions(profile="vta-y"))
+        TARGET.check_options(VtaOptions(instructions="vta-y"))
     with pytest.raises(UsageError, match="10..500 MHz".replace(".", r"\.")):
         TARGET.check_options(VtaOptions(clock=0))
 

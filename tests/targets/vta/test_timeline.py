@@ -6,7 +6,7 @@ import numpy as np
 
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Finish, Load
-from squeezeedge.targets.vta.program import encode
+from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.simulator import Registers, Simulator
 from squeezeedge.targets.vta.timeline import chrome_trace
 
@@ -17,7 +17,7 @@ def test_bars_and_waits() -> None:
         Finish(pop_prev=True),
     ]
     dram = np.zeros(1024, np.uint8)
-    dram[:32] = encode(program, Geometry(), "vta").view(np.uint8).ravel()
+    dram[:32] = encode(program, Geometry(), "published").view(np.uint8).ravel()
     report = Simulator(Geometry()).run(dram, Registers(count=2, program=0))
     trace = json.loads(json.dumps(chrome_trace(program, report, 100.0, ["conv1", "end"])))
     names = {event["tid"]: event["args"]["name"] for event in trace["traceEvents"] if event["ph"] == "M"}

@@ -14,65 +14,70 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.lower.patterns import partition, stages
+from squeezeedge.lower.patterns import partition
+from squeezeedge.lower.stages import stages
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.targets.vta import compiler
 from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
-from squeezeedge.targets.vta.encoding import Instruction, Module
+from squeezeedge.targets.vta.isa.encoding import Instruction, Module
 from squeezeedge.targets.vta.extension import XGemm
 from squeezeedge.targets.vta.geometry import Geometry, Memory, load_config
-from squeezeedge.targets.vta.host import Sums
-from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, MicroOp, Store
-from squeezeedge.targets.vta.layers import Layers, to_layers
-from squeezeedge.targets.vta.program import Layer, Profile, Region, VtaProgram, encode, encode_micro_ops
+from squeezeedge.targets.vta.isa.program import Sums
+from squeezeedge.targets.vta.isa import Alu, AluOp, Finish, Gemm, Load, Store
+from squeezeedge.targets.vta.isa.micro_op import MicroOp
+from squeezeedge.targets.vta.lower.layers import Layers
+from squeezeedge.targets.vta.lower.lowering import to_layers
+from squeezeedge.targets.vta.isa.program import Layer, Region, VtaProgram
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
+from squeezeedge.targets.vta.isa.words import encode, encode_micro_ops
 from squeezeedge.targets.vta.verify import VerificationError, verify
 from squeezeedge.targets.vta.verify_tokens import QUEUE_DEPTH, TOKEN_DEPTH, Violation, trace
 from tests.graphs import TOPOLOGIES, random_graph, squeezenet_graph
 
-PROFILES: tuple[Profile, ...] = ("vta-x", "vta")
 SMALL = Geometry(inp_buffer=1 << 13, wgt_buffer=1 << 16, acc_buffer=1 << 15, uop_buffer=1 << 12, par_entries=32)
 GEOMETRIES = {"small": SMALL, "block32": load_config("zcu104-block32").geometry}
 
 
-def build(graph: IntegerGraph, profile: Profile, geometry: Geometry) -> tuple[VtaProgram, Layers]:
+def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry) -> tuple[VtaProgram, Layers]:
     """The program, which compile_program has verified, and the layers it comes from."""
     parts = stages(partition(to_relax(graph), FUSIONS))
-    layers = to_layers(parts, geometry.block, halos=profile == "vta")
-    return compile_program(parts, geometry, profile), layers
+    layers = to_layers(parts, geometry.block, halos=instructions == "published")
+    return compile_program(parts, geometry, instructions), layers
 
 
 @cache
-def small(profile: Profile) -> tuple[VtaProgram, Layers]:
-    return build(random_graph(19), profile, SMALL)
+def small(instructions: InstructionSet) -> tuple[VtaProgram, Layers]:
+    return build(random_graph(19), instructions, SMALL)
 
 
 # Real programs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_topologies_pass(name: str, profile: Profile) -> None:
-    program, _ = build(squeezenet_graph(name, 32 if name == "resnet18" else 64, 10), profile, Geometry())
+def test_topologies_pass(name: str, instructions: InstructionSet) -> None:
+    program, _ = build(squeezenet_graph(name, 32 if name == "resnet18" else 64, 10), instructions, Geometry())
     assert len(program.layers) > 10
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("seed", [0, 5, 19, 33])
-def test_random_graphs_pass(seed: int, geometry: str, profile: Profile) -> None:
-    program, layers = build(random_graph(seed), profile, GEOMETRIES[geometry])
+def test_random_graphs_pass(seed: int, geometry: str, instructions: InstructionSet) -> None:
+    program, layers = build(random_graph(seed), instructions, GEOMETRIES[geometry])
     verify(program, layers)
     verify(program)
 
 
 def test_compute_does_not_run_away_from_a_slow_store() -> None:
     """Many small tiles: compute could give more tokens than the queue holds if the program did not hold it back."""
-    build(random_graph(94), "vta-x", SMALL)
+    build(random_graph(94), "extended", SMALL)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_a_defect_of_the_compiler_is_not_written(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_a_defect_of_the_compiler_is_not_written(instructions: InstructionSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(*arguments: Any) -> NDArray[np.uint64]:  # noqa: ANN401
         words = encode(*arguments)
         words[-1, 0] ^= np.uint64(1 << 4)  # finish: pop_next
@@ -80,34 +85,34 @@ def test_a_defect_of_the_compiler_is_not_written(profile: Profile, monkeypatch: 
 
     monkeypatch.setattr(compiler, "encode", damaged)
     with pytest.raises(VerificationError, match=r"instruction \d+ \(layer"):
-        build(random_graph(19), profile, SMALL)
+        build(random_graph(19), instructions, SMALL)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_a_program_that_was_read_passes_without_layers(profile: Profile) -> None:
-    program, _ = small(profile)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_a_program_that_was_read_passes_without_layers(instructions: InstructionSet) -> None:
+    program, _ = small(instructions)
     verify(VtaProgram.from_json(json.loads(json.dumps(program.to_json())), program.image))
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_another_networks_layers_do_not_fit(profile: Profile) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> None:
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""
-    program, _ = small(profile)
+    program, _ = small(instructions)
     graph = random_graph(19)
     convolution = next(node for node in graph.nodes if hasattr(node, "shift") and hasattr(node, "weight"))
     for array in (convolution.weight, convolution.bias, convolution.shift):
         array.flat[0] = array.flat[0] ^ 1
-        layers = to_layers(stages(partition(to_relax(graph), FUSIONS)), SMALL.block, halos=profile == "vta")
+        layers = to_layers(stages(partition(to_relax(graph), FUSIONS)), SMALL.block, halos=instructions == "published")
         with pytest.raises(VerificationError, match=r"instruction \d+ \(layer .*, \w+\): stores what is not the layer"):
             verify(program, layers)
         array.flat[0] = array.flat[0] ^ 1
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from(PROFILES), st.integers(0, 1 << 30), st.integers(0, 255))
-def test_damaged_programs_that_are_read_give_one_error(profile: Profile, at: int, value: int) -> None:
+@given(st.sampled_from(INSTRUCTION_SETS), st.integers(0, 1 << 30), st.integers(0, 255))
+def test_damaged_programs_that_are_read_give_one_error(instructions: InstructionSet, at: int, value: int) -> None:
     """Without layers, and whatever byte of the program or the micro-ops differs."""
-    program, _ = small(profile)
+    program, _ = small(instructions)
     image = bytearray(program.image)
     image[at % (program.region("uop").offset + program.region("uop").size)] = value
     record = replace(program, image=bytes(image)).to_json()
@@ -125,11 +130,11 @@ OPS = [MicroOp(dst=index) for index in range(32)]
 
 
 def program(
-    instructions: list[Instruction], profile: Profile = "vta", micro_ops: list[MicroOp] = OPS, vectors: int = 1
+    instructions: list[Instruction], instructions: InstructionSet = "published", micro_ops: list[MicroOp] = OPS, vectors: int = 1
 ) -> VtaProgram:
     """A program with 8 elements of everything: host input, device tensor (fill 0), sums; vectors of one number."""
     constants = {
-        "program": encode(instructions, GEOMETRY, profile).tobytes(),
+        "program": encode(instructions, GEOMETRY, instructions).tobytes(),
         "uop": encode_micro_ops(micro_ops, GEOMETRY).tobytes(),
         "wgt": bytes(8 * BLOCK * BLOCK),
         "par": bytes(8 * 5 * BLOCK),
@@ -143,10 +148,10 @@ def program(
     regions.append(Region("image", len(image), 8 * BLOCK, "host"))
     regions.append(Region("tensor", len(image) + 8 * BLOCK, 8 * BLOCK, "device"))
     regions.append(Region("sums", len(image) + 16 * BLOCK, 4 * BLOCK, "device"))
-    if profile == "vta-x":
+    if instructions == "extended":
         bases["acc"] = regions[-1].offset
     return VtaProgram(
-        profile=profile,
+        instructions=instructions,
         geometry=GEOMETRY,
         image=image,
         dram_bytes=len(image) + 20 * BLOCK,
@@ -267,7 +272,7 @@ WRONG: dict[str, tuple[Callable[[], VtaProgram], str]] = {
     "a word of ones": (lambda: corrupted(), "instruction 3: "),
     "a parameter's shift": (lambda: parameter(16), "loads a shift above 15"),
     "an output twice": (
-        lambda: program([UOPS, *X_LOADS, x(blocks=2, pop_prev=True), Finish()], "vta-x"),
+        lambda: program([UOPS, *X_LOADS, x(blocks=2, pop_prev=True), Finish()], "extended"),
         "writes an element twice",
     ),
     "too many steps": (
@@ -285,7 +290,7 @@ def shifted(by: int) -> VtaProgram:
 
 
 def parameter(shift: int) -> VtaProgram:
-    made = program([UOPS, *X_LOADS, x(pop_prev=True), Finish()], "vta-x")
+    made = program([UOPS, *X_LOADS, x(pop_prev=True), Finish()], "extended")
     image = bytearray(made.image)
     image[made.region("par").offset + 4 * BLOCK] = shift
     return replace(made, image=bytes(image))

@@ -12,20 +12,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
-from squeezeedge.lower.patterns import partition, stages
+from squeezeedge.lower.patterns import partition
+from squeezeedge.lower.stages import stages
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.targets.vta.compiler import FUSIONS, compile_program
-from squeezeedge.targets.vta.encoding import Module, slots
+from squeezeedge.targets.vta.isa.encoding import Module, slots
 from squeezeedge.targets.vta.geometry import Geometry, Memory
 from squeezeedge.targets.vta.isa import Load
-from squeezeedge.targets.vta.layers import ConvLayer, Layers, Value, to_layers
-from squeezeedge.targets.vta.program import INSTRUCTIONS, Profile, VtaProgram
+from squeezeedge.targets.vta.lower.layers import ConvLayer, Layers
+from squeezeedge.targets.vta.lower.tensors import Value
+from squeezeedge.targets.vta.lower.lowering import to_layers
+from squeezeedge.targets.vta.isa.words import INSTRUCTIONS
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
+from squeezeedge.targets.vta.isa.program import VtaProgram
 from squeezeedge.targets.vta.simulator import Registers, SimulationError, Simulator, Timing
 from squeezeedge.targets.vta.verify import VerificationError, verify
 from tests.graphs import GraphBuilder, random_images
 
-PROFILES: tuple[Profile, ...] = ("vta-x", "vta")
 GEOMETRY = Geometry(inp_buffer=1 << 12, wgt_buffer=1 << 14, acc_buffer=1 << 14, uop_buffer=1 << 12, par_entries=16)
 TIMINGS = (Timing(8, 64), Timing(1, 300), Timing(64, 1), Timing(16, 3000))
 SAMPLE = 30
@@ -67,11 +72,11 @@ def network() -> IntegerGraph:
 
 
 @cache
-def subject(profile: Profile) -> Subject:
+def subject(instructions: InstructionSet) -> Subject:
     graph = network()
     parts = stages(partition(to_relax(graph), FUSIONS))
-    program = compile_program(parts, GEOMETRY, profile)
-    layers = to_layers(parts, GEOMETRY.block, halos=profile == "vta")
+    program = compile_program(parts, GEOMETRY, instructions)
+    layers = to_layers(parts, GEOMETRY.block, halos=instructions == "published")
     images = random_images(graph, 2, 0)
     values: list[Value] = []
     for layer in layers.layers:
@@ -147,7 +152,7 @@ def with_fields(program: VtaProgram, changes: Sequence[tuple[int, str, int]]) ->
 
 def flips(program: VtaProgram, *, given: bool) -> Iterator[Mutant]:
     """Every token bit that is set, or that is not."""
-    for number, instruction in enumerate(program.instructions()):
+    for number, instruction in enumerate(program.decoded()):
         for name in TOKENS:
             if getattr(instruction, name) == given:
                 yield lambda n=number, f=name: with_fields(program, [(n, f, not given)])
@@ -155,7 +160,7 @@ def flips(program: VtaProgram, *, given: bool) -> Iterator[Mutant]:
 
 def pairs(program: VtaProgram) -> Iterator[Mutant]:
     """Every token neither given nor taken."""
-    instructions = program.instructions()
+    instructions = program.decoded()
     for giver, push, taker, pop in (
         (Module.LOAD, "push_next", Module.COMPUTE, "pop_prev"),
         (Module.COMPUTE, "push_prev", Module.LOAD, "pop_next"),
@@ -170,7 +175,7 @@ def pairs(program: VtaProgram) -> Iterator[Mutant]:
 
 def moves(program: VtaProgram) -> Iterator[Mutant]:
     """Every token given an instruction of the module earlier, or taken one later."""
-    instructions = program.instructions()
+    instructions = program.decoded()
     for module in (Module.LOAD, Module.COMPUTE, Module.STORE):
         members = [number for number, instruction in enumerate(instructions) if instruction.module is module]
         for before, after in pairwise(members):
@@ -186,7 +191,7 @@ def moves(program: VtaProgram) -> Iterator[Mutant]:
 
 def shifts(program: VtaProgram, names: Sequence[str], random: np.random.Generator) -> Iterator[Mutant]:
     """Every field by one in both directions, and by a random amount."""
-    for number, instruction in enumerate(program.instructions()):
+    for number, instruction in enumerate(program.decoded()):
         for slot in slots(type(instruction), program.geometry):
             if slot.name not in names:
                 continue
@@ -197,7 +202,7 @@ def shifts(program: VtaProgram, names: Sequence[str], random: np.random.Generato
 
 def swaps(program: VtaProgram) -> Iterator[Mutant]:
     """Every two instructions that follow each other in a module."""
-    instructions = program.instructions()
+    instructions = program.decoded()
     last: dict[object, int] = {}
     for number, instruction in enumerate(instructions):
         before = last.get(instruction.module)
@@ -245,9 +250,9 @@ def mutations(program: VtaProgram) -> dict[str, list[Mutant]]:
     return kinds | {"micro-op bit": list(micro_ops(program)), "instruction bit": list(words(program))}
 
 
-def kills(profile: Profile, sample: int) -> dict[str, Counter[str]]:
+def kills(instructions: InstructionSet, sample: int) -> dict[str, Counter[str]]:
     """By kind: how many mutants the verifier refused, how many it accepted and the simulator agreed, or did not."""
-    case, random = subject(profile), np.random.default_rng(1)
+    case, random = subject(instructions), np.random.default_rng(1)
     table = {}
     for kind, mutants in mutations(case.program).items():
         chosen = random.permutation(len(mutants))[:sample]
@@ -264,19 +269,19 @@ def _fate(program: VtaProgram, case: Subject) -> str:
     return "harmless" if harmless(program, case) else "MISSED"
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_network_itself_passes(profile: Profile) -> None:
-    case = subject(profile)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_the_network_itself_passes(instructions: InstructionSet) -> None:
+    case = subject(instructions)
     verify(case.program, case.layers)
     assert harmless(case.program, case)
-    kinds = {type(instruction).__name__ for instruction in case.program.instructions()}
-    assert kinds == {"Load", "Store", "Finish"} | ({"Gemm", "Alu"} if profile == "vta" else {"XGemm", "XPool", "XAdd"})
-    assert any(isinstance(i, Load) and i.memory == Memory.INP and i.pop_next for i in case.program.instructions())
+    kinds = {type(instruction).__name__ for instruction in case.program.decoded()}
+    assert kinds == {"Load", "Store", "Finish"} | ({"Gemm", "Alu"} if instructions == "published" else {"XGemm", "XPool", "XAdd"})
+    assert any(isinstance(i, Load) and i.memory == Memory.INP and i.pop_next for i in case.program.decoded())
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_mutants_are_refused_or_harmless(profile: Profile) -> None:
-    table = kills(profile, SAMPLE)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_mutants_are_refused_or_harmless(instructions: InstructionSet) -> None:
+    table = kills(instructions, SAMPLE)
     assert not [kind for kind, fates in table.items() if fates["MISSED"]], table
     for kind in ("token dropped", "token added", "instruction missing"):
         assert table[kind].total() == table[kind]["refused"] == SAMPLE

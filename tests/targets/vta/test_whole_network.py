@@ -53,7 +53,7 @@ def check_on_the_board(artifact: Path) -> None:
     assert line["golden"] == 4 and line["differing_sums"] == 0 and line["pynq"] == "emulated"
 
 
-@pytest.mark.parametrize("profile", ["vta-x", "vta"])
+@pytest.mark.parametrize("profile", ["extended", "published"])
 def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
     artifact = compiled(tmp_path, "--profile", profile)
     check_on_the_board(artifact)
@@ -73,7 +73,7 @@ def test_resnet_18_from_onnx(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12) % 10)
     data = ("--data", tmp_path / "images.npz", "--calib-images", "8")
-    for profile in ("vta-x", "vta"):
+    for profile in ("extended", "published"):
         report = json.loads(
             command("eval", tmp_path / "resnet18.onnx", *data, "--device", "vta-sim", "--profile", profile, "--json")
         )
