@@ -54,7 +54,8 @@ def test_it_runs_as_the_float_network_does(groups: int) -> None:
     shapes = {}
     with torch.no_grad():
         for node, value in execute_folded(result, torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float()):
-            shapes[node.name] = Shape(*value.shape[2:], value.shape[1])
+            _, channels, height, width = value.shape
+            shapes[node.name] = Shape(height, width, channels)
     assert shapes == {name: shape for name, shape in result.shapes.items() if name != IMAGE}
 
 

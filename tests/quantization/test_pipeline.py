@@ -214,7 +214,8 @@ def test_a_larger_largest_shift_is_used_where_the_data_asks_for_it(monkeypatch: 
 
 def _shifts(graph: IntegerGraph) -> list[int]:
     """The largest shift of every convolution and addition."""
-    return [int(node.shift.max()) for node in [*of_kind(graph.nodes, Conv), *of_kind(graph.nodes, Add)]]
+    nodes: list[Conv | Add] = [*of_kind(graph.nodes, Conv), *of_kind(graph.nodes, Add)]
+    return [int(node.shift.max()) for node in nodes]
 
 
 @settings(max_examples=15, deadline=None)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, oracle, rules
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.lower.legalize import legalize
 from squeezeedge.quantization.pipeline import quantize
@@ -215,7 +215,8 @@ def test_gradients_of_a_grouped_network_are_those_of_the_dense_one() -> None:
     for network in (QatNetwork(graph).eval(), QatNetwork(legalize(graph, ())).eval()):
         F.cross_entropy(network(normalized), torch.arange(8) % graph.classes).backward()
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
-    for index, node in enumerate([*of_kind(graph.nodes, Conv), graph.head]):
+    nodes: list[Conv | Head] = [*of_kind(graph.nodes, Conv), graph.head]
+    for index, node in enumerate(nodes):
         narrow, wide = (named[f"layers.{index}.weight"] for named in gradients)
         assert narrow is not None and wide is not None and narrow.abs().max() > 0
         own = np.split(np.arange(len(node.bias)), node.groups)

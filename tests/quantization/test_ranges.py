@@ -13,10 +13,10 @@ def test_headroom_above_the_values_seen() -> None:
     rng = np.random.default_rng(0)
     observer = RangeObserver()
     for _ in range(64):
-        values = rng.uniform(0, 1, (1, 2, 20, 20))
-        values[0, 1] *= rng.exponential(1)
-        values[0] /= [[[1.0]], [[4.0]]]
-        observer.add(torch.from_numpy(values).float(), True)
+        image = rng.uniform(0, 1, (1, 2, 20, 20))
+        image[0, 1] *= rng.exponential(1)
+        image[0] /= [[[1.0]], [[4.0]]]
+        observer.add(torch.from_numpy(image).float(), True)
     values = observer.range()
     limit = values.level * 1.2
     assert values.clipping_error(limit)[0] < 1e-6 * values.clipping_error(limit)[1]
