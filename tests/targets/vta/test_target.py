@@ -47,6 +47,8 @@ def test_random_graphs(seed: int, tmp_path: Path) -> None:
     simulate(random_graph(seed), tmp_path, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str, tmp_path: Path) -> None:
     simulate(squeezenet_graph(name, 96, 10), tmp_path, 1)

@@ -11,6 +11,7 @@ from squeezeedge.targets.vta.isa.geometry import Geometry
 from squeezeedge.targets.vta.sim.native import compiler, load_simulator
 
 
+@pytest.mark.slow
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     load_simulator.cache_clear()
