@@ -54,7 +54,6 @@ def check_on_the_board(artifact: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["extended", "published"])
 def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
     artifact = compiled(tmp_path, "--instructions", instructions)
@@ -68,6 +67,7 @@ def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instr
     assert answer["top1"] == simulated["top1"]
 
 
+@pytest.mark.slow
 def test_resnet_18_from_onnx(tmp_path: Path) -> None:
     torch.manual_seed(0)
     writer = resnet18_onnx(ResNet18(16, 10), (64, 64))

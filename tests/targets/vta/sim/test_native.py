@@ -11,7 +11,6 @@ from squeezeedge.targets.vta.isa.geometry import Geometry
 from squeezeedge.targets.vta.sim.native import compiler, load_simulator
 
 
-@pytest.mark.slow
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     load_simulator.cache_clear()
@@ -19,6 +18,7 @@ def fresh() -> Iterator[None]:
     load_simulator.cache_clear()
 
 
+@pytest.mark.slow
 def test_one_library_per_geometry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_simulator(Geometry())
