@@ -24,6 +24,7 @@ from tests.targets.cuda.emulation import run_loops
 BOTH = [TENSOR_CORE, DOT_PRODUCT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", BOTH)
 @settings(max_examples=6, deadline=None)
 @given(graph=integer_graphs(max_blocks=4))
@@ -47,6 +48,7 @@ def test_no_races_and_nothing_outside_a_buffer(every_kernel: IntegerGraph, isa: 
     np.testing.assert_array_equal(run_loops(every_kernel, images, isa, checked=True), run(every_kernel, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str) -> None:
     graph = squeezenet_graph(name, (75, 64), 13)
@@ -54,6 +56,7 @@ def test_topologies(name: str) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, TENSOR_CORE), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
 def test_full_size(name: str) -> None:
     """224 x 224, the shapes that the tiles are chosen for."""
@@ -62,12 +65,14 @@ def test_full_size(name: str) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, TENSOR_CORE, checked=True), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", BOTH)
 def test_the_digits_network(digits: Digits, isa: str) -> None:
     graph, images = digits
     np.testing.assert_array_equal(run_loops(graph, images, isa), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [8, 18, MAX_SHIFT])
 @pytest.mark.parametrize("isa", BOTH)
 def test_shifts(isa: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:

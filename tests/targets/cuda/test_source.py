@@ -35,6 +35,7 @@ def _ptxas() -> str | None:
     return next((str(file.locate()) for file in files if file.name == "ptxas"), shutil.which("ptxas"))
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_instructions_and_spills(kernels: list[Kernel], arch: str, tmp_path: Path) -> None:
