@@ -1,15 +1,18 @@
 """The random graphs of :mod:`tests.graphs` use every rule, or the tests that draw them prove little."""
 
+import hashlib
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool
-from squeezeedge.graph.oracle import execute
-from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, rules
+from squeezeedge.graph.oracle import execute, run
+from tests.graphs import TOPOLOGIES, largest_shift_graph, random_graph, random_images, squeezenet_graph
 
 SEEDS = 150
+DIGESTS = "96c1349ece3dde309b3f96cd2af53f9d82238b1bf5de1a5c5d13a338f05186f7"
+"""Of the first twenty graphs without groups; golden files of other tests depend on them."""
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,7 @@ def graphs() -> list[IntegerGraph]:
 
 def test_a_seed_decides_everything() -> None:
     assert random_graph(7).digest() == random_graph(7).digest() != random_graph(8).digest()
+    assert random_graph(7, groups=False).digest() == random_graph(7, groups=False).digest()
     np.testing.assert_array_equal(random_images(random_graph(7), 2, 1), random_images(random_graph(7), 2, 1))
 
 
@@ -33,6 +37,15 @@ def test_every_feature_is_drawn(graphs: list[IntegerGraph]) -> None:
         for node in graph.nodes:
             zero_points = {graph.tensors[name].zero_point for name in node.inputs}
             found[f"{type(node).__name__} of {sorted(zero_points)}"] += 1
+            if isinstance(node, Conv | Head):
+                inputs, kind = graph.tensors[node.input].channels, type(node).__name__
+                found[f"{kind} with groups"] += 1 < node.groups < inputs
+                found[f"{kind} depthwise"] += 1 < node.groups == inputs
+                found[f"{kind} depthwise with more outputs"] += 1 < node.groups == inputs < len(node.bias)
+                found[f"{kind} depthwise with a larger kernel"] += (
+                    1 < node.groups == inputs and node.weight.size > inputs
+                )
+                found["groups on the image"] += node.input == IMAGE and node.groups > 1
             if isinstance(node, Conv | Head | MaxPool):
                 kernel = node.kernel if isinstance(node, MaxPool) else node.weight.shape[1:3]
                 kind = "pool" if isinstance(node, MaxPool) else "conv"
@@ -68,7 +81,25 @@ def test_every_feature_is_drawn(graphs: list[IntegerGraph]) -> None:
     expected += [f"{op} of [{zero_point}]" for op in ("Conv", "MaxPool", "Concat", "Head") for zero_point in (0, 128)]
     assert [name for name in expected if not found[name]] == []
     assert [name for name, count in found.items() if not count] == []
-    assert shifts == set(range(16))
+    assert shifts == set(range(rules.MAX_SHIFT + 1))
+
+
+def test_without_groups_a_seed_draws_what_it_always_drew() -> None:
+    graphs = [random_graph(seed, groups=False) for seed in range(20)]
+    assert all(conv.groups == 1 for graph in graphs for conv in graph.convolutions)
+    digests = "".join(graph.digest() for graph in graphs)
+    assert hashlib.sha256(digests.encode()).hexdigest() == DIGESTS
+
+
+@pytest.mark.parametrize("limit", [8, 15, 18])
+def test_the_largest_shift_is_the_rules(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", limit)
+    shifts = [node.shift.max() for seed in range(80) for node in random_graph(seed).nodes if isinstance(node, Conv)]
+    assert max(shifts) == limit
+    graphs = [largest_shift_graph(seed) for seed in range(10)]
+    for graph in graphs:
+        assert [int(node.shift.max()) for node in graph.nodes if isinstance(node, Conv | Add)] == [limit] * 4
+    assert sum(len(np.unique(run(graph, random_images(graph, 3, 0)), axis=0)) == 3 for graph in graphs) >= 8
 
 
 def test_outputs_spread(graphs: list[IntegerGraph]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
@@ -34,13 +36,15 @@ def _convolution(node: Conv | Head, value: Map, zero_point: int, size: tuple[int
     for y in range(size[0]):
         for x in range(size[1]):
             for out, filters in enumerate(weight):
+                first = out // (len(weight) // node.groups) * len(filters[0][0])  # of the channels that it reads
                 for dy, line in enumerate(filters):
                     for dx, taps in enumerate(line):
                         row = y * node.stride[0] + dy - node.padding[0]
                         column = x * node.stride[1] + dx - node.padding[1]
                         inside = 0 <= row < rows and 0 <= column < columns
                         pixel = value[row][column] if inside else pad
-                        acc[y][x][out] += sum(w * (q - zero_point) for w, q in zip(taps, pixel, strict=True))
+                        read = pixel[first : first + len(taps)]
+                        acc[y][x][out] += sum(w * (q - zero_point) for w, q in zip(taps, read, strict=True))
     return acc
 
 
@@ -119,6 +123,7 @@ def _conv(weight: object, bias: object, shift: object, **changes: object) -> Con
         "padding": (0, 0, 0, 0),
         "pad_value": np.zeros(weight.shape[3], np.uint8),
         "zero_point": 0,
+        "groups": 1,
     } | changes
     return Conv(
         name="conv",
@@ -160,12 +165,36 @@ def test_requantization_by_hand(acc: int, k: int, zero_point: int, expected: int
 
 
 def test_convolution_by_hand() -> None:
-    node = _conv([[[[1, 2], [3, -1]]]], [10], [0], stride=(1, 2), padding=(0, 1, 0, 0), pad_value=np.uint8([130, 126]))
-    value = np.uint8([[[128, 129], [130, 128], [0, 255]]])
+    node = _conv(
+        [[[[1, 2], [3, -1]]]], [10], [0], stride=(1, 2), padding=(0, 1, 0, 0), pad_value=np.array([130, 126], np.uint8)
+    )
+    value = np.array([[[128, 129], [130, 128], [0, 255]]], np.uint8)
     # columns: (pad, 0) and (1, 2), each less the zero point 128
     first = 10 + (1 * 2 + 2 * -2) + (3 * 0 - 1 * 1)
     second = 10 + (1 * 2 + 2 * 0) + (3 * -128 - 1 * 127)
     assert accumulate(node, value, _tensor(1, 3, 2, 128)).tolist() == [[[first], [second]]]
+
+
+def test_grouped_convolution_by_hand() -> None:
+    weight = [[[[1, 2]]], [[[0, -1]]], [[[3, 0]]], [[[1, 1]]]]
+    node = _conv(weight, [0, 100, 0, 0], [0] * 4, pad_value=np.zeros(4, np.uint8), groups=2)
+    value = np.array([[[5, 6, 7, 8]]], np.uint8)
+    assert accumulate(node, value, _tensor(1, 1, 4)).tolist() == [[[5 + 12, 100 - 6, 21, 15]]]
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
+def test_depthwise_convolution_is_one_channel_at_a_time(kernel: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (12, *kernel, 1)).astype(np.int8)  # two outputs a channel
+    window = {"stride": (1, 2), "padding": (1, 0, 2, 1)}
+    node = _conv(weight, rng.integers(-99, 99, 12), [3] * 12, pad_value=np.full(6, 128, np.uint8), groups=6, **window)
+    value = rng.integers(0, 256, (5, 7, 6)).astype(np.uint8)
+    result = accumulate(node, value, _tensor(5, 7, 6, 128))
+    for channel in range(6):
+        rows = slice(2 * channel, 2 * channel + 2)
+        alone = _conv(weight[rows], node.bias[rows], [3, 3], pad_value=np.full(1, 128, np.uint8), **window)
+        expected = accumulate(alone, value[:, :, channel : channel + 1], _tensor(5, 7, 1, 128))
+        np.testing.assert_array_equal(result[:, :, rows], expected)
 
 
 def test_max_pooling_by_hand() -> None:
@@ -176,15 +205,15 @@ def test_max_pooling_by_hand() -> None:
 
 
 def test_addition_by_hand() -> None:
-    node = Add("add", ("a", "b"), np.uint8([[0, 1, 0], [1, 0, 0]]), 128, np.ones(3, np.float32))
+    node = Add("add", ("a", "b"), np.array([[0, 1, 0], [1, 0, 0]], np.uint8), 128, np.ones(3, np.float32))
     tensors = {"a": _tensor(1, 1, 3, 0), "b": _tensor(1, 1, 3, 128)}
-    result = apply(node, [np.uint8([[[10, 7, 255]]]), np.uint8([[[125, 128, 255]]])], tensors)
+    result = apply(node, [np.array([[[10, 7, 255]]], np.uint8), np.array([[[125, 128, 255]]], np.uint8)], tensors)
     # 10 + round(-3 / 2) + 128, round(7 / 2) + 0 + 128, 255 + 127 + 128
     assert result.ravel().tolist() == [137, 132, 255]
 
 
 def test_concatenation_appends_channels() -> None:
-    value = np.uint8([[[1, 2]]])
+    value = np.array([[[1, 2]]], np.uint8)
     assert apply(Concat("c", ("a", "b", "a")), [value, value + 2, value], {}).tolist() == [[[1, 2, 3, 4, 1, 2]]]
 
 
@@ -193,8 +222,8 @@ def test_head_by_hand(relu: bool) -> None:
     head = Head(
         name="head",
         input=IMAGE,
-        weight=np.int8([[[[1, 0, 0]]], [[[0, -2, 0]]]]),
-        bias=np.int32([-5, 100]),
+        weight=np.array([[[[1, 0, 0]]], [[[0, -2, 0]]]], np.int8),
+        bias=np.array([-5, 100], np.int32),
         stride=(1, 1),
         padding=(0, 0, 0, 0),
         pad_value=np.zeros(3, np.uint8),
@@ -202,7 +231,7 @@ def test_head_by_hand(relu: bool) -> None:
         scale=np.ones(2, np.float32),
     )
     graph = IntegerGraph("tiny", (head,), Preprocessing(size=(1, 2), resize=None))
-    image = np.uint8([[[[3, 40, 9], [9, 60, 9]]]])
+    image = np.array([[[[3, 40, 9], [9, 60, 9]]]], np.uint8)
     expected = [[0 + 4, 20 + 0]] if relu else [[-2 + 4, 20 - 20]]
     assert run(graph, image).tolist() == expected
 
@@ -237,9 +266,20 @@ def test_a_batch_is_its_images() -> None:
 def test_images_of_another_kind() -> None:
     graph = random_graph(6, blocks=2)
     images = random_images(graph, 1, 0)
-    for wrong in (images.astype(np.int8), images[:, 1:], images[0], images[..., :2]):
+    others: list[NDArray[Any]] = [images.astype(np.int8), images[:, 1:], images[0], images[..., :2]]
+    for wrong in others:
         with pytest.raises(ValueError, match=r"images must be uint8 \[N, "):
             run(graph, wrong)
+
+
+def test_the_head_is_run_like_every_node() -> None:
+    graph = random_graph(5, blocks=2)
+    image = random_images(graph, 1, 0)
+    values = dict(execute(graph, image[0]))
+    values[IMAGE] = image[0]
+    sums = apply(graph.head, [values[graph.head.input]], graph.tensors)
+    assert sums.dtype == np.int32
+    np.testing.assert_array_equal(sums, run(graph, image)[0])
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0_complex_bypass", "squeezenet1_1_mindcv", "resnet18"])

@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from tests.graphs import integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
 PREFIX = 16
+FILE_OF_VERSION_1 = "335b9e7b99c1360f48b57e288228203f81d8b2ab0afb258a3dea46b8471cf1e2"
+DIGEST_OF_VERSION_1 = "2c6740ca9f1edd9684969ab5b0261fbdd96c2bf76a863294b9dc9a81a21802de"
+"""Of random_graph(4, blocks=3, max_channels=8, max_size=12, groups=False), as the first version wrote it."""
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def content(folder: Path) -> bytes:
-    write_sqe(random_graph(4, blocks=3, max_channels=8, max_size=12), folder / "small.sqe")
+    write_sqe(random_graph(4, blocks=3, max_channels=8, max_size=12, groups=False), folder / "small.sqe")
     return (folder / "small.sqe").read_bytes()
+
+
+def _grouped() -> IntegerGraph:
+    builder = GraphBuilder(np.random.default_rng(0), (5, 6))
+    return builder.finish(builder.conv(IMAGE, 6, (3, 3), groups=3, name="conv"), 4, groups=2)
 
 
 def _read(folder: Path, content: bytes) -> IntegerGraph:
@@ -85,6 +93,48 @@ def test_the_layout_is_as_documented(content: bytes) -> None:
     assert set(header) == {"name", "labels", "preprocessing", "nodes", "arrays"}
     assert all(entry["encoding"] == "raw" for entry in header["arrays"].values())
     assert hashlib.sha256(content[:-32]).digest() == content[-32:]
+
+
+def test_without_groups_a_file_is_of_version_1_as_it_always_was(folder: Path, content: bytes) -> None:
+    header = json.loads(content[PREFIX : PREFIX + struct.unpack_from("<I", content, 12)[0]])
+    assert not any("groups" in node for node in header["nodes"])
+    assert hashlib.sha256(content).hexdigest() == FILE_OF_VERSION_1
+    assert _read(folder, content).digest() == DIGEST_OF_VERSION_1
+
+
+def test_groups_are_of_version_2(folder: Path) -> None:
+    graph = _grouped()
+    write_sqe(graph, folder / "grouped.sqe")
+    content = (folder / "grouped.sqe").read_bytes()
+    assert struct.unpack_from("<I", content, 8) == (2,)
+    header = json.loads(content[PREFIX : PREFIX + struct.unpack_from("<I", content, 12)[0]])
+    assert [node["groups"] for node in header["nodes"]] == [3, 2]
+    read = read_sqe(folder / "grouped.sqe")
+    assert [conv.groups for conv in read.convolutions] == [3, 2]
+    assert read.digest() == graph.digest()
+    images = random_images(graph, 2, 0)
+    np.testing.assert_array_equal(run(read, images), run(graph, images))
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "message"),
+    [
+        (1, lambda h: None, "a node Conv lacks or should not have: groups"),
+        (2, lambda h: h["nodes"][0].pop("groups"), "a node Conv lacks or should not have: groups"),
+        (2, lambda h: h["nodes"][1].pop("groups"), "a node Head lacks or should not have: groups"),
+        (2, lambda h: h["nodes"][0].update(groups=0), "no valid graph: conv: 0 groups"),
+        (2, lambda h: h["nodes"][0].update(groups=2), "no valid graph: conv: 2 groups do not divide its 3 input"),
+        (2, lambda h: h["nodes"][0].update(groups=1), r"no valid graph: conv: weight has shape \[6, 3, 3, 1\]"),
+        (2, lambda h: h["nodes"][0].update(groups="3"), "conv.groups is 3, must be an integer in 0"),
+        (2, lambda h: h["nodes"][0].update(groups=-3), "conv.groups is -3, must be an integer in 0"),
+    ],
+)
+def test_groups_that_lie(folder: Path, version: int, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    write_sqe(_grouped(), folder / "grouped.sqe")
+    content = (folder / "grouped.sqe").read_bytes()
+    content = content[:8] + struct.pack("<I", version) + content[12:]
+    with pytest.raises(CorruptFileError, match=message):
+        _read(folder, _with_header(content, change))
 
 
 def test_arrays_take_little_more_than_their_bytes(folder: Path) -> None:
