@@ -22,15 +22,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.peers import float_onnx, versions, write_report
-from squeezeedge.artifact import open_artifact
-from squeezeedge.cli.output import emit_table, note, number
-from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
-from squeezeedge.cli.source import Source, load_source
+import squeezeedge as sq
+from benchmarks.peers import float_onnx
+from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.calib.selection import calibration_images
+from squeezeedge.evaluation.reports import number
 from squeezeedge.graph.oracle import run as run_oracle
-from squeezeedge.targets.cuda import TARGET, CudaOptions
+from squeezeedge.targets.cuda import TARGET
+from squeezeedge.targets.cuda.device import Network, Unavailable
 from squeezeedge.targets.cuda.options import ALL
-from squeezeedge.targets.cuda.run import Network, Unavailable
+from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 
 BATCHES = (1, 8, 64, 256)
 ROUNDS, REPEATS, CHECKED = 10, 50, 8
@@ -41,12 +42,12 @@ class Job:
     """What a peer is to run.
 
     Attributes:
-        source: the float network, as torch has it too.
+        model: the float network, as torch has it too.
         images: normalized, float32 [N, 3, H, W], to calibrate on.
         batch: images at once.
     """
 
-    source: Source
+    model: sq.Model
     images: NDArray[np.float32]
     batch: int
 
@@ -55,10 +56,10 @@ class Job:
         """One batch."""
         return np.resize(self.images, (self.batch, *self.images.shape[1:]))
 
-    def model(self) -> onnx.ModelProto:
+    def onnx(self) -> onnx.ModelProto:
         """The float network for this batch size."""
-        assert self.source.floating is not None
-        model = float_onnx(self.source.floating)
+        assert self.model.floating is not None
+        model = float_onnx(self.model.floating)
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = self.batch
         return model
@@ -115,7 +116,7 @@ def torch_compile(job: Job) -> Enqueue:
 
 
 def _half(torch: Any, job: Job) -> tuple[Any, Any]:  # noqa: ANN401
-    network: Any = copy.deepcopy(job.source.module)
+    network: Any = copy.deepcopy(job.model.module)
     module = network.eval().cuda().half().to(memory_format=torch.channels_last)
     inputs = torch.from_numpy(job.inputs).cuda().half().contiguous(memory_format=torch.channels_last)
     return module, inputs
@@ -128,7 +129,7 @@ def onnxruntime_cuda(job: Job) -> Enqueue:
     provider = "CUDAExecutionProvider"
     if provider not in ort.get_available_providers():
         raise Skipped(f"onnxruntime {ort.__version__} has no {provider} (onnxruntime-gpu has)")
-    model = job.model()
+    model = job.onnx()
     session = ort.InferenceSession(model.SerializeToString(), providers=[(provider, {"enable_cuda_graph": "1"})])
     binding = session.io_binding()
     inputs = ort.OrtValue.ortvalue_from_numpy(job.inputs, "cuda", 0)
@@ -142,7 +143,7 @@ def onnxruntime_cuda(job: Job) -> Enqueue:
 
 def tensorrt_int8(job: Job) -> Enqueue:
     """TensorRT on ONNX Runtime's symmetric per-channel int8 quantization, as a CUDA graph."""
-    import tensorrt as trt
+    import tensorrt as trt  # type: ignore[import-not-found]
 
     torch = _torch()
     logger = trt.Logger(trt.Logger.ERROR)
@@ -192,7 +193,7 @@ def _symmetric(job: Job) -> onnx.ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         before, after = (str(Path(folder) / name) for name in ("float.onnx", "int8.onnx"))
-        onnx.save(job.model(), before)
+        onnx.save(job.onnx(), before)
         quantize_static(
             *(before, after, Reader()),
             quant_format=QuantFormat.QDQ,
@@ -228,33 +229,31 @@ def main() -> None:
     if gpu.found is None:
         raise SystemExit(f"nothing is measured: {gpu.fix}")
 
-    source = load_source(options.network, options.weights)
-    data = DataOptions(data=options.data)
-    pixels = calibration_images(source, data).load(source.preprocessing)
+    source = sq.load(options.network, options.weights)
+    images = calibration_images(options.data)
+    pixels = images.load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
     ms: dict[str, dict[int, float]] = {}
     exact: dict[int, bool] = {}
     notes: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as scratch:
         if options.artifact is None:
-            folder = Path(scratch)
-            graph, _ = to_integer(source, data)
-            TARGET.compile(graph, CudaOptions(arch=options.arch), folder)
+            artifact = sq.compile(sq.quantize(source, images), "cuda", Path(scratch) / "artifact", arch=options.arch)
         else:
-            folder = options.artifact
-            graph = open_artifact(folder).graph
-        try:
-            network = Network(folder)
-        except Unavailable as error:
-            raise SystemExit(f"nothing is measured: {error}") from None
-        expected = run_oracle(graph, pixels[:CHECKED])
+            artifact = sq.open_artifact(options.artifact)
+        files = DeviceArtifact(artifact.path)
+        expected = run_oracle(artifact.graph, pixels[:CHECKED])
         for batch in BATCHES:
+            try:
+                network = Network(files, batch=batch)
+            except Unavailable as error:
+                raise SystemExit(f"nothing is measured: {error}") from None
             own, exact[batch] = _own(network, np.resize(pixels[:CHECKED], (batch, *pixels.shape[1:])), expected)
             note(f"batch {batch}: {'bit-exact' if exact[batch] else 'WRONG SUMS'}")
             for name, value in own.items():
                 ms.setdefault(name, {})[batch] = value
-        about = network.metrics()
-        network.close()
+            about = {key: value for key, value in network.about().items() if key != "batch"}
+            network.close()
     for name, (packages, make) in PEERS.items():
         found = versions(packages)
         notes[name] = found or f"skipped: {' and '.join(packages)} not installed"
@@ -265,7 +264,7 @@ def main() -> None:
                 notes[name] = f"skipped: {error}"
                 break
     rows = [[name, *(number(values.get(batch), 4) for batch in BATCHES)] for name, values in ms.items() if values]
-    emit_table(f"{options.network} on {about['gpu']}, ms of a batch", ["", *map(str, BATCHES)], rows)
+    print_table(f"{options.network} on {about['gpu']}, ms of a batch", ["", *map(str, BATCHES)], rows)
     for name, reason in notes.items():
         note(f"{name}: {reason}")
     write_report(options.out, "cuda", network=options.network, device=about, bit_exact=exact, peers=notes, ms=ms)
@@ -277,10 +276,10 @@ def _own(network: Network, images: NDArray[np.uint8], expected: NDArray[np.int32
     device = copies = overlapped = float("inf")
     exact = True
     for _ in range(ROUNDS):
-        sums, latency, _ = network.run(images, batch)
+        sums, timings = network.run(images)
         exact &= bool((sums == np.resize(expected, sums.shape)).all())
         rates = network.throughput(images, REPEATS)
-        copies = min(copies, float(latency.min()))
+        copies = min(copies, float(timings["latency_ms"].min()))
         overlapped = min(overlapped, batch / rates["images_per_s"] * 1e3)
         device = min(device, batch / rates["device_images_per_s"] * 1e3)
     return {

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.peers import PEERS, float_onnx, versions, write_report
-from squeezeedge.cli.output import emit_table, note, number
-from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
-from squeezeedge.cli.source import load_source
-from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.options import choose_isa
-from squeezeedge.targets.cpu.run import Network
+import squeezeedge as sq
+from benchmarks.peers import PEERS, float_onnx
+from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.evaluation.reports import number
+from squeezeedge.targets.cpu.device import Network
+from squeezeedge.targets.cpu.options import CpuOptions, choose_isa
+from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 
 ROUNDS, REPEATS = 15, 40
 
@@ -36,27 +36,23 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    source = load_source(options.network, options.weights)
-    assert source.floating is not None
-    data = DataOptions(data=options.data)
-    graph, images = to_integer(source, data)
-    pixels = (images or calibration_images(source, data)).load(source.preprocessing)
-    normalized = source.preprocessing.normalize(pixels)
+    model = sq.quantize(sq.load(options.network, options.weights), options.data)
+    assert model.floating is not None and model.calibration is not None
+    pixels = model.calibration.load(model.preprocessing)
+    normalized = model.preprocessing.normalize(pixels)
     runs: dict[str, Callable[[], object]] = {}
     notes: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         for isa in dict.fromkeys(choose_isa(CpuOptions(isa=name)) for name in options.isa.split(",")):
-            out = Path(folder) / isa
-            out.mkdir()
-            TARGET.compile(graph, CpuOptions(isa=isa), out)
-            network = Network(out, options.threads)
+            artifact = sq.compile(model, "cpu", Path(folder) / isa, isa=isa)
+            network = Network(DeviceArtifact(artifact.path), options.threads)
             runs[f"squeezeedge {isa}"] = lambda network=network: network.run(pixels[:1])  # type: ignore[misc]
-        model = float_onnx(source.floating)
+        floating = float_onnx(model.floating)
         for name, (packages, make) in PEERS.items():
             found = versions(packages)
             notes[name] = found or "not installed"
             if found:
-                run = make(model, normalized, options.threads)
+                run = make(floating, normalized, options.threads)
                 runs[name] = lambda run=run: run(normalized[:1])  # type: ignore[misc]
         best = dict.fromkeys(runs, float("inf"))
         for _ in range(ROUNDS):
@@ -68,13 +64,13 @@ def main() -> None:
                     best[name] = min(best[name], (time.perf_counter() - start) * 1e3)
     own = {name: value for name, value in best.items() if name.startswith("squeezeedge")}
     rows = [[name, number(best[name], 3), *(number(best[name] / value) for value in own.values())] for name in best]
-    emit_table(
+    print_table(
         f"{options.network}, batch 1, {options.threads} thread(s), milliseconds (minimum)",
         ["", "ms", *(f"/ {name.removeprefix('squeezeedge ')}" for name in own)],
         rows,
     )
-    for name, found in notes.items():
-        note(f"{name}: {found}")
+    for name, text in notes.items():
+        note(f"{name}: {text}")
     write_report(
         options.out,
         "latency",

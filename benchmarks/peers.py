@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ from squeezeedge.graph.float.graph import (
     FloatRelu,
 )
 
-__all__ = ["PEERS", "Network", "float_onnx", "versions", "write_report"]
+__all__ = ["PEERS", "Network", "float_onnx"]
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalized image float32 [1, 3, H, W] -> logits float32 [1, classes]."""
@@ -40,9 +36,11 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
             for key, array in (("weight", node.weight), ("bias", node.bias)):
                 initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}.{key}"))
                 inputs.append(f"{name}.{key}")
-            nodes.append(helper.make_node("Conv", inputs, [name], strides=node.stride, pads=node.padding))
+            nodes.append(
+                helper.make_node("Conv", inputs, [name], strides=node.stride, pads=node.padding, group=node.groups)
+            )
         elif isinstance(node, FloatMaxPool):
-            attributes = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
+            attributes: dict[str, Any] = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
             nodes.append(helper.make_node("MaxPool", inputs, [name], ceil_mode=int(node.ceil_mode), **attributes))
         elif isinstance(node, FloatRelu):
             nodes.append(helper.make_node("Relu", inputs, [name]))
@@ -54,7 +52,7 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
             raise SystemExit(f"{name}: {type(node).__name__} is not one of the operators that are compared")
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *graph.input_size])
     last = graph.nodes[-1].name
-    output = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, graph.shapes[last][0], 1, 1])
+    output = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, graph.shapes[last].channels, 1, 1])
     body = helper.make_graph(nodes, graph.name, [image], [output], initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
@@ -118,28 +116,3 @@ PEERS: dict[str, tuple[tuple[str, ...], Callable[[onnx.ModelProto, NDArray[np.fl
     "openvino-nncf": (("openvino", "nncf"), openvino_nncf),
 }
 """Name -> (packages that it needs, how it is made)."""
-
-
-def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
-    """Installed versions, or ``None`` if one is missing."""
-    try:
-        return {package: metadata.version(package) for package in packages}
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: ANN401  (JSON values)
-    """Write a benchmark's figures and the machine that they were measured on as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1) + "\n")
-
-
-def _machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
-    own = versions(("squeezeedge", "apache-tvm", "torch", "numpy"))
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version(), "versions": own}

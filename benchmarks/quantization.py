@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 
-from benchmarks.peers import PEERS, float_onnx, versions, write_report
-from squeezeedge.cli.output import emit_table, note, number, progress
-from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images
-from squeezeedge.cli.source import load_source
+import squeezeedge as sq
+from benchmarks.peers import PEERS, float_onnx
+from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.calib.selection import calibration_images, evaluation_images
 from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
+from squeezeedge.evaluation.reports import number
 from squeezeedge.graph.oracle import run
 from squeezeedge.quantization.pipeline import quantize
 
@@ -39,11 +41,10 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(THREADS)
-    source = load_source(options.network, options.weights)
+    source = sq.load(options.network, options.weights)
     assert source.floating is not None and source.float_logits is not None
-    data = DataOptions(data=options.data, seed=options.seed)
-    calibration = calibration_images(source, data)
-    test = evaluation_images(source, data, calibration)
+    calibration = calibration_images(options.data, seed=options.seed)
+    test = evaluation_images(options.data, source.classes, without=calibration)
     pixels, images = calibration.load(source.preprocessing), test.load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
 
@@ -62,16 +63,14 @@ def main() -> None:
         network = make(model, normalized, THREADS)
         seconds[name] = time.perf_counter() - start
         answers: list[NDArray[np.float32]] = []
-        with progress(name, len(images)) as advance:
-            for image in images:
-                answers.append(network(source.preprocessing.normalize(image[None])).copy())
-                advance()
+        for image in track(images, name, transient=True):
+            answers.append(network(source.preprocessing.normalize(image[None])).copy())
         logits[name] = np.concatenate(answers)
     results = {name: _figures(values, logits["fp32"], test.labels) for name, values in logits.items()}
     for name, value in seconds.items():
         results[name]["seconds"] = value
     columns = ["top1", "top5", "agreement", "logits_sqnr_db", "seconds"]
-    emit_table(
+    print_table(
         f"{options.network}: {len(pixels)} calibration images, {len(images)} others",
         ["", *columns],
         [[name, *(number(figures.get(column)) for column in columns)] for name, figures in results.items()],

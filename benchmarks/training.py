@@ -26,10 +26,10 @@ import torch
 from torch.nn import functional
 from torch.optim import SGD
 
-from benchmarks.peers import write_report
+from benchmarks.report import note, print_table, write_report
 from squeezeedge.calib.datasets import Dataset, open_dataset
 from squeezeedge.calib.decode import decode
-from squeezeedge.cli.output import emit_table, note, number
+from squeezeedge.evaluation.reports import number
 from squeezeedge.networks.registry import build
 from squeezeedge.training.data import TrainingImages, batches
 from squeezeedge.training.distributed import World
@@ -78,7 +78,7 @@ def main() -> None:
     speeds = {name: 1 / median(values) for name, values in seconds.items()}
     first = speeds["plain loop, float32"]
     rows = [[name, number(speed, 0), number(speed / first)] for name, speed in speeds.items()]
-    emit_table(f"{recipe.network} at {size}, batch {recipe.batch_size}", ["", "images/s", "ratio"], rows)
+    print_table(f"{recipe.network} at {size}, batch {recipe.batch_size}", ["", "images/s", "ratio"], rows)
     write_report(
         options.out,
         "training",

@@ -13,20 +13,16 @@ import argparse
 import os
 import tempfile
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import write_report
-from squeezeedge.artifact import Artifact, write_artifact
-from squeezeedge.cli.output import emit_table, note, number, progress
-from squeezeedge.cli.pipeline import DataOptions, calibration_images, evaluation_images, to_integer
-from squeezeedge.cli.source import Source, load_source
-from squeezeedge.evaluation.evaluate import Device, evaluate
-from squeezeedge.targets.cpu.run import THREADS_VARIABLE
-from squeezeedge.targets.registry import get_target
+import squeezeedge as sq
+from benchmarks.report import note, print_table, write_report
+from squeezeedge.calib.selection import Selection, evaluation_images
+from squeezeedge.evaluation.reports import number
+from squeezeedge.targets.cpu.device import THREADS_VARIABLE
 
 DEVICES = {"cpu": "cpu", "vta": "vta-sim"}
 """Target -> device."""
@@ -44,20 +40,22 @@ def main() -> None:
     options = parser.parse_args()
 
     os.environ[THREADS_VARIABLE] = str(THREADS)
-    data = DataOptions(data=options.data)
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        runners = {}
+        devices = {}
         for path in options.checkpoints:
-            source = load_source(str(path))
-            artifacts = _compile(source, data, Path(scratch) / source.name)
-            results[source.name] = _compare(source, artifacts, data, options.simulated)
-            runners[source.name] = stack.enter_context(get_target("cpu").open(artifacts["cpu"].path, "cpu"))
-            pixels = calibration_images(source, data).load(source.preprocessing)
-        times: dict[str, list[float]] = {name: [] for name in runners}
+            model = sq.quantize(sq.load(path), options.data)
+            folder = Path(scratch) / model.name
+            folder.mkdir()
+            artifacts = {target: sq.compile(model, target, folder / target) for target in DEVICES}
+            results[model.name] = _compare(model, artifacts, options.data, options.simulated)
+            devices[model.name] = stack.enter_context(artifacts["cpu"].open("cpu"))
+            assert model.calibration is not None
+            pixels = model.calibration.load(model.preprocessing)
+        times: dict[str, list[float]] = {name: [] for name in devices}
         for _ in range(options.rounds):
-            for name, runner in runners.items():
-                times[name].extend(runner(pixels).latency_ms)
+            for name, device in devices.items():
+                times[name].extend(device.run(pixels).latency_ms)
     for name, values in times.items():
         results[name]["cpu_ms"] = float(np.median(values))
     columns = ["network", "parameters", "million MACs", "fp32 %", "int8 %", "VTA cycles", "utilization %", "CPU ms"]
@@ -74,49 +72,25 @@ def main() -> None:
         ]
         for name, result in results.items()
     ]
-    emit_table(f"on {options.data}", columns, rows)
+    print_table(f"on {options.data}", columns, rows)
     write_report(options.out, "variants", threads=THREADS, images=options.data.rpartition("/")[2], networks=results)
     note(f"written: {options.out}")
 
 
-def _compile(source: Source, data: DataOptions, folder: Path) -> dict[str, Artifact]:
-    """One artifact for each target, of the same integer graph."""
-    graph, calibrated_on = to_integer(source, data)
-    assert calibrated_on is not None
-    golden = calibrated_on.dataset.load(graph.preprocessing, calibrated_on.indices[:1])
-    folder.mkdir()
-    artifacts = {}
-    for name in DEVICES:
-        target = get_target(name)
-        artifacts[name] = write_artifact(
-            graph, target, target.options(), folder / name, golden=golden, source=source.origin
-        )
-    return artifacts
-
-
-def _compare(source: Source, artifacts: dict[str, Artifact], data: DataOptions, simulated: int) -> dict[str, Any]:
+def _compare(model: sq.Model, artifacts: dict[str, sq.Artifact], data: str, simulated: int) -> dict[str, Any]:
     """Accuracy and exactness."""
-    images = evaluation_images(source, data, None)
+    images = evaluation_images(data, model.classes)
     graph = artifacts["cpu"].graph
     reports = {}
-    for (name, device), count in zip(DEVICES.items(), (len(images.indices), simulated), strict=True):
-        artifact = artifacts[name]
-        opened = Device(
-            device,
-            artifact.target.devices[device],
-            artifact.model_bytes,
-            partial(artifact.target.open, artifact.path, device),
-        )
-        some, labels = images.indices[:count], images.labels
-        assert labels is not None
-        with progress(f"{source.name} on {device}", count) as advance:
-            batches = images.dataset.batches(graph.preprocessing, 64, some)
-            (reports[name],) = evaluate(graph, [opened], batches, labels[:count], source.float_logits, advance)
+    for (target, device), count in zip(DEVICES.items(), (len(images), simulated), strict=True):
+        some = Selection(images.dataset, images.indices[:count])
+        note(f"{model.name} on {device}: {len(some)} images")
+        (reports[target],) = sq.evaluate(artifacts[target], some, device, reference=model).devices
     cpu, vta = reports["cpu"], reports["vta"]
-    assert source.module is not None
+    assert model.module is not None
     return {
         "input": list(graph.input_shape),
-        "parameters": sum(parameter.numel() for parameter in source.module.parameters()),
+        "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "macs": graph.macs,
         "images": cpu.images,
         "fp32_top1": cpu.fp32_top1,

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import write_report
-from squeezeedge.artifact import write_artifact
-from squeezeedge.cli.output import emit_table, note, number
-from squeezeedge.cli.pipeline import DataOptions, calibration_images, to_integer
-from squeezeedge.cli.source import load_source
+import squeezeedge as sq
+from benchmarks.report import note, print_table, write_report
+from squeezeedge.evaluation.reports import number
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.vta import PROFILES, TARGET, VtaOptions
+from squeezeedge.targets.vta import TARGET
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
 
 DPU_MACS, DPU_ARRAY, DPU_HZ = 351.7e6, 2048, 300e6
 DPU_IMAGES_PER_S = {"1 thread, 1 core": (575, 1), "several threads, 2 cores": (1500, 2)}
@@ -40,26 +39,29 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    source = load_source(options.network, options.weights)
-    data = DataOptions(data=options.data)
-    graph, images = to_integer(source, data)
-    pixels = (images or calibration_images(source, data)).load(source.preprocessing)[: options.images]
+    model = sq.quantize(sq.load(options.network, options.weights), options.data)
+    graph = model.integer
+    assert graph is not None and model.calibration is not None
+    pixels = model.calibration.load(model.preprocessing)[: options.images]
     results, rows = {}, []
-    for profile in PROFILES:
+    for instructions in INSTRUCTION_SETS:
         with tempfile.TemporaryDirectory() as folder:
-            chosen = VtaOptions(profile=profile, config=options.config)
             start = time.perf_counter()
-            TARGET.check(graph, chosen)
-            compile_s = time.perf_counter() - start
-            artifact = write_artifact(
-                graph, TARGET, chosen, Path(folder) / "artifact", golden=pixels[:1], source=source.origin
+            artifact = sq.compile(
+                model,
+                "vta",
+                Path(folder) / "artifact",
+                golden=pixels[:1],
+                instructions=instructions,
+                config=options.config,
             )
+            compile_s = time.perf_counter() - start
             start = time.perf_counter()
-            with TARGET.open(artifact.path, "vta-sim") as device:
-                answer = device(pixels)
+            with artifact.open("vta-sim") as device:
+                answer = device.run(pixels)
             simulation_s = (time.perf_counter() - start) / len(pixels)
             profiled = TARGET.profile(artifact.path, pixels[0]).layers
-        results[profile] = {
+        results[instructions] = {
             **answer.metrics,
             "latency_ms": float(np.median(answer.latency_ms)),
             "bit_exact": bool((answer.sums == run(graph, pixels)).all()),
@@ -70,18 +72,18 @@ def main() -> None:
         }
         rows.append(
             [
-                profile,
-                f"{results[profile]['cycles']:,}",
+                instructions,
+                f"{results[instructions]['cycles']:,}",
                 number(100 * answer.metrics["gemm_utilization"]),
                 number(float(np.median(answer.latency_ms))),
-                number(answer.metrics["host_packing_ms"]),
-                "yes" if results[profile]["bit_exact"] else "no",
+                number(answer.metrics["pack_ms"]),
+                "yes" if results[instructions]["bit_exact"] else "no",
                 number(compile_s),
                 number(artifact.model_bytes / 1e6),
                 number(simulation_s, 3),
             ]
         )
-    emit_table(
+    print_table(
         f"{options.network} on {options.config} (simulator), batch 1",
         [
             *("instructions", "cycles", "utilization %", "ms at 100 MHz", "of it packing", "bit-exact"),
@@ -99,7 +101,7 @@ def main() -> None:
         config=options.config,
         images=len(pixels),
         macs=graph.macs,
-        profiles=results,
+        instructions=results,
         dpu_published_utilization=published,
     )
 

@@ -23,7 +23,7 @@ from squeezeedge.calib.arrays import (
     read_digits,
     read_npz,
 )
-from squeezeedge.calib.decode import EncodedImage, decode_batches
+from squeezeedge.calib.decode import AnyImage, decode_batches
 from squeezeedge.calib.files import list_folder, list_tar
 from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.layout import arrange
@@ -41,13 +41,13 @@ class Dataset:
 
     Attributes:
         name: for people.
-        images: encoded images, or pixels uint8 [N, h, w, 3].
+        images: encoded images, RGB pixels (uint8 [h, w, 3]) or PIL images; or pixels uint8 [N, h, w, 3].
         labels: int64 [N], or ``None`` if unlabelled.
         classes: class names in index order; empty if unknown.
     """
 
     name: str
-    images: Sequence[EncodedImage] | NDArray[np.uint8]
+    images: Sequence[AnyImage] | NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
 

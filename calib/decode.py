@@ -18,6 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from PIL import Image, UnidentifiedImageError
 from squeezeedge.calib.preprocess import MAX_PIXELS, Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 
-__all__ = ["EncodedImage", "decode", "decode_batches"]
+__all__ = ["AnyImage", "EncodedImage", "decode", "decode_batches"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_FILE_BYTES = 6 * MAX_PIXELS
@@ -75,13 +76,15 @@ class EncodedImage:
         return data
 
 
-def decode(
-    image: EncodedImage | NDArray[np.uint8], preprocessing: Callable[[Image.Image], NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
+AnyImage: TypeAlias = EncodedImage | NDArray[np.uint8] | Image.Image
+"""An encoded image, RGB pixels (uint8 [h, w, 3]) or a PIL image."""
+
+
+def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Decode and preprocess one image.
 
     Args:
-        image: an encoded image or RGB pixels, uint8 [h, w, 3].
+        image: an encoded image, RGB pixels or a PIL image.
         preprocessing: what to make of it, such as a :class:`Preprocessing`.
 
     Returns:
@@ -93,6 +96,12 @@ def decode(
     """
     if isinstance(image, np.ndarray):
         return preprocessing(Image.fromarray(image))
+    if isinstance(image, Image.Image):
+        try:
+            image.load()  # a file is decoded only now
+        except Exception as error:  # as in _open
+            raise CorruptFileError(f"{image!r}: damaged or truncated image: {error}; replace or remove it") from error
+        return preprocessing(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels; size is checked here
         with _open(image) as opened:
@@ -121,7 +130,7 @@ def _open(image: EncodedImage) -> Image.Image:
 
 
 def decode_batches(
-    images: Sequence[EncodedImage] | NDArray[np.uint8],
+    images: Sequence[AnyImage] | NDArray[np.uint8],
     preprocessing: Preprocessing,
     batch_size: int,
     indices: NDArray[np.int64],
@@ -132,7 +141,7 @@ def decode_batches(
     thread of this process is copied) where many encoded images are asked for, and end with the iterator.
 
     Args:
-        images: encoded images, or pixels uint8 [N, h, w, 3].
+        images: any images, or pixels uint8 [N, h, w, 3].
         preprocessing: applied to each.
         batch_size: images a batch.
         indices: int64 [n], which and in which order.
@@ -147,7 +156,8 @@ def decode_batches(
         [images[index] for index in indices[start : start + batch_size].tolist()]
         for start in range(0, len(indices), batch_size)
     )
-    if isinstance(images, np.ndarray) or len(indices) < WORKERS_FROM:
+    many = len(indices) >= WORKERS_FROM and not isinstance(images, np.ndarray)
+    if not many or not all(isinstance(images[index], EncodedImage) for index in indices.tolist()):
         for part in parts:
             yield _decode_part(part, preprocessing)
         return
@@ -170,7 +180,7 @@ def decode_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_part(part: Sequence[EncodedImage | NDArray[np.uint8]], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _decode_part(part: Sequence[AnyImage], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     batch = np.empty((len(part), *preprocessing.size, 3), np.uint8)
     for position, image in enumerate(part):
         batch[position] = decode(image, preprocessing)

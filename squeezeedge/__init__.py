@@ -1,10 +1,92 @@
 """Deployment compiler for small vision networks: one integer-only int8 model, the same bits everywhere.
 
-The folders are in the order of the data's way: ``networks`` -> ``calib`` -> ``training`` -> ``graph`` ->
-``quantize`` -> ``lower`` -> ``targets`` -> ``parity`` -> ``cli``. Imports never point back.
-Importing this package loads neither torch nor tvm.
+>>> import squeezeedge as sq
+>>> model = sq.quantize(sq.load("squeezenet1_1", weights="squeezenet1_1.pth"), "calibration-images/")
+>>> artifact = sq.compile(model, target="cpu", out="net-cpu")
+>>> with artifact.open("cpu") as device:
+...     for answer in device.classify(["cat.jpg", "dog.png"], top=3):
+...         print(answer.label, answer.score)
+
+The folders are in the order of the data's way: ``networks``, ``calib``, ``training``, ``graph``, ``quantization``,
+``lower``, ``targets``, then ``model``, ``artifact``, ``device``, ``evaluation``, ``cli``. Imports never point back.
+Importing this package loads neither torch nor tvm: each name below is loaded when it is first used.
 """
 
-from squeezeedge._version import __version__
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+from squeezeedge import errors
+from squeezeedge._version import __version__
+from squeezeedge.errors import (
+    CorruptFileError,
+    GateError,
+    SqueezeEdgeError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+
+__all__ = [
+    "Answer",
+    "Artifact",
+    "CorruptFileError",
+    "Device",
+    "GateError",
+    "Gates",
+    "IntegerGraph",
+    "Model",
+    "Preprocessing",
+    "RankedClass",
+    "Report",
+    "RunResult",
+    "SqueezeEdgeError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "compile",
+    "errors",
+    "evaluate",
+    "load",
+    "open_artifact",
+    "quantize",
+]
+
+if TYPE_CHECKING:
+    from squeezeedge.artifact import Artifact, compile, open_artifact
+    from squeezeedge.calib.preprocess import Preprocessing
+    from squeezeedge.device import Answer, Device, RankedClass
+    from squeezeedge.evaluation.evaluate import evaluate
+    from squeezeedge.evaluation.gates import Gates
+    from squeezeedge.evaluation.reports import Report
+    from squeezeedge.graph import IntegerGraph
+    from squeezeedge.model import Model, load, quantize
+    from squeezeedge.targets.protocol import RunResult
+else:
+    _MODULES = {
+        "Answer": "device",
+        "Artifact": "artifact",
+        "Device": "device",
+        "Gates": "evaluation.gates",
+        "IntegerGraph": "graph",
+        "Model": "model",
+        "Preprocessing": "calib.preprocess",
+        "RankedClass": "device",
+        "Report": "evaluation.reports",
+        "RunResult": "targets.protocol",
+        "compile": "artifact",
+        "evaluate": "evaluation.evaluate",
+        "load": "model",
+        "open_artifact": "artifact",
+        "quantize": "model",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(globals().keys() | _MODULES.keys())

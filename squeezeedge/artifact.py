@@ -1,4 +1,4 @@
-"""What ``compile`` writes: a folder with manifest.json, model.sqe, golden.npz and the target's own files.
+"""What ``compile`` writes: a folder with manifest.json, model.sqe, golden.npz, the device program, the target's files.
 
 It is written to a temporary folder beside its destination and renamed, so an interrupted or failing compile
 leaves nothing behind. ``open_artifact`` checks every file against the manifest before anything is loaded.
@@ -7,16 +7,20 @@ leaves nothing behind. ``open_artifact`` checks every file against the manifest 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +30,24 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.model import GOLDEN_IMAGES, Model, load_reference
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
 
-__all__ = ["GOLDEN", "MANIFEST", "Artifact", "open_artifact", "write_artifact"]
+if TYPE_CHECKING:
+    from squeezeedge.device import Device
+
+__all__ = ["GOLDEN", "MANIFEST", "Artifact", "compile", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 GRAPH = "model.sqe"
 GOLDEN = "golden.npz"
+PROGRAM = "run.py"
+"""The program that every device runs; it imports :data:`DEVICE` beside it."""
+DEVICE = "device.py"
+"""The target's device module."""
+PROGRAM_MODULE = "squeezeedge.targets.device.run"
 NOT_THE_MODEL = (".py", ".sh", ".cfg", ".log", ".ref.onnx")
 """Endings of files that a device does not load."""
 
@@ -49,7 +62,7 @@ class Artifact:
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any] = field(repr=False)
 
     @property
     def target(self) -> Target:
@@ -69,6 +82,25 @@ class Artifact:
         return graph
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in index order; empty if unknown."""
+        return self.graph.labels
+
+    @property
+    def golden(self) -> NDArray[np.uint8]:
+        """The inputs with which a device checks itself: uint8 [n, H, W, 3].
+
+        Raises:
+            CorruptFileError: the file is damaged.
+        """
+        try:
+            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
+                images: NDArray[np.uint8] = arrays["images"]
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+            raise CorruptFileError(f"{self.path / GOLDEN}: damaged: {error}; compile the model again") from error
+        return images
+
+    @property
     def model_bytes(self) -> int:
         """Size of the target's files in bytes: what a device needs, without graph, golden data, scripts and logs."""
         return sum(
@@ -76,6 +108,95 @@ class Artifact:
             for name, entry in self.manifest["files"].items()
             if name not in (GRAPH, GOLDEN) and not name.endswith(NOT_THE_MODEL)
         )
+
+    def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
+        """The float network that it was made of, to evaluate beside.
+
+        Args:
+            weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
+
+        Returns:
+            ``None`` if it is not known.
+
+        Raises:
+            UsageError: it was made of another file.
+            SqueezeEdgeError: that file is missing or damaged.
+        """
+        return load_reference(self.graph, self.manifest["source"], weights)
+
+    @contextmanager
+    def open(self, device: str | None = None, board: str | None = None) -> Iterator[Device]:
+        """Make a device ready, until the end of the block.
+
+        Args:
+            device: a device of the target (hardware, simulator or emulation, see ``squeezeedge targets``); ``None``:
+                its hardware. Missing hardware is never replaced by a simulator or an emulation.
+            board: ``user@host`` of the machine with the device, reached by ssh; ``None``: this machine.
+
+        Yields:
+            What runs images.
+
+        Raises:
+            UsageError: the target has no such device, or it runs on this machine only.
+            UnavailableError: the device or a tool that it needs is missing.
+            GateError: the device's own check on the golden inputs failed.
+            SqueezeEdgeError: the device fails, or a file is damaged.
+        """
+        from squeezeedge.device import Device
+        from squeezeedge.targets.session import open_session
+
+        target = self.target
+        name = device or next(iter(target.devices))
+        target.check_device(name, board)
+        with open_session(self.path, target, name, board) as session:
+            yield Device(session, self.graph)
+
+
+def compile(
+    model: Model | IntegerGraph,
+    target: str = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    golden: NDArray[np.uint8] | None = None,
+    **options: object,
+) -> Artifact:
+    """Compile a quantized network into an artifact folder.
+
+    Args:
+        model: a quantized model, or an integer graph.
+        target: what to compile for (``squeezeedge targets``).
+        out: the folder to make; must not exist. ``None``: MODEL-TARGET in the working directory.
+        golden: uint8 [n, H, W, 3], preprocessed: inputs with which a device checks itself; ``None``: some of those
+            that the model was quantized on, else noise.
+        options: the target's own, fields of its ``options`` (such as ``isa="avx2"``); the others have their defaults.
+
+    Raises:
+        UsageError: the model is not quantized, there is no such target or option, ``out`` exists or its parent does
+            not, or ``golden`` is of another shape or type.
+        UnavailableError: a tool that the target needs is missing.
+        UnsupportedError: the target cannot run the graph; the text names the layer, the reason and the fix.
+        SqueezeEdgeError: a tool fails, or the folder cannot be written.
+    """
+    chosen = get_target(target)
+    known = [option.name for option in fields(chosen.options)]
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise UsageError(f"target {target} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if isinstance(model, IntegerGraph):
+        model = Model.of_graph(model)
+    graph = model.integer
+    if graph is None:
+        raise UsageError(f"{model.name}: is not quantized; quantize it on some images first")
+    if golden is None:
+        golden = model.golden
+    if golden is None:
+        shape = (GOLDEN_IMAGES, *graph.input_shape)
+        golden = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if golden.dtype != np.uint8 or golden.ndim != 4 or golden.shape[1:] != tuple(graph.input_shape) or not len(golden):
+        needed = ", ".join(map(str, graph.input_shape))
+        raise UsageError(f"golden images are {golden.dtype} {list(golden.shape)}; they must be uint8 [n, {needed}]")
+    folder = Path(f"{model.name}-{target}") if out is None else Path(out)
+    return write_artifact(graph, chosen, chosen.options(**options), folder, golden=golden, source=model.origin)
 
 
 def write_artifact(
@@ -106,12 +227,15 @@ def write_artifact(
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: its parent folder does not exist")
     target.check_options(options)
-    target.check(graph, options)
+    lowered = target.lower(graph, options)
+    program = {PROGRAM: _source_file(PROGRAM_MODULE), DEVICE: _source_file(target.device_module)}
     partial: Path | None = None
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
         partial.chmod(0o755)
-        extra = target.compile(graph, options, partial)
+        compiled = lowered.write(partial)
+        for name, module in program.items():
+            shutil.copyfile(module, partial / name)
         write_sqe(graph, partial / GRAPH)
         np.savez_compressed(partial / GOLDEN, images=golden, sums=run(graph, golden))
         manifest = {
@@ -126,7 +250,7 @@ def write_artifact(
             "labels": list(graph.labels),
             "logit_scale": [float(scale) for scale in graph.head.scale],
             "versions": _versions(),
-            "compiled": extra,
+            "compiled": compiled,
             "files": {
                 path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
                 for path in sorted(partial.rglob("*"))
@@ -145,12 +269,13 @@ def write_artifact(
     return Artifact(out, manifest)
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read and verify an artifact folder.
 
     Raises:
         CorruptFileError: no manifest, another schema, or a file is missing or changed.
     """
+    path = Path(path)
     manifest = _read_manifest(path / MANIFEST)
     for name, entry in manifest["files"].items():
         file = path / name
@@ -196,6 +321,21 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _source_file(module: str) -> Path:
+    """The file of a module that is copied into artifacts.
+
+    Raises:
+        SqueezeEdgeError: there is none.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise SqueezeEdgeError(f"{module}: no such module; install the package that it belongs to again")
+    return Path(found.origin)
 
 
 def _versions() -> dict[str, str]:

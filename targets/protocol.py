@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:  # numpy is not needed to list targets and their options
     import numpy as np
     from numpy.typing import NDArray
-    from squeezeedge.targets.device.run import Artifact
 
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.targets.device.run import Artifact
 
 __all__ = [
     "Kind",

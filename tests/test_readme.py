@@ -1,4 +1,4 @@
-"""The README's commands run as they stand there."""
+"""The README's commands, and its lines of Python, run as they stand there."""
 
 import os
 import re
@@ -6,11 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+from squeezeedge.calib.datasets import open_dataset
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.registry import default_weights
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(sh|console)\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```(sh|console|python)\n(.*?)```", README, re.DOTALL)
 SCRIPTS = [text.strip() for kind, text in BLOCKS if kind == "sh"]
 BIN = Path(sys.executable).parent
 
@@ -49,3 +56,30 @@ def test_console_commands(folder: Path) -> None:
         assert line.startswith("$ squeezeedge ")
         done = run(line.removeprefix("$ "), folder)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def test_python_lines(tmp_path: Path) -> None:
+    """On files of these names: the embedded network as a checkpoint of PyTorch, and the digits as pictures."""
+    images = open_dataset("digits", "test")
+    assert isinstance(images.images, np.ndarray) and images.labels is not None
+    for name, chosen in (("calibration-images", range(8)), ("validation", range(20, 50))):
+        for number in chosen:
+            folder = tmp_path / name / str(images.labels[number])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[number]).save(folder / f"{number}.png")
+    for number, name in enumerate(("cat.jpg", "dog.png")):
+        Image.fromarray(images.images[number]).save(tmp_path / name)
+    torch.save(read_checkpoint(default_weights()).state, tmp_path / "squeezenet1_1.pth")
+    (lines,) = (text for kind, text in BLOCKS if kind == "python")
+    assert len(lines.splitlines()) <= 10
+    (tmp_path / "lines.py").write_text(lines)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "lines.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second, title, *table = done.stdout.splitlines()
+    for line in (first, second):
+        label, score = line.split()
+        assert 0 <= int(label) < 10 and 0 < float(score) <= 1
+    assert title == "squeezenet1_1, 30 images of validation/"
+    assert [line.split()[0] for line in table] == ["device", "fp32", "cpu"] and " yes " in table[-1]

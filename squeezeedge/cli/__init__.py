@@ -1,4 +1,4 @@
-"""The ``squeezeedge`` command. One module per command; nothing heavy is imported until a command runs."""
+"""The ``squeezeedge`` command: parses, calls the library, prints. Nothing heavy is imported until a command runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 import typer
 
-from squeezeedge.cli import compile as compile_
-from squeezeedge.cli import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
-from squeezeedge.cli import eval as eval_
-from squeezeedge.cli.output import error
+from squeezeedge.cli.commands import compile as compile_
+from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
+from squeezeedge.cli.commands import eval as eval_
+from squeezeedge.cli.output import error, warnings_as_notes
 from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["main"]
@@ -21,8 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
-    command.register(app)
+try:
+    for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
+        command.register(app)
+except SqueezeEdgeError as failure:  # the options are those of all targets, and another package's may be broken
+    error(str(failure))
+    sys.exit(failure.exit_code)
 
 
 def _version(value: bool) -> None:
@@ -35,9 +39,10 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    pass
+    context.with_resource(warnings_as_notes())
 
 
 def main() -> None:

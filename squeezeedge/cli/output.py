@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["emit_json", "emit_table", "error", "note", "number", "progress"]
+__all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
 
 
 def emit_json(value: object) -> None:
@@ -44,9 +45,23 @@ def error(text: str) -> None:
     note(f"squeezeedge: error: {text}")
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A figure for a table; a dash where it is unknown."""
-    return "-" if value is None else f"{value:.{digits}f}"
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print warnings of what will change (FutureWarning) as notes, each once; others as ever."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FutureWarning)
+        as_ever = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:  # noqa: ANN401
+            if not issubclass(category, FutureWarning):
+                as_ever(message, category, *place, **more)
+            elif str(message) not in seen:
+                seen.add(str(message))
+                note(f"note: {message}")
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""The targets' own options on a command: each field of each target's dataclass is one ``--field-name``."""
+"""The targets' own options on a command: each field of each target's dataclass is one ``--field-name``.
+
+``metadata["names"]`` of a field are other names, all of them accepted.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, get_type_hints
 
@@ -39,14 +42,22 @@ def _parameter(target: Target, option: Field[Any], kind: Any) -> inspect.Paramet
     text = option.metadata["help"]
     if option.default not in (MISSING, None, False, ""):
         text += f" Default: {option.default}."
-    names = [f"--{option.name.replace('_', '-')}"] if kind is bool else []
-    settings = typer.Option(*names, help=text, rich_help_panel=f"Options of --target {target.name}", show_default=False)
+    settings = typer.Option(
+        *_names(option), help=text, rich_help_panel=f"Options of --target {target.name}", show_default=False
+    )
     annotation = Annotated[kind | None, settings]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def options_of(target: Target, values: dict[str, Any], used: Sequence[Target], kind: Kind = "hardware") -> Any:  # noqa: ANN401
-    """The options that were given, as the target's dataclass.
+def _names(option: Field[Any]) -> tuple[str, ...]:
+    """An option's names on the command line, the first of them for messages."""
+    return tuple(option.metadata.get("names", (f"--{option.name.replace('_', '-')}",)))
+
+
+def options_of(
+    target: Target, values: Mapping[str, Any], used: Sequence[Target], kind: Kind = "hardware"
+) -> dict[str, Any]:
+    """The options of a target that were given, by field of its dataclass.
 
     Args:
         target: whose.
@@ -61,8 +72,9 @@ def options_of(target: Target, values: dict[str, Any], used: Sequence[Target], k
     foreign = sorted(given.keys() - {field.name for other in used for field in fields(other.options)})
     if foreign:
         names = " and ".join(sorted({other.name for other in used}))
-        raise UsageError(f"--{foreign[0].replace('_', '-')} is not an option of target {names}")
+        every = {field.name: field for other in all_targets().values() for field in fields(other.options)}
+        raise UsageError(f"{_names(every[foreign[0]])[0]} is not an option of target {names}")
     own = {option.name: option.metadata for option in fields(target.options)}
     if kind == "emulation":
         given = {name: data["emulated"] for name, data in own.items() if "emulated" in data} | given
-    return target.options(**{name: value for name, value in given.items() if name in own})
+    return {name: value for name, value in given.items() if name in own}

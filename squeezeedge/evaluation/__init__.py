@@ -1,1 +1,1 @@
-"""Evaluate, compare, find the first diverging layer, report."""
+"""Accuracy, agreement and latency of devices beside fp32 and the oracle: figures, gates, reports, pictures."""

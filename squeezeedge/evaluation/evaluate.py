@@ -1,114 +1,133 @@
-"""Evaluate one integer graph on several devices beside fp32 and the oracle, in one pass over the images."""
+"""Evaluate artifacts of one integer graph on devices, beside fp32 and the oracle, in one pass over the images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import GateError
-from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
+from squeezeedge.artifact import Artifact
+from squeezeedge.calib.selection import Selection, evaluation_images
+from squeezeedge.calib.sources import ImageSource
+from squeezeedge.errors import UsageError
+from squeezeedge.evaluation.metrics import agreement, percentiles, sqnr_db, topk_accuracy
+from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.protocol import Kind, Runner, RunResult, summary
+from squeezeedge.model import Model
+from squeezeedge.targets.protocol import Kind, RunResult
+from squeezeedge.targets.registry import device_target
 
-__all__ = ["Device", "DeviceReport", "Gates", "evaluate"]
+__all__ = ["Runner", "check_board", "evaluate", "run_devices"]
 
 
-@dataclass(frozen=True)
-class Device:
-    """Something that answers images with class sums.
+class Runner(Protocol):
+    """What runs images: a :class:`squeezeedge.device.Device`.
 
     Attributes:
         name: as in ``--device``.
         kind: what it really is.
-        model_bytes: size of what it loads.
-        open: makes it ready.
     """
 
     name: str
     kind: Kind
-    model_bytes: int
-    open: Callable[[], AbstractContextManager[Runner]]
 
-
-@dataclass(frozen=True)
-class DeviceReport:
-    """Parity of one device; the fields are the JSON keys of ``eval --json`` (accuracies in percent).
-
-    ``None``: not known (no labels, no float network).
-    """
-
-    model: str
-    device: str
-    kind: Kind
-    images: int
-    top1: float | None
-    top5: float | None
-    fp32_top1: float | None
-    fp32_top5: float | None
-    agreement: float | None
-    bit_exact: bool
-    differing_sums: int
-    logits_sqnr_db: float | None
-    latency_ms: dict[str, float]
-    images_per_s: float
-    model_bytes: int
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Stable keys; a device's own metrics follow at the same level."""
-        values = {key: value for key, value in vars(self).items() if key != "metrics"}
-        return values | self.metrics
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What a device must reach; ``None`` or ``False``: not asked for.
-
-    Attributes:
-        max_drop: most points of top-1 accuracy below fp32.
-        min_agreement: least percentage of images with fp32's class.
-        require_bit_exact: every class sum equals the oracle's.
-    """
-
-    max_drop: float | None = None
-    min_agreement: float | None = None
-    require_bit_exact: bool = False
-
-    def check(self, reports: Iterable[DeviceReport]) -> None:
-        """Raise if a report misses a gate.
-
-        Raises:
-            GateError: names every device, figure and gate that failed, or could not be judged.
-        """
-        failed = [text for report in reports for text in self._failures(report)]
-        if failed:
-            raise GateError("; ".join(failed))
-
-    def _failures(self, report: DeviceReport) -> Iterable[str]:
-        if self.require_bit_exact and not report.bit_exact:
-            yield f"{report.device}: {report.differing_sums} class sums differ from the oracle"
-        if self.min_agreement is not None:
-            if report.agreement is None:
-                yield f"{report.device}: agreement unknown without a float network"
-            elif report.agreement < self.min_agreement:
-                yield f"{report.device}: agreement {report.agreement:.2f} % < {self.min_agreement:g} %"
-        if self.max_drop is not None:
-            if report.top1 is None or report.fp32_top1 is None:
-                yield f"{report.device}: accuracy drop unknown without labels and a float network"
-            elif report.fp32_top1 - report.top1 > self.max_drop:
-                drop = report.fp32_top1 - report.top1
-                yield f"{report.device}: top-1 is {drop:.2f} points below fp32, {self.max_drop:g} allowed"
+    def run(self, images: NDArray[np.uint8]) -> RunResult:
+        """Preprocessed images, uint8 [N, H, W, 3]."""
 
 
 def evaluate(
+    artifact: Artifact | Sequence[Artifact],
+    data: ImageSource | Selection | None = None,
+    device: str | Sequence[str] | None = None,
+    *,
+    board: str | None = None,
+    reference: Model | None = None,
+    classes: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Report:
+    """Compare devices with the float network and with the integer oracle.
+
+    Args:
+        artifact: what runs; several ones of the same integer graph where devices of several targets are compared.
+        data: images in any form, with labels where they are a data set; ``None``: the embedded data set that the
+            network was trained on. Of data in parts the test part; a selection is taken as it is.
+        device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
+        board: ``user@host`` of the machine with the devices that can be on another one.
+        reference: a model with the float network; ``None``: the embedded one, if the artifact was made of that.
+        classes: class list of the data.
+        limit: at most so many images, drawn by the seed.
+        seed: of the choice.
+        on_progress: called with the number of images done since the last call.
+
+    Returns:
+        Accuracies in percent, latencies in milliseconds; it prints as a table.
+
+    Raises:
+        UsageError: what is given does not fit together, or there are no images.
+        UnavailableError: a device is missing.
+        GateError: a device's own check on the golden inputs failed.
+        SqueezeEdgeError: a device fails, an image is damaged, or labels do not fit the network's classes.
+    """
+    artifacts = [artifact] if isinstance(artifact, Artifact) else list(artifact)
+    if not artifacts:
+        raise UsageError("no artifact was given")
+    graph = artifacts[0].graph
+    for other in artifacts[1:]:
+        if other.graph.digest() != graph.digest():
+            raise UsageError(f"{other.path}: holds another integer graph than {artifacts[0].path}")
+    if device is None:
+        device = [next(iter(each.target.devices)) for each in artifacts]
+    names = [device] if isinstance(device, str) else list(device)
+    if not names:
+        raise UsageError("no device was given")
+    check_board(names, board)
+    chosen = [_artifact_for(name, artifacts) for name in names]
+    if data is None:
+        data = Model.of_graph(graph).dataset
+    if data is None:
+        raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
+    images = evaluation_images(data, graph.classes, limit=limit, seed=seed, classes=classes)
+    reference = reference or artifacts[0].reference()
+    if reference is not None:
+        _check_reference(reference, graph)
+    with ExitStack() as stack:
+        runners = [
+            stack.enter_context(each.open(name, board if name in each.target.remote else None))
+            for each, name in zip(chosen, names, strict=True)
+        ]
+        reports = run_devices(
+            graph,
+            runners,
+            [each.model_bytes for each in chosen],
+            images.batches(graph.preprocessing),
+            images.labels,
+            None if reference is None else reference.float_logits,
+            on_progress,
+        )
+    return Report(images.dataset.name, tuple(reports))
+
+
+def check_board(devices: Sequence[str], board: str | None) -> None:
+    """Refuse a board that none of the devices can be on.
+
+    Raises:
+        UsageError: it is named, and all of them are on this machine only.
+    """
+    if board is not None and not any(name in device_target(name).remote for name in devices):
+        raise UsageError(f"--board: {' and '.join(devices)} does not run on another machine")
+
+
+def run_devices(
     graph: IntegerGraph,
-    devices: Sequence[Device],
+    devices: Sequence[Runner],
+    model_bytes: Sequence[int],
     batches: Iterable[NDArray[np.uint8]],
     labels: NDArray[np.int64] | None,
     float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
@@ -119,7 +138,8 @@ def evaluate(
     Args:
         graph: the integer graph.
         devices: at least one.
-        batches: uint8 [B, H, W, 3] each; memory holds one batch at a time.
+        model_bytes: size of what each of them loads.
+        batches: uint8 [B, H, W, 3] each, at least one; memory holds one batch at a time.
         labels: int64 [N] or ``None``.
         float_logits: the float network on a batch -> float32 [B, classes], or ``None``.
         on_progress: called with the number of images done since the last call.
@@ -128,27 +148,26 @@ def evaluate(
         One report a device, in their order.
     """
     expected: list[NDArray[np.int32]] = []
-    reference: list[NDArray[np.float32]] = []
+    fp32: list[NDArray[np.float32]] = []
     answers: list[list[RunResult]] = [[] for _ in devices]
-    with ExitStack() as stack:
-        runners = [stack.enter_context(device.open()) for device in devices]
-        for images in batches:
-            expected.append(run(graph, images))
-            if float_logits is not None:
-                reference.append(float_logits(images))
-            for runner, results in zip(runners, answers, strict=True):
-                results.append(runner(images))
-            on_progress(len(images))
-    oracle = np.concatenate(expected)
-    fp32 = np.concatenate(reference) if reference else None
+    for images in batches:
+        expected.append(run(graph, images))
+        if float_logits is not None:
+            fp32.append(float_logits(images))
+        for device, results in zip(devices, answers, strict=True):
+            results.append(device.run(images))
+        on_progress(len(images))
+    oracle, reference = np.concatenate(expected), np.concatenate(fp32) if fp32 else None
     return [
-        _report(graph, device, results, oracle, fp32, labels) for device, results in zip(devices, answers, strict=True)
+        _report(graph, device, size, results, oracle, reference, labels)
+        for device, size, results in zip(devices, model_bytes, answers, strict=True)
     ]
 
 
 def _report(
     graph: IntegerGraph,
-    device: Device,
+    device: Runner,
+    model_bytes: int,
     results: Sequence[RunResult],
     oracle: NDArray[np.int32],
     fp32: NDArray[np.float32] | None,
@@ -171,8 +190,31 @@ def _report(
         bit_exact=differing == 0,
         differing_sums=differing,
         logits_sqnr_db=None if fp32 is None else sqnr_db(fp32, logits),
-        latency_ms=summary(latency),
+        latency_ms=percentiles(latency),
         images_per_s=1000 / float(latency.mean()),
-        model_bytes=device.model_bytes,
+        model_bytes=model_bytes,
         metrics=dict(results[-1].metrics),
     )
+
+
+def _artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
+    """The artifact that a device runs.
+
+    Raises:
+        UsageError: none of them.
+    """
+    for artifact in artifacts:
+        if device in artifact.target.devices:
+            return artifact
+    compiled = " and ".join(f"{artifact.path}: compiled for {artifact.target.name}" for artifact in artifacts)
+    raise UsageError(f"{compiled}, which --device {device} does not run")
+
+
+def _check_reference(reference: Model, graph: IntegerGraph) -> None:
+    if reference.float_logits is None:
+        raise UsageError(f"{reference.name}: the reference is an integer graph; give the float network")
+    if reference.classes != graph.classes or reference.preprocessing.size != graph.preprocessing.size:
+        raise UsageError(
+            f"the reference {reference.name} has {reference.classes} classes and input {reference.preprocessing.size}, "
+            f"{graph.name} has {graph.classes} and {graph.preprocessing.size}; give the network that it was made of"
+        )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["agreement", "sqnr_db", "topk_accuracy"]
+__all__ = ["agreement", "percentiles", "sqnr_db", "topk_accuracy"]
 
 Logits = NDArray[np.float32]
 
@@ -45,3 +45,9 @@ def sqnr_db(reference: Logits, logits: Logits) -> float | None:
     if noise == 0 or signal == 0:
         return None
     return 10 * math.log10(signal / noise)
+
+
+def percentiles(values: NDArray[np.float64]) -> dict[str, float]:
+    """Median, 90th percentile and least of some times, float64 [N], in their unit."""
+    p50, p90 = np.percentile(values, [50, 90])
+    return {"p50": float(p50), "p90": float(p90), "min": float(values.min())}

@@ -1,11 +1,12 @@
-"""A Relax function of kernel calls -> TVM's memory plan as data: what a driver without a runtime executes.
+"""Kernel calls -> TVM's memory plan as data: what a driver without a runtime executes.
 
-TVM lowers ``call_tir`` to calls into planned storage (``StaticPlanBlockMemory``); this module reads the result back.
+The calls become one Relax function whose parameters are the image and all constants. TVM lowers ``call_tir`` to calls
+into planned storage (``StaticPlanBlockMemory``); the plan is what is read back, the constants stay the caller's arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import IRModule, relax, tirx, transform
 
+from squeezeedge.graph import IMAGE
 from squeezeedge.lower.relax_module import MAIN
 
-__all__ = ["ALIGNMENT", "Argument", "Call", "CallPlan", "Place", "emit_call", "plan_calls"]
+__all__ = ["ALIGNMENT", "Argument", "Call", "CallPlan", "KernelCall", "Place", "plan_calls"]
 
 ALIGNMENT = 64
 """Bytes; TVM's kernels assume it of every buffer."""
@@ -29,6 +31,27 @@ class Place(StrEnum):
     OUTPUT = "output"
     WORKSPACE = "workspace"
     CONSTANTS = "constants"
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCall:
+    """A kernel and the tensors, by name, that it reads and makes.
+
+    Attributes:
+        function: takes the inputs (uint8), the constants and the output, all 1-D; its ``global_symbol`` is unique.
+        inputs: names of tensors; ``IMAGE`` is the network's input.
+        constants: 1-D arrays.
+        out: name of what it makes.
+        size: elements of that.
+        dtype: numpy's name of the elements' type.
+    """
+
+    function: tirx.PrimFunc
+    inputs: tuple[str, ...]
+    constants: tuple[NDArray[Any], ...]
+    out: str
+    size: int
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -73,35 +96,36 @@ class CallPlan:
     constants: NDArray[np.uint8]
 
 
-def emit_call(
-    builder: relax.BlockBuilder,
-    kernel: tirx.PrimFunc,
-    inputs: Sequence[relax.Expr],
-    constants: Sequence[NDArray[Any]],
-    out: tuple[int, str],
-) -> relax.Var:
-    """Add a kernel to the module under construction and call it.
+def plan_calls(calls: Sequence[KernelCall], image_bytes: int) -> CallPlan:
+    """Plan the memory of one inference.
 
     Args:
-        builder: of the module.
-        kernel: takes the inputs, the constants and the output, all 1-D; its ``global_symbol`` is unique.
-        inputs: what it reads.
-        constants: which TVM keeps in the module.
-        out: elements and dtype of the output.
-    """
-    function = builder.add_func(kernel, str(kernel.attrs["global_symbol"]))
-    size, dtype = out
-    arguments = [*inputs, *(relax.const(array) for array in constants)]
-    return builder.emit(relax.call_tir(function, arguments, relax.TensorType((size,), dtype)))
+        calls: in execution order; the last one makes the result.
+        image_bytes: of the input.
 
-
-def plan_calls(module: IRModule) -> CallPlan:
-    """Plan the memory of a module whose ``main`` only calls PrimFuncs on 1-D buffers.
-
-    Args:
-        module: ``main`` takes one tensor and returns one; constants are ``relax.const``.
+    Returns:
+        The plan; its constants are the calls', in order of use, each from a multiple of ``ALIGNMENT`` on.
     """
     passes = relax.transform
+    builder = relax.BlockBuilder()
+    image = relax.Var(IMAGE, relax.TensorType((image_bytes,), "uint8"))
+    parameters = [
+        [
+            relax.Var(f"c{number}_{i}", relax.TensorType(array.shape, str(array.dtype)))
+            for i, array in enumerate(call.constants)
+        ]
+        for number, call in enumerate(calls)
+    ]
+    values = {IMAGE: image}
+    with builder.function(MAIN, [image, *(var for own in parameters for var in own)]):
+        with builder.dataflow():
+            for call, own in zip(calls, parameters, strict=True):
+                function = builder.add_func(call.function, str(call.function.attrs["global_symbol"]))
+                arguments = [*(values[name] for name in call.inputs), *own]
+                out = relax.TensorType((call.size,), call.dtype)
+                values[call.out] = builder.emit(relax.call_tir(function, arguments, out))
+            result = builder.emit_output(values[calls[-1].out])
+        builder.emit_func_output(result)
     lowered = transform.Sequential(
         [
             passes.ToNonDataflow(),
@@ -109,25 +133,41 @@ def plan_calls(module: IRModule) -> CallPlan:
             passes.CallTIRRewrite(),
             passes.StaticPlanBlockMemory(),
         ]
-    )(module)
+    )(builder.get())
     main = lowered[MAIN]
-    reader = _Reader(main)
-    calls = tuple(reader.calls)
+    places, constants = _place_constants([array for call in calls for array in call.constants])
+    places.insert(0, Argument(Place.INPUT, 0, image_bytes, "uint8"))
+    reader = _Reader(main, dict(zip(main.params, places, strict=True)))
     kernels = {var: function for var, function in lowered.functions.items() if var.name_hint != MAIN}
-    constants = np.concatenate([np.zeros(0, np.uint8), *reader.constants])
-    return CallPlan(IRModule(kernels), calls, reader.workspace, constants)
+    return CallPlan(IRModule(kernels), tuple(reader.calls), reader.workspace, constants)
+
+
+def _place_constants(arrays: Sequence[NDArray[Any]]) -> tuple[list[Argument], NDArray[np.uint8]]:
+    """Where each array lies, and the bytes of all."""
+    places: list[Argument] = []
+    parts = [np.zeros(0, np.uint8)]
+    size = 0
+    for array in arrays:
+        places.append(Argument(Place.CONSTANTS, size, array.size, str(array.dtype)))
+        data = np.ascontiguousarray(array).view(np.uint8).ravel()
+        parts.append(np.pad(data, (0, -data.size % ALIGNMENT)))
+        size += len(parts[-1])
+    return places, np.concatenate(parts)
 
 
 class _Reader:
-    """Follows the bindings of a planned function."""
+    """Follows the bindings of a planned function.
 
-    def __init__(self, main: relax.Function) -> None:
+    Args:
+        main: the function.
+        parameters: where each of its parameters lies.
+    """
+
+    def __init__(self, main: relax.Function, parameters: Mapping[Any, Argument]) -> None:
         self.workspace = 0
-        self.constants: list[NDArray[np.uint8]] = []
         self.calls: list[Call] = []
-        self._constant_bytes = 0
         self._storages: dict[Any, int] = {}
-        self._buffers: dict[Any, Argument] = {main.params[0]: _argument(Place.INPUT, 0, main.params[0])}
+        self._buffers = dict(parameters)
         bindings = [binding for block in main.body.blocks for binding in block.bindings]
         names = {binding.var: binding.value for binding in bindings if isinstance(binding.value, relax.Var)}
         result = main.body.body
@@ -151,17 +191,7 @@ class _Reader:
             assert var == result, "only the result may lie outside the planned storage"
             self._buffers[var] = _argument(Place.OUTPUT, 0, var)
         else:
-            self.calls.append(Call(value.op.name_hint, tuple(self._argument(a) for a in value.args)))
-
-    def _argument(self, value: Any) -> Argument:  # noqa: ANN401
-        if isinstance(value, relax.Var):
-            return self._buffers[value]
-        array = np.ascontiguousarray(value.value.numpy())
-        argument = Argument(Place.CONSTANTS, self._constant_bytes, array.size, str(array.dtype))
-        data = array.view(np.uint8).ravel()
-        self.constants.append(np.pad(data, (0, -data.size % ALIGNMENT)))
-        self._constant_bytes += len(self.constants[-1])
-        return argument
+            self.calls.append(Call(value.op.name_hint, tuple(self._buffers[argument] for argument in value.args)))
 
 
 def _argument(place: Place, offset: int, var: Any) -> Argument:  # noqa: ANN401

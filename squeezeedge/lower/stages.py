@@ -74,6 +74,12 @@ class Stage:
         last = self.nodes[-1]
         return last if isinstance(last, Add) else None
 
+    @property
+    def head(self) -> Head | None:
+        """Of ``HEAD``."""
+        last = self.nodes[-1]
+        return last if isinstance(last, Head) else None
+
     def shape(self, name: str) -> Shape:
         """Shape of a tensor; of the head's, that of its accumulators."""
         return self.tensors[name].shape

@@ -6,6 +6,7 @@ everything else goes in parts of a few images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,22 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from squeezeedge.errors import UsageError
+from squeezeedge.graph import rules
 from squeezeedge.graph.integer import IMAGE
-from squeezeedge.quantization.folded import (
-    FoldedAdd,
-    FoldedConv,
-    FoldedGraph,
-    FoldedNode,
-    apply_folded,
-    execute_folded,
-    pad,
-)
+from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, apply_folded, execute_folded, pad
 from squeezeedge.quantization.ranges import Range, RangeObserver
 
 __all__ = ["Calibration", "Samples", "observe"]
 
 ROWS = 12_000
-"""Output positions that a layer is fitted on."""
+"""Most output positions that a layer is fitted on."""
+
+ROW_VALUES = 2**26
+"""Input values of those positions, of all groups, unless that leaves a group with fewer than ``ROWS_PER_WEIGHT``."""
+
+ROWS_PER_WEIGHT = 32
+"""Positions for every weight of an output channel: only wide layers of many groups have fewer than ``ROWS``."""
 
 PART_VALUES = 2**24
 """Values of one tensor that are worked on at a time."""
@@ -46,8 +46,10 @@ class Samples:
     """What a convolution is fitted on.
 
     Attributes:
-        rows: float32 [rows, fan-in]: its inputs in the quantized network as integers q - z; fan-in is [in, kh, kw].
-        targets: float32 [rows, out]: the float network's outputs at the same positions, before the ReLU.
+        rows: float32 [groups, rows, fan-in]: its inputs in the quantized network as integers q - z; fan-in is
+            [in / groups, kh, kw].
+        targets: float32 [groups, rows, out / groups]: the float network's outputs at the same positions, before the
+            ReLU.
         range: of the float network's outputs at all positions, after the ReLU.
     """
 
@@ -87,7 +89,7 @@ class Calibration:
     def parts(self, node: FoldedNode) -> Iterator[slice]:
         """Ranges of images that are worked on at a time."""
         shapes = self.graph.shapes
-        largest = max(int(np.prod(shapes[name])) for name in (node.name, *node.inputs))
+        largest = max(math.prod(shapes[name]) for name in (node.name, *node.inputs))
         step = max(1, PART_VALUES // largest)
         for start in range(0, self.count, step):
             yield slice(start, min(start + step, self.count))
@@ -100,16 +102,16 @@ class Calibration:
         """Run a node of the float network."""
         result = self._empty(node.name, torch.float32)
         for part in self.parts(node):
-            result[part] = _rectified(node, apply_folded(node, self.inputs(node, part)))
+            result[part] = self._rectified(node, apply_folded(node, self.inputs(node, part)))
         self.values[node.name] = result
 
     def sample(self, node: FoldedConv) -> Samples:
         """Run a convolution of the float network; pick positions at random and what is there in both networks."""
-        _, height, width = self.graph.shapes[node.name]
-        total = self.count * height * width
+        height, width, _ = self.graph.shapes[node.name]
+        total, wanted = self.count * height * width, _wanted_rows(node)
         picked = np.arange(total)
-        if total > ROWS:
-            picked = np.sort(self._random.choice(total, ROWS, replace=False, shuffle=False))
+        if total > wanted:
+            picked = np.sort(self._random.choice(total, wanted, replace=False, shuffle=False))
         image, y, x = (torch.from_numpy(index) for index in np.unravel_index(picked, (self.count, height, width)))
         observer = RangeObserver()
         rows, targets = [], []
@@ -119,14 +121,14 @@ class Calibration:
             observer.add(output, node.relu)
             inside = (image >= part.start) & (image < part.stop)
             place = image[inside] - part.start, y[inside], x[inside]
-            targets.append(output[place[0], :, place[1], place[2]])
+            targets.append(_by_group(output[place[0], :, place[1], place[2]], node.groups))
             windows = self.padded_codes(node, part, torch.int16)
             for axis in (0, 1):
                 windows = windows.unfold(axis + 2, node.weight.shape[axis + 2], node.stride[axis])
-            rows.append(windows[place[0], :, place[1], place[2]].flatten(1).float())
-            result[part] = _rectified(node, output)
+            rows.append(_by_group(windows[place[0], :, place[1], place[2]].flatten(1).float(), node.groups))
+            result[part] = self._rectified(node, output)
         self.values[node.name] = result
-        return Samples(torch.cat(rows), torch.cat(targets), observer.range())
+        return Samples(torch.cat(rows, 1), torch.cat(targets, 1), observer.range())
 
     def padded_codes(self, node: FoldedConv, part: slice, dtype: torch.dtype) -> Tensor:
         """A convolution's padded input in the quantized network, as integers q - z."""
@@ -147,33 +149,44 @@ class Calibration:
                 self.values.pop(name, None)
 
     def _empty(self, name: str, dtype: torch.dtype) -> Tensor:
-        shape = (self.count, *self.graph.shapes[name])
+        height, width, channels = self.graph.shapes[name]
+        shape = self.count, channels, height, width
         return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+
+    def _rectified(self, node: FoldedNode, value: Tensor) -> Tensor:
+        return value.relu_() if node.name in self.graph.rectified else value
 
 
 def pad_codes(node: FoldedConv) -> NDArray[np.uint8]:
     """A padded pixel as q - z, uint8 [in]: 0; on the image the rounded mean pixel (R2)."""
-    return np.rint(node.pad_value).clip(0, 255).astype(np.uint8)
+    return np.rint(node.pad_value).clip(0, rules.Q_MAX).astype(np.uint8)
 
 
 def observe(graph: FoldedGraph, calibration: Calibration) -> dict[str, Range]:
     """Ranges of all convolutions but the head, and of all additions, in the float network."""
-    observers = {node.name: RangeObserver() for node in graph.nodes[:-1] if isinstance(node, FoldedConv | FoldedAdd)}
-    widest = max(graph.nodes, key=lambda node: int(np.prod(graph.shapes[node.name])))
+    observers = {name: RangeObserver() for name in graph.scaled}
+    widest = max(graph.nodes, key=lambda node: math.prod(graph.shapes[node.name]))
     for part in calibration.parts(widest):
         for node, value in execute_folded(graph, calibration.codes[IMAGE][part].float()):
             if node.name in observers:
-                observers[node.name].add(value, isinstance(node, FoldedConv | FoldedAdd) and node.relu)
+                observers[node.name].add(value, node.name in graph.rectified)
     return {name: observer.range() for name, observer in observers.items()}
 
 
-def _rectified(node: FoldedNode, value: Tensor) -> Tensor:
-    return value.relu_() if isinstance(node, FoldedConv | FoldedAdd) and node.relu else value
+def _wanted_rows(node: FoldedConv) -> int:
+    """Most positions to fit a convolution on."""
+    fan_in = math.prod(node.weight.shape[1:])
+    return min(ROWS, max(ROW_VALUES // (node.groups * fan_in), ROWS_PER_WEIGHT * fan_in))
+
+
+def _by_group(values: Tensor, groups: int) -> Tensor:
+    """[rows, groups * n] -> [groups, rows, n]."""
+    return values.reshape(len(values), groups, -1).transpose(0, 1)
 
 
 def _kept_bytes(graph: FoldedGraph) -> int:
     """Most bytes that one image's values take at a time: 4 for the float value, 1 for the code."""
-    sizes = {name: 5 * int(np.prod(shape)) for name, shape in graph.shapes.items()}
+    sizes = {name: 5 * math.prod(shape) for name, shape in graph.shapes.items()}
     kept = most = sizes[IMAGE]
     for node in graph.nodes:
         kept += sizes[node.name]

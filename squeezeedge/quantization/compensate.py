@@ -6,7 +6,8 @@ weights and bias move by the ridge regression of what is missing on the quantize
 output that is below zero in both networks misses nothing.
 
 Assumes: sampled inputs of the quantized network and outputs of the float one. Guarantees: weights that differ from
-the trained ones only as far as the samples carry it: the fewer there are for a weight, the stronger the ridge.
+the trained ones only as far as the samples carry it: the fewer there are for a weight, the stronger the ridge. Each
+group has a regression of its own; all groups are solved at once. Rule: R3.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ def compensate(
     """Apply the pass; see the module.
 
     Args:
-        weight: float64 [out, fan-in], for inputs in units of q.
-        bias: float64 [out].
-        rows: float32 [rows, fan-in], inputs of the quantized network in units of q.
-        targets: float32 [rows, out], the float network's outputs before the ReLU.
-        moments: float64 [fan-in, fan-in], second moments of ``rows``.
+        weight: float64 [groups, outputs of one, fan-in], for inputs in units of q.
+        bias: float64 [groups, outputs of one].
+        rows: float32 [groups, rows, fan-in], inputs of the quantized network in units of q.
+        targets: float32 [groups, rows, outputs of one], the float network's outputs before the ReLU.
+        moments: float64 [groups, fan-in, fan-in], second moments of ``rows``.
         relu: whether a ReLU follows.
 
     Returns:
         The new weight and bias.
     """
-    outputs = rows @ weight.float().T + bias.float()
+    count, fan_in = rows.shape[1:]
+    outputs = rows @ weight.float().mT + bias.float()[:, None]
     if relu:
         targets = torch.where(targets > 0, targets, outputs.clamp_max(0))
     missing = (targets - outputs).double()
-    mean = rows.mean(0).double()
-    covariance = moments - torch.outer(mean, mean)
-    strength = covariance.diagonal().mean()
-    if strength <= 0:  # constant inputs
-        return weight, bias + missing.mean(0)
-    ridge = strength * (RIDGE + rows.shape[1] / len(rows))
-    together = rows.double().T @ missing / len(rows) - torch.outer(mean, missing.mean(0))
-    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
-    change = torch.cholesky_solve(together, factor).T
-    return weight + change, bias + missing.mean(0) - change @ mean
+    mean = rows.mean(1).double()
+    covariance = moments - mean[:, :, None] * mean[:, None]
+    strength = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    varies = strength > 0  # of constant inputs only the bias moves
+    ridge = torch.where(varies, strength * (RIDGE + fan_in / count), 1)
+    together = rows.double().mT @ missing / count - mean[:, :, None] * missing.mean(1)[:, None]
+    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(fan_in, dtype=torch.float64))
+    change = torch.where(varies, torch.cholesky_solve(together, factor).mT, 0)
+    return weight + change, bias + missing.mean(1) - (change @ mean[..., None])[..., 0]

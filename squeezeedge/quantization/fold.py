@@ -11,23 +11,28 @@ Rules: R2, R3, R5.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.graph import (
+    FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatBatchNorm,
     FloatConcat,
     FloatConv,
     FloatGlobalAveragePool,
     FloatGraph,
+    FloatLinear,
     FloatMaxPool,
-    FloatNode,
     FloatRelu,
 )
 from squeezeedge.quantization.folded import FoldedAdd, FoldedConv, FoldedGraph, FoldedNode
-from squeezeedge.quantization.rewrite import fresh_name, identity_conv, rewired
+from squeezeedge.quantization.rewrite import fresh_name, identity_conv, of_kind, per_output
 
 __all__ = ["fold"]
 
@@ -41,12 +46,21 @@ def fold(graph: FloatGraph, preprocessing: Preprocessing) -> FoldedGraph:
     """
     folder = _Folder(graph, preprocessing)
     for node in graph.nodes:
-        folder.visit(node)
+        folder.alias[node.name] = _visit(node, folder)
     return FoldedGraph(tuple(folder.nodes), graph.input_size)
 
 
 class _Folder:
-    """One walk in execution order; ``alias`` maps the old tensors to the new ones."""
+    """One walk in execution order.
+
+    Attributes:
+        nodes: new nodes.
+        alias: old tensors -> new ones.
+        raw: the image and max poolings of it.
+        signed: tensors with negatives.
+        rectified: tensors that a ReLU follows.
+        copies: tensors -> their copies.
+    """
 
     def __init__(self, graph: FloatGraph, preprocessing: Preprocessing) -> None:
         self.old = graph
@@ -55,54 +69,29 @@ class _Folder:
         self.mean_pixel = (255 * np.array(preprocessing.mean)).astype(np.float32)
         self.nodes: list[FoldedNode] = []
         self.alias = {IMAGE: IMAGE}
-        self.raw = {IMAGE}  # the image and max poolings of it
+        self.raw = {IMAGE}
         self.signed: set[str] = set()
-        self.rectified = {node.inputs[0] for node in graph.nodes if isinstance(node, FloatRelu)}
+        self.rectified = {relu.inputs[0] for relu in of_kind(graph.nodes, FloatRelu)}
         self.copies: dict[str, str] = {}
 
-    def visit(self, node: FloatNode) -> None:
-        if isinstance(node, FloatRelu | FloatGlobalAveragePool):  # parts of the nodes before them
-            self.alias[node.name] = self.alias[node.inputs[0]]
-            return
-        inputs = [self.alias[name] for name in node.inputs]
-        if isinstance(node, FloatConcat) and len(inputs) == 1:
-            self.alias[node.name] = inputs[0]
-            return
-        direct = isinstance(node, FloatMaxPool) or (
-            isinstance(node, FloatConv) and (inputs[0] == IMAGE or not any(node.padding))
-        )
-        if not direct:
-            inputs = [self._copy(name) if name in self.raw else name for name in inputs]
-        if isinstance(node, FloatConcat) and self.signed.intersection(inputs):
-            inputs = [name if name in self.signed else self._copy(name) for name in inputs]
-        made = rewired(node, dict(zip(node.inputs, inputs, strict=True)))
-        self.alias[node.name] = self._append(made, node.name in self.rectified)
-
-    def _append(self, node: FloatNode, relu: bool) -> str:
-        signed = not self.signed.isdisjoint(node.inputs)
-        if isinstance(node, FloatConv):
-            self.nodes.append(self._conv(node, relu))
-            signed = not relu
-        elif isinstance(node, FloatAdd):
-            self.nodes.append(FoldedAdd(node.name, node.inputs, relu))
-            signed &= not relu
-        else:
-            assert isinstance(node, FloatMaxPool | FloatConcat)
-            self.nodes.append(node)
-            if isinstance(node, FloatMaxPool) and node.inputs[0] in self.raw:
-                self.raw.add(node.name)
+    def append(self, node: FoldedNode, signed: bool) -> str:
+        self.nodes.append(node)
         if signed:
             self.signed.add(node.name)
         return node.name
 
-    def _conv(self, node: FloatConv, relu: bool) -> FoldedConv:
+    def append_conv(self, node: FloatConv, relu: bool) -> str:
         weight, bias = node.weight.astype(np.float64), node.bias.astype(np.float64)
-        pad_value: NDArray[np.float32] = np.zeros(weight.shape[1], np.float32)
+        pad_value: NDArray[np.float32] = np.zeros(weight.shape[1] * node.groups, np.float32)
         if node.inputs[0] in self.raw:
-            bias = bias + (weight * self.offset[:, None, None]).sum((1, 2, 3))
-            weight = weight * self.multiplier[:, None, None]
+            multiplier, offset = (
+                per_output(values, len(weight), node.groups)[:, :, None, None]
+                for values in (self.multiplier, self.offset)
+            )
+            bias = bias + (weight * offset).sum((1, 2, 3))
+            weight = weight * multiplier
             pad_value = self.mean_pixel if node.inputs[0] == IMAGE else pad_value
-        return FoldedConv(
+        conv = FoldedConv(
             node.name,
             node.inputs,
             weight.astype(np.float32),
@@ -111,11 +100,69 @@ class _Folder:
             node.padding,
             pad_value,
             relu,
+            groups=node.groups,
         )
+        return self.append(conv, signed=not relu)
 
-    def _copy(self, source: str) -> str:
+    def copy(self, source: str) -> str:
         """A tensor with the same values and zero point 128."""
         if source not in self.copies:
             name = fresh_name(f"{source}.copy", {*self.old.shapes, *(node.name for node in self.nodes)})
-            self.copies[source] = self._append(identity_conv(name, source, self.old.shapes[source][0]), False)
+            conv = identity_conv(name, source, self.old.shapes[source].channels)
+            self.copies[source] = self.append_conv(conv, relu=False)
         return self.copies[source]
+
+    def prepared(self, source: str) -> str:
+        """The new tensor of an old one; a copy of one that has no scale."""
+        new = self.alias[source]
+        return self.copy(new) if new in self.raw else new
+
+
+_visit: Table[object, str] = Table("folding of ReLU and preprocessing", FLOAT_OPERATORS)
+"""(node, folder) -> name of the new tensor."""
+
+
+@_visit.implements(FloatRelu, FloatGlobalAveragePool)
+def _part(node: FloatRelu | FloatGlobalAveragePool, folder: _Folder) -> str:
+    """A part of the node before it."""
+    return folder.alias[node.inputs[0]]
+
+
+@_visit.implements(FloatConv)
+def _conv(node: FloatConv, folder: _Folder) -> str:
+    (old,) = node.inputs
+    source = folder.alias[old]
+    if source != IMAGE and any(node.padding):  # a padded pixel of a pooled image would have to be the mean pixel
+        source = folder.prepared(old)
+    return folder.append_conv(replace(node, inputs=(source,)), node.name in folder.rectified)
+
+
+@_visit.implements(FloatAdd)
+def _add(node: FloatAdd, folder: _Folder) -> str:
+    first, second = map(folder.prepared, node.inputs)
+    relu = node.name in folder.rectified
+    signed = not relu and not folder.signed.isdisjoint((first, second))
+    return folder.append(FoldedAdd(node.name, (first, second), relu), signed)
+
+
+@_visit.implements(FloatMaxPool)
+def _max_pool(node: FloatMaxPool, folder: _Folder) -> str:
+    source = folder.alias[node.inputs[0]]
+    if source in folder.raw:
+        folder.raw.add(node.name)
+    return folder.append(replace(node, inputs=(source,)), source in folder.signed)
+
+
+@_visit.implements(FloatConcat)
+def _concat(node: FloatConcat, folder: _Folder) -> str:
+    if len(node.inputs) == 1:
+        return folder.alias[node.inputs[0]]
+    inputs = [folder.prepared(name) for name in node.inputs]
+    signed = not folder.signed.isdisjoint(inputs)
+    if signed:
+        inputs = [name if name in folder.signed else folder.copy(name) for name in inputs]
+    return folder.append(replace(node, inputs=tuple(inputs)), signed)
+
+
+_visit.refuses(FloatBatchNorm, why="folding of batch normalization comes before")
+_visit.refuses(FloatLinear, why="a fully connected layer has become a convolution before")

@@ -17,66 +17,114 @@ from dataclasses import replace
 
 import numpy as np
 
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.builder import FloatGraphBuilder
-from squeezeedge.graph.float.graph import IMAGE, FloatBatchNorm, FloatConv, FloatGraph, FloatNode
-from squeezeedge.quantization.rewrite import pointwise_conv, readers, rewired
+from squeezeedge.graph.float.graph import (
+    FLOAT_OPERATORS,
+    IMAGE,
+    FloatAdd,
+    FloatBatchNorm,
+    FloatConcat,
+    FloatConv,
+    FloatGlobalAveragePool,
+    FloatGraph,
+    FloatLinear,
+    FloatMaxPool,
+    FloatNode,
+    FloatRelu,
+)
+from squeezeedge.quantization.rewrite import of_kind, per_output, pointwise_conv, readers, rewired
 
 __all__ = ["fold_batch_norm"]
 
 
 def fold_batch_norm(graph: FloatGraph) -> FloatGraph:
     """Apply the pass; see the module."""
-    read_by = readers(graph.nodes)
-    convs: dict[str, int] = {}  # convolution -> its place in nodes
-    ahead: dict[str, FloatBatchNorm] = {}  # normalizations that their readers take in
-    alias = {IMAGE: IMAGE}
-    nodes: list[FloatNode] = []
+    folder = _Folder(graph)
     for node in graph.nodes:
-        source = node.inputs[0]
-        if isinstance(node, FloatBatchNorm):
-            norm = replace(node, inputs=(alias[source],))
-            if norm.inputs[0] in convs and source not in ahead and len(read_by[source]) == 1:
-                place = convs[norm.inputs[0]]
-                nodes[place] = _after(nodes[place], norm)
-                alias[node.name] = norm.inputs[0]
-                continue
-            following = read_by[node.name]
-            if source not in ahead and following and all(_takes(norm, reader) for reader in following):
-                ahead[node.name] = norm
-                alias[node.name] = norm.inputs[0]
-                continue
-            diagonal = pointwise_conv(node.name, norm.inputs[0], np.diag(norm.multiplier), norm.offset)
-            made: FloatNode = diagonal
-        else:
-            made = rewired(node, alias)
-        if source in ahead:
-            made = _before(made, ahead[source])
-        if isinstance(made, FloatConv):
-            convs[made.name] = len(nodes)
-        alias[node.name] = made.name
-        nodes.append(made)
+        _visit(node, folder)
     builder = FloatGraphBuilder(graph.input_size)
-    for node in nodes:
+    for node in folder.nodes.values():
         builder.append(node)
-    return builder.build(graph.name, alias[graph.nodes[-1].name])
+    return builder.build(graph.name, folder.alias[graph.nodes[-1].name])
 
 
-def _takes(norm: FloatBatchNorm, reader: FloatNode) -> bool:
-    return isinstance(reader, FloatConv) and not (any(reader.padding) and norm.offset.any())
+class _Folder:
+    """One walk in execution order.
+
+    Attributes:
+        nodes: new nodes by name, in execution order.
+        convs: those of them that are convolutions.
+        ahead: normalizations that their readers take in.
+        alias: old tensors -> new ones.
+    """
+
+    def __init__(self, graph: FloatGraph) -> None:
+        self.read_by = readers(graph.nodes)
+        self.paddings = {conv.name: conv.padding for conv in of_kind(graph.nodes, FloatConv)}
+        self.nodes: dict[str, FloatNode] = {}
+        self.convs: dict[str, FloatConv] = {}
+        self.ahead: dict[str, FloatBatchNorm] = {}
+        self.alias = {IMAGE: IMAGE}
+
+    def append(self, node: FloatNode) -> None:
+        self.nodes[node.name] = node
+        self.alias[node.name] = node.name
+
+    def append_conv(self, conv: FloatConv) -> None:
+        self.convs[conv.name] = conv
+        self.append(conv)
+
+    def taken(self, norm: FloatBatchNorm) -> bool:
+        """Whether everything that reads a normalization can take it in."""
+        following = self.read_by[norm.name]
+        return bool(following) and all(
+            reader.name in self.paddings and not (any(self.paddings[reader.name]) and norm.offset.any())
+            for reader in following
+        )
 
 
-def _after(conv: FloatNode, norm: FloatBatchNorm) -> FloatConv:
+_visit: Table[FloatNode, None] = Table("folding of batch normalization", FLOAT_OPERATORS)
+
+
+@_visit.implements(FloatBatchNorm)
+def _norm(node: FloatBatchNorm, folder: _Folder) -> None:
+    (old,) = node.inputs
+    source = folder.alias[old]
+    if source in folder.convs and len(folder.read_by[old]) == 1:
+        folder.append_conv(_after(folder.convs[source], node))
+        folder.alias[node.name] = source
+    elif folder.taken(node):
+        folder.ahead[node.name] = replace(node, inputs=(source,))
+        folder.alias[node.name] = source
+    else:
+        folder.append_conv(pointwise_conv(node.name, source, np.diag(node.multiplier), node.offset))
+
+
+@_visit.implements(FloatConv)
+def _conv(node: FloatConv, folder: _Folder) -> None:
+    conv = replace(node, inputs=(folder.alias[node.inputs[0]],))
+    norm = folder.ahead.get(node.inputs[0])
+    folder.append_conv(conv if norm is None else _before(conv, norm))
+
+
+@_visit.implements(FloatRelu, FloatMaxPool, FloatConcat, FloatAdd, FloatGlobalAveragePool, FloatLinear)
+def _other(node: FloatNode, folder: _Folder) -> None:
+    folder.append(rewired(node, folder.alias))
+
+
+def _after(conv: FloatConv, norm: FloatBatchNorm) -> FloatConv:
     """norm(conv(x)) as one convolution."""
-    assert isinstance(conv, FloatConv)
     multiplier = norm.multiplier.astype(np.float64)
     weight = (conv.weight * multiplier[:, None, None, None]).astype(np.float32)
     return replace(conv, weight=weight, bias=(conv.bias * multiplier + norm.offset).astype(np.float32))
 
 
-def _before(conv: FloatNode, norm: FloatBatchNorm) -> FloatConv:
+def _before(conv: FloatConv, norm: FloatBatchNorm) -> FloatConv:
     """conv(norm(x)) as one convolution."""
-    assert isinstance(conv, FloatConv)
     weight = conv.weight.astype(np.float64)
-    bias = conv.bias + (weight * norm.offset[:, None, None]).sum((1, 2, 3))
-    scaled = (weight * norm.multiplier[:, None, None]).astype(np.float32)
-    return replace(conv, weight=scaled, bias=bias.astype(np.float32))
+    multiplier, offset = (
+        per_output(values, len(weight), conv.groups)[:, :, None, None] for values in (norm.multiplier, norm.offset)
+    )
+    bias = conv.bias + (weight * offset).sum((1, 2, 3))
+    return replace(conv, weight=(weight * multiplier).astype(np.float32), bias=bias.astype(np.float32))

@@ -17,11 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from squeezeedge.graph.float.graph import FloatAdd, FloatConcat, FloatConv, FloatMaxPool, Shape, output_shape
+from squeezeedge.graph import rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.float.graph import FloatAdd, FloatConcat, FloatConv, FloatMaxPool, output_shape
 from squeezeedge.graph.float.run import apply_float
 from squeezeedge.graph.integer import IMAGE
+from squeezeedge.quantization.rewrite import of_kind
 
-__all__ = ["FoldedAdd", "FoldedConv", "FoldedGraph", "FoldedNode", "apply_folded", "execute_folded", "pad"]
+__all__ = [
+    "FOLDED_OPERATORS",
+    "FoldedAdd",
+    "FoldedConv",
+    "FoldedGraph",
+    "FoldedNode",
+    "apply_folded",
+    "execute_folded",
+    "pad",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +58,9 @@ class FoldedAdd(FloatAdd):
 
 FoldedNode = FoldedConv | FoldedAdd | FloatMaxPool | FloatConcat
 
+FOLDED_OPERATORS: tuple[type[FoldedNode], ...] = (FoldedConv, FoldedAdd, FloatMaxPool, FloatConcat)
+"""The family of the tables of :mod:`squeezeedge.graph.dispatch` for folded graphs."""
+
 
 @dataclass(frozen=True, eq=False)
 class FoldedGraph:
@@ -54,34 +69,52 @@ class FoldedGraph:
     Attributes:
         nodes: in execution order; the last is the head, a convolution.
         input_size: (height, width) of the image.
-        shapes: (channels, height, width) of every tensor (derived).
+        shapes: of every tensor (derived).
         zero_points: of every tensor, R1: 0 if it has no negatives, else 128 (derived).
         last_reader: name of the last node that reads a tensor (derived).
+        convolutions: in execution order, the head included (derived).
+        additions: in execution order (derived).
+        rectified: names of the convolutions and additions that a ReLU follows (derived).
     """
 
     nodes: tuple[FoldedNode, ...]
     input_size: tuple[int, int]
-    shapes: Mapping[str, Shape] = field(init=False, repr=False)
+    shapes: Mapping[str, rules.Shape] = field(init=False, repr=False)
     zero_points: Mapping[str, int] = field(init=False, repr=False)
     last_reader: Mapping[str, str] = field(init=False, repr=False)
+    convolutions: tuple[FoldedConv, ...] = field(init=False, repr=False)
+    additions: tuple[FoldedAdd, ...] = field(init=False, repr=False)
+    rectified: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shapes: dict[str, Shape] = {IMAGE: (3, *self.input_size)}
-        zero_points = {IMAGE: 0}
+        shapes = {IMAGE: rules.Shape(*self.input_size, 3)}
+        zero_points = {IMAGE: rules.ZERO_POINTS[0]}
         for node in self.nodes:
             shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
             zero_points[node.name] = _zero_point(node, [zero_points[name] for name in node.inputs])
-        object.__setattr__(self, "shapes", MappingProxyType(shapes))
-        object.__setattr__(self, "zero_points", MappingProxyType(zero_points))
-        readers = {name: node.name for node in self.nodes for name in node.inputs}
-        object.__setattr__(self, "last_reader", MappingProxyType(readers))
+        convolutions, additions = of_kind(self.nodes, FoldedConv), of_kind(self.nodes, FoldedAdd)
+        rectified = {conv.name: conv.relu for conv in convolutions} | {add.name: add.relu for add in additions}
+        derived = {
+            "shapes": MappingProxyType(shapes),
+            "zero_points": MappingProxyType(zero_points),
+            "last_reader": MappingProxyType({name: node.name for node in self.nodes for name in node.inputs}),
+            "convolutions": tuple(convolutions),
+            "additions": tuple(additions),
+            "rectified": frozenset(name for name, relu in rectified.items() if relu),
+        }
+        for key, value in derived.items():
+            object.__setattr__(self, key, value)
 
     @property
     def head(self) -> FoldedConv:
         """The last node."""
-        head = self.nodes[-1]
-        assert isinstance(head, FoldedConv)
-        return head
+        return self.convolutions[-1]
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """Names of the tensors that get a scale of their own, in execution order: all but pooled and joined ones."""
+        names = {conv.name for conv in self.convolutions[:-1]} | {addition.name for addition in self.additions}
+        return tuple(node.name for node in self.nodes if node.name in names)
 
 
 def execute_folded(graph: FoldedGraph, pixels: Tensor) -> Iterator[tuple[FoldedNode, Tensor]]:
@@ -98,7 +131,7 @@ def execute_folded(graph: FoldedGraph, pixels: Tensor) -> Iterator[tuple[FoldedN
     for node in graph.nodes:
         value = apply_folded(node, [values[name] for name in node.inputs])
         yield node, value
-        if isinstance(node, FoldedConv | FoldedAdd) and node.relu:
+        if node.name in graph.rectified:
             value.relu_()
         values[node.name] = value
         for name in set(node.inputs):
@@ -106,12 +139,19 @@ def execute_folded(graph: FoldedGraph, pixels: Tensor) -> Iterator[tuple[FoldedN
                 del values[name]
 
 
-def apply_folded(node: FoldedNode, inputs: Sequence[Tensor]) -> Tensor:
-    """Run one node without its ReLU on float32 [N, channels, height, width] tensors."""
-    if isinstance(node, FoldedConv):
-        x = pad(inputs[0], node.padding, node.pad_value)
-        return F.conv2d(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias), node.stride)
-    return apply_float(node, list(inputs))
+apply_folded: Table[FoldedNode, Tensor] = Table("folded network", FOLDED_OPERATORS)
+"""Run one node without its ReLU: (node, list of float32 [N, channels, height, width]) -> tensor of that kind."""
+
+
+@apply_folded.implements(FoldedConv)
+def _conv(node: FoldedConv, inputs: list[Tensor]) -> Tensor:
+    x = pad(inputs[0], node.padding, node.pad_value)
+    return F.conv2d(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias), node.stride, groups=node.groups)
+
+
+@apply_folded.implements(FoldedAdd, FloatMaxPool, FloatConcat)
+def _as_float(node: FoldedAdd | FloatMaxPool | FloatConcat, inputs: list[Tensor]) -> Tensor:
+    return apply_float(node, inputs)
 
 
 def pad(x: Tensor, padding: tuple[int, int, int, int], value: NDArray[np.generic]) -> Tensor:
@@ -134,9 +174,20 @@ def pad(x: Tensor, padding: tuple[int, int, int, int], value: NDArray[np.generic
     return padded
 
 
-def _zero_point(node: FoldedNode, inputs: Sequence[int]) -> int:
-    if isinstance(node, FoldedConv):
-        return 0 if node.relu else 128
-    if isinstance(node, FoldedAdd) and node.relu:
-        return 0
+_zero_point: Table[FoldedNode, int] = Table("zero points of the folded network", FOLDED_OPERATORS)
+"""(node, zero points of its inputs) -> that of its result: 0 if it has no negatives (R1)."""
+
+
+@_zero_point.implements(FoldedConv)
+def _of_conv(node: FoldedConv, inputs: Sequence[int]) -> int:
+    return rules.ZERO_POINTS[not node.relu]
+
+
+@_zero_point.implements(FoldedAdd)
+def _of_sum(node: FoldedAdd, inputs: Sequence[int]) -> int:
+    return rules.ZERO_POINTS[0] if node.relu else max(inputs)
+
+
+@_zero_point.implements(FloatMaxPool, FloatConcat)
+def _of_operands(node: FloatMaxPool | FloatConcat, inputs: Sequence[int]) -> int:
     return max(inputs)

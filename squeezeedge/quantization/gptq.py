@@ -1,11 +1,14 @@
-"""Rounding of weights with regard to the inputs: GPTQ (Frantar et al., arXiv:2210.17323).
+"""Pass over one layer: rounding of weights with regard to the inputs: GPTQ (Frantar et al., arXiv:2210.17323).
 
 The error of rounding one weight is made up for by the weights not rounded yet, as far as the inputs' second moments
 H allow: with U the upper Cholesky factor of H^-1, column after column,
 
     w[i] = round(W[i]);   W[i:] -= (W[i] - w[i]) / U[i, i] * U[i, i:]
 
-Assumes: the inputs' second moments. Guarantees: integers in -127..127 (R3).
+The fan-in of an output channel is that of its group, so each group has moments and a factor of its own; all groups
+are worked on at once.
+
+Assumes: the inputs' second moments. Guarantees: integers in -127..127. Rule: R3.
 """
 
 from __future__ import annotations
@@ -13,67 +16,71 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from squeezeedge.quantization.scale_search import WEIGHT_LIMIT
+from squeezeedge.graph import rules
 
 __all__ = ["inverse_factor", "round_weights", "second_moments", "unit_error"]
-
-EXACT_ROWS = 256
-"""Rows whose products sum up exactly in float32: 256 * 255^2 < 2^24. So the moments do not depend on threads."""
 
 DAMPING = 0.01
 BLOCK = 64
 
 
 def second_moments(rows: Tensor) -> Tensor:
-    """Mean of the outer products x x^T, exact up to the division: float64 [fan-in, fan-in].
+    """Mean of the outer products x x^T, exact up to the division: float64 [groups, fan-in, fan-in].
+
+    Products are added up in float32 for so few rows that every sum is exact, so no order of them matters.
 
     Args:
-        rows: float32 [rows, fan-in], integers in -255..255.
+        rows: float32 [groups, rows, fan-in], integers in -255..255.
     """
-    total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
-    for part in torch.split(rows, EXACT_ROWS):
-        total += part.T @ part
-    return total / len(rows)
+    groups, count, fan_in = rows.shape
+    total = torch.zeros(groups, fan_in, fan_in, dtype=torch.float64)
+    for part in torch.split(rows, rules.FLOAT32_EXACT // rules.Q_MAX**2, 1):
+        total += part.mT @ part
+    return total / count
 
 
 def inverse_factor(moments: Tensor) -> Tensor:
-    """U, upper triangular, with U^T U = H^-1, of the damped moments H: float64 [fan-in, fan-in]."""
-    mean = moments.diagonal().mean()
-    damping = DAMPING * mean if mean > 0 else torch.ones_like(mean)
-    damped = moments + damping * torch.eye(len(moments), dtype=torch.float64)
+    """U, upper triangular, with U^T U = H^-1, of the damped moments H: float64 [groups, fan-in, fan-in]."""
+    mean = moments.diagonal(dim1=1, dim2=2).mean(1)
+    damping = torch.where(mean > 0, DAMPING * mean, 1)
+    damped = moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
     factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
     return factor
 
 
-def unit_error(factor: Tensor) -> float:
+def unit_error(factor: Tensor) -> Tensor:
     """Mean squared output error of rounding to multiples of 1: each step leaves ((W - w) / U[i, i])^2.
 
     Args:
-        factor: U, float64 [fan-in, fan-in].
+        factor: U, float64 [groups, fan-in, fan-in].
+
+    Returns:
+        float64 [groups].
     """
-    return float(factor.diagonal().pow(-2).sum()) / 12
+    return factor.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
 
 
 def round_weights(weight: Tensor, step: Tensor, factor: Tensor) -> Tensor:
     """Round to multiples of each channel's step.
 
     Args:
-        weight: float64 [out, fan-in].
-        step: float64 [out].
-        factor: U, float64 [fan-in, fan-in].
+        weight: float64 [groups, outputs of one, fan-in].
+        step: float64 [groups, outputs of one].
+        factor: U, float64 [groups, fan-in, fan-in].
 
     Returns:
-        The multiples, float64 [out, fan-in], integers in -127..127.
+        The multiples, of the shape of ``weight``, float64 integers in -127..127.
     """
-    rest = weight / step[:, None]
+    rest = weight / step[..., None]
     rounded = torch.empty_like(rest)
-    for start in range(0, rest.shape[1], BLOCK):
-        block = slice(start, min(start + BLOCK, rest.shape[1]))
-        errors = torch.empty_like(rest[:, block])
+    fan_in = rest.shape[2]
+    for start in range(0, fan_in, BLOCK):
+        block = slice(start, min(start + BLOCK, fan_in))
+        errors = torch.empty_like(rest[..., block])
         for i in range(block.start, block.stop):
-            rounded[:, i] = rest[:, i].round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
-            error = (rest[:, i] - rounded[:, i]) / factor[i, i]
-            rest[:, i : block.stop] -= error[:, None] * factor[i, i : block.stop]
-            errors[:, i - start] = error
-        rest[:, block.stop :] -= errors @ factor[block, block.stop :]
+            rounded[..., i] = rest[..., i].round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+            error = (rest[..., i] - rounded[..., i]) / factor[:, i, i, None]
+            rest[..., i : block.stop] -= error[..., None] * factor[:, i, None, i : block.stop]
+            errors[..., i - start] = error
+        rest[..., block.stop :] -= errors @ factor[:, block, block.stop :]
     return rounded

@@ -1,10 +1,10 @@
-"""Pass over one layer: no accumulator can leave int32, whatever the image (R4, R6).
+"""Pass over one layer: no accumulator can leave int32, whatever the image.
 
 Assumes: integer weights and biases; their step was chosen so that the bound below is far away for any network that
 has been trained (:func:`squeezeedge.quantization.scale_search.weight_step`).
 Guarantees: |bias| + 255 * sum |w| + rounding + zero point, times the pixels that are summed, is below 2^31. Weights
 beyond that shrink towards zero; then the bias is clipped. Clipping a bias does not change a requantized output: the
-accumulator stays so large that the output is 0 or 255 all the same.
+accumulator stays so large that the output is 0 or 255 all the same. Rules: R4, R6.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["INT32_LIMIT", "bounded"]
+from squeezeedge.graph import rules
 
-INT32_LIMIT = 2**31
+__all__ = ["bounded"]
 
 
 def bounded(weight: Tensor, bias: Tensor, shift: Tensor, zero_point: int, pixels: int) -> tuple[Tensor, Tensor]:
@@ -30,9 +30,9 @@ def bounded(weight: Tensor, bias: Tensor, shift: Tensor, zero_point: int, pixels
     Returns:
         int64 weight and bias.
     """
-    room = (INT32_LIMIT - 1) // pixels - ((1 << shift) >> 1) - zero_point
-    reach = 255 * weight.abs().sum(1)
+    room = (rules.INT32_LIMIT - 1) // pixels - rules.rounding_term(shift) - zero_point
+    reach = rules.Q_MAX * weight.abs().sum(1)
     allowed = torch.maximum(room - bias.abs(), room // 2).double()
     shrunk = torch.where((reach > allowed)[:, None], (weight * (allowed / reach.clamp_min(1))[:, None]).trunc(), weight)
-    left = room - 255 * shrunk.abs().sum(1).long()
+    left = room - rules.Q_MAX * shrunk.abs().sum(1).long()
     return shrunk.long(), torch.minimum(torch.maximum(bias.long(), -left), left)

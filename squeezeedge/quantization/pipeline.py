@@ -18,22 +18,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.graph import rules
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.graph import FloatConcat, FloatGraph, FloatMaxPool
 from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
-from squeezeedge.quantization.calibration import Calibration, observe, pad_codes
+from squeezeedge.quantization.calibration import Calibration, Samples, observe, pad_codes
 from squeezeedge.quantization.compensate import compensate
 from squeezeedge.quantization.convolution_head import convolution_head
 from squeezeedge.quantization.fold import fold
 from squeezeedge.quantization.fold_batch_norm import fold_batch_norm
-from squeezeedge.quantization.folded import FoldedAdd, FoldedConv, FoldedGraph, FoldedNode, apply_folded
+from squeezeedge.quantization.folded import (
+    FOLDED_OPERATORS,
+    FoldedAdd,
+    FoldedConv,
+    FoldedGraph,
+    FoldedNode,
+    apply_folded,
+)
 from squeezeedge.quantization.gptq import inverse_factor, round_weights, second_moments, unit_error
-from squeezeedge.quantization.overflow import INT32_LIMIT, bounded
+from squeezeedge.quantization.overflow import bounded
 from squeezeedge.quantization.place_relu import place_relu
 from squeezeedge.quantization.requantize import exact_type, requantize
+from squeezeedge.quantization.rewrite import per_output
 from squeezeedge.quantization.scale_search import Grid, free_scales, search_scales, weight_step
 from squeezeedge.quantization.ties import Ties, tie_scales
 
 __all__ = ["quantize"]
+
+HEAD_SHARE = 0.9
+"""Share of what R6 allows that a class sum may take before weights are rounded."""
 
 
 def quantize(
@@ -62,11 +75,11 @@ def quantize(
     with torch.no_grad():
         graph = fold(place_relu(convolution_head(fold_batch_norm(floating))), preprocessing)
         quantizer = _Quantizer(graph, Calibration(graph, pixels))
-        layers = [node for node in graph.nodes if isinstance(node, FoldedConv | FoldedAdd)]
+        layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
-            if node in layers:
-                on_layer(node.name, layers.index(node), len(layers))
-            quantizer.visit(node)
+            if node.name in layers:
+                on_layer(node.name, layers.index(node.name), len(layers))
+            _visit(node, quantizer)
     return IntegerGraph(name, tuple(quantizer.nodes), preprocessing, tuple(labels))
 
 
@@ -82,137 +95,68 @@ class _Quantizer:
         self.graph, self.calibration = graph, calibration
         self.nodes: list[Node] = []
         self.scales = {IMAGE: torch.ones(3, dtype=torch.float64)}
-        self.ties = Ties({}, {})
-        if any(isinstance(node, FoldedAdd) for node in graph.nodes):
-            self.ties = tie_scales(graph, observe(graph, calibration))
+        self.ties = tie_scales(graph, observe(graph, calibration)) if graph.additions else Ties({}, {})
 
-    def visit(self, node: FoldedNode) -> None:
-        if isinstance(node, FoldedConv):
-            self._conv(node)
-        elif isinstance(node, FoldedAdd):
-            self._add(node)
-        else:
-            self._copied(node)
+    def candidates(self, node: FoldedConv, samples: Samples) -> Tensor:
+        """Scales that a convolution may have: float64 [candidates, out]."""
+        free = free_scales(samples.range, self.graph.zero_points[node.name])
+        if node.name not in self.ties.candidates:
+            return free
+        tied = self.ties.candidates[node.name]
+        count = max(len(free), len(tied))
+        free, tied = (torch.cat([rows, rows[-1:].expand(count - len(rows), -1)]) for rows in (free, tied))
+        return torch.where(tied.isnan(), free, tied)
 
-    def _conv(self, node: FoldedConv) -> None:
-        head = node is self.graph.head
-        zero_point = self.graph.zero_points[node.name]
-        samples = self.calibration.sample(node)
-        moments = second_moments(samples.rows)
-        scale_in = self.scales[node.inputs[0]]
-        weight = (torch.from_numpy(node.weight).double() * scale_in[:, None, None]).flatten(1)
-        bias = torch.from_numpy(node.bias).double()
-        if not head and node.inputs[0] != IMAGE:  # the image is exact; in the head, pooling averages errors out
-            weight, bias = compensate(weight, bias, samples.rows, samples.targets, moments, node.relu)
-        factor = inverse_factor(moments)
-        pixels = 1
-        if head:
-            _, height, width = self.graph.shapes[node.name]
-            pixels = height * width
-            step = weight_step(weight, bias, 0.9 * INT32_LIMIT / pixels).float().double()
-            grid = Grid(step, torch.zeros(len(step), dtype=torch.int64))
-            zero_point = 0
-        else:
-            candidates = free_scales(samples.range, zero_point)
-            if node.name in self.ties.candidates:
-                tied = self.ties.candidates[node.name]
-                tied = torch.cat([tied, tied[-1:].expand(len(candidates) - len(tied), -1)])
-                candidates = torch.where(tied.isnan(), candidates, tied)
-            grid = search_scales(
-                candidates, samples.range, zero_point, weight, bias, moments.diagonal(), unit_error(factor)
+    def emit_head(self, node: FoldedConv, weight: Tensor, bias: Tensor, step: Tensor) -> None:
+        """Append the head; weight int64 [out, fan-in], bias int64 [out], step float64 [out]."""
+        shape = self.graph.shapes[node.name]
+        self.nodes.append(
+            Head(
+                name=node.name,
+                input=node.inputs[0],
+                weight=_kernel(node, weight),
+                bias=bias.numpy().astype(np.int32),
+                stride=node.stride,
+                padding=node.padding,
+                pad_value=self._pad_value(node),
+                relu=node.relu,
+                scale=step.numpy().astype(np.float32) / np.float32(shape.height * shape.width),
+                groups=node.groups,
             )
-        rounded = round_weights(weight, grid.step, factor)
-        steps = (bias / grid.step).round()
-        integers, offset = bounded(rounded, steps, grid.shift, zero_point, pixels)
-        self._emit(node, integers, offset, grid)
+        )
 
-    def _emit(self, node: FoldedConv, weight: Tensor, bias: Tensor, grid: Grid) -> None:
-        """Append a convolution or the head; run a convolution on the calibration images."""
-        (source,) = node.inputs
-        kernel = weight.reshape(node.weight.shape)
-        kernel_q8 = np.ascontiguousarray(kernel.permute(0, 2, 3, 1).numpy().astype(np.int8))
-        bias_q32 = bias.numpy().astype(np.int32)
-        pad_value = pad_codes(node) + np.uint8(self.graph.zero_points[source])
-        scale = grid.scale.numpy().astype(np.float32)
-        if node is self.graph.head:
-            _, height, width = self.graph.shapes[node.name]
-            self.nodes.append(
-                Head(
-                    name=node.name,
-                    input=source,
-                    weight=kernel_q8,
-                    bias=bias_q32,
-                    stride=node.stride,
-                    padding=node.padding,
-                    pad_value=pad_value,
-                    relu=node.relu,
-                    scale=scale / np.float32(height * width),
-                )
-            )
-            return
+    def emit(self, node: FoldedConv, weight: Tensor, bias: Tensor, grid: Grid) -> None:
+        """Append a convolution and run it on the calibration images; weight int64 [out, fan-in], bias int64 [out]."""
         zero_point = self.graph.zero_points[node.name]
         self.nodes.append(
             Conv(
                 name=node.name,
-                input=source,
-                weight=kernel_q8,
-                bias=bias_q32,
+                input=node.inputs[0],
+                weight=_kernel(node, weight),
+                bias=bias.numpy().astype(np.int32),
                 shift=grid.shift.numpy().astype(np.uint8),
                 stride=node.stride,
                 padding=node.padding,
-                pad_value=pad_value,
+                pad_value=self._pad_value(node),
                 zero_point=zero_point,
-                scale=scale,
+                scale=grid.scale.numpy().astype(np.float32),
+                groups=node.groups,
             )
         )
         self.scales[node.name] = grid.scale
-        reach = 255 * weight.abs().sum(1) + bias.abs() + (1 << grid.shift)
-        kernel = kernel.to(exact_type(float(reach.max())))
+        reach = rules.Q_MAX * weight.abs().sum(1) + bias.abs() + (1 << grid.shift)
+        kernel = weight.reshape(node.weight.shape).to(exact_type(float(reach.max())))
 
         def codes() -> Iterator[tuple[slice, Tensor]]:
             for part in self.calibration.parts(node):
                 padded = self.calibration.padded_codes(node, part, kernel.dtype)
-                products = F.conv2d(padded, kernel, None, node.stride).permute(0, 2, 3, 1)
+                products = F.conv2d(padded, kernel, None, node.stride, groups=node.groups).permute(0, 2, 3, 1)
                 yield part, requantize(products, bias, grid.shift, zero_point).permute(0, 3, 1, 2)
 
         self.calibration.store(node, codes())
 
-    def _add(self, node: FoldedAdd) -> None:
-        zero_point = self.graph.zero_points[node.name]
-        scale = self.ties.sums[node.name]
-        shifts = torch.stack([torch.log2(scale / self.scales[name]).round().long() for name in node.inputs])
-        zero_points = [self.graph.zero_points[name] for name in node.inputs]
-        self.nodes.append(
-            Add(
-                name=node.name,
-                inputs=node.inputs,
-                shift=shifts.numpy().astype(np.uint8),
-                zero_point=zero_point,
-                scale=scale.numpy().astype(np.float32),
-            )
-        )
-        self.scales[node.name] = scale
-        self.calibration.run_float(node)
-
-        def codes() -> Iterator[tuple[slice, Tensor]]:
-            for part in self.calibration.parts(node):
-                total = torch.zeros(())
-                for name, zero, shift in zip(node.inputs, zero_points, shifts, strict=True):
-                    half = ((1 << shift) >> 1)[:, None, None]
-                    operand = self.calibration.codes[name][part].float() - (zero - half)
-                    total = total + (operand * torch.exp2(-shift.float())[:, None, None]).floor()
-                yield part, (total + zero_point).clamp(0, 255)
-
-        self.calibration.store(node, codes())
-
-    def _copied(self, node: FloatMaxPool | FloatConcat) -> None:
-        """Max pooling and concatenation: the same operation on codes and on float values."""
-        if isinstance(node, FloatConcat):
-            self.nodes.append(Concat(node.name, node.inputs))
-        else:
-            self.nodes.append(
-                MaxPool(node.name, node.inputs[0], node.kernel, node.stride, node.padding, node.ceil_mode)
-            )
+    def copied(self, node: FloatMaxPool | FloatConcat) -> None:
+        """Run max pooling or concatenation: the same operation on codes and on float values."""
         self.scales[node.name] = torch.cat([self.scales[name] for name in node.inputs])
         self.calibration.run_float(node)
 
@@ -222,3 +166,90 @@ class _Quantizer:
                 yield part, apply_folded(node, inputs)
 
         self.calibration.store(node, codes())
+
+    def _pad_value(self, node: FoldedConv) -> NDArray[np.uint8]:
+        return pad_codes(node) + np.uint8(self.graph.zero_points[node.inputs[0]])
+
+
+_visit: Table[FoldedNode, None] = Table("quantizer", FOLDED_OPERATORS)
+
+
+@_visit.implements(FoldedConv)
+def _conv(node: FoldedConv, quantizer: _Quantizer) -> None:
+    graph, source = quantizer.graph, node.inputs[0]
+    head = node is graph.head
+    samples = quantizer.calibration.sample(node)
+    moments = second_moments(samples.rows)
+    scale_in = torch.from_numpy(per_output(quantizer.scales[source].numpy(), len(node.weight), node.groups))
+    weight = (torch.from_numpy(node.weight).double() * scale_in[:, :, None, None]).flatten(1)
+    bias = torch.from_numpy(node.bias).double()
+    by_group = node.groups, len(node.weight) // node.groups
+    if not head and source != IMAGE:  # the image is exact; in the head, pooling averages errors out
+        weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
+        weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, node.relu)
+        weight, bias = weights.flatten(0, 1), biases.flatten()
+    factor = inverse_factor(moments)
+    zero_point, pixels = graph.zero_points[node.name], 1
+    if head:
+        zero_point, pixels = 0, graph.shapes[node.name].height * graph.shapes[node.name].width
+        step = weight_step(weight, bias, HEAD_SHARE * rules.INT32_LIMIT / pixels).float().double()
+        grid = Grid(step, torch.zeros(len(step), dtype=torch.int64))
+    else:
+        candidates = quantizer.candidates(node, samples)
+        power = moments.diagonal(dim1=1, dim2=2)
+        grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
+    rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
+    steps = (bias / grid.step).round()
+    integers, offset = bounded(rounded, steps, grid.shift, zero_point, pixels)
+    if head:
+        quantizer.emit_head(node, integers, offset, grid.scale)
+    else:
+        quantizer.emit(node, integers, offset, grid)
+
+
+@_visit.implements(FoldedAdd)
+def _add(node: FoldedAdd, quantizer: _Quantizer) -> None:
+    zero_points, calibration = quantizer.graph.zero_points, quantizer.calibration
+    scale = quantizer.ties.sums[node.name]
+    shifts = torch.stack([torch.log2(scale / quantizer.scales[name]).round().long() for name in node.inputs])
+    quantizer.nodes.append(
+        Add(
+            name=node.name,
+            inputs=node.inputs,
+            shift=shifts.numpy().astype(np.uint8),
+            zero_point=zero_points[node.name],
+            scale=scale.numpy().astype(np.float32),
+        )
+    )
+    quantizer.scales[node.name] = scale
+    calibration.run_float(node)
+
+    def codes() -> Iterator[tuple[slice, Tensor]]:
+        for part in calibration.parts(node):
+            total = torch.zeros(())
+            for name, shift in zip(node.inputs, shifts, strict=True):
+                term = rules.rounding_term(shift)[:, None, None]
+                operand = calibration.codes[name][part].float() - (zero_points[name] - term)
+                total = total + (operand * torch.exp2(-shift.float())[:, None, None]).floor()
+            yield part, (total + zero_points[node.name]).clamp(0, rules.Q_MAX)
+
+    calibration.store(node, codes())
+
+
+@_visit.implements(FloatMaxPool)
+def _max_pool(node: FloatMaxPool, quantizer: _Quantizer) -> None:
+    pool = MaxPool(node.name, node.inputs[0], node.kernel, node.stride, node.padding, node.ceil_mode)
+    quantizer.nodes.append(pool)
+    quantizer.copied(node)
+
+
+@_visit.implements(FloatConcat)
+def _concat(node: FloatConcat, quantizer: _Quantizer) -> None:
+    quantizer.nodes.append(Concat(node.name, node.inputs))
+    quantizer.copied(node)
+
+
+def _kernel(node: FoldedConv, weight: Tensor) -> NDArray[np.int8]:
+    """Integers [out, fan-in] as the integer graph has them: int8 [out, kh, kw, in / groups]."""
+    kernel = weight.reshape(node.weight.shape).permute(0, 2, 3, 1).numpy()
+    return np.ascontiguousarray(kernel.astype(np.int8))

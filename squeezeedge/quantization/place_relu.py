@@ -11,91 +11,139 @@ Rules: R3, R5 (zero point 0 includes the ReLU).
 
 from __future__ import annotations
 
+from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.builder import FloatGraphBuilder
 from squeezeedge.graph.float.graph import (
+    FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatBatchNorm,
     FloatConcat,
     FloatConv,
+    FloatGlobalAveragePool,
     FloatGraph,
+    FloatLinear,
     FloatMaxPool,
     FloatNode,
     FloatRelu,
 )
-from squeezeedge.quantization.rewrite import fresh_name, identity_conv, readers, rewired
+from squeezeedge.quantization.rewrite import fresh_name, identity_conv, rewired
 
 __all__ = ["place_relu"]
 
 
 def place_relu(graph: FloatGraph) -> FloatGraph:
     """Apply the pass; see the module."""
-    return _Placer(graph).graph()
+    placer = _Placer(graph)
+    for node in graph.nodes:
+        placer.alias[node.name] = _place(node, placer)
+    return placer.builder.build(graph.name, placer.alias[graph.nodes[-1].name])
 
 
 class _Placer:
-    """One walk in execution order; ``alias`` maps the old tensors to the new ones."""
+    """One walk in execution order.
+
+    Attributes:
+        builder: of the new graph.
+        alias: old tensors -> new ones.
+        nonnegative: new tensors without negatives.
+        bare: old tensors that something reads without a ReLU, at once or behind pooling and concatenation.
+        copies: new tensors -> the ReLU of their copy.
+    """
 
     def __init__(self, graph: FloatGraph) -> None:
         self.old = graph
         self.builder = FloatGraphBuilder(graph.input_size)
         self.alias = {IMAGE: IMAGE}
         self.nonnegative: set[str] = set()
-        self.rectified = _rectified(graph)
+        self.bare = {graph.nodes[-1].name}
+        for node in reversed(graph.nodes):
+            _reads(node, self.bare)
         self.copies: dict[str, str] = {}
 
-    def graph(self) -> FloatGraph:
-        for node in self.old.nodes:
-            self.alias[node.name] = self._place(node)
-        return self.builder.build(self.old.name, self.alias[self.old.nodes[-1].name])
+    def append(self, node: FloatNode) -> str:
+        return self.builder.append(node)
 
-    def _place(self, node: FloatNode) -> str:
-        if isinstance(node, FloatRelu):
-            return self._relu(self.alias[node.inputs[0]])
-        wanted = node.name in self.rectified
-        if wanted and isinstance(node, FloatMaxPool | FloatConcat):
-            inputs = {name: self._relu(self.alias[name]) for name in node.inputs}
-            made = self._append(rewired(node, inputs))
-        else:
-            made = self._append(rewired(node, self.alias))
-        if isinstance(node, FloatMaxPool | FloatConcat | FloatAdd) and self.nonnegative.issuperset(
-            self.builder.nodes[-1].inputs
-        ):
+    def append_relu(self, source: str) -> str:
+        name = self.append(FloatRelu(self._fresh(f"{source}.relu"), (source,)))
+        self.nonnegative.add(name)
+        return name
+
+    def monotone(self, node: FloatNode) -> str:
+        """A node whose result has no negatives if none of its operands has."""
+        made = self.append(node)
+        if self.nonnegative.issuperset(node.inputs):
             self.nonnegative.add(made)
-        if wanted and made not in self.nonnegative:
-            return self._append_relu(made)
         return made
 
-    def _relu(self, source: str) -> str:
+    def relu(self, source: str) -> str:
         """The ReLU of a new tensor that is also read without it."""
         if source in self.nonnegative:
             return source
         if source not in self.copies:
             name = self._fresh(f"{source}.identity")
-            copy = self._append(identity_conv(name, source, self.builder.shapes[source][0]))
-            self.copies[source] = self._append_relu(copy)
+            copy = self.append(identity_conv(name, source, self.builder.shapes[source].channels))
+            self.copies[source] = self.append_relu(copy)
         return self.copies[source]
 
-    def _append_relu(self, source: str) -> str:
-        name = self._append(FloatRelu(self._fresh(f"{source}.relu"), (source,)))
-        self.nonnegative.add(name)
-        return name
-
-    def _append(self, node: FloatNode) -> str:
-        return self.builder.append(node)
+    def rectified(self, old: str, made: str) -> str:
+        """A new tensor, with a ReLU if the old one is never read without."""
+        return made if old in self.bare or made in self.nonnegative else self.append_relu(made)
 
     def _fresh(self, wanted: str) -> str:
         return fresh_name(wanted, {*self.old.shapes, *self.builder.shapes})
 
 
-def _rectified(graph: FloatGraph) -> set[str]:
-    """The tensors that nothing reads without a ReLU, at once or behind pooling and concatenation."""
-    read_by = readers(graph.nodes)
-    found: set[str] = set()
-    for node in reversed(graph.nodes):
-        passed = [
-            isinstance(reader, FloatRelu) or (isinstance(reader, FloatMaxPool | FloatConcat) and reader.name in found)
-            for reader in read_by[node.name]
-        ]
-        if isinstance(node, FloatConv | FloatAdd | FloatMaxPool | FloatConcat) and passed and all(passed):
-            found.add(node.name)
-    return found
+_reads: Table[FloatNode, None] = Table("reading without ReLU", FLOAT_OPERATORS)
+"""(node, tensors behind it that are read without a ReLU): its inputs are added where it reads them so."""
+
+
+@_reads.implements(FloatRelu)
+def _with_relu(node: FloatRelu, bare: set[str]) -> None:
+    pass
+
+
+@_reads.implements(FloatMaxPool, FloatConcat)
+def _as_its_result(node: FloatMaxPool | FloatConcat, bare: set[str]) -> None:
+    if node.name in bare:
+        bare.update(node.inputs)
+
+
+@_reads.implements(FloatConv, FloatAdd, FloatBatchNorm, FloatGlobalAveragePool, FloatLinear)
+def _without_relu(node: FloatNode, bare: set[str]) -> None:
+    bare.update(node.inputs)
+
+
+_place: Table[FloatNode, str] = Table("placing of ReLU", FLOAT_OPERATORS)
+"""(node, placer) -> name of the new tensor."""
+
+
+@_place.implements(FloatRelu)
+def _relu(node: FloatRelu, placer: _Placer) -> str:
+    return placer.relu(placer.alias[node.inputs[0]])
+
+
+@_place.implements(FloatConv)
+def _conv(node: FloatConv, placer: _Placer) -> str:
+    return placer.rectified(node.name, placer.append(rewired(node, placer.alias)))
+
+
+@_place.implements(FloatAdd)
+def _add(node: FloatAdd, placer: _Placer) -> str:
+    return placer.rectified(node.name, placer.monotone(rewired(node, placer.alias)))
+
+
+@_place.implements(FloatMaxPool, FloatConcat)
+def _pass_on(node: FloatMaxPool | FloatConcat, placer: _Placer) -> str:
+    """The ReLU moves to the operands; they have one already, or are read by other nodes without it."""
+    if node.name in placer.bare:
+        return placer.monotone(rewired(node, placer.alias))
+    return placer.monotone(rewired(node, {name: placer.relu(placer.alias[name]) for name in node.inputs}))
+
+
+@_place.implements(FloatGlobalAveragePool, FloatLinear)
+def _end(node: FloatGlobalAveragePool | FloatLinear, placer: _Placer) -> str:
+    return placer.append(rewired(node, placer.alias))
+
+
+_place.refuses(FloatBatchNorm, why="folding of batch normalization comes before")

@@ -1,16 +1,26 @@
-"""What the passes over the float graph share."""
+"""What the passes share: who reads what, new names and nodes, and channels by group."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezeedge.graph.float.graph import FloatConv, FloatNode
 
-__all__ = ["fresh_name", "identity_conv", "pointwise_conv", "readers", "rewired"]
+__all__ = ["fresh_name", "identity_conv", "of_kind", "per_output", "pointwise_conv", "readers", "rewired"]
+
+Kind = TypeVar("Kind")
+Value = TypeVar("Value", bound=np.generic)
+
+
+def of_kind(nodes: Iterable[object], kind: type[Kind]) -> list[Kind]:
+    """The nodes of one kind, in their order."""
+    return [node for node in nodes if isinstance(node, kind)]
 
 
 def readers(nodes: Iterable[FloatNode]) -> dict[str, list[FloatNode]]:
@@ -50,3 +60,17 @@ def pointwise_conv(name: str, source: str, weight: np.ndarray, bias: np.ndarray)
 def identity_conv(name: str, source: str, channels: int) -> FloatConv:
     """A 1x1 convolution that copies its input: a tensor of its own, with a scale and a zero point of its own."""
     return pointwise_conv(name, source, np.eye(channels), np.zeros(channels))
+
+
+def per_output(values: NDArray[Value], out: int, groups: int) -> NDArray[Value]:
+    """What each output channel of a convolution sees of its input channels' values.
+
+    Args:
+        values: [in], one for each input channel.
+        out: output channels.
+        groups: of the convolution.
+
+    Returns:
+        [out, in / groups].
+    """
+    return values.reshape(groups, -1).repeat(out // groups, 0)

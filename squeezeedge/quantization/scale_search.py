@@ -1,16 +1,16 @@
-"""Scale and shift of every channel of a convolution: the pair of least expected output error.
+"""Pass over one layer: scale and shift of every channel of a convolution, the pair of least expected output error.
 
 R3 ties three numbers, scale_in * scale_w / scale_out = 2^-k. The inputs' scales are known and go into the weights;
 so for an output scale s the weights' step is s * 2^-k, and k is the largest for which the largest weight fits into
-127 steps (0 <= k <= 15). The squared error of an output value is modelled as
+127 steps (0 <= k <= ``MAX_SHIFT``). The squared error of an output value is modelled as
 
     active * (s^2 / 12 + step^2 * unit) + clipped weights + clipping_error(127 or 255 steps of s)
 
 : uniform rounding (Widrow, 1956) where the ReLU lets errors through, the weights' rounding (``unit``: see
 :mod:`gptq`), and the clipping on images not seen (:mod:`ranges`).
 
-Assumes: ranges and second moments of this layer. Guarantees: R3's relation exactly, 0 <= k <= 15, s > 0; k and s are
-the best of the candidates under this model.
+Assumes: ranges and second moments of this layer. Guarantees: R3's relation exactly, 0 <= k <= ``MAX_SHIFT``,
+s > 0; k and s are the best of the candidates under this model. Rules: R3, R4.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from squeezeedge.graph import rules
 from squeezeedge.quantization.ranges import Range
 
-__all__ = ["WEIGHT_LIMIT", "Grid", "free_scales", "output_limit", "search_scales", "weight_step"]
+__all__ = ["Grid", "free_scales", "output_limit", "search_scales", "weight_step"]
 
-WEIGHT_LIMIT = 127
-MAX_SHIFT = 15
-ACCUMULATOR_LIMIT = 2**30
-"""Steps that an accumulator may take before weights are rounded: half of what R4 allows (see :mod:`overflow`)."""
+ACCUMULATOR_SHARE = 0.5
+"""Share of what R4 allows that an accumulator may take before weights are rounded (see :mod:`overflow`)."""
 
 OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
@@ -54,7 +53,7 @@ class Grid:
 
 def output_limit(zero_point: int) -> int:
     """Magnitude in steps up to which no value is clipped: 255, or 127 where negatives exist."""
-    return 127 if zero_point else 255
+    return rules.Q_MAX - zero_point
 
 
 def free_scales(values: Range, zero_point: int) -> Tensor:
@@ -66,7 +65,7 @@ def free_scales(values: Range, zero_point: int) -> Tensor:
     return values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
 
 
-def weight_step(weight: Tensor, bias: Tensor, limit: float = ACCUMULATOR_LIMIT) -> Tensor:
+def weight_step(weight: Tensor, bias: Tensor, limit: float) -> Tensor:
     """Least step for which weights fit into -127..127 and |bias| + 255 * sum |w| into ``limit``: float64 [out].
 
     Args:
@@ -74,8 +73,8 @@ def weight_step(weight: Tensor, bias: Tensor, limit: float = ACCUMULATOR_LIMIT) 
         bias: float64 [out].
         limit: in steps.
     """
-    reach = bias.abs() + 255 * weight.abs().sum(1)
-    step = torch.maximum(weight.abs().amax(1) / WEIGHT_LIMIT, reach / limit)
+    reach = bias.abs() + rules.Q_MAX * weight.abs().sum(1)
+    step = torch.maximum(weight.abs().amax(1) / rules.WEIGHT_LIMIT, reach / limit)
     return step.clamp_min(torch.finfo(torch.float32).tiny)
 
 
@@ -86,7 +85,7 @@ def search_scales(
     weight: Tensor,
     bias: Tensor,
     power: Tensor,
-    unit: float,
+    unit: Tensor,
 ) -> Grid:
     """Choose scale and shift of every output channel.
 
@@ -96,20 +95,23 @@ def search_scales(
         zero_point: of the output.
         weight: float64 [out, fan-in], for inputs in units of q.
         bias: float64 [out].
-        power: float64 [fan-in], mean square of the inputs in units of q.
-        unit: mean squared output error, before the ReLU, that rounding weights to multiples of 1 makes.
+        power: float64 [groups, fan-in], mean square of the inputs in units of q.
+        unit: float64 [groups], mean squared output error, before the ReLU, that rounding weights to multiples of 1
+            makes.
     """
-    least = weight_step(weight, bias)
+    least = weight_step(weight, bias, ACCUMULATOR_SHARE * rules.INT32_LIMIT)
+    outputs = len(weight) // len(unit)  # of one group
+    power, unit = power.repeat_interleave(outputs, 0), unit.repeat_interleave(outputs)
     best = torch.full_like(least, torch.inf)
     scale, shift = torch.ones_like(least), torch.zeros_like(least)
     for candidate in candidates.float().double().clamp_min(torch.finfo(torch.float32).tiny):
-        k = torch.log2(candidate / least).floor().clamp(0, MAX_SHIFT)
+        k = torch.log2(candidate / least).floor().clamp(0, rules.MAX_SHIFT)
         step = candidate * torch.exp2(-k)
         error = values.active * (candidate.square() / 12 + step.square() * unit)
         tight = step < least  # k = 0: weights are clipped
         if tight.any():
-            lost = (weight[tight].abs() - WEIGHT_LIMIT * step[tight, None]).clamp_min(0)
-            error[tight] += lost.square() @ power
+            lost = (weight[tight].abs() - rules.WEIGHT_LIMIT * step[tight, None]).clamp_min(0)
+            error[tight] += (lost.square() * power[tight]).sum(1)
         error += values.clipping_error(candidate * output_limit(zero_point))
         better = error < best
         best, scale, shift = (

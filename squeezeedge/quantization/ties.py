@@ -1,4 +1,4 @@
-"""Scales that additions tie together (R5).
+"""Pass over the folded graph: scales that additions tie together.
 
 An addition needs scale = scale_a * 2^sa = scale_b * 2^sb in every channel, so all channels that meet in additions,
 directly or through concatenation, pooling and further additions (a chain of residual blocks), form a class with
@@ -11,8 +11,11 @@ quantized one by one:
 - any other convolution's e stays open, up to that of the additions that read it;
 - the base is that of 16 to an octave with the least error over the class.
 
-All e of a class lie within 15 octaves, so every shift is in 0..15 (R3). Every class has a solution: what an image
-adds has been copied by a convolution of its own (:mod:`fold`).
+All e of a class lie within a window of as many octaves as R3's largest shift, so no shift reaches beyond that. Every
+class has a solution: what an image adds has been copied by a convolution of its own (:mod:`fold`).
+
+Assumes: ranges of all convolutions but the head, and of all additions. Guarantees: scales for which R5's relation holds
+exactly, with shifts in 0..``MAX_SHIFT``. Rules: R3, R5.
 """
 
 from __future__ import annotations
@@ -22,18 +25,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from squeezeedge.graph.float.graph import FloatMaxPool
+from squeezeedge.graph import rules
 from squeezeedge.graph.integer import IMAGE
-from squeezeedge.quantization.folded import FoldedAdd, FoldedConv, FoldedGraph
+from squeezeedge.quantization.folded import FoldedAdd, FoldedGraph
 from squeezeedge.quantization.ranges import Range
 from squeezeedge.quantization.scale_search import output_limit
 
 __all__ = ["Ties", "tie_scales"]
 
 BASES = 16
-OCTAVES = 15
 HEADROOM = 3
-"""Octaves of the window above the class's largest value; the others are below."""
+"""Octaves of the window above the class's largest value, if it has more; the others are below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +61,15 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
     channels = _Channels(graph, ranges)
     window = channels.windows()
     exponents = torch.zeros(BASES, channels.count, dtype=torch.int64)  # place in the window, of additions
-    ceiling = torch.full((BASES, channels.count), OCTAVES - 1)  # of convolutions: lowest addition that reads it
+    highest = channels.octaves - 1
+    ceiling = torch.full((BASES, channels.count), highest)  # of convolutions: lowest addition that reads it
     penalty = torch.zeros(BASES, channels.count, dtype=torch.float64)  # summed over each class, at its root
     for node in channels.additions:
         out, operands = channels.of[node.name], [channels.of[name] for name in node.inputs]
         error = channels.sum_error(node, window)
         for operand in operands:
             lowest = torch.where(channels.is_sum[operand], exponents[:, operand], 0)
-            error[torch.arange(OCTAVES) < lowest[:, :, None]] = torch.inf
+            error[torch.arange(channels.octaves) < lowest[:, :, None]] = torch.inf
         least, chosen = error.min(2)
         exponents[:, out] = chosen
         for operand in operands:
@@ -76,22 +79,23 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
         own = channels.of[name]
         shared = (channels.tied[own] & ~channels.exclusive[own]).nonzero()[:, 0]
         error = channels.own_error(name, shared, window)
-        error[torch.arange(OCTAVES) > ceiling[:, own[shared], None]] = torch.inf
+        error[torch.arange(channels.octaves) > ceiling[:, own[shared], None]] = torch.inf
         penalty.index_add_(1, channels.root[own[shared]], _relative(error.amin(2)))
     base = penalty.argmin(0)[channels.root]
     return _solution(channels, window, base, exponents, ceiling)
 
 
 def _solution(channels: _Channels, window: Tensor, base: Tensor, exponents: Tensor, ceiling: Tensor) -> Ties:
-    every = torch.arange(channels.count)
+    every, octaves = torch.arange(channels.count), torch.arange(channels.octaves)[:, None]
     exponents, ceiling = exponents[base, every], ceiling[base, every]
-    scales = _scale(base / BASES, window, torch.arange(OCTAVES)[:, None])  # [octaves, channels]
-    sums = {node.name: scales[exponents[channels.of[node.name]], channels.of[node.name]] for node in channels.additions}
+    scales = _scale(base / BASES, window, octaves)  # [octaves, channels]
+    numbers = {node.name: channels.of[node.name] for node in channels.additions}
+    sums = {name: scales[exponents[those], those] for name, those in numbers.items()}
     candidates = {}
     for name in channels.convs:
         own = channels.of[name]
         if channels.tied[own].any():
-            below = torch.where(channels.exclusive[own], 0, torch.arange(OCTAVES)[:, None])
+            below = torch.where(channels.exclusive[own], 0, octaves)
             place = (ceiling[own] - below).clamp_min(0)
             candidates[name] = torch.where(channels.tied[own], scales[place, own], torch.nan)
     return Ties(candidates, sums)
@@ -114,29 +118,27 @@ class _Channels:
 
     def __init__(self, graph: FoldedGraph, ranges: dict[str, Range]) -> None:
         self.graph, self.ranges = graph, ranges
-        self.additions = [node for node in graph.nodes if isinstance(node, FoldedAdd)]
-        self.convs = [node.name for node in graph.nodes[:-1] if isinstance(node, FoldedConv)]
+        self.octaves = max(1, rules.MAX_SHIFT)
+        self.additions = graph.additions
+        self.convs = [node.name for node in graph.convolutions[:-1]]
         self.of = {IMAGE: torch.arange(3)}  # never tied
         self.count = 3
         for node in graph.nodes[:-1]:
-            if isinstance(node, FoldedConv | FoldedAdd):
-                channels = graph.shapes[node.name][0]
+            if node.name in graph.scaled:
+                channels = graph.shapes[node.name].channels
                 self.of[node.name] = torch.arange(self.count, self.count + channels)
                 self.count += channels
-            elif isinstance(node, FloatMaxPool):
-                self.of[node.name] = self.of[node.inputs[0]]
             else:
                 self.of[node.name] = torch.cat([self.of[name] for name in node.inputs])
         summed, direct = torch.zeros(self.count, dtype=torch.int64), torch.zeros(self.count, dtype=torch.int64)
         self.is_sum = torch.zeros(self.count, dtype=torch.bool)
         self.root = torch.arange(self.count)
-        for node in graph.nodes:
-            if isinstance(node, FoldedAdd):
-                self.is_sum[self.of[node.name]] = True
-                for name in node.inputs:
-                    summed += self.of[name].bincount(minlength=self.count)
-            elif isinstance(node, FoldedConv):
-                direct += self.of[node.inputs[0]].bincount(minlength=self.count)
+        for addition in graph.additions:
+            self.is_sum[self.of[addition.name]] = True
+            for name in addition.inputs:
+                summed += self.of[name].bincount(minlength=self.count)
+        for conv in graph.convolutions:
+            direct += self.of[conv.inputs[0]].bincount(minlength=self.count)
         self._join()
         self.tied = self.is_sum | (summed > 0)
         self.exclusive = ~self.is_sum & (summed == 1) & (direct == 0)
@@ -163,15 +165,16 @@ class _Channels:
     def windows(self) -> Tensor:
         """Exponent of the lowest octave of each channel's class: int64 [channels]."""
         highest = torch.full((self.count,), -torch.inf, dtype=torch.float64)
-        for name in [*self.convs, *(node.name for node in self.additions)]:
+        for name in self.graph.scaled:
             highest.scatter_reduce_(0, self.root[self.of[name]], self.level(name), "amax")
         highest = torch.where(highest > 0, highest, 1.0)
-        return (torch.log2(highest).floor().long() + HEADROOM - (OCTAVES - 1))[self.root]
+        above = min(HEADROOM, self.octaves - 1)
+        return (torch.log2(highest).floor().long() + above - (self.octaves - 1))[self.root]
 
     def _scales(self, name: str, window: Tensor) -> Tensor:
         """Every scale in the window: float64 [bases, channels, octaves]."""
         bases = torch.arange(BASES)[:, None, None] / BASES
-        return _scale(bases, window[self.of[name]][:, None], torch.arange(OCTAVES))
+        return _scale(bases, window[self.of[name]][:, None], torch.arange(self.octaves))
 
     def _clipping(self, name: str, scales: Tensor, channels: Tensor) -> Tensor:
         """Clipping error of some of a node's channels; scales float64 [bases, those channels, octaves]."""
@@ -198,7 +201,7 @@ class _Channels:
         """Clipping error of an operand, which may consist of several nodes' channels."""
         error = torch.empty_like(scales)
         operand = self.of[name]
-        for source in [*self.convs, *(node.name for node in self.additions)]:
+        for source in self.graph.scaled:
             own = self.of[source]
             inside = (operand >= own[0]) & (operand <= own[-1])
             if inside.any():

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squeezeedge.targets.ascend.options import AscendOptions, check_options
-from squeezeedge.targets.protocol import Kind, Requirement, Runner
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
+    from squeezeedge.targets.ascend.lower import AscendLowered
 
 __all__ = ["TARGET", "AscendTarget"]
 
@@ -30,8 +31,11 @@ class AscendTarget:
     name = "ascend"
     summary = "Huawei Ascend: ONNX for ATC, int8 kernels"
     devices: Mapping[str, Kind] = {"ascend": "hardware", "ascend-emulation": "emulation"}
-    remote = ("ascend",)
+    remote: Collection[str] = ("ascend",)
+    needs_root = False
     options = AscendOptions
+    device_module = "squeezeedge.targets.ascend.device"
+    supports: frozenset[Feature] = frozenset()
 
     def requirements(self) -> list[Requirement]:
         """ATC converts the model, here or later; ais_bench or pyACL runs it. The emulation needs neither."""
@@ -53,7 +57,7 @@ class AscendTarget:
     def check_device(self, device: str, board: str | None) -> None:
         """Without a board, this machine must have a runtime for the device."""
         from squeezeedge.errors import UnavailableError
-        from squeezeedge.targets.ascend.run import Unavailable, find_runtime
+        from squeezeedge.targets.ascend.device import Unavailable, find_runtime
 
         if device == "ascend" and board is None:
             try:
@@ -61,37 +65,34 @@ class AscendTarget:
             except Unavailable as error:
                 raise UnavailableError(f"{error}; or use --board user@host, or --emulate") from None
 
-    def check(self, graph: IntegerGraph, options: AscendOptions) -> None:
-        """The graph must leave room for the rounding."""
-        from squeezeedge.targets.ascend.deploy import deploy_model
-
-        deploy_model(graph, options.rounding)
-
-    def compile(self, graph: IntegerGraph, options: AscendOptions, out: Path) -> dict[str, Any]:
-        """Write the two ONNX models, aipp.cfg, atc.sh and run.py; with ATC on the path model.om and atc.log."""
-        from squeezeedge.targets.ascend.lower import compile_graph
-
-        entries = compile_graph(graph, options, out)
-        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
-        return entries
-
-    def open(self, artifact: Path, device: str, board: str | None = None) -> AbstractContextManager[Runner]:
-        """This machine's device, over ssh another one's, or the emulation.
+    def lower(self, graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
+        """Both ONNX models.
 
         Raises:
-            UnavailableError: there is no device, runtime or converted model.
-            GateError: the device's own check on the golden inputs failed.
-            SqueezeEdgeError: the device fails.
+            UnsupportedError: a layer leaves no room for exact rounding.
         """
-        from squeezeedge.targets.ascend.host import open_emulation, open_here, open_there
+        from squeezeedge.lower.legalize import legalize
+        from squeezeedge.targets.ascend.lower import lower
 
+        return lower(legalize(graph, self.supports), options)
+
+    def network(self, device: str) -> NetworkOpener:
+        """This machine's first device, or the emulation."""
         if device == "ascend-emulation":
-            return open_emulation(artifact)
-        return open_here(artifact) if board is None else open_there(artifact, board)
+            from squeezeedge.targets.ascend.emulate import EmulatedNetwork
+
+            return EmulatedNetwork
+        from squeezeedge.targets.ascend.device import Network
+
+        return Network
 
     def listing(self, artifact: Path) -> Iterator[str]:
-        """The deploy model as text."""
-        from squeezeedge.targets.ascend.host import model_lines
+        """The deploy model as text.
+
+        Raises:
+            CorruptFileError: it can not be read.
+        """
+        from squeezeedge.targets.ascend.listing import model_lines
 
         return model_lines(artifact)
 

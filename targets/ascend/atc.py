@@ -14,7 +14,8 @@ import subprocess
 from pathlib import Path
 
 from squeezeedge.errors import SqueezeEdgeError
-from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.graph import IMAGE
+from squeezeedge.graph.rules import Shape
 
 __all__ = ["AIPP", "ATC_LOG", "ATC_SCRIPT", "DEPLOY_MODEL", "NOT_FOUND", "aipp_config", "atc_command", "run_atc"]
 
@@ -31,18 +32,17 @@ MESSAGE = re.compile(r"\s*(E[A-Z0-9]{5}\b|\[ERROR\]|ATC run failed|(Possible Cau
 SHOWN = 8
 
 
-def aipp_config(graph: IntegerGraph) -> str:
+def aipp_config(image: Shape) -> str:
     """AIPP's configuration: the device takes the RGB bytes of the image and the network sees them as 0..255.
 
     Mean and standard deviation are in the first convolution (R2), so AIPP only turns bytes into fp16 planes.
     """
-    height, width = graph.input_shape[:2]
     settings: dict[str, object] = {
         "aipp_mode": "static",
         "related_input_rank": 0,
         "input_format": "RGB888_U8",
-        "src_image_size_w": width,
-        "src_image_size_h": height,
+        "src_image_size_w": image.width,
+        "src_image_size_h": image.height,
         "crop": "false",
         "csc_switch": "false",
         "rbuv_swap_switch": "false",
@@ -52,16 +52,15 @@ def aipp_config(graph: IntegerGraph) -> str:
     return "aipp_op {\n" + "".join(f"    {key} : {value}\n" for key, value in settings.items()) + "}\n"
 
 
-def atc_command(graph: IntegerGraph, soc_version: str) -> list[str]:
+def atc_command(image: Shape, soc_version: str) -> list[str]:
     """The conversion, to be run in the artifact's folder; makes model.om."""
-    height, width = graph.input_shape[:2]
     return [
         "atc",
         "--framework=5",
         f"--model={DEPLOY_MODEL}",
         f"--output={OFFLINE_MODEL.removesuffix('.om')}",
         "--input_format=NCHW",
-        f"--input_shape={IMAGE}:1,3,{height},{width}",
+        f"--input_shape={IMAGE}:1,3,{image.height},{image.width}",
         f"--soc_version={soc_version}",
         f"--insert_op_conf={AIPP}",
         "--output_type=FP32",

@@ -47,7 +47,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.integer import INTEGER_OPERATORS
 from squeezeedge.lower.onnx_module import OnnxBuilder, conv_attributes, pool_attributes
 
 __all__ = ["CLASS_MEANS", "FP16_CHANNELS", "FP16_DTYPE", "OPSET", "deploy_model", "pack_scale", "sum_scale"]
@@ -70,8 +72,19 @@ GRID = 512
 ROUNDER = 1152
 """fp16 has no fraction at 1024 and above: x + 1152 rounds x in -128..255 to an integer."""
 
-INT32_LIMIT = 2**31
 HEAD_LIMIT = 2**15
+
+EXACT_SHIFT = 21
+"""Largest shift of a convolution with exact rounding: 512 * 2^22 is no int32."""
+
+FUSED_SHIFT = 30
+"""Largest shift of a convolution without: beyond, the shift of an int32 leaves nothing but its sign."""
+
+ADD_SHIFT = 24
+"""Largest shift of an addition's operand: 2^-24 is the smallest fp16."""
+
+
+QUANTIZE_AGAIN = "quantize the network again with a smaller limit of shifts (squeezeedge/graph/rules.py)"
 
 
 def deploy_model(graph: IntegerGraph, rounding: str) -> ModelProto:
@@ -87,9 +100,13 @@ def deploy_model(graph: IntegerGraph, rounding: str) -> ModelProto:
         tensor x of a node has the node's name.
 
     Raises:
-        UnsupportedError: a layer's accumulators leave no room for exact rounding.
+        UnsupportedError: a layer's accumulators leave no room for exact rounding, or its shift is too large for this
+            arithmetic; the text names the layer.
     """
-    return _Writer(graph, exact=rounding == "exact").write()
+    writer = _Writer(graph, exact=rounding == "exact")
+    for node in graph.nodes:
+        _write(node, writer)
+    return writer.finish()
 
 
 def pack_scale(scale: NDArray[np.float32]) -> NDArray[np.uint64]:
@@ -107,71 +124,38 @@ def sum_scale(graph: IntegerGraph) -> float:
 
 
 def _head_shift(head: Head) -> int:
-    bound = int((np.abs(head.bias.astype(np.int64)) + _reach(head.weight)).max())
+    bound = int((np.abs(head.bias.astype(np.int64)) + rules.accumulator_reach(head.weight)).max())
     return max(0, (bound // HEAD_LIMIT).bit_length())
 
 
-def _reach(weight: NDArray[np.int8]) -> NDArray[np.int64]:
-    reach: NDArray[np.int64] = 255 * np.abs(weight.astype(np.int64)).sum((1, 2, 3))
-    return reach
-
-
 class _Writer:
+    """What the nodes of a graph have in common while they are written."""
+
     def __init__(self, graph: IntegerGraph, *, exact: bool) -> None:
-        self._graph = graph
-        self._exact = exact
-        self._builder = OnnxBuilder(graph.name, graph.tensors)
-        self._output = self._builder.unique(CLASS_MEANS)
+        self.graph = graph
+        self.exact = exact
+        self.builder = OnnxBuilder(graph.name, graph.tensors)
+        self.output = self.builder.unique(CLASS_MEANS)
         self._channels = {name: tensor.channels for name, tensor in graph.tensors.items()}
         self._wide: dict[str, str] = {}
 
-    def write(self) -> ModelProto:
-        graph, builder = self._graph, self._builder
-        for node in graph.nodes:
-            if isinstance(node, Conv):
-                self._conv(node)
-            elif isinstance(node, MaxPool):
-                attributes = pool_attributes(node, graph.tensors[node.input], graph.tensors[node.name])
-                builder.node("MaxPool", node.inputs, node.name, **attributes)
-            elif isinstance(node, Concat):
-                builder.node("Concat", node.inputs, node.name, axis=1)
-            elif isinstance(node, Add):
-                self._add(node)
-            else:
-                self._head(node)
+    def finish(self) -> ModelProto:
+        """The model of all that was written."""
+        graph = self.graph
         image = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT16, [1, 3, *graph.input_shape[:2]])
-        means = helper.make_tensor_value_info(self._output, TensorProto.FLOAT16, [1, 2 * graph.classes, 1, 1])
-        return builder.model(image, means, OPSET)
+        means = helper.make_tensor_value_info(self.output, TensorProto.FLOAT16, [1, 2 * graph.classes, 1, 1])
+        return self.builder.model(image, means, OPSET)
 
-    def _conv(self, node: Conv) -> None:
-        name, shift = node.name, node.shift.astype(np.int64)
-        bias = _on_grid(node) if self._exact else node.bias.astype(np.int64)
-        bounds = np.abs(bias) + _reach(node.weight)
-        if bounds.max() >= INT32_LIMIT:
-            raise UnsupportedError(
-                f"{name}: int32 can overflow in channel {bounds.argmax()} with the offset of exact rounding; "
-                "compile with --rounding fused"
-            )
-        missing = BLOCK - len(bias) if self._widens(node) else 0
-        self._channels[name] += missing
-        weight = np.pad(node.weight, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        scale = np.exp2(-np.pad(shift, (0, missing)).astype(np.float32))
-        last = name if node.zero_point else self._builder.unique(f"{name}.float")
-        acc = self._builder.unique(f"{name}.dequant.output0") if self._exact else last
-        self._quantized_conv(node, weight, np.pad(bias, (0, missing)), scale, acc)
-        if self._exact:
-            halves = self._plus(acc, np.float16(-GRID - node.zero_point), self._builder.unique(f"{name}.halves"))
-            self._plus(halves, np.float16(-0.25), last)
-        if not node.zero_point:
-            self._builder.node("Relu", [last], name, name=f"{name}.relu")
-
-    def _widens(self, node: Conv) -> bool:
-        """Whether a narrow convolution makes channels of zeros itself: only convolutions read it."""
-        readers = [reader for reader in self._graph.nodes if node.name in reader.inputs]
+    def widen(self, node: Conv) -> int:
+        """Channels of zeros that a narrow convolution makes itself, if only convolutions read it."""
         narrow = len(node.bias) <= FP16_CHANNELS
-        return self._exact and narrow and all(isinstance(reader, Conv | Head) for reader in readers)
+        convolutions = {conv.name for conv in self.graph.convolutions}
+        readers = {reader.name for reader in self.graph.nodes if node.name in reader.inputs}
+        missing = BLOCK - len(node.bias) if self.exact and narrow and readers <= convolutions else 0
+        self._channels[node.name] += missing
+        return missing
 
-    def _quantized_conv(
+    def quantized_conv(
         self,
         node: Conv | Head,
         weight: NDArray[np.int8],
@@ -180,7 +164,7 @@ class _Writer:
         output: str,
     ) -> None:
         """AscendQuant, Conv, AscendDequant: the float16 tensor acc * scale."""
-        builder, name = self._builder, node.name
+        builder, name = self.builder, node.name
         at_edge = node.input == IMAGE and any(node.padding)
         value, channels = self._input(node, at_edge)
         missing = channels - weight.shape[3]
@@ -190,7 +174,7 @@ class _Writer:
             builder.unique(f"{name}.quant.output0"),
             name=f"{name}.quant",
             scale=1.0,
-            offset=float(self._graph.tensors[node.input].zero_point - 128),
+            offset=float(self.graph.tensors[node.input].zero_point - rules.SIGN),
             dst_type="INT8",
         )
         operands = [
@@ -206,7 +190,7 @@ class _Writer:
     def _input(self, node: Conv | Head, at_edge: bool) -> tuple[str, int]:
         """What a convolution reads, and its channels: with the image's border (R2), and wide enough for int8."""
         value, channels = node.input, self._channels[node.input]
-        missing = BLOCK - channels if self._exact and channels <= FP16_CHANNELS else 0
+        missing = BLOCK - channels if self.exact and channels <= FP16_CHANNELS else 0
         if at_edge:
             return self._bordered_image(node, missing), channels + missing
         if missing and value not in self._wide:
@@ -216,62 +200,114 @@ class _Writer:
     def _bordered_image(self, node: Conv | Head, missing: int) -> str:
         """The mean pixel around the image: ONNX pads with one value for all channels, so with the mean taken off."""
         mean = node.pad_value.astype(np.float16)
-        centred = self._plus(IMAGE, -mean, self._builder.unique(f"{node.name}.image.centred"))
+        centred = self.plus(IMAGE, -mean, self.builder.unique(f"{node.name}.image.centred"))
         padded = self._pad(centred, missing, node.padding, f"{node.name}.image.padded")
-        return self._plus(padded, np.pad(mean, (0, missing)), self._builder.unique(f"{node.name}.image"))
+        return self.plus(padded, np.pad(mean, (0, missing)), self.builder.unique(f"{node.name}.image"))
 
     def _pad(self, value: str, channels: int, padding: tuple[int, int, int, int], name: str) -> str:
         """Zeros behind the channels and around the pixels."""
         top, left, bottom, right = padding
         pads = np.array([0, 0, top, left, 0, channels, bottom, right], np.int64)
-        return self._builder.step("Pad", [value, self._builder.constant(f"{name}.pads", pads)], name, mode="constant")
+        return self.builder.step("Pad", [value, self.builder.constant(f"{name}.pads", pads)], name, mode="constant")
 
-    def _head(self, head: Head) -> None:
-        scale = np.full(len(head.bias), 2.0 ** -_head_shift(head), np.float32)
-        value = self._builder.unique(f"{head.name}.dequant.output0")
-        self._quantized_conv(head, head.weight, head.bias.astype(np.int64), scale, value)
-        builder, name = self._builder, head.name
-        if head.relu:
-            value = builder.step("Relu", [value], f"{name}.relu")
-        means = builder.step("GlobalAveragePool", [value], f"{name}.means")
-        left = builder.step("Sub", [value, means], f"{name}.left")
-        left = builder.step("GlobalAveragePool", [left], f"{name}.left.means")
-        builder.node("Concat", [means, left], self._output, axis=1)
-
-    def _add(self, node: Add) -> None:
-        """Bypass addition (R5) of clipped operands; exact: of rounded ones, shifted as in R3."""
-        builder, operands = self._builder, []
-        for index, (source, shift) in enumerate(zip(node.inputs, node.shift, strict=True)):
-            label, zero_point = f"{node.name}.operand{index}", self._graph.tensors[source].zero_point
-            low = builder.constant(f"{label}.low", np.array(-zero_point, np.float16))
-            high = builder.constant(f"{label}.high", np.array(255 - zero_point, np.float16))
-            value = builder.step("Clip", [source, low, high], f"{label}.clipped")
-            if self._exact:
-                value = self._round(value, label)
-            if shift.any():
-                factor = np.exp2(-shift.astype(np.float16))
-                constant = builder.constant(f"{label}.factor", factor.reshape(1, -1, 1, 1))
-                value = builder.step("Mul", [value, constant], f"{label}.scaled")
-            if self._exact and shift.any():  # half of the last bit keeps ties away and rounds them up
-                value = self._plus(value, np.where(shift > 0, factor / 2, 0), builder.unique(f"{label}.off_tie"))
-                value = self._round(value, label)
-            operands.append(value)
-        if node.zero_point:
-            builder.node("Add", operands, node.name)
-        else:
-            total = builder.step("Add", operands, f"{node.name}.sum")
-            builder.node("Relu", [total], node.name, name=f"{node.name}.relu")
-
-    def _round(self, value: str, label: str) -> str:
+    def round(self, value: str, label: str) -> str:
         """The nearest integer of a float16 tensor in -128..255 that has no ties."""
-        rounded = self._plus(value, np.float16(ROUNDER), self._builder.unique(f"{label}.rounded"))
-        return self._plus(rounded, np.float16(-ROUNDER), self._builder.unique(f"{label}.integer"))
+        rounded = self.plus(value, np.float16(ROUNDER), self.builder.unique(f"{label}.rounded"))
+        return self.plus(rounded, np.float16(-ROUNDER), self.builder.unique(f"{label}.integer"))
 
-    def _plus(self, value: str, constant: NDArray[np.floating] | np.float16, output: str) -> str:
+    def plus(self, value: str, constant: NDArray[np.floating] | np.float16, output: str) -> str:
         """Add a scalar or one float16 a channel."""
         array = np.asarray(constant, np.float16)
         shaped = array.reshape(1, -1, 1, 1) if array.ndim else array
-        return self._builder.node("Add", [value, self._builder.constant(f"{output}.by", shaped)], output)
+        return self.builder.node("Add", [value, self.builder.constant(f"{output}.by", shaped)], output)
+
+
+_write: Table[Node, None] = Table("Ascend's deploy model", INTEGER_OPERATORS)
+"""Writes one node; the float16 tensor that it makes has the node's name."""
+
+
+@_write.implements(Conv)
+def _write_conv(node: Conv, writer: _Writer) -> None:
+    name, shift, builder = node.name, node.shift.astype(np.int64), writer.builder
+    if writer.exact:
+        _check_shift(node, EXACT_SHIFT, "of exact rounding; compile with --rounding fused")
+    _check_shift(node, FUSED_SHIFT, f"of Ascend's int32; {QUANTIZE_AGAIN}")
+    bias = _on_grid(node) if writer.exact else node.bias.astype(np.int64)
+    bounds = np.abs(bias) + rules.accumulator_reach(node.weight)
+    if bounds.max() >= rules.INT32_LIMIT:
+        raise UnsupportedError(
+            f"{name}: int32 can overflow in channel {bounds.argmax()} with the offset of exact rounding; "
+            "compile with --rounding fused"
+        )
+    missing = writer.widen(node)
+    weight = np.pad(node.weight, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    scale = np.exp2(-np.pad(shift, (0, missing)).astype(np.float32))
+    last = name if node.zero_point else builder.unique(f"{name}.float")
+    acc = builder.unique(f"{name}.dequant.output0") if writer.exact else last
+    writer.quantized_conv(node, weight, np.pad(bias, (0, missing)), scale, acc)
+    if writer.exact:
+        halves = writer.plus(acc, np.float16(-GRID - node.zero_point), builder.unique(f"{name}.halves"))
+        writer.plus(halves, np.float16(-0.25), last)
+    if not node.zero_point:
+        builder.node("Relu", [last], name, name=f"{name}.relu")
+
+
+@_write.implements(MaxPool)
+def _write_pool(node: MaxPool, writer: _Writer) -> None:
+    tensors = writer.graph.tensors
+    attributes = pool_attributes(node, tensors[node.input], tensors[node.name])
+    writer.builder.node("MaxPool", node.inputs, node.name, **attributes)
+
+
+@_write.implements(Concat)
+def _write_concat(node: Concat, writer: _Writer) -> None:
+    writer.builder.node("Concat", node.inputs, node.name, axis=1)
+
+
+@_write.implements(Add)
+def _write_add(node: Add, writer: _Writer) -> None:
+    """Bypass addition (R5) of clipped operands; exact: of rounded ones, shifted as in R3."""
+    builder, operands = writer.builder, []
+    _check_shift(node, ADD_SHIFT, f"of Ascend's fp16; {QUANTIZE_AGAIN}")
+    for index, (source, shift) in enumerate(zip(node.inputs, node.shift, strict=True)):
+        label, zero_point = f"{node.name}.operand{index}", writer.graph.tensors[source].zero_point
+        low = builder.constant(f"{label}.low", np.array(-zero_point, np.float16))
+        high = builder.constant(f"{label}.high", np.array(rules.Q_MAX - zero_point, np.float16))
+        value = builder.step("Clip", [source, low, high], f"{label}.clipped")
+        if writer.exact:
+            value = writer.round(value, label)
+        if shift.any():
+            factor = np.exp2(-shift.astype(np.float16))
+            constant = builder.constant(f"{label}.factor", factor.reshape(1, -1, 1, 1))
+            value = builder.step("Mul", [value, constant], f"{label}.scaled")
+        if writer.exact and shift.any():  # half of the last bit keeps ties away and rounds them up
+            value = writer.plus(value, np.where(shift > 0, factor / 2, 0), builder.unique(f"{label}.off_tie"))
+            value = writer.round(value, label)
+        operands.append(value)
+    if node.zero_point:
+        builder.node("Add", operands, node.name)
+    else:
+        total = builder.step("Add", operands, f"{node.name}.sum")
+        builder.node("Relu", [total], node.name, name=f"{node.name}.relu")
+
+
+@_write.implements(Head)
+def _write_head(head: Head, writer: _Writer) -> None:
+    builder, name = writer.builder, head.name
+    scale = np.full(len(head.bias), 2.0 ** -_head_shift(head), np.float32)
+    value = builder.unique(f"{name}.dequant.output0")
+    writer.quantized_conv(head, head.weight, head.bias.astype(np.int64), scale, value)
+    if head.relu:
+        value = builder.step("Relu", [value], f"{name}.relu")
+    means = builder.step("GlobalAveragePool", [value], f"{name}.means")
+    left = builder.step("Sub", [value, means], f"{name}.left")
+    left = builder.step("GlobalAveragePool", [left], f"{name}.left.means")
+    builder.node("Concat", [means, left], writer.output, axis=1)
+
+
+def _check_shift(node: Conv | Add, most: int, what: str) -> None:
+    if node.shift.max() > most:
+        raise UnsupportedError(f"{node.name}: its shift of {node.shift.max()} is more than the {most} {what}")
 
 
 def _on_grid(node: Conv) -> NDArray[np.int64]:
@@ -281,7 +317,7 @@ def _on_grid(node: Conv) -> NDArray[np.int64]:
     that clips whatever its input is may have a huge bias: it is made as small as keeps it clipping.
     """
     shift = node.shift.astype(np.int64)
-    limit = (256 << shift) + _reach(node.weight)
+    limit = ((rules.Q_MAX + 1) << shift) + rules.accumulator_reach(node.weight)
     quarter = np.where(shift == 1, 1, (1 << shift) >> 2)
     bias: NDArray[np.int64] = node.bias.astype(np.int64).clip(-limit, limit)
     return bias + ((GRID + node.zero_point) << shift) + quarter

@@ -19,22 +19,102 @@ graph than this emulation; with "exact" there is nothing to join.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from torch import Tensor
 
-from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import IntegerGraph, rules
+from squeezeedge.graph.oracle import execute
+from squeezeedge.graph.sqe import read_sqe
+from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, FP16_DTYPE
+from squeezeedge.targets.ascend.device import read_constants, sums_of
 from squeezeedge.targets.ascend.structure import DeployConv, attributes, constants, deploy_convs
 
-__all__ = ["Emulator", "quantize"]
+if TYPE_CHECKING:
+    from squeezeedge.targets.device.run import Artifact
 
-FLOAT32_EXACT = 2**24
+__all__ = ["EmulatedNetwork", "Emulator", "differing_values", "quantize"]
+
+GRAPH = "model.sqe"
 FP16_MAX = 65504.0
+
+BATCH = 8
+COMPARED = 2
+"""Images whose tensors are compared with the oracle's."""
+
+
+class EmulatedNetwork:
+    """The deploy model of an artifact with the device's arithmetic; latency is this machine's.
+
+    Args:
+        artifact: its files.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._shape = artifact.shape
+        self._sum_scale, self.tolerance = read_constants(artifact)
+        self._graph = read_sqe(artifact.path(GRAPH))
+        self._emulator = Emulator(onnx.load_model_from_string(artifact.read(DEPLOY_MODEL)))
+        self._differing: dict[str, float] = {}
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[str, NDArray[np.float64]]]:
+        """Images uint8 [N, height, width, 3] -> (int32 [N, classes], milliseconds float64 [N] of each image).
+
+        Raises:
+            ValueError: images of another shape or type.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
+            raise ValueError(f"images must be uint8 [N, {', '.join(map(str, self._shape))}]")
+        sums, latency = np.empty((len(images), self._graph.classes), np.int32), np.empty(len(images))
+        for begin in range(0, len(images), BATCH):
+            part = slice(begin, begin + BATCH)
+            start = time.perf_counter()
+            means = self._emulator.run(images[part])
+            latency[part] = (time.perf_counter() - start) * 1e3 / len(means)
+            sums[part] = sums_of(means, self._sum_scale)
+        if not self._differing and len(images):
+            self._differing = differing_values(self._graph, self._emulator, images[:COMPARED])
+        return sums, {"latency_ms": latency}
+
+    def about(self) -> dict[str, Any]:
+        """``differing_values``: for each layer the percentage of values that differ from the oracle's (R3).
+
+        They are those of the first two images.
+        """
+        return {"differing_values": self._differing}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def differing_values(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) -> dict[str, float]:
+    """Percentage of values that differ from the oracle's, for each node but the head.
+
+    Args:
+        graph: the integer graph.
+        emulator: its deploy model.
+        images: uint8 [N, height, width, 3].
+    """
+    expected = [dict(execute(graph, image)) for image in images]
+    shares = {}
+    for name, value in emulator.tensors(images):
+        if name in graph.tensors and name != graph.head.name:
+            tensor = graph.tensors[name]
+            kept = quantize(value[:, : tensor.channels], 1, tensor.zero_point - rules.SIGN).numpy()
+            values = np.stack([result[name] for result in expected])
+            shares[name] = 100 * float(np.mean(kept.transpose(0, 2, 3, 1).astype(np.int16) + rules.SIGN != values))
+    return shares
 
 
 def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
@@ -96,29 +176,32 @@ class Emulator:
 
     def _apply(self, node: NodeProto, values: dict[str, Tensor]) -> Tensor:
         inputs = [values[name] if name in values else self._constants[name] for name in node.input]
-        x, settings = inputs[0], attributes(node)
-        if node.op_type == "Relu":
-            return x.relu()
-        if node.op_type == "Add":
-            return (x.float() + inputs[1].float()).half()
-        if node.op_type == "Sub":
-            return (x.float() - inputs[1].float()).half()
-        if node.op_type == "Mul":
-            return (x.float() * inputs[1].float()).half()
-        if node.op_type == "Clip":
-            return x.clamp(inputs[1].item(), inputs[2].item())
-        if node.op_type == "Concat":
-            return torch.cat(inputs, 1)
-        if node.op_type == "GlobalAveragePool":
-            return x.double().mean((2, 3), keepdim=True).float().half()
-        if node.op_type == "Pad":
-            _, _, top, left, _, channels, bottom, right = inputs[1].tolist()
-            return torch.nn.functional.pad(x, (left, right, top, bottom, 0, channels))
-        if node.op_type == "MaxPool":
-            top, left, bottom, right = settings["pads"]
-            padded = torch.nn.functional.pad(x.float(), (left, right, top, bottom), value=-torch.inf)
-            return torch.nn.functional.max_pool2d(padded, settings["kernel_shape"], settings["strides"]).half()
-        raise UnsupportedError(f"{node.name}: the emulation has no {node.op_type}")
+        return _OPERATORS[node.op_type](inputs, attributes(node))
+
+
+def _pad(inputs: Sequence[Tensor], settings: Mapping[str, Any]) -> Tensor:
+    _, _, top, left, _, channels, bottom, right = inputs[1].tolist()
+    return torch.nn.functional.pad(inputs[0], (left, right, top, bottom, 0, channels))
+
+
+def _max_pool(inputs: Sequence[Tensor], settings: Mapping[str, Any]) -> Tensor:
+    top, left, bottom, right = settings["pads"]
+    padded = torch.nn.functional.pad(inputs[0].float(), (left, right, top, bottom), value=-torch.inf)
+    return torch.nn.functional.max_pool2d(padded, settings["kernel_shape"], settings["strides"]).half()
+
+
+_OPERATORS: Mapping[str, Callable[[Sequence[Tensor], Mapping[str, Any]], Tensor]] = {
+    "Relu": lambda x, _: x[0].relu(),
+    "Add": lambda x, _: (x[0].float() + x[1].float()).half(),
+    "Sub": lambda x, _: (x[0].float() - x[1].float()).half(),
+    "Mul": lambda x, _: (x[0].float() * x[1].float()).half(),
+    "Clip": lambda x, _: x[0].clamp(x[1].item(), x[2].item()),
+    "Concat": lambda x, _: torch.cat(list(x), 1),
+    "GlobalAveragePool": lambda x, _: x[0].double().mean((2, 3), keepdim=True).float().half(),
+    "Pad": _pad,
+    "MaxPool": _max_pool,
+}
+"""ONNX operator -> what it makes of its inputs and its attributes; the convolutions are :class:`_Conv`."""
 
 
 class _Conv:
@@ -137,7 +220,7 @@ class _Conv:
             self._type = torch.float64
         else:
             reach = 256 * np.abs(weight).sum((1, 2, 3)) + np.abs(bias)
-            self._type = torch.float32 if reach.max() < FLOAT32_EXACT else torch.float64
+            self._type = torch.float32 if reach.max() < rules.FLOAT32_EXACT else torch.float64
             self._scale = torch.from_numpy(conv.scale.copy()).to(self._type)[:, None, None]
         self._weight, self._bias = (torch.from_numpy(array).to(self._type) for array in (weight, bias))
 

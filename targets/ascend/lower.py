@@ -1,13 +1,17 @@
-"""Compile an integer graph for Ascend: two ONNX models, AIPP's configuration, ATC's command and, with ATC, model.om."""
+"""An integer graph for Ascend: two ONNX models, AIPP's configuration, ATC's command and, with ATC, model.om."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import ModelProto
 
 from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.onnx_module import to_onnx
 from squeezeedge.targets.ascend.atc import (
     AIPP,
@@ -23,7 +27,7 @@ from squeezeedge.targets.ascend.deploy import deploy_model, sum_scale
 from squeezeedge.targets.ascend.options import EMULATED, AscendOptions
 from squeezeedge.targets.ascend.structure import check_structure
 
-__all__ = ["REFERENCE_MODEL", "TOLERANCE", "compile_graph"]
+__all__ = ["REFERENCE_MODEL", "TOLERANCE", "AscendLowered", "lower"]
 
 REFERENCE_MODEL = "model.ref.onnx"
 
@@ -34,35 +38,72 @@ fp16 in the head alone is below 2^-10; a wrong offset, shift or channel order is
 """
 
 
-def compile_graph(graph: IntegerGraph, options: AscendOptions, out: Path) -> dict[str, Any]:
-    """Write the target's files into a folder, but run.py.
+@dataclass(frozen=True, eq=False)
+class AscendLowered:
+    """A graph in both forms.
+
+    Attributes:
+        image: shape of the input.
+        soc_version: the chip, or :data:`~squeezeedge.targets.ascend.options.EMULATED`.
+        reference: the graph in standard operators, with the oracle's bits.
+        deploy: the form for ATC.
+        operators: of the deploy model: type -> how many.
+        sum_scale: class sum / class mean of the deploy model.
+        tolerance: what a device's class sums may differ, as a share of the largest.
+    """
+
+    image: Shape
+    soc_version: str
+    reference: ModelProto
+    deploy: ModelProto
+    operators: Mapping[str, int]
+    sum_scale: float
+    tolerance: float
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the two models, aipp.cfg and atc.sh; with ATC on the path also model.om and atc.log.
+
+        Returns:
+            What the manifest says of them; ``atc`` is the converter's path or why the model is not converted.
+
+        Raises:
+            SqueezeEdgeError: ATC fails.
+        """
+        onnx.save_model(self.reference, folder / REFERENCE_MODEL)
+        onnx.save_model(self.deploy, folder / DEPLOY_MODEL)
+        (folder / AIPP).write_text(aipp_config(self.image))
+        if self.soc_version == EMULATED:
+            atc = "not compiled: for the emulation only"
+        else:
+            command = atc_command(self.image, self.soc_version)
+            (folder / ATC_SCRIPT).write_text(atc_script(command))
+            atc = run_atc(command, folder)
+        note = {"note": f"ascend: {atc}; run {ATC_SCRIPT} where CANN is installed"} if atc == NOT_FOUND else {}
+        return note | {
+            "atc": atc,
+            "operators": dict(sorted(self.operators.items())),
+            "sum_scale": self.sum_scale,
+            "tolerance": self.tolerance,
+        }
+
+
+def lower(graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
+    """Take a graph, in memory.
 
     Args:
-        graph: the network.
+        graph: the network, legalized.
         options: checked ones.
-        out: the folder.
-
-    Returns:
-        What the manifest says of them; ``atc`` is the converter's path or why the model is not converted.
 
     Raises:
-        UnsupportedError: the graph has no room for exact rounding.
-        SqueezeEdgeError: ATC fails.
+        UnsupportedError: a layer leaves no room for exact rounding, or its shift is too large; the text names it.
     """
-    onnx.save_model(to_onnx(graph), out / REFERENCE_MODEL)
-    onnx.save_model(deploy_model(graph, options.rounding), out / DEPLOY_MODEL)
-    operators = check_structure(onnx.load_model(out / DEPLOY_MODEL))
-    (out / AIPP).write_text(aipp_config(graph))
-    if options.soc_version == EMULATED:
-        atc = "not compiled: for the emulation only"
-    else:
-        command = atc_command(graph, options.soc_version)
-        (out / ATC_SCRIPT).write_text(atc_script(command))
-        atc = run_atc(command, out)
-    note = {"note": f"ascend: {atc}; run {ATC_SCRIPT} where CANN is installed"} if atc == NOT_FOUND else {}
-    return note | {
-        "atc": atc,
-        "operators": dict(sorted(operators.items())),
-        "sum_scale": sum_scale(graph),
-        "tolerance": TOLERANCE[options.rounding],
-    }
+    deploy = deploy_model(graph, options.rounding)
+    return AscendLowered(
+        image=Shape(*graph.input_shape),
+        soc_version=options.soc_version,
+        reference=to_onnx(graph),
+        deploy=deploy,
+        operators=check_structure(deploy),
+        sum_scale=sum_scale(graph),
+        tolerance=TOLERANCE[options.rounding],
+    )

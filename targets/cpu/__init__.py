@@ -1,20 +1,22 @@
-"""CPU target: one shared library through TVM, without a runtime. See :mod:`.options` and :mod:`.compile`."""
+"""CPU target: one shared library through TVM, without a runtime. See :mod:`.options` and :mod:`.lower`."""
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
+    from squeezeedge.targets.cpu.lower import CpuLowered
 
-__all__ = ["TARGET", "CpuTarget"]
+__all__ = ["TARGET", "CpuOptions", "CpuTarget"]
 
 
 class CpuTarget:
@@ -23,10 +25,11 @@ class CpuTarget:
     name = "cpu"
     summary = "one library per network, no runtime"
     devices: Mapping[str, Kind] = {"cpu": "hardware"}
-    remote = ("cpu",)
+    remote: Collection[str] = ("cpu",)
     needs_root = False
     options = CpuOptions
     device_module = "squeezeedge.targets.cpu.device"
+    supports: frozenset[Feature] = frozenset()
 
     def requirements(self) -> list[Requirement]:
         """A C compiler to link with; Linux to run on."""
@@ -50,17 +53,12 @@ class CpuTarget:
     def check_device(self, device: str, board: str | None) -> None:
         """Whether this processor has what the library was compiled for is known when that is loaded."""
 
-    def check(self, graph: IntegerGraph, options: CpuOptions) -> None:
-        """Every graph compiles."""
+    def lower(self, graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
+        """Compile the kernels; linking them is left to ``write``."""
+        from squeezeedge.lower.legalize import legalize
+        from squeezeedge.targets.cpu.lower import lower
 
-    def compile(self, graph: IntegerGraph, options: CpuOptions, out: Path) -> dict[str, Any]:
-        """Write libmodel.so, squeezeedge.h and run.py."""
-        from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
-        from squeezeedge.targets.cpu.lower import compile_graph
-
-        entries = compile_graph(graph, INSTRUCTION_SETS[choose_isa(options)], options, c_compiler(options), out)
-        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
-        return entries
+        return lower(legalize(graph, self.supports), options)
 
     def network(self, device: str) -> NetworkOpener:
         """The library in this process."""

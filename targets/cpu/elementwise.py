@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.lower.patterns import Pooling
-from squeezeedge.targets.cpu.isa import Expr
+from squeezeedge.graph import MaxPool, rules
 from squeezeedge.targets.cpu.layout import Layout
-from squeezeedge.targets.cpu.loops import lanes, loop
+from squeezeedge.targets.cpu.loops import Expr, lanes, loop
 
 __all__ = ["add_rows", "copy_rows", "fill_border", "pool_row"]
 
@@ -58,32 +57,30 @@ def _fill(layout: Layout, out: Expr, values: Sequence[int], y: Expr, x: int, cou
             T.buffer_store(out, T.uint8(pad), [layout.address(y, x + i, channel)])
 
 
-def pool_row(pooling: Pooling, source: Layout, data: Expr, target: Layout, out: Expr, y: Expr, ring: int = 0) -> None:
+def pool_row(
+    pooling: MaxPool, height: int, source: Layout, data: Expr, target: Layout, out: Expr, y: Expr, ring: int = 0
+) -> None:
     """Row y of a max pooling (R5).
 
     A window's pixels outside the map are replaced by the nearest inside, which the window has too.
 
     Args:
         pooling: window and stride.
-        source: layout of the input.
+        height: rows of the input.
+        source: layout of the buffer.
         data: buffer of the input.
         target: layout of the output.
         out: buffer of the output.
         y: output row.
         ring: number of input rows that the buffer holds, the others taking their turn; 0: all of them.
     """
-    height, width, channels = pooling.source
-    step = vector_width(channels)
-    rows = [
-        _clamped(y, pooling.out[0], pooling.stride[0], i - pooling.padding[0], height) for i in range(pooling.kernel[0])
-    ]
+    step = vector_width(source.channels)
+    (kernel_h, kernel_w), (down, right), (top, left) = pooling.kernel, pooling.stride, pooling.padding[:2]
+    rows = [_clamped(y, target.height, down, i - top, height) for i in range(kernel_h)]
     if ring:
         rows = [row % ring for row in rows]
-    with loop(pooling.out[1]) as x, loop(channels // step) as i:
-        columns = [
-            _clamped(x, pooling.out[1], pooling.stride[1], j - pooling.padding[1], width)
-            for j in range(pooling.kernel[1])
-        ]
+    with loop(target.width) as x, loop(source.channels // step) as i:
+        columns = [_clamped(x, target.width, right, j - left, source.width) for j in range(kernel_w)]
         largest = None
         for row in rows:
             for column in columns:
@@ -126,7 +123,7 @@ def add_rows(
             offset, shift = (constants[lanes((2 * operand + part) * channels + i * step, step)] for part in (0, 1))
             term = T.shift_right(wide + offset, shift)
             total = term if total is None else total + term
-        clipped = T.max(T.min(total, spread(255 - zero_point)), spread(-zero_point)) + spread(zero_point)
+        clipped = T.max(T.min(total, spread(rules.Q_MAX - zero_point)), spread(-zero_point)) + spread(zero_point)
         T.buffer_store(
             out,
             T.cast(clipped, f"uint8x{step}" if step > 1 else "uint8"),

@@ -2,42 +2,31 @@
 
 A convolution keeps a register tile of int32 accumulators: ``rows`` x ``pixels`` output pixels times ``blocks`` blocks
 of ``lanes`` output channels. One reduction step multiplies ``group`` consecutive input bytes of every pixel with
-``group`` weights of every lane. :mod:`.convolution` writes the loops around it.
+``group`` weights of every lane. :mod:`.convolution` says where a tile reads and stores.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-__all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "Tile", "VectorSet"]
+from squeezeedge.graph import rules
+from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
-Expr = Any
-"""A TVM expression (TVM's classes are untyped)."""
+__all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "VectorSet"]
 
-
-@dataclass(frozen=True)
-class Tile:
-    """Output pixels and channels whose accumulators are held during the reduction.
-
-    Attributes:
-        rows: output rows.
-        pixels: neighbouring output pixels of each row.
-        blocks: blocks of ``lanes`` output channels.
-    """
-
-    rows: int
-    pixels: int
-    blocks: int
+CONFIG = 64
+"""Bytes of an AMX tile configuration."""
 
 
 @dataclass(frozen=True)
-class InstructionSet:
+class InstructionSet(ABC):
     """What all instruction sets share.
 
     Attributes:
@@ -52,17 +41,40 @@ class InstructionSet:
     group: int
     llvm: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
 
-    input_offset: ClassVar[int] = 0
-    """The multiply instruction sees q - input_offset."""
+    @property
+    def input_offset(self) -> int:
+        """The multiply instruction sees q - input_offset."""
+        return 0
 
+    @abstractmethod
     def tile(self, height: int, width: int, blocks: int) -> Tile:
         """The tile for a map of height x width output pixels; its blocks divide ``blocks``."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def steps(self, row: int) -> tuple[int, int]:
+        """(number of reduction steps, bytes of one) of a window's row of so many bytes."""
+
+    @abstractmethod
+    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Weights [tile, block, lane, window row, step, group] in the order in which :meth:`accumulate` reads them."""
+
+    @abstractmethod
+    def configure(self, tile: Tile, group: int) -> None:
+        """Write what must come before tiles of this shape and steps of so many bytes, on every thread."""
+
+    @abstractmethod
+    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
+        """Write the sums of a tile, which begin with the biases."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Write what must come after the last tile, on every thread."""
 
     def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """clip(v + zero_point, 0, 255) of some blocks: int32 vectors -> one uint8 vector, in channel order."""
+        """clip(v + zero_point, 0, Q_MAX) of some blocks: int32 vectors -> one uint8 vector, in channel order."""
         (value,) = vectors
-        low, high, zero = (T.broadcast(T.int32(v), self.lanes) for v in (-zero_point, 255 - zero_point, zero_point))
+        bounds = (-zero_point, rules.Q_MAX - zero_point, zero_point)
+        low, high, zero = (T.broadcast(T.int32(v), self.lanes) for v in bounds)
         return T.cast(T.max(T.min(value, high), low) + zero, f"uint8x{self.lanes}")
 
     def narrow_counts(self, blocks: int) -> list[int]:
@@ -107,6 +119,47 @@ class VectorSet(InstructionSet):
                     best, best_rate = Tile(rows, pixels, q), useful * held / cycles
         return best
 
+    def steps(self, row: int) -> tuple[int, int]:
+        """As many as it takes, all of ``group`` bytes."""
+        return -(-row // self.group), self.group
+
+    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The bytes of a lane's step side by side."""
+        return weights.transpose(0, 3, 4, 1, 2, 5)
+
+    def configure(self, tile: Tile, group: int) -> None:
+        """Nothing: registers are always there."""
+
+    def release(self) -> None:
+        """Nothing."""
+
+    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
+        """Every sum in a register; a step's activations are used for all blocks."""
+        n, group = self.lanes, operands.group
+        acc = scratch(tile.rows * tile.pixels * tile.blocks * n, "int32")
+
+        def at(row: int, pixel: int, block: int) -> Expr:
+            return lanes(((row * tile.pixels + pixel) * tile.blocks + block) * n, n)
+
+        pixels = [(row, pixel) for row in range(tile.rows) for pixel in range(tile.pixels)]
+        for row, pixel in pixels:
+            for block in range(tile.blocks):
+                bias = operands.parameters[lanes(operands.parameter + block * 2 * n, n)]
+                T.buffer_store(acc, bias, [at(row, pixel, block)])
+
+        def step(window_row: Expr, k: Expr) -> None:
+            start = operands.start + window_row * operands.row + k * group
+            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * n * group)
+            for row, pixel in pixels:
+                activation = self.activation(operands.data, start + row * operands.down + pixel * operands.right)
+                for block in range(tile.blocks):
+                    weights = operands.weights[lanes(first + block * n * group, n * group)]
+                    index = at(row, pixel, block)
+                    T.buffer_store(acc, self.dot(acc[index], activation, weights), [index])
+
+        operands.reduce(step)
+        return lambda *position: acc[at(*position)]
+
     def activation(self, data: Expr, address: Expr) -> Expr:
         """What :meth:`dot` takes of ``group`` bytes at an address, broadcast to all lanes."""
         return T.broadcast(T.cast(data[address], "int32"), self.lanes)
@@ -137,12 +190,13 @@ class _PackingSet(InstructionSet):
         halves = [self._pack("packssdw", half, *vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
         width = self.lanes * len(vectors)
         if len(halves) == 1:
-            low, high, zero = (T.broadcast(T.int16(v), width) for v in (-zero_point, 255 - zero_point, zero_point))
+            bounds = (-zero_point, rules.Q_MAX - zero_point, zero_point)
+            low, high, zero = (T.broadcast(T.int16(v), width) for v in bounds)
             return T.cast(T.max(T.min(halves[0], high), low) + zero, f"uint8x{width}")
         if zero_point == 0:
             return T.reinterpret(f"uint8x{width}", self._pack("packuswb", f"int8x{width}", *halves))
         signed = self._pack("packsswb", f"int8x{width}", *halves)
-        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-128), width)))
+        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-rules.SIGN), width)))
 
     def narrow_counts(self, blocks: int) -> list[int]:
         return [4] * (blocks // 4) + [2] * (blocks % 4 // 2) + [1] * (blocks % 2)
@@ -194,13 +248,15 @@ class _Pmaddwd(_PackingSet, VectorSet):
 
 @dataclass(frozen=True)
 class _Sdot(VectorSet):
-    """AArch64 sdot: four int8 x int8 products a lane; the input is q - 128 (R7)."""
+    """AArch64 sdot: four int8 x int8 products a lane; the input is stored as R7 has it once it is in a register."""
 
-    input_offset: ClassVar[int] = 128
+    @property
+    def input_offset(self) -> int:
+        return rules.SIGN
 
     def activation(self, data: Expr, address: Expr) -> Expr:
         word = T.reinterpret("int32", data[T.ramp(address, 1, 4)])
-        signed = T.bitwise_xor(word, T.int32(-0x7F7F7F80))  # 0x80808080
+        signed = T.bitwise_xor(word, T.int32(rules.SIGN * 0x01010101 - 2**32))
         return T.reinterpret("int8x16", T.broadcast(signed, 4))
 
     def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
@@ -222,6 +278,69 @@ class MatrixSet(_PackingSet):
         if height >= 2 and blocks % 2 == 0:
             return Tile(2, pixels, 2)
         return Tile(1, pixels, next(q for q in (4, 3, 2, 1) if blocks % q == 0))
+
+    def steps(self, row: int) -> tuple[int, int]:
+        """Of equal size, in whole words."""
+        steps = -(-row // self.group)
+        return steps, -(-row // (4 * steps)) * 4
+
+    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Rows of four bytes a lane."""
+        group = weights.shape[-1]
+        return weights.reshape(*weights.shape[:-1], group // 4, 4).transpose(0, 3, 4, 1, 5, 2, 6)
+
+    def configure(self, tile: Tile, group: int) -> None:
+        """The shapes of the tile registers."""
+        config = scratch(CONFIG, "uint8")
+        T.buffer_store(config, T.broadcast(T.uint8(0), CONFIG), [T.ramp(0, 1, CONFIG)])
+        T.buffer_store(config, T.uint8(1), [0])  # palette 1
+        shapes = [(tile.pixels, 64)] * 4 + [(tile.pixels, group)] * 2 + [(group // 4, 64)] * 2
+        for register, (rows, width) in enumerate(shapes):
+            T.buffer_store(config, T.uint8(width), [16 + 2 * register])
+            T.buffer_store(config, T.uint8(rows), [48 + register])
+        _intrinsic("ldtilecfg", T.address_of(config[0]))
+
+    def release(self) -> None:
+        """Give the tile registers back."""
+        _intrinsic("tilerelease")
+
+    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
+        """Tile registers: 0..3 accumulators, 4 and 5 input rows, 6 and 7 weights."""
+        group = operands.group
+        held = scratch(tile.rows * tile.blocks * tile.pixels * 16, "int32")
+        for block in range(tile.blocks):  # a stride of zero copies the bias into every row
+            bias = T.address_of(operands.parameters[operands.parameter + block * 32])
+            for row in range(tile.rows):
+                _intrinsic("tileloadd64", T.int8(row * tile.blocks + block), bias, T.int64(0))
+        stride = T.int64(operands.right)
+
+        def step(window_row: Expr, k: Expr) -> None:
+            start = operands.start + window_row * operands.row + k * group
+            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * 16 * group)
+            for row in range(tile.rows):
+                pixels = T.address_of(operands.data[start + row * operands.down])
+                _intrinsic("tileloadd64", T.int8(4 + row), pixels, stride)
+            for block in range(tile.blocks):
+                register = T.int8(6 + block % 2)
+                weights = T.address_of(operands.weights[first + block * 16 * group])
+                _intrinsic("tileloadd64", register, weights, T.int64(64))
+                for row in range(tile.rows):
+                    _intrinsic("tdpbusd", T.int8(row * tile.blocks + block), T.int8(4 + row), register)
+
+        operands.reduce(step)
+
+        def at(row: int, pixel: int, block: int) -> int:
+            return ((row * tile.blocks + block) * tile.pixels + pixel) * 16
+
+        for row in range(tile.rows):
+            for block in range(tile.blocks):
+                out = T.address_of(held[at(row, 0, block)])
+                _intrinsic("tilestored64", T.int8(row * tile.blocks + block), out, T.int64(64))
+        return lambda *position: held[lanes(at(*position), 16)]
+
+
+def _intrinsic(name: str, *arguments: Expr) -> None:
+    T.evaluate(T.call_llvm_intrin("void", f"llvm.x86.{name}", *arguments))
 
 
 INSTRUCTION_SETS: dict[str, InstructionSet] = {

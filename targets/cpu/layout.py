@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from squeezeedge.lower.patterns import Shape
+from squeezeedge.graph.rules import Shape
 
 __all__ = ["OVERRUN", "Layout"]
 
@@ -32,7 +32,7 @@ class Layout:
     @property
     def shape(self) -> Shape:
         """Height, width, channels."""
-        return self.height, self.width, self.channels
+        return Shape(self.height, self.width, self.channels)
 
     @property
     def row(self) -> int:

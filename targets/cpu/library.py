@@ -1,4 +1,4 @@
-"""A call plan -> one shared library: TVM compiles the kernels, the C compiler links them with driver.c and weights."""
+"""A call plan -> one shared library: TVM compiles the kernels; the C compiler links them, driver.c and the weights."""
 
 from __future__ import annotations
 
@@ -14,22 +14,38 @@ import tvm_ffi
 from tvm.target import Target
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import Argument, CallPlan, Place
+from squeezeedge.targets.cpu.device import LIBRARY
 
-__all__ = ["HEADER", "LIBRARY", "build_library"]
+__all__ = ["HEADER", "kernel_object", "link_library"]
 
-LIBRARY = "libmodel.so"
 HEADER = "squeezeedge.h"
+OBJECT = "kernels.o"
 _HERE = Path(__file__).parent
 _DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
 
 
-def build_library(
+def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
+    """The object file of a plan's kernels.
+
+    Args:
+        kernels: of the plan.
+        target: TVM's target.
+    """
+    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
+        path = Path(folder) / OBJECT
+        with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):  # it drops loops.scratch's mark
+            tvm.tirx.build(kernels, target=Target(target)).write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def link_library(
     plan: CallPlan,
+    machine_code: bytes,
     features: Sequence[str],
-    target: dict[str, Any],
     compiler: str,
-    shape: tuple[int, int, int],
+    shape: Shape,
     classes: int,
     out: Path,
 ) -> None:
@@ -37,8 +53,8 @@ def build_library(
 
     Args:
         plan: the network.
+        machine_code: its kernels' object file.
         features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
-        target: TVM's target.
         compiler: the C compiler.
         shape: of the image.
         classes: number of class sums.
@@ -50,9 +66,7 @@ def build_library(
     """
     with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
         scratch = Path(folder)
-        with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):  # it drops loops.scratch's mark
-            kernels = tvm.tirx.build(plan.kernels, target=Target(target))
-        kernels.write_to_file(str(scratch / "kernels.o"), "o")
+        (scratch / OBJECT).write_bytes(machine_code)
         plan.constants.tofile(scratch / "constants.bin")
         (scratch / "plan.h").write_text(_plan_header(plan, features, shape, classes))
         (scratch / "exports.map").write_text("{ global: squeezeedge_*; local: *; };\n")
@@ -69,7 +83,7 @@ def build_library(
                 )
             ),
             f'-DCONSTANTS_FILE="{scratch / "constants.bin"}"',
-            *(str(_HERE / "driver.c"), str(scratch / "kernels.o")),
+            *(str(_HERE / "driver.c"), str(scratch / OBJECT)),
             *("-o", str(out / LIBRARY), f"-Wl,--version-script={scratch / 'exports.map'}", "-Wl,-z,noexecstack"),
         ]
         try:
@@ -83,7 +97,7 @@ def build_library(
     shutil.copy(_HERE / HEADER, out / HEADER)
 
 
-def _plan_header(plan: CallPlan, features: Sequence[str], shape: tuple[int, int, int], classes: int) -> str:
+def _plan_header(plan: CallPlan, features: Sequence[str], shape: Shape, classes: int) -> str:
     """The tables that driver.c includes."""
     arguments = [argument for call in plan.calls for argument in call.arguments]
     outputs = [argument.size for argument in arguments if argument.place is Place.OUTPUT]
@@ -91,10 +105,10 @@ def _plan_header(plan: CallPlan, features: Sequence[str], shape: tuple[int, int,
         "BUFFERS": len(arguments),
         "CALLS": len(plan.calls),
         "CLASSES": classes,
-        "INPUT_BYTES": shape[0] * shape[1] * shape[2],
-        "INPUT_HEIGHT": shape[0],
-        "INPUT_WIDTH": shape[1],
-        "INPUT_CHANNELS": shape[2],
+        "INPUT_BYTES": shape.height * shape.width * shape.channels,
+        "INPUT_HEIGHT": shape.height,
+        "INPUT_WIDTH": shape.width,
+        "INPUT_CHANNELS": shape.channels,
         "OUTPUT_SIZE": max(outputs),
         "WORKSPACE_BYTES": plan.workspace,
     }

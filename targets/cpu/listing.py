@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError, UnavailableError
-from squeezeedge.targets.cpu.run import LIBRARY
+from squeezeedge.targets.cpu.device import LIBRARY
 
 __all__ = ["disassemble"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.targets.cpu.isa import Expr
+__all__ = ["Expr", "clamped_tiles", "lanes", "loop", "scratch"]
 
-__all__ = ["clamped_tiles", "lanes", "loop", "scratch"]
+Expr = Any
+"""An int or a TVM expression; TVM's classes are untyped."""
 
 CACHE_LINE = 64
 

@@ -1,57 +1,106 @@
-"""Compile an integer graph into one shared library for a CPU."""
+"""An integer graph -> the kernels of one shared library for a CPU."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezeedge.graph import IntegerGraph
-from squeezeedge.lower.call_plan import plan_calls
-from squeezeedge.lower.patterns import Pattern, partition, stages
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import IntegerGraph, rules
+from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.call_plan import CallPlan, plan_calls
+from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
-from squeezeedge.targets.cpu.isa import InstructionSet
-from squeezeedge.targets.cpu.library import build_library
-from squeezeedge.targets.cpu.module import kernel_module
-from squeezeedge.targets.cpu.options import FEATURES, CpuOptions
+from squeezeedge.lower.stages import stages
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
+from squeezeedge.targets.cpu.library import kernel_object, link_library
+from squeezeedge.targets.cpu.module import kernel_calls
+from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 
-__all__ = ["compile_graph"]
+__all__ = ["CpuLowered", "llvm_target", "lower"]
 
 FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
 
-def compile_graph(
-    graph: IntegerGraph, isa: InstructionSet, options: CpuOptions, compiler: str, out: Path
-) -> dict[str, Any]:
-    """Write the library and its header into a folder.
+@dataclass(frozen=True, eq=False)
+class CpuLowered:
+    """A network as kernels, compiled; the C compiler is still to link them.
+
+    Attributes:
+        isa: the instruction set of the kernels.
+        llvm_target: TVM's target.
+        compiler: path of the C compiler.
+        plan: the kernels' calls, their memory and constants.
+        machine_code: object file of the kernels.
+        shape: of the image.
+        classes: number of class sums.
+    """
+
+    isa: InstructionSet
+    llvm_target: dict[str, Any]
+    compiler: str
+    plan: CallPlan
+    machine_code: bytes
+    shape: Shape
+    classes: int
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Link the library and write it with its header.
+
+        Returns:
+            What the manifest says of the library.
+
+        Raises:
+            UnavailableError: the C compiler can't be started.
+            SqueezeEdgeError: it fails.
+        """
+        features = FEATURES[self.isa.name][1]
+        link_library(self.plan, self.machine_code, features, self.compiler, self.shape, self.classes, folder)
+        return {
+            "isa": self.isa.name,
+            "llvm_target": self.llvm_target,
+            "kernels": len(self.plan.calls),
+            "workspace_bytes": self.plan.workspace,
+            "constant_bytes": len(self.plan.constants),
+        }
+
+
+def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
+    """Compile a graph's kernels.
 
     Args:
-        graph: the network.
-        isa: the instruction set of its kernels.
-        options: what the processor is; fits the instruction set.
-        compiler: the C compiler.
-        out: the folder.
-
-    Returns:
-        What the manifest says of the library.
+        graph: the network, of what the target supports.
+        options: what the processor is.
 
     Raises:
-        UnavailableError: the C compiler can't be started.
-        SqueezeEdgeError: it fails.
+        UsageError: the instruction set is not one of the processor's.
+        UnavailableError: there is no C compiler.
+        UnsupportedError: the kernels cannot compute a layer exactly; the text has its name.
     """
-    target = _llvm_target(isa, options)
-    module = kernel_module(stages(partition(to_relax(graph), FUSIONS)), graph.input_shape, isa)
-    plan = plan_calls(module)
-    build_library(plan, FEATURES[isa.name][1], target, compiler, graph.input_shape, graph.classes, out)
-    return {
-        "isa": isa.name,
-        "llvm_target": target,
-        "kernels": len(plan.calls),
-        "workspace_bytes": plan.workspace,
-        "constant_bytes": len(plan.constants),
-    }
+    isa = INSTRUCTION_SETS[choose_isa(options)]
+    compiler = c_compiler(options)
+    target = llvm_target(isa, options)
+    _check_zero_points(graph)
+    shape = graph.input_shape
+    plan = plan_calls(
+        kernel_calls(stages(partition(to_relax(graph), FUSIONS), graph), shape, isa),
+        shape.height * shape.width * shape.channels,
+    )
+    return CpuLowered(isa, target, compiler, plan, kernel_object(plan.kernels, target), shape, graph.classes)
 
 
-def _llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
+def _check_zero_points(graph: IntegerGraph) -> None:
+    """What :meth:`squeezeedge.targets.cpu.isa.InstructionSet.narrow` has instructions for."""
+    for name, tensor in graph.tensors.items():
+        if tensor.zero_point not in (0, rules.SIGN):
+            raise UnsupportedError(
+                f"{name}: zero point {tensor.zero_point}, the CPU's kernels narrow to 0 and {rules.SIGN} only; "
+                "quantize again"
+            )
+
+
+def llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
     """TVM's target; it takes no command-line form."""
     target: dict[str, Any] = {"kind": "llvm"}
     if options.mtriple is not None:

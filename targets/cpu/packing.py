@@ -12,10 +12,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.lower.patterns import Convolution
-from squeezeedge.targets.cpu.isa import InstructionSet, MatrixSet, Tile
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import Conv, Head, Tensor
+from squeezeedge.lower.bias import offset_bias
+from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.tiling import Tile
 
-__all__ = ["Packed", "Piece", "pack"]
+__all__ = ["MAX_SHIFT", "Packed", "Piece", "checked_shift", "pack"]
+
+MAX_SHIFT = 30
+"""Largest shift k of the kernels: their arithmetic, and so the rounding term from 1 << k, is in int32."""
 
 S = TypeVar("S", bound=np.generic)
 
@@ -60,27 +66,48 @@ class Packed:
     parameters: NDArray[np.int32]
 
 
-def pack(conv: Convolution, isa: InstructionSet, height: int) -> Packed:
+def checked_shift(name: str, shift: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Shifts as the kernels take them.
+
+    Raises:
+        UnsupportedError: one is larger than ``MAX_SHIFT``; the text has the layer's name.
+    """
+    largest = int(shift.max())
+    if largest > MAX_SHIFT:
+        raise UnsupportedError(
+            f"{name}: shift {largest}, the CPU's kernels shift by at most {MAX_SHIFT}; quantize with a smaller limit"
+        )
+    return shift.astype(np.int32)
+
+
+def pack(
+    conv: Conv | Head, source: Tensor, isa: InstructionSet, height: int, width: int, whole_blocks: bool = False
+) -> Packed:
     """Pack a convolution.
 
     Args:
-        conv: the convolution; without a shift (the head) its channels are filled up to whole blocks.
+        conv: the convolution; the head's shifts are 0.
+        source: its input.
         isa: the instruction set.
         height: output rows that the kernel computes at a time, at most.
+        width: output pixels of a row.
+        whole_blocks: of the head: its channels are filled up and stay in order, as nothing narrows them.
+
+    Raises:
+        UnsupportedError: a shift that the kernels do not have.
     """
     out, kernel_h, kernel_w, channels = conv.weight.shape
-    steps, group = _steps(kernel_w * channels, isa)
+    steps, group = isa.steps(kernel_w * channels)
     rows = np.zeros((out, kernel_h, steps * group), np.int8)
     rows[..., : kernel_w * channels] = conv.weight.reshape(out, kernel_h, -1)
-    bias = conv.bias_for(isa.input_offset)
-    is_head = conv.shift is None
-    shift = np.zeros(out, np.int32) if conv.shift is None else conv.shift
+    bias = offset_bias(conv, source, isa.input_offset)
+    shift = checked_shift(conv.name, conv.shift if isinstance(conv, Conv) else np.zeros(out, np.uint8))
     pieces: list[Piece] = []
     weights: list[NDArray[np.int8]] = []
     parameters: list[NDArray[np.int32]] = []
-    for channel, blocks, valid in _runs(out, isa.lanes, is_head):
-        tile = isa.tile(height, conv.out[1], blocks)
-        order = np.arange(tile.blocks * isa.lanes) if is_head else isa.lane_order(tile.blocks)
+    for channel, blocks, valid in _runs(out, isa.lanes, whole_blocks):
+        tile = isa.tile(height, width, blocks)
+        order = np.arange(tile.blocks * isa.lanes) if whole_blocks else isa.lane_order(tile.blocks)
         index = channel + np.arange(0, blocks * isa.lanes, len(order))[:, None] + order  # [tiles, lanes of a tile]
         piece = Piece(
             channel,
@@ -92,22 +119,10 @@ def pack(conv: Convolution, isa: InstructionSet, height: int) -> Packed:
         )
         pieces.append(piece)
         packed = _padded(rows, index).reshape(len(index), tile.blocks, isa.lanes, kernel_h, steps, group)
-        if isinstance(isa, MatrixSet):  # rows of four bytes a lane
-            packed = packed.reshape(*packed.shape[:-1], group // 4, 4).transpose(0, 3, 4, 1, 5, 2, 6)
-        else:
-            packed = packed.transpose(0, 3, 4, 1, 2, 5)
-        weights.append(_aligned(packed))
+        weights.append(_aligned(isa.arrange(packed)))
         values = np.stack([_padded(array, index).reshape(-1, isa.lanes) for array in (bias, shift)], 1)
         parameters.append(_aligned(values.astype(np.int32)))
     return Packed(group, steps, tuple(pieces), np.concatenate(weights), np.concatenate(parameters))
-
-
-def _steps(row: int, isa: InstructionSet) -> tuple[int, int]:
-    """(number of reduction steps, bytes of one) of a kernel row of so many bytes."""
-    if not isinstance(isa, MatrixSet):
-        return -(-row // isa.group), isa.group
-    steps = -(-row // isa.group)
-    return steps, -(-row // (4 * steps)) * 4
 
 
 def _runs(out: int, lanes: int, whole_blocks: bool) -> list[tuple[int, int, int]]:

@@ -1,26 +1,30 @@
-"""One stage of the network -> one PrimFunc and its constants."""
+"""One stage of the network -> the call of one PrimFunc with its constants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
-from squeezeedge.lower.patterns import Convolution, Pattern, Stage
+from squeezeedge.graph import rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.call_plan import KernelCall
+from squeezeedge.lower.patterns import Pattern
+from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store
 from squeezeedge.targets.cpu.elementwise import add_rows, copy_rows, fill_border, pool_row
-from squeezeedge.targets.cpu.isa import Expr, InstructionSet
+from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
-from squeezeedge.targets.cpu.loops import clamped_tiles, lanes, loop, scratch
-from squeezeedge.targets.cpu.packing import Packed, Piece, pack
+from squeezeedge.targets.cpu.loops import Expr, clamped_tiles, lanes, loop, scratch
+from squeezeedge.targets.cpu.packing import Piece, checked_shift, pack
 
-__all__ = ["StageFunction", "copy_function", "stage_function"]
+__all__ = ["Site", "copy_image", "stage_call"]
 
 ROW_PARALLEL = 20
 """Maps with more rows are divided among threads by rows, smaller ones by output channels."""
@@ -28,244 +32,196 @@ ROW_PARALLEL = 20
 POOL_TASKS = 4
 """Bands of a convolution fused with a pooling; neighbours compute the rows between them twice."""
 
+Constants = tuple[NDArray[Any], ...]
+Body = Callable[[list[Expr], list[Expr], Expr], None]
+"""Writes a function's code; takes the buffers of its inputs, of its constants and of its output."""
+
 
 @dataclass(frozen=True, eq=False)
-class StageFunction:
-    """A stage as TVM sees it.
+class Site:
+    """Where a kernel stands in the network.
 
     Attributes:
-        function: takes the inputs' buffers (uint8), the constants and the output's buffer.
-        constants: 1-D arrays.
-        out: length and dtype of the output's buffer.
+        symbol: of its function.
+        inputs: names of the tensors that it reads.
+        sources: their layouts.
+        out: name of the tensor that it makes.
+        target: the layout of that, except of the head's class sums.
+        pad: the q of each channel around it.
     """
 
-    function: PrimFunc
-    constants: tuple[NDArray[Any], ...]
-    out: tuple[int, str]
+    symbol: str
+    inputs: tuple[str, ...]
+    sources: tuple[Layout, ...]
+    out: str
+    target: Layout
+    pad: Sequence[int]
 
 
-def copy_function(source: Layout, target: Layout, pad: Sequence[int]) -> StageFunction:
+stage_call: Table[Stage, KernelCall] = Table("CPU kernels", tuple(Pattern), key=lambda stage: stage.pattern)
+"""``stage_call(stage, site, isa)``: write a stage's kernel.
+
+Raises:
+    UnsupportedError: it has none for this stage.
+"""
+
+
+def copy_image(site: Site) -> KernelCall:
     """Copies the image to where it has a border of pad values and may be read beyond its end."""
+    source = Layout(*site.target.shape)
 
     def body(inputs: list[Expr], constants: list[Expr], out: Expr) -> None:
-        fill_border(target, out, pad)
+        fill_border(site.target, out, site.pad)
         with loop(source.height) as y:
-            copy_rows(source, inputs[0], target, out, 0, y)
+            copy_rows(source, inputs[0], site.target, out, 0, y)
 
-    image = (source.height * source.width * source.channels,)
-    return _function("image", [image], (), (target.size, "uint8"), body)
+    size = source.height * source.width * source.channels
+    return _call(site, [size], (), site.target.size, "uint8", body)
 
 
-def stage_function(
-    stage: Stage, name: str, isa: InstructionSet, sources: Sequence[Layout], target: Layout | None, pad: int
-) -> StageFunction:
-    """Write a stage's kernel.
+@stage_call.implements(Pattern.MAX_POOL)
+def _max_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
+    (source,), pooling = site.sources, stage.pooling
+    assert pooling is not None
 
-    Args:
-        stage: what to compute.
-        name: symbol of the function.
-        isa: the instruction set.
-        sources: layouts of the stage's inputs.
-        target: layout of the output; ``None`` for the head, which writes int32 sums.
-        pad: the q around the output.
-    """
-    sizes = [(layout.size,) for layout in sources]
-    if target is None:
-        return _head(stage, name, isa, sources[0])
-    height = 1 if stage.pattern is Pattern.CONVOLUTION_POOL else stage.out[0]
-    packed = [pack(conv, isa, height) for conv in stage.convolutions]
-    constants: tuple[NDArray[Any], ...] = ()
-    if packed:
-        constants = (np.concatenate([p.weights for p in packed]), np.concatenate([p.parameters for p in packed]))
-    if stage.addition is not None:
-        constants = (np.stack([stage.addition.offset, stage.addition.shift], 1).astype(np.int32).ravel(),)
+    def row(inputs: list[Expr], constants: list[Expr], out: Expr, y: Expr) -> None:
+        pool_row(pooling, source.height, source, inputs[0], site.target, out, y)
+
+    return _rows(site, (), row)
+
+
+@stage_call.implements(Pattern.ADD)
+def _add(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
+    node = stage.addition
+    assert node is not None
+    shift = checked_shift(node.name, node.shift)
+    zero_points = np.array([[stage.tensors[name].zero_point] for name in node.inputs], np.int32)
+    constants = np.stack([rules.rounding_term(shift) - zero_points, shift], 1).ravel()
+
+    def row(inputs: list[Expr], arrays: list[Expr], out: Expr, y: Expr) -> None:
+        add_rows(site.sources, inputs, site.target, out, arrays[0], node.zero_point, y)
+
+    return _rows(site, (constants,), row)
+
+
+@stage_call.implements(Pattern.CONCAT)
+def _concat(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
+    def row(inputs: list[Expr], constants: list[Expr], out: Expr, y: Expr) -> None:
+        channel = 0
+        for layout, data in zip(site.sources, inputs, strict=True):
+            copy_rows(layout, data, site.target, out, channel, y)
+            channel += layout.channels
+
+    return _rows(site, (), row)
+
+
+@stage_call.implements(Pattern.CONVOLUTION, Pattern.CONCAT_CONVOLUTIONS)
+def _convolutions(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
+    """Convolutions side by side in the channels of one output."""
+    constants, kernels_of = _packed(stage, site, isa, [stage.shape(conv.name) for conv in stage.convolutions])
+    channels = [0, *np.cumsum([len(conv.bias) for conv in stage.convolutions])[:-1].tolist()]
+    target, height = site.target, site.target.height
 
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
-        fill_border(target, out, [pad] * target.channels)
-        if packed:
-            kernels = _kernels(stage.convolutions, packed, isa, sources, inputs, arrays)
-            if stage.pattern is Pattern.CONVOLUTION_POOL:
-                _convolution_pool(stage, kernels[0], target, out)
-            else:
-                _convolutions(kernels, target, out)
+        fill_border(target, out, site.pad)
+        kernels = kernels_of(inputs, arrays)
+        placed = [
+            (kernel, _store(stage, kernel, target, out, channel))
+            for kernel, channel in zip(kernels, channels, strict=True)
+        ]
+        if height > ROW_PARALLEL:
+            band = max(piece.tile.rows for kernel in kernels for piece in kernel.packed.pieces)
+            bands, first = clamped_tiles(height, band)
+            with loop(bands, parallel=True) as i:
+                for kernel, store in placed:
+                    for piece in kernel.packed.pieces:
+                        kernel.configure(piece)
+                        with loop(piece.count) as index:
+                            _map(kernel, piece, index, (first(i), band), store)
+                kernels[0].release()
             return
-        with T.parallel(0, target.height) as y:
-            if stage.addition is not None:
-                add_rows(sources, inputs, target, out, arrays[0], stage.addition.zero_point, y)
-            elif stage.pooling is not None:
-                pool_row(stage.pooling, sources[0], inputs[0], target, out, y)
-            else:
-                channel = 0
-                for layout, data in zip(sources, inputs, strict=True):
-                    copy_rows(layout, data, target, out, channel, y)
-                    channel += layout.channels
-
-    return _function(name, sizes, constants, (target.size, "uint8"), body)
-
-
-def _function(
-    name: str,
-    inputs: Sequence[tuple[int]],
-    constants: tuple[NDArray[Any], ...],
-    out: tuple[int, str],
-    body: Callable[[list[Expr], list[Expr], Expr], None],
-) -> StageFunction:
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name(name)
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        data = [T.arg(f"x{i}", T.Buffer(size, "uint8")) for i, size in enumerate(inputs)]
-        arrays = [T.arg(f"c{i}", T.Buffer(array.shape, str(array.dtype))) for i, array in enumerate(constants)]
-        body(data, arrays, T.arg("y", T.Buffer(out[:1], out[1])))
-    return StageFunction(builder.get(), constants, out)
-
-
-def _kernels(
-    convolutions: Sequence[Convolution],
-    packed: Sequence[Packed],
-    isa: InstructionSet,
-    sources: Sequence[Layout],
-    inputs: list[Expr],
-    arrays: list[Expr],
-) -> list[ConvolutionKernel]:
-    kernels, weight, parameter = [], 0, 0
-    for conv, constants in zip(convolutions, packed, strict=True):
-        source, data = sources[conv.input], inputs[conv.input]
-        weights, parameters = arrays
-        kernels.append(ConvolutionKernel(conv, isa, constants, source, data, weights, parameters, weight, parameter))
-        weight += constants.weights.size
-        parameter += constants.parameters.size
-    return kernels
-
-
-def _store(
-    kernel: ConvolutionKernel, piece: Piece, index: Expr, target: Layout, out: Expr, channel: int, y: Expr, x: Expr
-) -> Store:
-    """Clip to 8 bits and store a tile at pixel (y, x), the convolution's channels beginning at ``channel``."""
-    isa, zero_point = kernel.isa, kernel.conv.zero_point
-    width = piece.tile.blocks * isa.lanes
-
-    def store(row: int, pixel: int, first: int, vectors: list[Expr]) -> None:
-        at = target.address(y + row, x + pixel, channel + piece.channel + index * width + first * isa.lanes)
-        value = isa.narrow(vectors, zero_point)
-        if piece.valid == width:
-            T.buffer_store(out, value, [lanes(at, len(vectors) * isa.lanes)])
-            return
-        block = scratch(isa.lanes, "uint8")
-        T.buffer_store(block, value, [lanes(0, isa.lanes)])
-        with loop(piece.valid) as i:
-            T.buffer_store(out, block[i], [at + i])
-
-    return store
-
-
-def _map(
-    kernel: ConvolutionKernel,
-    piece: Piece,
-    index: Expr,
-    rows: tuple[Expr, int],
-    target: Layout,
-    out: Expr,
-    channel: int,
-) -> None:
-    """Compute ``rows`` (first, number) of one run of channels."""
-    first, height = rows
-    down, row = clamped_tiles(height, piece.tile.rows)
-    across, pixel = clamped_tiles(kernel.conv.out[1], piece.tile.pixels)
-    with loop(down) as i, loop(across) as j:
-        y, x = first + row(i), pixel(j)
-        kernel.tile(piece, index, y, x, _store(kernel, piece, index, target, out, channel, y, x))
-
-
-def _channels(kernels: Sequence[ConvolutionKernel]) -> list[int]:
-    """First channel of each convolution in their concatenation."""
-    return [0, *np.cumsum([kernel.conv.out[2] for kernel in kernels])[:-1].tolist()]
-
-
-def _convolutions(kernels: Sequence[ConvolutionKernel], target: Layout, out: Expr) -> None:
-    """Convolutions side by side in the channels of one output."""
-    placed = list(zip(kernels, _channels(kernels), strict=True))
-    height = target.height
-    if height > ROW_PARALLEL:
-        band = max(piece.tile.rows for kernel in kernels for piece in kernel.packed.pieces)
-        bands, first = clamped_tiles(height, band)
-        with loop(bands, parallel=True) as i:
-            for kernel, channel in placed:
-                for piece in kernel.packed.pieces:
+        runs = [(kernel, piece, store) for kernel, store in placed for piece in kernel.packed.pieces]
+        together = len({piece.count for _, piece, _ in runs}) == 1
+        for group in [runs] if together else [[run] for run in runs]:
+            with loop(group[0][1].count, parallel=True) as index:
+                for kernel, piece, store in group:
                     kernel.configure(piece)
-                    with loop(piece.count) as index:
-                        _map(kernel, piece, index, (first(i), band), target, out, channel)
-            kernels[0].release()
-        return
-    runs = [(kernel, piece, channel) for kernel, channel in placed for piece in kernel.packed.pieces]
-    together = len({piece.count for _, piece, _ in runs}) == 1
-    for group in [runs] if together else [[run] for run in runs]:
-        with loop(group[0][1].count, parallel=True) as index:
-            for kernel, piece, channel in group:
-                kernel.configure(piece)
-                _map(kernel, piece, index, (0, height), target, out, channel)
-            kernels[0].release()
+                    _map(kernel, piece, index, (0, height), store)
+                kernels[0].release()
+
+    return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
 
 
-def _convolution_pool(stage: Stage, kernel: ConvolutionKernel, target: Layout, out: Expr) -> None:
+@stage_call.implements(Pattern.CONVOLUTION_POOL)
+def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     """A convolution whose rows only live until they are pooled."""
-    pooling = stage.pooling
+    (conv,), pooling, target = stage.convolutions, stage.pooling, site.target
     assert pooling is not None
-    height, width, channels = kernel.conv.out
+    height, width, channels = stage.shape(conv.name)
+    constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)])
     kernel_h, stride = pooling.kernel[0], pooling.stride[0]
     held = Layout(kernel_h, width, channels)
     band = -(-target.height // POOL_TASKS)
     bands, first = clamped_tiles(target.height, band)
-    with loop(bands, parallel=True) as task:
-        ring = scratch(held.size, "uint8")
-
-        def convolve(piece: Piece, row: Expr) -> None:
-            y = T.min(T.max(row, 0), height - 1)
-            across, pixel = clamped_tiles(width, piece.tile.pixels)
-            with loop(piece.count) as index, loop(across) as j:
-                x = pixel(j)
-                store = _store(kernel, piece, index, held, ring, 0, y % kernel_h, x)
-                kernel.tile(piece, index, y, x, store)
-
-        start = first(task) * stride - pooling.padding[0]
-        fresh = min(stride, kernel_h)
-        for piece in kernel.packed.pieces:
-            kernel.configure(piece)
-            with loop(kernel_h - fresh) as i:
-                convolve(piece, start + i)
-        with loop(band) as i:
-            row = start + i * stride + kernel_h - fresh
-            for piece in kernel.packed.pieces:
-                if len(kernel.packed.pieces) > 1:
-                    kernel.configure(piece)
-                with loop(fresh) as j:
-                    convolve(piece, row + j)
-            pool_row(pooling, held, ring, target, out, first(task) + i, ring=kernel_h)
-        kernel.release()
-
-
-def _head(stage: Stage, name: str, isa: InstructionSet, source: Layout) -> StageFunction:
-    """The last convolution, clipped at zero where the network has that ReLU, summed over the map (R6)."""
-    (conv,) = stage.convolutions
-    if conv.weight.shape[1:3] == conv.stride == (1, 1) and source.contiguous:  # all pixels as one row
-        pixels = source.height * source.width
-        source = Layout(1, pixels, source.channels)
-        conv = replace(conv, source=source.shape, out=(1, pixels, conv.out[2]))
-    packed = pack(conv, isa, conv.out[0])
-    (piece,) = packed.pieces
-    width = piece.tile.blocks * isa.lanes
-    constants = (packed.weights, packed.parameters)
 
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
-        (kernel,) = _kernels([conv], [packed], isa, [source], inputs, arrays)
+        fill_border(target, out, site.pad)
+        (kernel,) = kernels_of(inputs, arrays)
+        with loop(bands, parallel=True) as task:
+            ring = scratch(held.size, "uint8")
+            store = _store(stage, kernel, held, ring, 0)
+
+            def convolve(piece: Piece, row: Expr) -> None:
+                y = T.min(T.max(row, 0), height - 1)
+                across, pixel = clamped_tiles(width, piece.tile.pixels)
+                with loop(piece.count) as index, loop(across) as j:
+                    x = pixel(j)
+                    kernel.tile(piece, index, y, x, store(piece, index, y % kernel_h, x))
+
+            start = first(task) * stride - pooling.padding[0]
+            fresh = min(stride, kernel_h)
+            for piece in kernel.packed.pieces:
+                kernel.configure(piece)
+                with loop(kernel_h - fresh) as i:
+                    convolve(piece, start + i)
+            with loop(band) as i:
+                row = start + i * stride + kernel_h - fresh
+                for piece in kernel.packed.pieces:
+                    if len(kernel.packed.pieces) > 1:
+                        kernel.configure(piece)
+                    with loop(fresh) as j:
+                        convolve(piece, row + j)
+                pool_row(pooling, height, held, ring, target, out, first(task) + i, ring=kernel_h)
+            kernel.release()
+
+    return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
+
+
+@stage_call.implements(Pattern.HEAD)
+def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
+    """The last convolution, clipped at zero where the network has that ReLU, summed over the map (R6)."""
+    head, (source,) = stage.head, site.sources
+    assert head is not None
+    out_shape = stage.shape(head.name)
+    if head.weight.shape[1:3] == head.stride == (1, 1) and source.contiguous:  # all pixels as one row
+        source = Layout(1, source.height * source.width, source.channels)
+        out_shape = Shape(1, source.width, out_shape.channels)
+    packed = pack(head, stage.tensors[head.input], isa, out_shape.height, out_shape.width, whole_blocks=True)
+    (piece,) = packed.pieces
+    width = piece.tile.blocks * isa.lanes
+
+    def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
+        weights, parameters = arrays
+        kernel = ConvolutionKernel(head, out_shape, isa, packed, source, inputs[0], weights, parameters, 0, 0)
         with loop(piece.count, parallel=True) as index:
             kernel.configure(piece)
             sums = scratch(width, "int32")
             zeros = T.broadcast(T.int32(0), isa.lanes)
             for block in range(piece.tile.blocks):
                 T.buffer_store(sums, zeros, [lanes(block * isa.lanes, isa.lanes)])
-            for rows, old_rows in _disjoint(conv.out[0], piece.tile.rows):
-                for columns, old_columns in _disjoint(conv.out[1], piece.tile.pixels):
-                    store = _accumulate(isa, conv.relu, sums, old_rows, old_columns)
+            for rows, old_rows in _disjoint(out_shape.height, piece.tile.rows):
+                for columns, old_columns in _disjoint(out_shape.width, piece.tile.pixels):
+                    store = _accumulate(isa, head.relu, sums, old_rows, old_columns)
                     with loop(rows[1]) as i, loop(columns[1]) as j:
                         y, x = rows[0] + i * piece.tile.rows, columns[0] + j * piece.tile.pixels
                         kernel.tile(piece, index, y, x, store)
@@ -275,13 +231,111 @@ def _head(stage: Stage, name: str, isa: InstructionSet, source: Layout) -> Stage
             kernel.release()
 
     size = piece.count * width
-    return _function(name, [(source.size,)], constants, (size, "int32"), body)
+    return _call(site, [source.size], (packed.weights, packed.parameters), size, "int32", body)
+
+
+def _call(site: Site, sizes: Sequence[int], constants: Constants, size: int, dtype: str, body: Body) -> KernelCall:
+    """A function of inputs of so many bytes, and the call of it."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(site.symbol)
+        T.func_attr({"global_symbol": site.symbol, "tirx.noalias": True})
+        data = [T.arg(f"x{i}", T.Buffer((bytes_,), "uint8")) for i, bytes_ in enumerate(sizes)]
+        arrays = [T.arg(f"c{i}", T.Buffer(array.shape, str(array.dtype))) for i, array in enumerate(constants)]
+        body(data, arrays, T.arg("y", T.Buffer((size,), dtype)))
+    return KernelCall(builder.get(), site.inputs, constants, site.out, size, dtype)
+
+
+def _rows(site: Site, constants: Constants, row: Callable[[list[Expr], list[Expr], Expr, Expr], None]) -> KernelCall:
+    """A kernel that makes each row of its output by itself; ``row`` is a ``Body`` that takes the row's number, too."""
+
+    def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
+        fill_border(site.target, out, site.pad)
+        with T.parallel(0, site.target.height) as y:
+            row(inputs, arrays, out, y)
+
+    return _call(site, [layout.size for layout in site.sources], constants, site.target.size, "uint8", body)
+
+
+def _packed(
+    stage: Stage, site: Site, isa: InstructionSet, shapes: Sequence[Shape]
+) -> tuple[Constants, Callable[[list[Expr], list[Expr]], list[ConvolutionKernel]]]:
+    """The constants of a stage's convolutions, and what makes their kernels once there are buffers.
+
+    Args:
+        stage: with convolutions.
+        site: its tensors.
+        isa: the instruction set.
+        shapes: of what each convolution's kernel computes at a time.
+    """
+    packed = [
+        pack(conv, stage.tensors[conv.input], isa, shape.height, shape.width)
+        for conv, shape in zip(stage.convolutions, shapes, strict=True)
+    ]
+
+    def kernels(inputs: list[Expr], arrays: list[Expr]) -> list[ConvolutionKernel]:
+        (weights, parameters), made, weight, parameter = arrays, [], 0, 0
+        for conv, shape, own in zip(stage.convolutions, shapes, packed, strict=True):
+            index = stage.inputs.index(conv.input)
+            source, data = site.sources[index], inputs[index]
+            made.append(ConvolutionKernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
+            weight += own.weights.size
+            parameter += own.parameters.size
+        return made
+
+    constants = (np.concatenate([p.weights for p in packed]), np.concatenate([p.parameters for p in packed]))
+    return constants, kernels
+
+
+def _store(
+    stage: Stage, kernel: ConvolutionKernel, target: Layout, out: Expr, channel: int
+) -> Callable[[Piece, Expr, Expr, Expr], Store]:
+    """R3 of a tile at pixel (y, x) of a target, in which the convolution's channels begin at ``channel``.
+
+    Returns:
+        What takes the piece, its run of channels, y and x.
+    """
+    isa, zero_point = kernel.isa, stage.tensors[kernel.conv.name].zero_point
+
+    def at_tile(piece: Piece, index: Expr, y: Expr, x: Expr) -> Store:
+        width = piece.tile.blocks * isa.lanes
+
+        def store(row: int, pixel: int, first: int, vectors: list[Expr], shifts: list[Expr]) -> None:
+            at = target.address(y + row, x + pixel, channel + piece.channel + index * width + first * isa.lanes)
+            shifted = [T.shift_right(vector, shift) for vector, shift in zip(vectors, shifts, strict=True)]
+            value = isa.narrow(shifted, zero_point)
+            if piece.valid == width:
+                T.buffer_store(out, value, [lanes(at, len(vectors) * isa.lanes)])
+                return
+            block = scratch(isa.lanes, "uint8")
+            T.buffer_store(block, value, [lanes(0, isa.lanes)])
+            with loop(piece.valid) as i:
+                T.buffer_store(out, block[i], [at + i])
+
+        return store
+
+    return at_tile
+
+
+def _map(
+    kernel: ConvolutionKernel,
+    piece: Piece,
+    index: Expr,
+    rows: tuple[Expr, int],
+    store: Callable[[Piece, Expr, Expr, Expr], Store],
+) -> None:
+    """Compute ``rows`` (first, number) of one run of channels."""
+    first, height = rows
+    down, row = clamped_tiles(height, piece.tile.rows)
+    across, pixel = clamped_tiles(kernel.out.width, piece.tile.pixels)
+    with loop(down) as i, loop(across) as j:
+        y, x = first + row(i), pixel(j)
+        kernel.tile(piece, index, y, x, store(piece, index, y, x))
 
 
 def _accumulate(isa: InstructionSet, relu: bool, sums: Expr, old_rows: int, old_pixels: int) -> Store:
     """Add a tile's new pixels to the sums of its channels."""
 
-    def store(row: int, pixel: int, first: int, vectors: list[Expr]) -> None:
+    def store(row: int, pixel: int, first: int, vectors: list[Expr], shifts: list[Expr]) -> None:
         if row < old_rows or pixel < old_pixels:
             return
         for block, vector in enumerate(vectors):

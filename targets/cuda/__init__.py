@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
+    from squeezeedge.targets.cuda.lower import CudaLowered
 
-__all__ = ["TARGET", "CudaTarget"]
+__all__ = ["TARGET", "CudaOptions", "CudaTarget"]
 
 
 class CudaTarget:
@@ -22,10 +24,11 @@ class CudaTarget:
     name = "cuda"
     summary = "NVIDIA GPUs, machine code and PTX"
     devices: Mapping[str, Kind] = {"cuda": "hardware"}
-    remote = ("cuda",)
+    remote: Collection[str] = ("cuda",)
     needs_root = False
     options = CudaOptions
     device_module = "squeezeedge.targets.cuda.device"
+    supports: frozenset[Feature] = frozenset()
 
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""
@@ -66,17 +69,12 @@ class CudaTarget:
             except Unavailable as error:
                 raise UnavailableError(f"{error}; or use --board user@host") from None
 
-    def check(self, graph: IntegerGraph, options: CudaOptions) -> None:
-        """Every graph compiles."""
+    def lower(self, graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
+        """Compile the kernels for each architecture."""
+        from squeezeedge.lower.legalize import legalize
+        from squeezeedge.targets.cuda.lower import lower
 
-    def compile(self, graph: IntegerGraph, options: CudaOptions, out: Path) -> dict[str, Any]:
-        """Write the kernels, their plan, the constants and run.py."""
-        from squeezeedge.targets.cuda.lower import compile_graph
-        from squeezeedge.targets.cuda.toolchain import find_compiler
-
-        entries = compile_graph(graph, choose_architectures(options), find_compiler(), out)
-        shutil.copy(Path(__file__).with_name("run.py"), out / "run.py")
-        return entries
+        return lower(legalize(graph, self.supports), options)
 
     def network(self, device: str) -> NetworkOpener:
         """This machine's first GPU, image by image."""
@@ -90,7 +88,7 @@ class CudaTarget:
         Raises:
             CorruptFileError: the artifact has none.
         """
-        from squeezeedge.targets.cuda.host import ptx_lines
+        from squeezeedge.targets.cuda.listing import ptx_lines
 
         return ptx_lines(artifact)
 

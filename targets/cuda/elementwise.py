@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.lower.patterns import Addition, Pooling
+from squeezeedge.graph import MaxPool, rules
+from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.grid import Block, Expr, Memory, only
 from squeezeedge.targets.cuda.layout import Layout
 
-__all__ = ["GROUP", "THREADS", "add", "concatenate", "each_group", "pool", "pooled"]
+__all__ = ["GROUP", "THREADS", "Pooling", "add", "concatenate", "each_group", "pool", "pooled"]
 
 THREADS = 128
 """Of a block."""
@@ -26,6 +28,19 @@ def each_group(block: Block, target: Layout, body: Callable[[Expr, Expr], None])
             body(item // parts, item % parts * GROUP)
 
 
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """A max pooling in front of a kernel, or a kernel of its own.
+
+    Attributes:
+        node: of the graph.
+        out: shape of its output.
+    """
+
+    node: MaxPool
+    out: Shape
+
+
 def pooled(block: Block, pooling: Pooling, source: Layout, data: Memory, y: Expr, x: Expr, channel: Expr) -> Expr:
     """16 channels of pixel (y, x) of a max pooling (R5), as uint32x4; inside ``threads``.
 
@@ -34,9 +49,9 @@ def pooled(block: Block, pooling: Pooling, source: Layout, data: Memory, y: Expr
     largest, value = block.registers(GROUP_WORDS, "uint32"), block.registers(GROUP_WORDS, "uint32")
     with block.unrolled(GROUP_WORDS) as word:
         largest[word] = T.uint32(0)
-    with block.unrolled(pooling.kernel[0]) as i, block.unrolled(pooling.kernel[1]) as j:
-        row = _clamped(pooling, 0, y, i)
-        column = _clamped(pooling, 1, x, j)
+    with block.unrolled(pooling.node.kernel[0]) as i, block.unrolled(pooling.node.kernel[1]) as j:
+        row = _clamped(pooling, source, 0, y, i)
+        column = _clamped(pooling, source, 1, x, j)
         at = source.address(block.image, row, column, channel)
         value.load(0, GROUP_WORDS, T.reinterpret("uint32x4", data.load(at, GROUP)))
         with block.unrolled(GROUP_WORDS) as word:
@@ -44,13 +59,14 @@ def pooled(block: Block, pooling: Pooling, source: Layout, data: Memory, y: Expr
     return largest.lanes(0, GROUP_WORDS)
 
 
-def _clamped(pooling: Pooling, axis: int, out: Expr, tap: Expr) -> Expr:
+def _clamped(pooling: Pooling, source: Layout, axis: int, out: Expr, tap: Expr) -> Expr:
     """Input position of a tap, moved into the map where some window leaves it."""
-    stride, before, size = pooling.stride[axis], pooling.padding[axis], pooling.source[axis]
+    node, size = pooling.node, source.shape[axis]
+    stride, before = node.stride[axis], node.padding[axis]
     position = out * stride + tap - before
     if before:
         position = T.max(position, 0)
-    if (pooling.out[axis] - 1) * stride + pooling.kernel[axis] - 1 - before >= size:
+    if (pooling.out[axis] - 1) * stride + node.kernel[axis] - 1 - before >= size:
         position = T.min(position, size - 1)
     return position
 
@@ -67,12 +83,12 @@ def pool(block: Block, pooling: Pooling, source: Layout, target: Layout) -> None
     each_group(block, target, body)
 
 
-def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int]) -> None:
+def add(block: Block, zero_point: int, target: Layout, inputs: Sequence[int]) -> None:
     """Bypass addition (R5).
 
     Args:
         block: ``constants[0]`` is int32 [operand][offset, shift][target.pixel].
-        addition: for its zero point.
+        zero_point: of the output.
         target: layout of the output and of both operands.
         inputs: the operands among the block's inputs.
     """
@@ -86,13 +102,13 @@ def add(block: Block, addition: Addition, target: Layout, inputs: Sequence[int])
         with block.unrolled(GROUP_WORDS) as word:
             out[word] = T.uint32(0)
             with block.unrolled(4) as byte:
-                total: Expr = T.int32(addition.zero_point)
+                total: Expr = T.int32(zero_point)
                 for operand, value in enumerate(words):
                     q = T.bitwise_and(T.shift_right(value[word], T.cast(byte * 8, "uint32")), T.uint32(255))
                     row = 2 * operand * target.pixel + channel + word * 4 + byte
                     offset, shift = (block.constants[0].load(row + i * target.pixel) for i in (0, 1))
                     total = total + T.shift_right(T.cast(q, "int32") + offset, shift)
-                q = T.cast(T.max(T.min(total, 255), 0), "uint32")
+                q = T.cast(T.max(T.min(total, rules.Q_MAX), 0), "uint32")
                 out[word] = T.bitwise_or(out[word], T.shift_left(q, T.cast(byte * 8, "uint32")))
         packed = T.reinterpret("uint8x16", out.lanes(0, GROUP_WORDS))
         block.out.store(at, packed, GROUP)

@@ -1,7 +1,8 @@
 """One kernel, two forms: CUDA threads, or loops over blocks and threads that any processor runs.
 
 A kernel body is written once, against :class:`Block`. Between two barriers (``region``) it alternates code of every
-thread (``threads``) with instructions of whole warps. The forms are in :mod:`.device` and :mod:`.loops`.
+thread (``threads``) with instructions of whole warps. The forms are in :mod:`.threads` and :mod:`.loops`; each is
+written for one instruction set (:mod:`.isa`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
+
+if TYPE_CHECKING:
+    from squeezeedge.targets.cuda.isa import InstructionSet
 
 __all__ = ["WARP", "Block", "Expr", "Kernel", "Memory", "Registers", "arguments", "only", "vector"]
 
@@ -94,6 +98,7 @@ class Block(ABC):
     """What a kernel body may do.
 
     Attributes:
+        isa: how its warps multiply.
         index: which of the kernel's blocks.
         image: which image of the batch.
         inputs: uint8, of the whole batch.
@@ -105,8 +110,11 @@ class Block(ABC):
 
     shared: Memory
 
-    def __init__(self, kernel: Kernel, memories: Sequence[Memory], index: Expr, image: Expr) -> None:
+    def __init__(
+        self, kernel: Kernel, isa: InstructionSet, memories: Sequence[Memory], index: Expr, image: Expr
+    ) -> None:
         count = len(kernel.inputs)
+        self.isa = isa
         self.index = index
         self.image = image
         self.inputs = list(memories[:count])

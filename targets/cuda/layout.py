@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from squeezeedge.lower.patterns import Shape
+from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.grid import Expr
 
 __all__ = ["PIXEL", "Layout"]
@@ -32,7 +32,7 @@ class Layout:
     @property
     def shape(self) -> Shape:
         """Height, width, channels."""
-        return self.height, self.width, self.channels
+        return Shape(self.height, self.width, self.channels)
 
     @property
     def pixel(self) -> int:

@@ -14,6 +14,7 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from squeezeedge.targets.cuda.grid import WARP, Block, Expr, Kernel, Memory, Registers, arguments, only
+from squeezeedge.targets.cuda.isa import InstructionSet
 
 __all__ = ["loop_function"]
 
@@ -21,11 +22,12 @@ MOST_THREADS = 1024
 RACE, OUTSIDE = 0, 1
 
 
-def loop_function(kernel: Kernel, batch: int, checked: bool = False) -> PrimFunc:
+def loop_function(kernel: Kernel, isa: InstructionSet, batch: int, checked: bool = False) -> PrimFunc:
     """The form for a processor.
 
     Args:
         kernel: what to write.
+        isa: how warps multiply.
         batch: number of images.
         checked: whether it has one more parameter, the last: int32 [2], to which it adds the number of races and of
             accesses outside a buffer.
@@ -41,7 +43,7 @@ def loop_function(kernel: Kernel, batch: int, checked: bool = False) -> PrimFunc
             sizes.append(batch * kernel.out[0])
             memories = [_Checked(buffer, size, faults) for buffer, size in zip(buffers, sizes, strict=True)]
         with T.serial(0, batch) as image, T.serial(0, kernel.blocks) as index:
-            kernel.body(_LoopBlock(kernel, memories, index, image, faults))
+            kernel.body(_LoopBlock(kernel, isa, memories, index, image, faults))
     return builder.get()
 
 
@@ -61,9 +63,15 @@ class _LoopRegisters(Registers):
 
 class _LoopBlock(Block):
     def __init__(
-        self, kernel: Kernel, memories: Sequence[Memory], index: Expr, image: Expr, faults: Expr | None
+        self,
+        kernel: Kernel,
+        isa: InstructionSet,
+        memories: Sequence[Memory],
+        index: Expr,
+        image: Expr,
+        faults: Expr | None,
     ) -> None:
-        super().__init__(kernel, memories, index, image)
+        super().__init__(kernel, isa, memories, index, image)
         self.thread: Expr = None
         self._warp: Expr = None
         if kernel.shared:

@@ -1,38 +1,107 @@
-"""Kernels -> one Relax function that calls them, which TVM plans memory for."""
+"""The network's stages -> launches of their kernels, and the plan of their memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from tvm import relax
+from dataclasses import dataclass
 
 from squeezeedge.graph import IMAGE
-from squeezeedge.lower.call_plan import CallPlan, emit_call, plan_calls
-from squeezeedge.lower.relax_module import MAIN
+from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.call_plan import CallPlan, KernelCall, plan_calls
+from squeezeedge.lower.patterns import Pattern
+from squeezeedge.lower.stages import Stage
+from squeezeedge.targets.cuda.elementwise import Pooling
+from squeezeedge.targets.cuda.grid import Kernel
+from squeezeedge.targets.cuda.isa import InstructionSet
+from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.loops import loop_function
-from squeezeedge.targets.cuda.stage import KernelCall
+from squeezeedge.targets.cuda.stage import Site, copy_image, stage_kernel
 
-__all__ = ["plan_kernels"]
+__all__ = ["Launch", "kernel_launches", "plan_launches"]
+
+COPY = f"{IMAGE}\n"
+"""The image with filled-up pixels, for what is not a convolution; no node has a name that is not printable."""
+
+MOST_POOLED_CHANNELS = 64
+"""A convolution with more output channels would pool its input several times."""
 
 
-def plan_kernels(calls: Sequence[KernelCall], image_bytes: int) -> CallPlan:
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel and the tensors that it reads and makes, by name."""
+
+    kernel: Kernel
+    inputs: tuple[str, ...]
+    out: str
+
+
+def kernel_launches(stages: Sequence[Stage], image: Shape) -> list[Launch]:
+    """Write every stage's kernel.
+
+    Args:
+        stages: the network in execution order (:func:`squeezeedge.lower.stages.stages`).
+        image: shape of the input.
+
+    Returns:
+        In execution order; the last one makes int32 class sums.
+
+    Raises:
+        UnsupportedError: a stage that the kernels cannot compute.
+    """
+    layouts = {IMAGE: Layout(*image, packed=True)}
+    launches: list[Launch] = []
+    for stage, pool in _fuse_pooling(stages):
+        inputs = stage.inputs if pool is None else pool.inputs
+        if not stage.convolutions and IMAGE in inputs:
+            inputs = tuple(COPY if name == IMAGE else name for name in inputs)
+            if COPY not in layouts:
+                layouts[COPY] = Layout(*image)
+                launches.append(Launch(copy_image("image", layouts[IMAGE], layouts[COPY]), (IMAGE,), COPY))
+        layouts[stage.name] = Layout(*stage.out)
+        sources = {name: layouts[name] for name in dict.fromkeys(inputs)}
+        pooling = None if pool is None or pool.pooling is None else Pooling(pool.pooling, pool.out)
+        site = Site(f"stage{len(launches)}_{stage.pattern}", sources, inputs, layouts[stage.name], pooling)
+        launches.append(Launch(stage_kernel(stage, site), tuple(sources), stage.name))
+    return launches
+
+
+def plan_launches(launches: Sequence[Launch], isa: InstructionSet, image_bytes: int) -> CallPlan:
     """Plan the memory of one image; a batch of n takes n times as much of every buffer, at n times its offset.
 
     Args:
-        calls: in execution order; the last one makes the result.
+        launches: in execution order; the last one makes the result.
+        isa: of the loop forms; nothing else of the plan depends on it.
         image_bytes: of the input.
 
     Returns:
         The plan; its ``kernels`` are the loop forms for one image.
     """
-    builder = relax.BlockBuilder()
-    image = relax.Var(IMAGE, relax.TensorType((image_bytes,), "uint8"))
-    values = {IMAGE: image}
-    with builder.function(MAIN, [image]):
-        with builder.dataflow():
-            for call in calls:
-                kernel, inputs = call.kernel, [values[name] for name in call.inputs]
-                values[call.out] = emit_call(builder, loop_function(kernel, 1), inputs, kernel.constants, kernel.out)
-            result = builder.emit_output(values[calls[-1].out])
-        builder.emit_func_output(result)
-    return plan_calls(builder.get())
+    calls = [
+        KernelCall(
+            loop_function(launch.kernel, isa, 1), launch.inputs, launch.kernel.constants, launch.out, *launch.kernel.out
+        )
+        for launch in launches
+    ]
+    return plan_calls(calls, image_bytes)
+
+
+def _fuse_pooling(stages: Sequence[Stage]) -> list[tuple[Stage, Stage | None]]:
+    """A pooling that only one pixelwise convolution reads is done while that loads its input: (stage, pooling)."""
+    readers: dict[str, list[Stage]] = {}
+    for stage in stages:
+        for name in stage.inputs:
+            readers.setdefault(name, []).append(stage)
+    poolings = {
+        stage.name: stage
+        for stage in stages
+        if stage.pattern is Pattern.MAX_POOL and IMAGE not in stage.inputs and _takes_pooling(readers[stage.name])
+    }
+    return [(stage, poolings.get(stage.inputs[0])) for stage in stages if stage.name not in poolings]
+
+
+def _takes_pooling(readers: Sequence[Stage]) -> bool:
+    if len(readers) != 1 or readers[0].pattern is not Pattern.CONVOLUTION:
+        return False
+    (conv,) = readers[0].convolutions
+    pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
+    return pixelwise and len(conv.bias) <= MOST_POOLED_CHANNELS

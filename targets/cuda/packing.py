@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.lower.patterns import Convolution
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import Conv, Head, Tensor
+from squeezeedge.lower.bias import offset_bias
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.tiling import STEP_BYTES, Plan
 
-__all__ = ["Packed", "pack", "reduction_bytes"]
+__all__ = ["MAX_SHIFT", "Packed", "checked_shift", "pack", "reduction_bytes"]
 
 GROUP = 16
+
+MAX_SHIFT = 30
+"""Largest shift k of the kernels: their arithmetic, and so the rounding term from 1 << k, is in int32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,7 @@ class Packed:
     parameters: NDArray[np.int32]
 
 
-def reduction_bytes(conv: Convolution, source: Layout) -> int:
+def reduction_bytes(conv: Conv | Head, source: Layout) -> int:
     """Bytes of one output pixel's window, its pixels filled up as in memory."""
     _, kernel_h, kernel_w, _ = conv.weight.shape
     return int(kernel_h * kernel_w * source.pixel)
@@ -44,10 +49,33 @@ def column_order(plan: Plan) -> NDArray[Any]:
     return order
 
 
-def pack(conv: Convolution, source: Layout, plan: Plan) -> Packed:
-    """Reorder a convolution's constants; what fills up is zero.
+def checked_shift(name: str, shift: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Shifts as the kernels take them.
 
-    The bias takes in the pad value's part: acc = bias + sum w * q, modulo 2**32.
+    Raises:
+        UnsupportedError: one is larger than ``MAX_SHIFT``; the text has the layer's name.
+    """
+    largest = int(shift.max())
+    if largest > MAX_SHIFT:
+        raise UnsupportedError(
+            f"{name}: shift {largest}, CUDA's kernels shift by at most {MAX_SHIFT}; quantize with a smaller limit"
+        )
+    return shift.astype(np.int32)
+
+
+def pack(conv: Conv | Head, tensor: Tensor, source: Layout, plan: Plan) -> Packed:
+    """Reorder a convolution's constants; what fills up is zero, and so are the head's shifts.
+
+    The bias takes in the zero point's part: acc = bias + sum w * q, modulo 2**32.
+
+    Args:
+        conv: the convolution.
+        tensor: its input.
+        source: layout of that.
+        plan: its tiles.
+
+    Raises:
+        UnsupportedError: a shift that the kernels do not have.
     """
     out, kernel_h, kernel_w, channels = conv.weight.shape
     columns = plan.tile.columns
@@ -61,7 +89,7 @@ def pack(conv: Convolution, source: Layout, plan: Plan) -> Packed:
     rows = rows[:, column_order(plan)].reshape(blocks, columns, plan.chunks, -1, GROUP)
     weights = np.ascontiguousarray(rows.transpose(0, 2, 3, 1, 4)).view(np.uint32).ravel()
     parameters = np.zeros((2, blocks * columns), np.int32)
-    parameters[0, :out] = conv.bias_for(0)
-    if conv.shift is not None:
-        parameters[1, :out] = conv.shift
+    parameters[0, :out] = offset_bias(conv, tensor, 0)
+    if isinstance(conv, Conv):
+        parameters[1, :out] = checked_shift(conv.name, conv.shift)
     return Packed(weights, parameters.ravel())

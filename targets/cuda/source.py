@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from tvm import IRModule, tirx
 from tvm.target import Target
 
+from squeezeedge.graph import rules
 from squeezeedge.targets.cuda.grid import Kernel
-from squeezeedge.targets.cuda.threads import device_function
+from squeezeedge.targets.cuda.isa import InstructionSet
+from squeezeedge.targets.cuda.threads import thread_function
 
 __all__ = ["cuda_source", "most_images", "parameters"]
 
@@ -33,7 +35,6 @@ static __device__ __forceinline__ void mma_u8s8(int* c, uint a0, uint a1, uint a
 }
 """
 
-INT32_LIMIT = 2**31
 MOST_BLOCKS = 65535
 """Of the grid's third dimension."""
 
@@ -43,14 +44,15 @@ _KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)
 def most_images(kernels: Sequence[Kernel]) -> int:
     """Largest batch: offsets are int32."""
     largest = max(size for kernel in kernels for size in (*kernel.inputs, kernel.out[0]))
-    return min((INT32_LIMIT - 1) // largest, MOST_BLOCKS)
+    return min((rules.INT32_LIMIT - 1) // largest, MOST_BLOCKS)
 
 
-def cuda_source(kernels: Sequence[Kernel], arch: str) -> str:
+def cuda_source(kernels: Sequence[Kernel], isa: InstructionSet, arch: str) -> str:
     """Generate one translation unit.
 
     Args:
         kernels: with different names.
+        isa: how warps multiply.
         arch: an architecture that has the instructions, as ``sm_80``.
     """
     batch = most_images(kernels)
@@ -59,7 +61,7 @@ def cuda_source(kernels: Sequence[Kernel], arch: str) -> str:
         {"kind": "cuda", "arch": arch, "max_threads_per_block": 1024, "max_num_threads": 1024, "thread_warp_size": 32},
         host=host,
     )
-    module = IRModule({kernel.name: device_function(kernel, batch) for kernel in kernels})
+    module = IRModule({kernel.name: thread_function(kernel, isa, batch) for kernel in kernels})
     text = str(tirx.build(module, target=target).imports[0].inspect_source())
     # What TVM writes in front of the kernels includes headers that NVRTC does not come with.
     return PREAMBLE + text[text.index('extern "C" __global__') :]

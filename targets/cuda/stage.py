@@ -1,192 +1,131 @@
-"""Stages of the network -> kernels: what each tensor looks like, what is fused, how the blocks are shared out."""
+"""One stage of the network -> one kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.graph import IMAGE
-from squeezeedge.lower.patterns import Pattern, Pooling, Shape, Stage
+from squeezeedge.graph import rules
+from squeezeedge.graph.dispatch import Table
+from squeezeedge.lower.patterns import Pattern
+from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cuda import elementwise
 from squeezeedge.targets.cuda.convolution import ConvolutionKernel, convolution_kernel
+from squeezeedge.targets.cuda.elementwise import Pooling
 from squeezeedge.targets.cuda.grid import Block, Kernel
-from squeezeedge.targets.cuda.isa import InstructionSet
 from squeezeedge.targets.cuda.layout import Layout
+from squeezeedge.targets.cuda.packing import checked_shift
 from squeezeedge.targets.cuda.tiling import THREADS
 
-__all__ = ["KernelCall", "kernel_calls"]
-
-COPY = f"{IMAGE}.copy"
-"""The image with filled-up pixels, for what is not a convolution."""
-
-MOST_POOLED_CHANNELS = 64
-"""A convolution with more output channels would pool its input several times."""
+__all__ = ["Site", "copy_image", "stage_kernel"]
 
 
 @dataclass(frozen=True, eq=False)
-class KernelCall:
-    """A kernel and the tensors that it reads and makes, by name."""
+class Site:
+    """Where a kernel stands in the network.
 
-    kernel: Kernel
+    Attributes:
+        symbol: its name.
+        sources: the tensors that it reads and their layouts, in the order of its arguments.
+        inputs: name of each of the stage's inputs among them: a tensor can be there twice.
+        target: layout of what it makes, except of the head's class sums.
+        pooling: that it does on the way, between its only input and its convolution.
+    """
+
+    symbol: str
+    sources: Mapping[str, Layout]
     inputs: tuple[str, ...]
-    out: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Fused:
-    """A stage, and the pooling that it does on the way."""
-
-    stage: Stage
+    target: Layout
     pooling: Pooling | None = None
 
+    @property
+    def layouts(self) -> list[Layout]:
+        """Of the arguments."""
+        return list(self.sources.values())
 
-def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> list[KernelCall]:
-    """Write every stage's kernel.
-
-    Args:
-        stages: the network in execution order (:func:`squeezeedge.lower.patterns.stages`).
-        image: shape of the input.
-        isa: how convolutions multiply.
-
-    Returns:
-        In execution order; the last one makes int32 class sums. Constants do not depend on ``isa``.
-    """
-    layouts = {IMAGE: Layout(*image, packed=True), COPY: Layout(*image)}
-    calls: list[KernelCall] = []
-    for fused in _fuse_pooling(stages):
-        stage = fused.stage
-        inputs = stage.inputs
-        if not stage.convolutions and IMAGE in inputs:
-            inputs = tuple(COPY if name == IMAGE else name for name in inputs)
-            if COPY not in {call.out for call in calls}:
-                calls.append(_copy(layouts))
-        layouts[stage.name] = Layout(*stage.out)
-        name = f"stage{len(calls)}_{stage.pattern}"
-        sources = tuple(dict.fromkeys(inputs))
-        kernel = _kernel(name, fused, isa, {source: layouts[source] for source in sources}, inputs)
-        calls.append(KernelCall(kernel, sources, stage.name))
-    return calls
+    @property
+    def positions(self) -> list[int]:
+        """Of each input of the stage among the arguments."""
+        return [list(self.sources).index(name) for name in self.inputs]
 
 
-def _fuse_pooling(stages: Sequence[Stage]) -> list[_Fused]:
-    """A pooling that only one pixelwise convolution reads is done while that loads its input."""
-    readers: dict[str, list[Stage]] = {}
-    for stage in stages:
-        for name in stage.inputs:
-            readers.setdefault(name, []).append(stage)
-    poolings = {
-        stage.name: stage
-        for stage in stages
-        if stage.pattern is Pattern.MAX_POOL and IMAGE not in stage.inputs and _takes_pooling(readers[stage.name])
-    }
-    fused: list[_Fused] = []
-    for stage in stages:
-        if stage.name in poolings:
-            continue
-        pool = poolings.get(stage.inputs[0])
-        if pool is None:
-            fused.append(_Fused(stage))
-        else:
-            fused.append(_Fused(replace(stage, inputs=pool.inputs, input_shapes=pool.input_shapes), pool.pooling))
-    return fused
+stage_kernel: Table[Stage, Kernel] = Table("CUDA kernels", tuple(Pattern), key=lambda stage: stage.pattern)
+"""``stage_kernel(stage, site)``: write a stage's kernel.
+
+Raises:
+    UnsupportedError: there is none for this stage.
+"""
+
+stage_kernel.refuses(Pattern.CONVOLUTION_POOL, why="a pooling is done by what reads it")
 
 
-def _takes_pooling(readers: Sequence[Stage]) -> bool:
-    if len(readers) != 1 or readers[0].pattern is not Pattern.CONVOLUTION:
-        return False
-    (conv,) = readers[0].convolutions
-    pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
-    return pixelwise and conv.out[2] <= MOST_POOLED_CHANNELS
-
-
-def _copy(layouts: Mapping[str, Layout]) -> KernelCall:
-    source, target = layouts[IMAGE], layouts[COPY]
+def copy_image(symbol: str, source: Layout, target: Layout) -> Kernel:
+    """Copies the image to where its pixels are filled up."""
 
     def body(block: Block) -> None:
         elementwise.concatenate(block, [(0, source)], target)
 
-    return KernelCall(_elementwise("image", [source], (), target, body), (IMAGE,), COPY)
+    return _elementwise(symbol, [source], (), target, body)
 
 
-def _kernel(
-    name: str, fused: _Fused, isa: InstructionSet, sources: Mapping[str, Layout], inputs: Sequence[str]
-) -> Kernel:
-    """The kernel of a stage.
-
-    Args:
-        name: its symbol.
-        fused: the stage.
-        isa: how convolutions multiply.
-        sources: layouts of the tensors that it reads, in the order of its arguments.
-        inputs: name of each of the stage's inputs.
-    """
-    stage = fused.stage
-    target = Layout(*stage.out)
-    layouts = list(sources.values())
-    position = [list(sources).index(source) for source in inputs]
-    if stage.convolutions:
-        head = stage.pattern is Pattern.HEAD
-        kernels = [
-            convolution_kernel(
-                replace(conv, input=position[conv.input]), sources[inputs[conv.input]], fused.pooling, isa
-            )
-            for conv in stage.convolutions
-        ]
-        return _convolutions(name, kernels, layouts, target, head)
-    constants: tuple[NDArray[Any], ...] = ()
-    if stage.addition is not None:
-        array = np.zeros((2, 2, target.pixel), np.int32)
-        array[:, 0, : target.channels] = stage.addition.offset
-        array[:, 1, : target.channels] = stage.addition.shift
-        constants = (array.ravel(),)
+@stage_kernel.implements(Pattern.MAX_POOL)
+def _max_pool(stage: Stage, site: Site) -> Kernel:
+    (source,), node = site.layouts, stage.pooling
+    assert node is not None
 
     def body(block: Block) -> None:
-        if stage.addition is not None:
-            elementwise.add(block, stage.addition, target, position)
-        elif stage.pooling is not None:
-            elementwise.pool(block, stage.pooling, layouts[0], target)
-        else:
-            elementwise.concatenate(block, [(index, layouts[index]) for index in position], target)
+        elementwise.pool(block, Pooling(node, stage.out), source, site.target)
 
-    return _elementwise(name, layouts, constants, target, body)
+    return _elementwise(site.symbol, [source], (), site.target, body)
 
 
-def _elementwise(
-    name: str,
-    sources: Sequence[Layout],
-    constants: tuple[NDArray[Any], ...],
-    target: Layout,
-    body: Callable[[Block], None],
-) -> Kernel:
-    blocks = -(-target.size // (elementwise.GROUP * elementwise.THREADS))
-    inputs = tuple(source.size for source in sources)
-    return Kernel(name, blocks, elementwise.THREADS, 0, inputs, constants, (target.size, "uint8"), body)
+@stage_kernel.implements(Pattern.ADD)
+def _add(stage: Stage, site: Site) -> Kernel:
+    node, target = stage.addition, site.target
+    assert node is not None
+    shift = checked_shift(node.name, node.shift)
+    zero_points = np.array([[stage.tensors[name].zero_point] for name in node.inputs], np.int32)
+    array = np.zeros((2, 2, target.pixel), np.int32)
+    array[:, 0, : target.channels] = rules.rounding_term(shift) - zero_points
+    array[:, 1, : target.channels] = shift
+
+    def body(block: Block) -> None:
+        elementwise.add(block, node.zero_point, target, site.positions)
+
+    return _elementwise(site.symbol, site.layouts, (array.ravel(),), target, body)
 
 
-def _convolutions(
-    name: str, kernels: Sequence[ConvolutionKernel], sources: Sequence[Layout], target: Layout, head: bool
-) -> Kernel:
+@stage_kernel.implements(Pattern.CONCAT)
+def _concat(stage: Stage, site: Site) -> Kernel:
+    def body(block: Block) -> None:
+        sources = [(index, site.layouts[index]) for index in site.positions]
+        elementwise.concatenate(block, sources, site.target)
+
+    return _elementwise(site.symbol, site.layouts, (), site.target, body)
+
+
+@stage_kernel.implements(Pattern.CONVOLUTION, Pattern.CONCAT_CONVOLUTIONS)
+def _convolutions(stage: Stage, site: Site) -> Kernel:
     """Convolutions side by side in the channels of one output, each in blocks of its own."""
-    channels = np.cumsum([0] + [kernel.conv.out[2] for kernel in kernels]).tolist()
+    target, kernels = site.target, _kernels(stage, site)
+    channels = np.cumsum([0] + [kernel.out.channels for kernel in kernels]).tolist()
     firsts = np.cumsum([0] + [kernel.blocks for kernel in kernels]).tolist()
 
     def body(block: Block) -> None:
         write(block, 0)
 
     def write(block: Block, number: int) -> None:
-        kernel = kernels[number]
+        kernel, conv = kernels[number], stage.convolutions[number]
         arrays = (block.constants[2 * number], block.constants[2 * number + 1])
 
         def own() -> None:
-            if head:
-                kernel.sum(block, arrays, block.index - firsts[number])
-            else:
-                kernel.store(block, arrays, block.index - firsts[number], target, channels[number])
+            zero_point = stage.tensors[conv.name].zero_point
+            kernel.store(block, arrays, block.index - firsts[number], target, channels[number], zero_point)
 
         if number == len(kernels) - 1:
             own()
@@ -197,15 +136,61 @@ def _convolutions(
             with T.Else():
                 write(block, number + 1)
 
-    constants = [array for kernel in kernels for array in (kernel.packed.weights, kernel.packed.parameters)]
+    shared = max(kernel.plan.shared for kernel in kernels)
+    return _convolution_kernel(site, kernels, shared, (target.size, "uint8"), body)
+
+
+@stage_kernel.implements(Pattern.HEAD)
+def _head(stage: Stage, site: Site) -> Kernel:
+    """The last convolution, summed over the map (R6)."""
+    (kernel,), head = _kernels(stage, site), stage.head
+    assert head is not None
+
+    def body(block: Block) -> None:
+        weights, parameters = block.constants
+        kernel.sum(block, (weights, parameters), block.index, head.relu)
+
+    return _convolution_kernel(site, [kernel], kernel.shared_of_sum, (stage.out.channels, "int32"), body)
+
+
+def _kernels(stage: Stage, site: Site) -> list[ConvolutionKernel]:
+    """A stage's convolutions; one behind a pooling reads what that reads."""
+    kernels = []
+    for conv in stage.convolutions:
+        name = conv.input if site.pooling is None else site.pooling.node.input
+        index = list(site.sources).index(name)
+        tensor, out = stage.tensors[conv.input], stage.shape(conv.name)
+        kernels.append(convolution_kernel(conv, tensor, out, index, site.sources[name], site.pooling))
+    return kernels
+
+
+def _convolution_kernel(
+    site: Site,
+    kernels: Sequence[ConvolutionKernel],
+    shared: int,
+    out: tuple[int, str],
+    body: Callable[[Block], None],
+) -> Kernel:
     return Kernel(
-        name,
-        blocks=firsts[-1],
+        site.symbol,
+        blocks=sum(kernel.blocks for kernel in kernels),
         threads=THREADS,
-        shared=max(kernel.shared for kernel in kernels),
-        inputs=tuple(source.size for source in sources),
-        constants=tuple(constants),
-        out=(target.channels, "int32") if head else (target.size, "uint8"),
+        shared=shared,
+        inputs=tuple(source.size for source in site.layouts),
+        constants=tuple(array for kernel in kernels for array in (kernel.packed.weights, kernel.packed.parameters)),
+        out=out,
         body=body,
         macs=sum(kernel.macs for kernel in kernels),
     )
+
+
+def _elementwise(
+    symbol: str,
+    sources: Sequence[Layout],
+    constants: tuple[NDArray[Any], ...],
+    target: Layout,
+    body: Callable[[Block], None],
+) -> Kernel:
+    blocks = -(-target.size // (elementwise.GROUP * elementwise.THREADS))
+    inputs = tuple(source.size for source in sources)
+    return Kernel(symbol, blocks, elementwise.THREADS, 0, inputs, constants, (target.size, "uint8"), body)

@@ -10,11 +10,12 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from squeezeedge.targets.cuda.grid import Block, Expr, Kernel, Memory, Registers, arguments
+from squeezeedge.targets.cuda.isa import InstructionSet
 
-__all__ = ["device_function"]
+__all__ = ["thread_function"]
 
 
-def device_function(kernel: Kernel, batch: int) -> PrimFunc:
+def thread_function(kernel: Kernel, isa: InstructionSet, batch: int) -> PrimFunc:
     """The form for a GPU; its code does not depend on the batch, which only bounds the buffers."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(kernel.name)
@@ -25,24 +26,26 @@ def device_function(kernel: Kernel, batch: int) -> PrimFunc:
             T.thread_binding(0, batch, "blockIdx.z") as image,
             T.thread_binding(0, kernel.threads, "threadIdx.x") as thread,
         ):
-            kernel.body(_DeviceBlock(kernel, buffers, index, image, thread))
+            kernel.body(_ThreadBlock(kernel, isa, buffers, index, image, thread))
     return builder.get()
 
 
-class _DeviceRegisters(Registers):
+class _ThreadRegisters(Registers):
     def index(self, i: Expr) -> Expr:
         return i
 
 
-class _DeviceBlock(Block):
-    def __init__(self, kernel: Kernel, buffers: Sequence[Expr], index: Expr, image: Expr, thread: Expr) -> None:
-        super().__init__(kernel, [Memory(buffer) for buffer in buffers], index, image)
+class _ThreadBlock(Block):
+    def __init__(
+        self, kernel: Kernel, isa: InstructionSet, buffers: Sequence[Expr], index: Expr, image: Expr, thread: Expr
+    ) -> None:
+        super().__init__(kernel, isa, [Memory(buffer) for buffer in buffers], index, image)
         self._thread = thread
         if kernel.shared:
             self.shared = Memory(T.alloc_buffer((kernel.shared,), "uint32", scope="shared"))
 
     def registers(self, count: int, dtype: str) -> Registers:
-        return _DeviceRegisters(T.alloc_buffer((count,), dtype, scope="local"))
+        return _ThreadRegisters(T.alloc_buffer((count,), dtype, scope="local"))
 
     @contextmanager
     def region(self, barrier: bool = True) -> Iterator[None]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import inspect
 import io
 import json
@@ -24,7 +23,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 try:
@@ -340,11 +339,13 @@ def _top(text: str) -> int:
 
 
 def _load_device(artifact: Artifact) -> Any:  # noqa: ANN401  (the module)
-    """``device.py`` beside this file: what is different from target to target."""
-    spec = importlib.util.spec_from_file_location("device", artifact.path(DEVICE))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["device"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """``device.py`` beside this file: what is different from target to target.
+
+    Its text is what is checked and executed, so no bytecode that lies about it is.
+    """
+    module = sys.modules["device"] = ModuleType("device")
+    module.__file__ = str(artifact.folder / DEVICE)
+    exec(compile(artifact.read(DEVICE), module.__file__, "exec"), module.__dict__)
     return module
 
 

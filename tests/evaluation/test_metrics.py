@@ -5,7 +5,7 @@ import pytest
 
 from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
 
-LOGITS = np.float32([[3, 2, 1, 0], [0, 1, 2, 3], [1, 1, 0, 0], [0, 5, 4, 1]])
+LOGITS = np.array([[3, 2, 1, 0], [0, 1, 2, 3], [1, 1, 0, 0], [0, 5, 4, 1]], np.float32)
 
 
 def test_topk_counts_rows_whose_label_is_among_the_largest() -> None:

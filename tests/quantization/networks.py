@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.preprocess import PRESETS, Preprocessing
 from squeezeedge.evaluation.metrics import sqnr_db
 from squeezeedge.graph import IMAGE, oracle
 from squeezeedge.graph.float.builder import FloatGraphBuilder
@@ -24,10 +25,30 @@ from squeezeedge.graph.float.graph import (
     FloatRelu,
 )
 from squeezeedge.graph.float.run import run_float
+from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.graph.integer import IntegerGraph
+from squeezeedge.networks import registry
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.quantization.convolution_head import convolution_head
+from squeezeedge.quantization.fold import fold
+from squeezeedge.quantization.fold_batch_norm import fold_batch_norm
 from squeezeedge.quantization.folded import FoldedGraph, execute_folded
+from squeezeedge.quantization.place_relu import place_relu
+from squeezeedge.quantization.rewrite import of_kind
 
-__all__ = ["PREPROCESSING", "FloatNet", "folded_logits", "logits_sqnr", "natural_images", "random_net"]
+__all__ = [
+    "PREPROCESSING",
+    "FloatNet",
+    "dense",
+    "digits_network",
+    "folded",
+    "folded_logits",
+    "kinds",
+    "logits_sqnr",
+    "natural_images",
+    "random_net",
+    "same_function",
+]
 
 PREPROCESSING = Preprocessing(size=(23, 27), resize=None, mean=(0.4, 0.5, 0.3), std=(0.2, 0.3, 0.25))
 
@@ -40,7 +61,7 @@ class FloatNet:
         self.builder = FloatGraphBuilder(size)
 
     def channels(self, source: str) -> int:
-        return self.builder.shapes[source][0]
+        return self.builder.shapes[source].channels
 
     def conv(
         self,
@@ -49,33 +70,47 @@ class FloatNet:
         kernel: int = 1,
         stride: int = 1,
         padding: int = 0,
+        groups: int = 1,
         *,
         bias: float = 0.1,
         gain: float = 1.0,
     ) -> str:
-        fan_in = self.channels(source) * kernel**2
-        weight = self.rng.normal(0, gain * np.sqrt(2 / fan_in), (out, self.channels(source), kernel, kernel))
+        channels = self.channels(source) // groups
+        fan_in = channels * kernel**2
+        weight = self.rng.normal(0, gain * np.sqrt(2 / fan_in), (out, channels, kernel, kernel))
         weight *= np.exp2(self.rng.uniform(-2, 2, out))[:, None, None, None]  # channels differ in range
-        return self.add_conv(source, weight, self.rng.normal(0, bias, out), stride, padding)
+        return self.add_conv(source, weight, self.rng.normal(0, bias, out), stride, padding, groups)
+
+    def depthwise(self, source: str, stride: int = 1) -> str:
+        """A 3x3 convolution of each channel on its own."""
+        channels = self.channels(source)
+        return self.conv(source, channels, 3, stride, 1, channels)
 
     def add_conv(
-        self, source: str, weight: NDArray[np.floating], bias: NDArray[np.floating], stride: int = 1, padding: int = 0
+        self,
+        source: str,
+        weight: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
     ) -> str:
         return self.builder.append(
             FloatConv(
                 self.builder.unique("conv"),
                 (source,),
-                np.float32(weight),
-                np.float32(bias),
+                weight.astype(np.float32),
+                bias.astype(np.float32),
                 (stride, stride),
                 (padding, padding, padding, padding),
+                groups=groups,
             )
         )
 
     def norm(self, source: str) -> str:
         count = self.channels(source)
-        multiplier = np.float32(self.rng.normal(1, 0.3, count))
-        offset = np.float32(self.rng.normal(0, 0.3, count))
+        multiplier = self.rng.normal(1, 0.3, count).astype(np.float32)
+        offset = self.rng.normal(0, 0.3, count).astype(np.float32)
         return self.builder.append(FloatBatchNorm(self.builder.unique("norm"), (source,), multiplier, offset))
 
     def relu(self, source: str) -> str:
@@ -102,8 +137,9 @@ class FloatNet:
         return self.builder.append(FloatGlobalAveragePool(self.builder.unique("average"), (source,)))
 
     def linear(self, source: str, classes: int) -> str:
-        weight = np.float32(self.rng.normal(0, self.channels(source) ** -0.5, (classes, self.channels(source))))
-        bias = np.float32(self.rng.normal(0, 0.1, classes))
+        channels = self.channels(source)
+        weight = self.rng.normal(0, channels**-0.5, (classes, channels)).astype(np.float32)
+        bias = self.rng.normal(0, 0.1, classes).astype(np.float32)
         return self.builder.append(FloatLinear(self.builder.unique("linear"), (source,), weight, bias))
 
     def graph(self, output: str) -> FloatGraph:
@@ -127,14 +163,17 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
     for _ in range(blocks):
         source = pick()
         shape = net.builder.shapes[source]
-        alike = [name for name in tensors if net.builder.shapes[name][1:] == shape[1:]]
+        alike = [name for name in tensors if net.builder.shapes[name][:2] == shape[:2]]
         same = [name for name in alike if net.builder.shapes[name] == shape]
-        kind = rng.choice(["conv", "conv", "norm", "relu", "relu", "pool", "concat", "add", "residual", "fire"])
-        if kind == "pool" and min(shape[1:]) < 6:
+        kind = rng.choice("conv conv grouped norm relu relu pool concat add residual fire".split())
+        if kind == "pool" and min(shape[:2]) < 6:
             kind = "conv"
         if kind == "conv":
-            kernel = int(rng.choice([1, 3])) if min(shape[1:]) >= 3 else 1
+            kernel = int(rng.choice([1, 3])) if min(shape[:2]) >= 3 else 1
             made = net.conv(source, int(rng.integers(1, 9)), kernel, padding=int(rng.integers(0, kernel // 2 + 1)))
+        elif kind == "grouped":
+            groups = int(rng.choice([number for number in range(1, 24) if shape.channels % number == 0]))
+            made = net.conv(source, groups * int(rng.integers(1, 4)), 3, padding=1, groups=groups)
         elif kind == "norm":
             made = net.norm(source)
         elif kind == "relu":
@@ -148,11 +187,50 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         elif kind == "fire":
             made = net.fire(source, int(rng.integers(1, 5)), int(rng.integers(1, 5)))
         else:
-            made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape[0]), source)
+            made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape.channels), source)
         tensors.append(made)
     source = tensors[-1]
     ends = [net.average, lambda name: net.average(net.relu(name)), lambda name: net.linear(net.average(name), 4)]
     return net.graph(ends[rng.integers(3)](source))
+
+
+def dense(graph: FloatGraph) -> FloatGraph:
+    """The same function without groups: grouped convolutions get weights that are zero where they read nothing."""
+    changed = {}
+    for node in of_kind(graph.nodes, FloatConv):
+        out, channels = node.weight.shape[:2]
+        weight = np.zeros((out, channels * node.groups, *node.weight.shape[2:]), np.float32)
+        for index, own in enumerate(np.split(np.arange(out), node.groups)):
+            weight[own, index * channels : (index + 1) * channels] = node.weight[own]
+        changed[node.name] = replace(node, weight=weight, groups=1)
+    return FloatGraph(graph.name, tuple(changed.get(node.name, node) for node in graph.nodes), graph.input_size)
+
+
+def digits_network() -> tuple[torch.nn.Module, FloatGraph, Preprocessing]:
+    """The embedded network, in torch and as a float graph, and its preprocessing."""
+    checkpoint = read_checkpoint(registry.default_weights())
+    name, classes = registry.identify(checkpoint.state)
+    module = registry.build(name, classes)
+    registry.load_weights(module, checkpoint.state, name)
+    preprocessing = PRESETS[registry.NETWORKS[registry.DEFAULT].preprocessing]
+    return module, from_torch(module, preprocessing.size, registry.DEFAULT), preprocessing
+
+
+def kinds(graph: FloatGraph) -> list[str]:
+    """The operators of a graph, in order: "Conv", "Relu", ..."""
+    return [type(node).__name__.removeprefix("Float") for node in graph.nodes]
+
+
+def same_function(first: FloatGraph, second: FloatGraph) -> None:
+    """Both graphs have the same logits on three images."""
+    images = PREPROCESSING.normalize(natural_images(3, PREPROCESSING.size))
+    reference = run_float(first, images)
+    np.testing.assert_allclose(run_float(second, images), reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+
+
+def folded(graph: FloatGraph) -> FoldedGraph:
+    """What the quantization starts from."""
+    return fold(place_relu(convolution_head(fold_batch_norm(graph))), PREPROCESSING)
 
 
 def natural_images(count: int, size: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,14 +15,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from squeezeedge.calib.datasets import open_dataset
-from squeezeedge.cli.source import Source, load_source
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, oracle, rules
+from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
+from squeezeedge.quantization.rewrite import of_kind
 from tests.graphs import GraphBuilder, integer_graphs, random_images
-from tests.quantization.networks import PREPROCESSING, FloatNet, natural_images, random_net
+from tests.quantization.networks import PREPROCESSING, FloatNet, digits_network, natural_images, random_net
 
 IMAGES = 24
+
+
+class Digits(NamedTuple):
+    """The embedded network, its integer graph, and images with their labels."""
+
+    module: torch.nn.Module
+    floating: FloatGraph
+    preprocessing: Preprocessing
+    graph: IntegerGraph
+    pixels: NDArray[np.uint8]
+    labels: Tensor
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +45,13 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]:
-    """The embedded network, its integer graph, and images with their labels."""
+def digits() -> Digits:
     torch.set_num_threads(1)
-    source, data = load_source(None), open_dataset("digits", "train")
-    pixels = data.load(source.preprocessing, np.arange(IMAGES))
-    assert source.floating is not None and data.labels is not None
-    graph = quantize(source.floating, source.preprocessing, pixels, name="digits", labels=source.labels)
-    return source, graph, pixels, torch.from_numpy(data.labels[:IMAGES])
+    (module, floating, preprocessing), data = digits_network(), open_dataset("digits", "train")
+    pixels = data.load(preprocessing, np.arange(IMAGES))
+    assert data.labels is not None
+    graph = quantize(floating, preprocessing, pixels, name="digits", labels=list("0123456789"))
+    return Digits(module, floating, preprocessing, graph, pixels, torch.from_numpy(data.labels[:IMAGES]))
 
 
 def _disturb(network: QatNetwork, seed: int, amount: float) -> None:
@@ -80,9 +94,9 @@ def test_training_starts_from_the_quantized_network(seed: int) -> None:
         assert _check_bits(network, images[:3]).digest() == graph.digest()
 
 
-def test_the_digits_network(digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor]) -> None:
-    source, graph, pixels, _ = digits
-    network = QatNetwork(graph, source.floating)
+def test_the_digits_network(digits: Digits) -> None:
+    graph, pixels = digits.graph, digits.pixels
+    network = QatNetwork(graph, digits.floating)
     assert _check_bits(network, pixels[:4]).digest() == graph.digest()
     _disturb(network, 0, 0.1)
     exported = _check_bits(copy.deepcopy(network), pixels[:4])
@@ -104,13 +118,9 @@ def test_parameters_are_in_the_units_of_the_float_network() -> None:
         np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)  # type: ignore[union-attr]
 
 
-def test_gradients_are_those_of_the_float_network(
-    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
-) -> None:
-    source, graph, pixels, labels = digits
-    assert source.module is not None
-    network, floating = QatNetwork(graph, source.floating), copy.deepcopy(source.module).eval()
-    images = torch.from_numpy(source.preprocessing.normalize(pixels))
+def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
+    network, floating = QatNetwork(digits.graph, digits.floating), copy.deepcopy(digits.module).eval()
+    images, labels = torch.from_numpy(digits.preprocessing.normalize(digits.pixels)), digits.labels
     for module in (network.eval(), floating):
         F.cross_entropy(module(images), labels.roll(1)).backward()  # wrong ones: gradients that are not nearly zero
     pairs = list(zip(network.named_parameters(), floating.parameters(), strict=True))
@@ -121,13 +131,11 @@ def test_gradients_are_those_of_the_float_network(
         assert 0.8 < parameter.grad.norm() / reference.grad.norm() < 1.25, name
 
 
-def test_training_lowers_the_loss_of_the_integer_network(
-    digits: tuple[Source, IntegerGraph, NDArray[np.uint8], Tensor],
-) -> None:
+def test_training_lowers_the_loss_of_the_integer_network(digits: Digits) -> None:
     """On labels that it has to learn anew; measured by the oracle."""
-    source, graph, pixels, labels = digits
-    network = QatNetwork(graph, source.floating).train()
-    images, wanted = torch.from_numpy(source.preprocessing.normalize(pixels)), labels.roll(1)
+    graph, pixels = digits.graph, digits.pixels
+    network = QatNetwork(graph, digits.floating).train()
+    images, wanted = torch.from_numpy(digits.preprocessing.normalize(pixels)), digits.labels.roll(1)
     few = slice(0, 6)
 
     def loss(graph: IntegerGraph) -> float:
@@ -176,3 +184,51 @@ def test_another_size_is_refused() -> None:
     graph = builder.finish(builder.conv(IMAGE, 4), 5)
     with pytest.raises(ValueError, match=r"images must be of \(9, 9\) pixels, not \(10, 9\)"):
         QatNetwork(graph)(torch.zeros(1, 3, 10, 9))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("groups", [3, 12])
+def test_grouped_convolutions_give_the_oracles_bits(seed: int, groups: int) -> None:
+    net = FloatNet(seed)
+    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3))
+    branch = net.conv(net.relu(net.norm(net.conv(first, 24, 3, 1, 1, groups))), 12, groups=2)
+    floating = net.graph(net.average(net.relu(net.conv(net.relu(net.add(branch, first)), 24, 3, groups=groups))))
+    images = natural_images(8, PREPROCESSING.size, seed)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    assert graph.head.groups == groups
+    for network in (QatNetwork(graph), QatNetwork(graph, floating)):
+        assert _check_bits(network, images[:3]).digest() == graph.digest()
+    _disturb(network, seed, 0.3)
+    exported = _check_bits(network, images[:3])
+    assert exported.digest() != graph.digest() and exported.head.groups == groups
+
+
+def test_gradients_of_a_grouped_network_are_those_of_the_dense_one() -> None:
+    """The same integers with weights that are zero instead of groups."""
+    net = FloatNet(0)
+    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3))
+    floating = net.classifier(net.relu(net.conv(net.relu(net.depthwise(first)), 6, groups=3)))
+    images = natural_images(8, PREPROCESSING.size)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    normalized = torch.from_numpy(PREPROCESSING.normalize(images))
+    gradients = []
+    for network in (QatNetwork(graph).eval(), QatNetwork(legalize(graph, ())).eval()):
+        F.cross_entropy(network(normalized), torch.arange(8) % graph.classes).backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    nodes: list[Conv | Head] = [*of_kind(graph.nodes, Conv), graph.head]
+    for index, node in enumerate(nodes):
+        narrow, wide = (named[f"layers.{index}.weight"] for named in gradients)
+        assert narrow is not None and wide is not None and narrow.abs().max() > 0
+        own = np.split(np.arange(len(node.bias)), node.groups)
+        columns = np.split(np.arange(wide.shape[1]), node.groups)
+        parts = [wide[rows][:, part] for rows, part in zip(own, columns, strict=True)]
+        torch.testing.assert_close(narrow, torch.cat(parts), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradients[0][f"layers.{index}.bias"], gradients[1][f"layers.{index}.bias"])
+
+
+@pytest.mark.parametrize("most", [4, 18])
+def test_the_largest_shift_is_that_of_the_rules(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", most)
+    floating, images = random_net(8, 6), natural_images(8, PREPROCESSING.size)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    assert _check_bits(QatNetwork(graph, floating), images[:3]).digest() == graph.digest()

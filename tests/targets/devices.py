@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 import squeezeedge
 from squeezeedge.targets.protocol import RunResult, Target
+from squeezeedge.targets.session import open_session
 
 CHECKOUT = Path(squeezeedge.__file__).parents[1]
 
@@ -24,14 +27,6 @@ while [ "$1" = -o ]; do shift 2; done
 shift
 export XDG_CACHE_HOME="${{XDG_CACHE_HOME:-$HOME/.cache}}"
 cd {home} && HOME={home} exec sh -c "$*"
-"""
-
-SCP = """#!/bin/sh
-# FAKE scp: works in a local folder
-echo scp >> {log}
-while true; do case "$1" in -q) shift;; -o) shift 2;; *) break;; esac; done
-for last; do :; done
-while [ $# -gt 1 ]; do cp "$1" "{home}/${{last#*:}}" || exit 1; shift; done
 """
 
 SUDO = """#!/bin/sh
@@ -49,17 +44,33 @@ def answers(
     target: Target, artifact: Path, images: NDArray[np.uint8], device: str, board: str | None = None
 ) -> RunResult:
     """What a device says to images: it is opened, asked and closed."""
-    with target.open(artifact, device, board) as run:
-        return run(images)
+    with open_session(artifact, target, device, board) as session:
+        return session.run(images)
+
+
+def seal(artifact: Path) -> None:
+    """Let an artifact's manifest have the checksums of the files as they are now."""
+    path = artifact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {
+        file.relative_to(artifact).as_posix(): {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in artifact.rglob("*")
+        if file.is_file() and file != path
+    }
+    path.write_text(json.dumps(manifest))
 
 
 class FakeBoard:
-    """FAKE ssh, scp and sudo come first on the path.
+    """FAKE ssh and sudo come first on the path.
 
     Args:
         folder: where to put everything.
         monkeypatch: changes the path.
         modules: folders of Python modules that the board's login shell finds, beside this package.
+        python: the command that the board's python3 is.
         environment: further settings of that shell.
 
     Attributes:
@@ -68,19 +79,24 @@ class FakeBoard:
     """
 
     def __init__(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, modules: Sequence[Path] = (), **environment: object
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        modules: Sequence[Path] = (),
+        python: str = sys.executable,
+        **environment: object,
     ) -> None:
         self.home, self.programs, self._log = folder / "home", folder / "programs", folder / "log"
         for path in (self.home, self.programs):
             path.mkdir(parents=True)
-        for name, text in (("ssh", SSH), ("scp", SCP), ("sudo", SUDO)):
+        for name, text in (("ssh", SSH), ("sudo", SUDO)):
             (self.programs / name).write_text(text.format(home=self.home, log=self._log))
             (self.programs / name).chmod(0o755)
         (self.home / ".profile").write_text(
             PROFILE.format(
                 modules=os.pathsep.join(map(str, (CHECKOUT, *modules))),
                 environment=" ".join(f"{name}={value}" for name, value in environment.items()),
-                python=sys.executable,
+                python=python,
             )
         )
         monkeypatch.setenv("PATH", f"{self.programs}{os.pathsep}{os.environ['PATH']}")

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.cli import app
-from squeezeedge.cli.source import load_source
 from squeezeedge.errors import CorruptFileError
+from squeezeedge.model import load
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, load_weights
 from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32, SHAPES, value
@@ -151,7 +151,7 @@ def test_validate_as_mindcv_does(tmp_path: Path, version: str) -> None:
             logits = module(torch.tensor(pixels.transpose(2, 0, 1)[None], dtype=torch.float32))[0]
         expected.append(logits.numpy())
         right += int(logits.argmax()) == index % 2
-    source = load_source(None, path)
+    source = load(path)
     assert (source.name, source.preprocessing) == (f"{version}_mindcv", IMAGENET)
     assert source.float_logits is not None
     dataset = open_dataset(str(tmp_path / "images"))

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IntegerGraph, rules
 from squeezeedge.graph.oracle import run
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import GRID, deploy_model, sum_scale
-from squeezeedge.targets.ascend.emulate import Emulator, quantize
-from squeezeedge.targets.ascend.host import differing_values
-from tests.graphs import TOPOLOGIES, integer_graphs, random_images, squeezenet_graph
+from squeezeedge.targets.ascend.emulate import Emulator, differing_values, quantize
+from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_images, squeezenet_graph
 
 
 def error(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) -> float:
@@ -27,7 +28,8 @@ def error(graph: IntegerGraph, emulator: Emulator, images: NDArray[np.uint8]) ->
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(max_size=16), st.integers(0, 999))
 def test_exact_rounding_gives_the_oracle_s_values(graph: IntegerGraph, seed: int) -> None:
-    images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(graph, "exact"))
+    dense = legalize(graph, TARGET.supports)
+    images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(dense, "exact"))
     assert set(differing_values(graph, emulator, images).values()) <= {0.0}
     assert error(graph, emulator, images) < 2**-10
 
@@ -58,6 +60,16 @@ def test_every_accumulator_is_rounded_as_the_graph_does(shift: int) -> None:
         value = np.maximum((half - np.float16(GRID)) - np.float16(0.25), np.float16(0))
     result = quantize(torch.from_numpy(value), 1.0, -128.0).numpy().astype(np.int64) + 128
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("limit", [8, 15, 18, 20])
+def test_any_limit_of_shifts_gives_the_oracle_s_values(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", limit)
+    for seed in range(4):
+        graph = largest_shift_graph(seed)
+        images, emulator = random_images(graph, 2, seed), Emulator(deploy_model(graph, "exact"))
+        assert set(differing_values(graph, emulator, images).values()) == {0.0}
+        assert error(graph, emulator, images) < 2**-10
 
 
 def test_quantization_rounds_in_float16_and_to_even() -> None:

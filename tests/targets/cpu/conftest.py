@@ -1,9 +1,11 @@
-"""Compile and run graphs on this machine's processor."""
+"""Compile and run graphs, and pieces of kernels, on this machine's processor."""
 
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,16 +13,15 @@ from numpy.typing import NDArray
 
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
+from squeezeedge.targets.cpu.device import Network
 from squeezeedge.targets.cpu.options import FEATURES, host_features
-from squeezeedge.targets.cpu.run import Network
+from squeezeedge.targets.device.run import Artifact
 
 Runner = Callable[[IntegerGraph, NDArray[np.uint8], str, int], NDArray[np.int32]]
 
 
-@pytest.fixture(params=FEATURES)
-def isa(request: pytest.FixtureRequest) -> str:
-    """Each instruction set that this processor has."""
-    name: str = request.param
+def available(name: str) -> str:
+    """An instruction set, or skip the test where this processor has not got it."""
     architectures, features = FEATURES[name]
     if architectures and not os.uname().machine.startswith(architectures):
         pytest.skip(f"{name} is another architecture's")
@@ -30,14 +31,22 @@ def isa(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=FEATURES)
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that this processor has."""
+    return available(request.param)
+
+
 @pytest.fixture(scope="session")
 def run_graph() -> Runner:
     """``run_graph(graph, images, isa, threads)``: the class sums, from a freshly compiled library."""
 
     def run(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, threads: int) -> NDArray[np.int32]:
         with tempfile.TemporaryDirectory() as folder:
-            TARGET.compile(graph, CpuOptions(isa=isa), Path(folder))
-            network = Network(Path(folder), threads)
+            TARGET.lower(graph, CpuOptions(isa=isa)).write(Path(folder))
+            # All that the device's side asks of an artifact; the checksums are not what is tested here.
+            asked = SimpleNamespace(path=Path(folder).joinpath, shape=graph.input_shape, classes=graph.classes)
+            network = Network(cast(Artifact, asked), threads)
             try:
                 return network.run(images)[0]
             finally:

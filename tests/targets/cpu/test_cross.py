@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from squeezeedge.artifact import write_artifact
+from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.library import LIBRARY
+from squeezeedge.targets.cpu.device import LIBRARY
+from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images, squeezenet_graph
+from tests.targets.cpu.aarch64 import aarch64_python
+from tests.targets.devices import FakeBoard, answers
 
 MAIN = r"""
 #include <stdio.h>
@@ -45,13 +50,40 @@ def test_board(triple: str, isa: str, emulator: str, graph: IntegerGraph, tmp_pa
     for tool in (f"{triple}-gcc", emulator):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    TARGET.compile(graph, CpuOptions(isa=isa, mtriple=triple), tmp_path)
+    TARGET.lower(graph, CpuOptions(isa=isa, mtriple=triple)).write(tmp_path)
     (tmp_path / "main.c").write_text(MAIN)
     main = tmp_path / "main"
-    command = [f"{triple}-gcc", "-O1", tmp_path / "main.c", tmp_path / LIBRARY, "-o", main, f"-Wl,-rpath,{tmp_path}"]
-    subprocess.run(command, check=True)
+    files = [str(tmp_path / "main.c"), str(tmp_path / LIBRARY)]
+    subprocess.run([f"{triple}-gcc", "-O1", *files, "-o", str(main), f"-Wl,-rpath,{tmp_path}"], check=True)
     images = random_images(graph, 2, 0)
     emulated = [emulator, "-cpu", "max", "-L", f"/usr/{triple}", str(main)]
     done = subprocess.run(emulated, input=images.tobytes(), capture_output=True, check=True)
     sums = np.frombuffer(done.stdout, np.int32).reshape(len(images), graph.classes)
     np.testing.assert_array_equal(sums, run(graph, images))
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """A Python with numpy for aarch64."""
+    return aarch64_python()
+
+
+@pytest.mark.tool
+def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the FAKE ssh, where python3 is another processor's: the program that is copied finds nothing of ours."""
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("aarch64-linux-gnu-gcc is not installed")
+    graph = squeezenet_graph("squeezenet1_1", 40, 10)
+    images = random_images(graph, 5, 0)
+    options = CpuOptions(isa="neon", mtriple="aarch64-linux-gnu")
+    artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=images[:2], source={})
+    with pytest.raises(UnavailableError, match=r"libmodel\.so: can't be loaded here.*; or use --board user@host"):
+        answers(TARGET, artifact.path, images, "cpu")
+    board = FakeBoard(tmp_path / "remote", monkeypatch, python=str(python), SQUEEZEEDGE_THREADS=2)
+    with open_session(artifact.path, TARGET, "cpu", "user@board") as session:
+        results = [session.run(images[:2]), session.run(images[2:])]
+    np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
+    assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
+    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
+    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libmodel.so"}
+    assert {path.name for path in copied.iterdir()} == names

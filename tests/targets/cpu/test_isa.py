@@ -1,33 +1,54 @@
-"""Register tiles and lane orders; what they compute is tested in test_compile."""
+"""Register tiles, lane orders, and narrowing to 8 bits; the multiplications are tested in test_convolution."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet, MatrixSet, VectorSet
+from squeezeedge.graph import rules
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet, VectorSet
+from squeezeedge.targets.cpu.loops import Expr, lanes
 from squeezeedge.targets.cpu.options import FEATURES
+from tests.targets.cpu.emit import run_body
 
 ALL = list(INSTRUCTION_SETS.values())
+VECTORS = [isa for isa in ALL if isinstance(isa, VectorSet)]
 
 
 def test_every_instruction_set_has_its_requirements() -> None:
     assert INSTRUCTION_SETS.keys() == FEATURES.keys()
 
 
-@given(
-    isa=st.sampled_from(ALL),
-    height=st.integers(1, 120),
-    width=st.integers(1, 200),
-    blocks=st.integers(1, 64),
-)
-def test_tiles_fit_the_map_and_the_registers(isa: InstructionSet, height: int, width: int, blocks: int) -> None:
+SIZES = {"height": st.integers(1, 120), "width": st.integers(1, 200), "blocks": st.integers(1, 64)}
+
+
+@given(isa=st.sampled_from(ALL), **SIZES)
+def test_tiles_fit_the_map(isa: InstructionSet, height: int, width: int, blocks: int) -> None:
     tile = isa.tile(height, width, blocks)
     assert 1 <= tile.rows <= height and 1 <= tile.pixels <= width and blocks % tile.blocks == 0
-    if isinstance(isa, VectorSet) and (tile.rows, tile.pixels, tile.blocks) != (1, 1, 1):
-        assert tile.rows * tile.pixels * tile.blocks + 2 * tile.blocks <= isa.registers
-    if isinstance(isa, MatrixSet):
-        assert tile.pixels <= 16 and tile.rows * tile.blocks <= 4
+
+
+@given(isa=st.sampled_from(VECTORS), **SIZES)
+def test_tiles_fit_the_vector_registers(isa: VectorSet, height: int, width: int, blocks: int) -> None:
+    tile = isa.tile(height, width, blocks)
+    held = tile.rows * tile.pixels * tile.blocks
+    assert held == 1 or held + 2 * tile.blocks <= isa.registers
+
+
+@given(**SIZES)
+def test_tiles_fit_the_matrix_registers(height: int, width: int, blocks: int) -> None:
+    tile = INSTRUCTION_SETS["amx"].tile(height, width, blocks)
+    assert tile.pixels <= 16 and tile.rows * tile.blocks <= 4
+
+
+@pytest.mark.parametrize("isa", ALL, ids=lambda isa: isa.name)
+@given(row=st.integers(1, 5000))
+def test_steps_cover_a_row(isa: InstructionSet, row: int) -> None:
+    """Of words for AMX, in as few steps as there are; nothing more than a step is read beyond the row."""
+    steps, group = isa.steps(row)
+    assert row <= steps * group < row + group + (steps - 1) * 4 and group <= isa.group
+    assert steps == -(-row // isa.group)
 
 
 @pytest.mark.parametrize("isa", ALL, ids=lambda isa: isa.name)
@@ -46,3 +67,34 @@ def test_the_measured_tile_of_wide_vectors() -> None:
     """13 pixels x 2 blocks fill the 32 registers of AVX-512 without a spill."""
     tile = INSTRUCTION_SETS["avx512-vnni"].tile(13, 13, 16)
     assert (tile.rows, tile.pixels, tile.blocks) == (1, 13, 2)
+
+
+def test_signed_storage_is_the_rules() -> None:
+    assert {isa.name: isa.input_offset for isa in ALL if isa.input_offset} == {"neon-dotprod": rules.SIGN}
+
+
+@pytest.mark.parametrize("zero_point", rules.ZERO_POINTS)
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 7])
+def test_narrowing_clips_every_int32(isa: str, blocks: int, zero_point: int) -> None:
+    """Also what 16 bits cannot hold: saturation on the way there loses nothing that clipping keeps."""
+    chosen = INSTRUCTION_SETS[isa]
+    n = chosen.lanes
+    rng = np.random.default_rng(blocks)
+    near = rng.integers(-400, 700, 6 * blocks * n)
+    edges = [-(2**31), 2**31 - 1 - zero_point, -32769, -32768, 32767, 32768, 65536 + 5, -zero_point, 255 - zero_point]
+    far = rng.integers(-(2**31), 2**31 - 128, 4 * blocks * n)
+    values = np.concatenate([near, far, np.resize(edges, 10 * blocks * n)]).astype(np.int32)
+    order = chosen.lane_order(blocks)
+
+    def body(inputs: list[Expr], out: Expr) -> None:
+        with T.serial(0, 20) as tile:
+            first = 0
+            for count in chosen.narrow_counts(blocks):
+                at = [tile * (blocks * n) + (first + b) * n for b in range(count)]
+                value = chosen.narrow([inputs[0][lanes(a, n)] for a in at], zero_point)
+                T.buffer_store(out, value, [lanes(at[0], count * n)])
+                first += count
+
+    held = values.reshape(20, -1)[:, order].ravel()  # a tile's lanes hold the channels in this order
+    got = run_body(body, [held], np.zeros(len(held), np.uint8), chosen)
+    np.testing.assert_array_equal(got, rules.clip(values + zero_point))

@@ -1,5 +1,6 @@
 """Which instruction set and compiler are chosen."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from squeezeedge.targets.cpu.options import c_compiler, choose_isa, host_feature
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A file that stands for /proc/cpuinfo of an x86-64 machine."""
-    monkeypatch.setattr(options.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(options, "CPU_INFO", tmp_path / "cpuinfo")
     return tmp_path / "cpuinfo"
 

@@ -3,26 +3,27 @@
 import numpy as np
 import pytest
 
-from squeezeedge.lower.patterns import Convolution
-from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, MatrixSet
-from squeezeedge.targets.cpu.packing import pack
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import Conv, Head, Tensor, rules
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
+from squeezeedge.targets.cpu.packing import MAX_SHIFT, checked_shift, pack
+
+ZERO_POINT = 128
 
 
-def _convolution(out: int, kernel: tuple[int, int], channels: int, head: bool = False) -> Convolution:
+def _convolution(out: int, kernel: tuple[int, int], channels: int, head: bool = False) -> Conv | Head:
     rng = np.random.default_rng(out * 100 + channels)
-    return Convolution(
-        source=(9, 11, channels),
-        out=(9 - kernel[0] + 1, 11 - kernel[1] + 1, out),
-        weight=rng.integers(-127, 128, (out, *kernel, channels)).astype(np.int8),
-        bias=rng.integers(-5000, 5000, out).astype(np.int32),
-        pad_value=rng.integers(0, 256, channels).astype(np.int32),
-        stride=(1, 1),
-        padding=(0, 0, 0, 0),
-        shift=None if head else rng.integers(0, 16, out).astype(np.int32),
-        zero_point=0,
-        relu=False,
-        input=0,
-    )
+    weight = rng.integers(-127, 128, (out, *kernel, channels)).astype(np.int8)
+    bias = rng.integers(-5000, 5000, out).astype(np.int32)
+    shift = rng.integers(0, 16, out).astype(np.uint8)
+    pads, scale = np.full(channels, ZERO_POINT, np.uint8), np.ones(out, np.float32)
+    if head:
+        return Head("head", "x", weight, bias, (1, 1), (0, 0, 0, 0), pads, False, scale)
+    return Conv("conv", "x", weight, bias, shift, (1, 1), (0, 0, 0, 0), pads, 0, scale)
+
+
+def _source(channels: int) -> Tensor:
+    return Tensor(9, 11, channels, ZERO_POINT, np.ones(channels, np.float32))
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -33,11 +34,14 @@ def _convolution(out: int, kernel: tuple[int, int], channels: int, head: bool = 
 def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: int, head: bool) -> None:
     isa = INSTRUCTION_SETS[name]
     conv = _convolution(out, kernel, channels, head)
-    packed = pack(conv, isa, conv.out[0])
+    packed = pack(conv, _source(channels), isa, 9 - kernel[0] + 1, 11 - kernel[1] + 1, whole_blocks=head)
+    shifts = np.zeros(out, np.int64) if isinstance(conv, Head) else conv.shift.astype(np.int64)
+    rounding = rules.rounding_term(shifts)
     q = np.random.default_rng(0).integers(0, 256, (kernel[0], kernel[1] * channels))
     window = np.full((kernel[0], packed.steps * packed.group), 99)  # what lies behind the row does not count
     window[:, : q.shape[1]] = q
-    expected = conv.bias + (conv.weight.astype(int) * (q.reshape(1, *kernel, channels) - conv.pad_value)).sum((1, 2, 3))
+    centred = q.reshape(1, *kernel, channels) - ZERO_POINT
+    expected = conv.bias + rounding + (conv.weight.astype(int) * centred).sum((1, 2, 3))
     got = np.zeros(out + 8 * isa.lanes, np.int64)
     seen = np.zeros(len(got), int)
     for piece in packed.pieces:
@@ -46,7 +50,7 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
         order = np.arange(blocks * n) if head else isa.lane_order(blocks)
         for index in range(piece.count):
             weights = packed.weights[piece.weight + index * size :][:size].astype(int)
-            if isinstance(isa, MatrixSet):
+            if name == "amx":
                 weights = weights.reshape(kernel[0], packed.steps, blocks, packed.group // 4, n, 4)
                 weights = weights.transpose(0, 1, 2, 4, 3, 5)
             weights = weights.reshape(kernel[0], packed.steps, blocks, n, packed.group)
@@ -58,14 +62,19 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
             got[channel] = acc
             seen[channel] += 1
             exists = channel < out
-            if conv.shift is not None:
-                np.testing.assert_array_equal(shift[exists], conv.shift[channel[exists]])
+            np.testing.assert_array_equal(shift[exists], shifts[channel[exists]])
             assert not weights.transpose(2, 3, 0, 1, 4).reshape(blocks * n, -1)[~exists].any()
     np.testing.assert_array_equal(seen[:out], 1)
     np.testing.assert_array_equal(got[:out].astype(np.int32), expected.astype(np.int32))
 
 
 def test_pieces_start_on_cache_lines() -> None:
-    packed = pack(_convolution(45, (3, 3), 5), INSTRUCTION_SETS["avx-vnni"], 7)
+    packed = pack(_convolution(45, (3, 3), 5), _source(5), INSTRUCTION_SETS["avx-vnni"], 7, 9)
     assert len(packed.pieces) == 2 and packed.pieces[1].valid == 5
     assert all(piece.weight % 64 == 0 and piece.parameter % 16 == 0 for piece in packed.pieces)
+
+
+def test_shifts_that_int32_does_not_have_are_refused() -> None:
+    np.testing.assert_array_equal(checked_shift("conv", np.array([0, MAX_SHIFT], np.uint8)), [0, MAX_SHIFT])
+    with pytest.raises(UnsupportedError, match="conv: shift 31, the CPU's kernels shift by at most 30; quantize"):
+        checked_shift("conv", np.array([0, 31], np.uint8))

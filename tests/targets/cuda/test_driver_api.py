@@ -1,4 +1,4 @@
-"""What run.py says of the driver's functions is what NVIDIA's header says: names, parameters, numbers."""
+"""What device.py says of the driver's functions is what NVIDIA's header says: names, parameters, numbers."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.targets.cuda import run as device_side
+from squeezeedge.targets.cuda import device as device_side
 from tests.targets.cuda.emulation import FAKE
 
 NUMBERS = {

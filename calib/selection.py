@@ -1,0 +1,150 @@
+"""Which images are calibrated on, and which are evaluated on: never the same ones by chance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels
+from squeezeedge.calib.decode import AnyImage
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.sources import ImageSource, open_images
+from squeezeedge.errors import UsageError
+
+__all__ = ["Selection", "calibration_images", "evaluation_images"]
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Some images of a data set.
+
+    Attributes:
+        dataset: where they are.
+        indices: int64 [n], which.
+    """
+
+    dataset: Dataset
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """int64 [n], or ``None`` if unlabelled."""
+        return None if self.dataset.labels is None else self.dataset.labels[self.indices]
+
+    def images(self) -> Iterator[AnyImage]:
+        """Each image, not yet decoded."""
+        return (self.dataset.images[index] for index in self.indices.tolist())
+
+    def load(
+        self, preprocessing: Preprocessing, on_progress: Callable[[int], None] = lambda done: None
+    ) -> NDArray[np.uint8]:
+        """All of them: uint8 [n, H, W, 3].
+
+        Args:
+            preprocessing: applied to each.
+            on_progress: called with the number of images done since the last call.
+
+        Raises:
+            SqueezeEdgeError: an image is damaged; names it.
+        """
+        return self.dataset.load(preprocessing, self.indices, on_progress)
+
+    def batches(self, preprocessing: Preprocessing, size: int = BATCH) -> Iterator[NDArray[np.uint8]]:
+        """Batch by batch: uint8 [b, H, W, 3], b at most ``size``.
+
+        Raises:
+            SqueezeEdgeError: an image is damaged; names it.
+        """
+        return self.dataset.batches(preprocessing, size, self.indices)
+
+
+def calibration_images(
+    images: ImageSource | Selection, *, count: int = 64, seed: int = 0, classes: Path | None = None
+) -> Selection:
+    """The images to calibrate on: some, of data that comes in parts from its part "calib" or "train".
+
+    Args:
+        images: in any form; a selection is taken as it is. Of an iterator, the first ``count`` are taken.
+        count: how many at most, drawn by the seed.
+        seed: of the choice.
+        classes: class list of the data.
+
+    Raises:
+        UsageError: no such data, or ``count`` is not positive.
+        SqueezeEdgeError: it is empty or damaged.
+    """
+    if isinstance(images, Selection):
+        return images
+    if count < 1:
+        raise UsageError(f"{count} calibration images are too few; at least 1 is needed")
+    try:
+        dataset = open_images(images, "calib", classes, at_most=count)
+    except UsageError:
+        if not isinstance(images, str | os.PathLike):
+            raise
+        dataset = open_images(images, None, classes)  # it has no such part
+    chosen, _ = calibration_split(len(dataset), min(count, len(dataset)), seed)
+    return Selection(dataset, chosen)
+
+
+def evaluation_images(
+    images: ImageSource | Selection,
+    network_classes: int,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    classes: Path | None = None,
+    without: Selection | None = None,
+) -> Selection:
+    """The images to evaluate on, of data that comes in parts the test part.
+
+    Args:
+        images: in any form; a selection is taken as it is.
+        network_classes: number of classes of the network.
+        limit: at most so many images, drawn by the seed.
+        seed: of the choice.
+        classes: class list of the data.
+        without: images that are not evaluated on, such as those calibrated on; where these are of other data, they
+            leave out none.
+
+    Raises:
+        UsageError: no such data, or no image is left.
+        SqueezeEdgeError: it is empty or damaged, or its labels do not fit the network's classes.
+    """
+    if isinstance(images, Selection):
+        return images
+    dataset = open_images(images, None, classes)
+    check_labels(dataset, network_classes)
+    indices = np.arange(len(dataset))
+    if without is not None and _same_images(without.dataset, dataset):
+        indices = np.setdiff1d(indices, without.indices)
+        if not len(indices):
+            raise UsageError(
+                f"{dataset.name}: all its {len(dataset)} images are calibrated on, none is left to evaluate on; "
+                "calibrate on fewer (--calib-images) or on others (--calib)"
+            )
+    if limit is not None and limit < len(indices):
+        indices = indices[calibration_split(len(indices), limit, seed)[0]]
+    return Selection(dataset, indices)
+
+
+def _same_images(first: Dataset, second: Dataset) -> bool:
+    if len(first) != len(second):
+        return False
+    return first.images is second.images or all(map(_same, first.images, second.images))
+
+
+def _same(first: AnyImage, second: AnyImage) -> bool:
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.array_equal(first, second)
+    return type(first) is type(second) and first == second

@@ -1,0 +1,73 @@
+"""``squeezeedge compile``: a model becomes an artifact folder for one target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Model, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.target_options import add_command, options_of
+from squeezeedge.errors import UsageError
+from squeezeedge.targets.registry import get_target
+
+__all__ = ["compile_command", "register"]
+
+
+def compile_command(
+    model: Model = None,
+    target: Annotated[str, typer.Option(help="What to compile for (`squeezeedge targets`).")] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to make. Default: MODEL-TARGET here.", show_default=False),
+    ] = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    size: Size = None,
+    data: Data = None,
+    classes: Classes = None,
+    calib: Calib = None,
+    calib_images: CalibImages = 64,
+    seed: Seed = 0,
+    json: Json = False,
+    **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
+) -> None:
+    """Compile a model into an artifact folder that a device runs without this package."""
+    from dataclasses import replace
+
+    from squeezeedge.artifact import compile
+    from squeezeedge.cli.output import emit_json, note
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.model import GOLDEN_IMAGES, load
+
+    chosen = get_target(target)
+    options = options_of(chosen, target_options, [chosen])
+    chosen.check_options(chosen.options(**options))
+    _check_free(out)
+    network = load(model, weights, pretrained=pretrained, size=size)
+    out = out or Path(f"{network.name}-{target}")
+    _check_free(out)
+    given = DataOptions(data, calib, classes, calib_images, None, seed)
+    golden = None
+    if network.integer is not None and (calib or data or network.dataset):  # any images check a device
+        golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(network).load(network.preprocessing)
+    quantized = given.quantized(network)
+    note(f"compiling {quantized.name} for {target}")
+    artifact = compile(quantized, target, out, golden=golden, **options)
+    if "note" in artifact.manifest["compiled"]:
+        note(artifact.manifest["compiled"]["note"])
+    if json:
+        emit_json({"artifact": str(out), **artifact.manifest})
+    else:
+        print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
+
+
+def _check_free(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise UsageError(f"{out}: exists already; choose another output folder with -o or remove it")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command, with one option for each field of each target's options."""
+    add_command(app, "compile", compile_command)

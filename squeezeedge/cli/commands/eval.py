@@ -1,0 +1,172 @@
+"""``squeezeedge eval``: accuracy parity, bit-exactness and latency of a model on one or more devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from squeezeedge.cli.options import (
+    Calib,
+    CalibImages,
+    Classes,
+    Data,
+    Json,
+    Limit,
+    Pretrained,
+    Seed,
+    Size,
+    Weights,
+)
+from squeezeedge.cli.target_options import add_command, options_of
+from squeezeedge.errors import UsageError
+from squeezeedge.targets.registry import device_target, emulation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squeezeedge.artifact import Artifact
+    from squeezeedge.model import Model
+
+__all__ = ["eval_command", "register"]
+
+
+def eval_command(
+    model: Annotated[
+        Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
+        typer.Argument(
+            metavar="[ARTIFACT|MODEL]",
+            help="An artifact folder, or a MODEL as for `compile` (quantized and compiled on the way). "
+            "Default: the embedded digits network.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Device to run on; may be given several times. [default: cpu]")
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
+    ] = False,
+    board: Annotated[
+        str | None, typer.Option(metavar="USER@HOST", help="Machine with the device, over ssh.", show_default=False)
+    ] = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    size: Size = None,
+    data: Data = None,
+    classes: Classes = None,
+    calib: Calib = None,
+    calib_images: CalibImages = 64,
+    limit: Limit = None,
+    seed: Seed = 0,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Exit 4 if top-1 is more than so many points below fp32.", rich_help_panel="Gates"),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="Exit 4 if fewer images (in percent) get fp32's class.", rich_help_panel="Gates"),
+    ] = None,
+    require_bit_exact: Annotated[
+        bool,
+        typer.Option(
+            "--require-bit-exact", help="Exit 4 if any class sum differs from the oracle's.", rich_help_panel="Gates"
+        ),
+    ] = False,
+    json: Json = False,
+    **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
+) -> None:
+    """Compare devices with fp32 and with the integer oracle on labelled images."""
+    import tempfile
+
+    from squeezeedge.cli.output import emit_json, emit_table, note, progress
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.evaluation.evaluate import evaluate
+    from squeezeedge.evaluation.gates import Gates
+    from squeezeedge.model import Model, load
+
+    given = DataOptions(data, calib, classes, calib_images, limit, seed)
+    names = _devices(device or ["cpu"], emulate, board)
+    targets = [device_target(name) for name in names]
+    for target, name in zip(targets, names, strict=True):
+        target.check_device(name, board if name in target.remote else None)
+    options = [
+        options_of(target, target_options, targets, target.devices[name])
+        for target, name in zip(targets, names, strict=True)
+    ]
+    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
+        if model is not None and Path(model).is_dir():
+            artifact, reference = _opened(Path(model), weights, size, target_options)
+            artifacts = [artifact]
+            images = given.evaluation(Model.of_graph(artifact.graph))
+        else:
+            for target, own in zip(targets, options, strict=True):
+                target.check_options(target.options(**own))
+            network = load(model, weights, pretrained=pretrained, size=size)
+            if network.integer is None:
+                # A wrong data set is reported before quantizing.
+                given.evaluation(network, given.calibration(network))
+            network = given.quantized(network)
+            images = given.evaluation(network, network.calibration)
+            by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
+            artifacts = [_compiled(network, name, own, Path(scratch)) for name, own in by_target.items()]
+            reference = network if network.float_logits is not None else None
+        if reference is None:
+            note("fp32 is not known here: give --weights to compare with it")
+        with progress("evaluate", len(images)) as advance:
+            report = evaluate(artifacts, images, names, board=board, reference=reference, on_progress=advance)
+    if json:
+        for values in report.to_json():
+            emit_json(values)
+    else:
+        emit_table(*report.table())
+    Gates(max_drop, min_agreement, require_bit_exact).check(report.devices)
+
+
+def _opened(
+    path: Path, weights: Path | None, size: int | None, target_options: Mapping[str, Any]
+) -> tuple[Artifact, Model | None]:
+    """An artifact, and the float network that it was made of, if that is known.
+
+    Raises:
+        UsageError: options were given that an artifact does not take, or it was made of other weights.
+        CorruptFileError: the artifact is damaged.
+    """
+    from squeezeedge.artifact import open_artifact
+
+    artifact = open_artifact(path)
+    if any(value is not None for value in target_options.values()):
+        raise UsageError(f"{path}: is compiled already; options of a target are for a MODEL")
+    if size is not None:
+        raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
+    return artifact, artifact.reference(weights)
+
+
+def _compiled(model: Model, target: str, options: Mapping[str, Any], scratch: Path) -> Artifact:
+    from squeezeedge.artifact import compile
+    from squeezeedge.cli.output import note
+
+    note(f"compiling {model.name} for {target}")
+    return compile(model, target, scratch / target, **options)
+
+
+def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:
+    """The devices to run on.
+
+    Raises:
+        UsageError: no such device, ``--emulate`` where nothing can be emulated, ``--board`` where nothing is remote.
+    """
+    from squeezeedge.evaluation.evaluate import check_board
+
+    chosen = [emulation(name) if emulate else name for name in names]
+    kinds = [device_target(name).devices[name] for name in chosen]
+    if emulate and "emulation" not in kinds:
+        raise UsageError(f"--emulate: there is no emulation of {' or '.join(names)}")
+    check_board(chosen, board)
+    return chosen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command, with one option for each field of each target's options."""
+    add_command(app, "eval", eval_command)

@@ -1,0 +1,77 @@
+"""``squeezeedge quantize``: a float network becomes an integer graph file (.sqe)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Model, Pretrained, Seed, Size, Weights
+from squeezeedge.errors import UsageError
+
+__all__ = ["quantize_command", "register"]
+
+
+def quantize_command(
+    model: Model = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write. Default: MODEL.sqe here.", show_default=False)
+    ] = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    size: Size = None,
+    data: Data = None,
+    classes: Classes = None,
+    calib: Calib = None,
+    calib_images: CalibImages = 64,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Quantize a model to one integer-only int8 graph and write it as .sqe."""
+    from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.graph import Conv
+    from squeezeedge.model import load
+
+    network = load(model, weights, pretrained=pretrained, size=size)
+    if network.integer is not None:
+        raise UsageError(f"{model}: is an integer graph already")
+    out = out or Path(f"{network.name}.sqe")
+    if out.exists():
+        raise UsageError(f"{out}: exists already; choose another file with -o or remove it")
+    quantized = DataOptions(data, calib, classes, calib_images, None, seed).quantized(network)
+    quantized.save(out)
+    graph = quantized.integer
+    assert graph is not None
+    convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
+    if json:
+        emit_json(
+            {
+                "model": graph.name,
+                "file": str(out),
+                "bytes": out.stat().st_size,
+                "graph_sha256": graph.digest(),
+                "layers": [
+                    {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
+                    for conv in convolutions
+                ],
+            }
+        )
+        return
+    rows = [
+        [
+            conv.name,
+            "x".join(map(str, conv.weight.shape)),
+            str(graph.tensors[conv.name].zero_point),
+            f"{conv.shift.min()}..{conv.shift.max()}",
+        ]
+        for conv in convolutions
+    ]
+    title = f"{out}: {graph.name}, {out.stat().st_size / 1e6:.2f} MB"
+    emit_table(title, ["convolution", "weight", "zero point", "shift"], rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("quantize")(quantize_command)

@@ -1,0 +1,93 @@
+"""What ``compile``, ``eval`` and ``quantize`` share: the data options, and quantization with notes and progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squeezeedge.cli.output import note, progress
+from squeezeedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from squeezeedge.calib.selection import Selection
+    from squeezeedge.model import Model
+
+__all__ = ["DataOptions"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data options of the command line, as given.
+
+    Attributes:
+        data: images to evaluate on.
+        calib: images to calibrate on.
+        classes: class list.
+        calib_images: how many to calibrate on.
+        limit: most images to evaluate on.
+        seed: of every random choice.
+    """
+
+    data: str | None = None
+    calib: str | None = None
+    classes: Path | None = None
+    calib_images: int = 64
+    limit: int | None = None
+    seed: int = 0
+
+    def calibration(self, model: Model) -> Selection:
+        """The images to calibrate on: some of ``--calib``, else of ``--data``, else of the embedded data set.
+
+        Raises:
+            UsageError: none of them is known.
+        """
+        from squeezeedge.calib.selection import calibration_images
+
+        spec = self.calib or self.data or model.dataset
+        if spec is None:
+            raise UsageError(f"{model.name}: calibration images are needed: give --calib (or --data)")
+        return calibration_images(spec, count=self.calib_images, seed=self.seed, classes=self.classes)
+
+    def evaluation(self, model: Model, calibration: Selection | None = None) -> Selection:
+        """The images to evaluate on: of ``--data``, else of the embedded data set.
+
+        Those calibrated on are not among them, unless ``--calib`` names them.
+
+        Raises:
+            UsageError: no data set is known, or no image is left.
+            SqueezeEdgeError: its labels do not fit the network's classes.
+        """
+        from squeezeedge.calib.selection import evaluation_images
+
+        spec = self.data or model.dataset
+        if spec is None:
+            raise UsageError(f"{model.name}: images to evaluate on are needed: give --data")
+        return evaluation_images(
+            spec,
+            model.classes,
+            limit=self.limit,
+            seed=self.seed,
+            classes=self.classes,
+            without=None if self.calib else calibration,
+        )
+
+    def quantized(self, model: Model) -> Model:
+        """The model with its integer graph, quantized if it is not yet.
+
+        Raises:
+            SqueezeEdgeError: see :func:`squeezeedge.model.quantize`.
+        """
+        from squeezeedge.model import quantize
+
+        if model.integer is not None:
+            return model
+        images = self.calibration(model)
+        note(f"quantizing {model.name} on {len(images)} images of {images.dataset.name}")
+        with progress("quantize", None) as advance:
+            return quantize(
+                model,
+                images,
+                on_decode=lambda done: advance(done, f"{len(images)} images"),
+                on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
+            )

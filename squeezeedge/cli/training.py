@@ -1,0 +1,227 @@
+"""What ``train`` and ``finetune`` share: their options, what they show, how they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from squeezeedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from squeezeedge.calib.datasets import Dataset
+    from squeezeedge.training.distributed import World
+    from squeezeedge.training.logbook import Epoch
+    from squeezeedge.training.recipe import Recipe
+    from squeezeedge.training.start import MakeForm, Outcome
+    from squeezeedge.training.train import Form
+
+__all__ = [
+    "Changes",
+    "Device",
+    "Notes",
+    "Out",
+    "Qat",
+    "Resume",
+    "TestData",
+    "Workers",
+    "check_device",
+    "form_maker",
+    "lead_progress",
+    "run_training",
+]
+
+_RUN = "Run"
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.", show_default=False)]
+TestData = Annotated[
+    str | None,
+    typer.Option(help="Images to measure accuracy on, if --data has no test part.", show_default=False),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Instead of the recipe's value; may be repeated.", show_default=False
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out, where it was stopped.", rich_help_panel=_RUN)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that prepare images; default: one a processor, none for images kept in memory.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu or cuda; default: a GPU if there is one.", rich_help_panel=_RUN, show_default=False),
+]
+Qat = Annotated[
+    bool,
+    typer.Option(
+        "--qat",
+        help="Train the integer network itself, from trained weights, through the int8 arithmetic that all targets "
+        "share; writes best.sqe and last.sqe instead of .safetensors, and start.sqe as it was before. Give about a "
+        "tenth of the learning rate (--set).",
+        rich_help_panel=_RUN,
+    ),
+]
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def check_device(device: str | None) -> str | None:
+    """What ``--device`` says.
+
+    Raises:
+        UsageError: neither cpu nor cuda.
+    """
+    if device not in (None, "cpu", "cuda"):
+        raise UsageError(f"--device {device}: must be cpu or cuda")
+    return device
+
+
+def form_maker(weights: Path | None, out: Path, world: World, resume: bool) -> MakeForm:
+    """What makes the integer network that ``--qat`` trains.
+
+    Args:
+        weights: the trained network to start from, unless ``resume``.
+        out: folder of the run.
+        world: the processes that share the work.
+        resume: go on with the run in ``out``.
+    """
+
+    def make(recipe: Recipe, learned: Dataset, classes: tuple[str, ...]) -> Form:
+        from squeezeedge.cli.output import note
+        from squeezeedge.model import load
+        from squeezeedge.quantization.qat_form import new_form, resumed_form
+
+        if resume or weights is None:
+            return resumed_form(recipe, out)
+        if weights.suffix == ".sqe":
+            raise UsageError(
+                f"{weights}: is an integer graph; --qat starts from the float weights that it was made from"
+            )
+        if world.leads:
+            note(f"quantizing {recipe.network} with the weights of {weights}")
+        model = load(recipe.network, weights, size=recipe.input.size)
+        assert model.floating is not None
+        return new_form(recipe, model.floating, learned, classes, out, world)
+
+    return make
+
+
+def run_training(recipe: Recipe, data: str | None, out: Path, world: World, *, json: bool, **arguments: Any) -> None:  # noqa: ANN401
+    """Train, and print the result; only the first process prints.
+
+    Args:
+        recipe: what to do.
+        data: labelled images; ``None``: the recipe's.
+        out: folder of the run.
+        world: the processes that share the work.
+        json: print JSON instead of a table.
+        arguments: the others of :func:`squeezeedge.training.start.train`.
+
+    Raises:
+        SqueezeEdgeError: see :func:`squeezeedge.training.start.train`.
+        typer.Exit: the run was interrupted.
+    """
+    from squeezeedge.training.start import train
+
+    outcome = train(recipe, data, out, world=world, watcher=Notes(world), **arguments)
+    if world.leads:
+        _report(recipe, out, outcome, json)
+    if not outcome.result.finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+class Notes:
+    """Tells on stderr how a run goes: the :class:`squeezeedge.training.start.Watcher` of the first process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """A progress bar."""
+        return lead_progress(self._world, label, total)
+
+    def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
+        """What is trained on what."""
+        from squeezeedge.cli.output import note
+
+        if self._world.leads:
+            shared = f", {self._world.size} processes" if self._world.size > 1 else ""
+            kind = "" if form is None else " in int8"
+            where = f"{self._world.device.type}{shared}"
+            note(f"training {recipe.network}{kind} on {len(learned)} images of {learned.name} ({where})")
+
+    def epoch(self, recipe: Recipe, epoch: Epoch, images_per_s: float, images: int) -> None:
+        """One line an epoch."""
+        from squeezeedge.cli.output import note
+
+        if self._world.leads:
+            test = "" if epoch.top1 is None else f", test {epoch.top1:.2f} %"
+            left = (recipe.epochs - epoch.epoch) * images / images_per_s / 60 if images_per_s else 0
+            figures = f"loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.2f} %{test}, {images_per_s:.0f} images/s"
+            note(f"epoch {epoch.epoch}/{recipe.epochs}: {figures}, about {left:.1f} min left")
+
+
+def lead_progress(world: World, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+    """A progress bar of the first process; nothing in the others, or where there is nothing to do."""
+    from contextlib import nullcontext
+
+    from squeezeedge.cli.output import progress
+
+    if world.leads and total:
+        return progress(label, total)
+
+    def ignore(steps: int = 1, detail: str = "") -> None:
+        pass
+
+    return nullcontext(ignore)
+
+
+def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
+    from dataclasses import asdict
+
+    from squeezeedge.cli.output import emit_json, emit_table, note
+    from squeezeedge.evaluation.reports import number
+    from squeezeedge.training.run import BEST, LAST
+
+    result, tested, suffix = outcome.result, outcome.tested, outcome.suffix
+    if not result.finished:
+        last = (out / LAST).with_suffix(suffix)
+        note(f"stopped; the network so far is {last}. Give the same command with --resume to go on.")
+    best = result.best
+    if best is None:
+        return
+    path, precision = (out / BEST).with_suffix(suffix), "int8" if suffix == ".sqe" else "fp32"
+    if json:
+        emit_json(
+            {
+                "model": recipe.network,
+                "file": str(path),
+                "bytes": path.stat().st_size,
+                "epochs": len(result.history),
+                "best_epoch": best.epoch,
+                "seed": recipe.seed,
+                "images": len(tested),
+                f"{precision}_top1": best.top1,
+                f"{precision}_top5": best.top5,
+                "finished": result.finished,
+                "history": [asdict(epoch) for epoch in result.history],
+            }
+        )
+        return
+    columns = ["model", "epochs", "best epoch", "seed", "test images", "top-1 %", "top-5 %", "MB"]
+    counts = [str(len(result.history)), str(best.epoch), str(recipe.seed), str(len(tested))]
+    row = [recipe.network, *counts, number(best.top1), number(best.top5), number(path.stat().st_size / 1e6)]
+    emit_table(f"{path}: {precision} on {tested.name}", columns, [row])

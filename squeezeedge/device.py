@@ -1,0 +1,135 @@
+"""A device with an artifact open on it: it runs images and says what is on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.calib.decode import AnyImage, EncodedImage, decode
+from squeezeedge.calib.selection import Selection
+from squeezeedge.calib.sources import ImageSource, image_stream
+from squeezeedge.errors import UsageError
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.targets.protocol import Kind, RunResult
+from squeezeedge.targets.session import Session
+
+__all__ = ["Answer", "Device", "RankedClass"]
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """A class and how likely it is.
+
+    Attributes:
+        label: its name; its index as text where names are not known.
+        index: from 0.
+        score: softmax probability, in 0..1.
+        logit: of the class; comparable between classes and devices.
+    """
+
+    label: str
+    index: int
+    score: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is on an image.
+
+    Attributes:
+        image: the image's path; for one without, its position among the images, from 0.
+        top: the likeliest classes, best first; equal ones rank by index.
+        latency_ms: from the image in memory to its class sums there, in milliseconds.
+    """
+
+    image: str | int
+    top: tuple[RankedClass, ...]
+    latency_ms: float
+
+    @property
+    def label(self) -> str:
+        """Name of the best class; its index as text where names are not known."""
+        return self.top[0].label
+
+    @property
+    def index(self) -> int:
+        """Index of the best class."""
+        return self.top[0].index
+
+    @property
+    def score(self) -> float:
+        """Softmax probability of the best class, in 0..1."""
+        return self.top[0].score
+
+    @property
+    def logit(self) -> float:
+        """Logit of the best class."""
+        return self.top[0].logit
+
+
+class Device:
+    """A device that is ready to run an artifact; see :meth:`squeezeedge.artifact.Artifact.open`.
+
+    Attributes:
+        name: as in ``--device``.
+        kind: what it really is.
+    """
+
+    def __init__(self, session: Session, graph: IntegerGraph) -> None:
+        self._session, self._graph = session, graph
+        self.name: str = session.device
+        self.kind: Kind = session.kind
+
+    def run(self, images: NDArray[np.uint8]) -> RunResult:
+        """Run preprocessed images: uint8 [N, height, width, 3] of the network's input size.
+
+        Raises:
+            UsageError: images of another shape or type.
+            SqueezeEdgeError: the device fails.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(self._graph.input_shape):
+            raise UsageError(
+                f"images are {images.dtype} {list(images.shape)}; the network takes uint8 "
+                f"[N, {', '.join(map(str, self._graph.input_shape))}]"
+            )
+        return self._session.run(images)
+
+    def classify(self, images: ImageSource | Selection, top: int = 5) -> Iterator[Answer]:
+        """Say what is on images, one after the other, each preprocessed as the network's training asks for.
+
+        Args:
+            images: in any form; an iterator is read as its answers are asked for.
+            top: how many classes an answer names.
+
+        Yields:
+            One answer an image, in order.
+
+        Raises:
+            UsageError: something is not an image, or ``top`` is less than 1.
+            SqueezeEdgeError: an image is damaged, or the device fails.
+        """
+        if top < 1:
+            raise UsageError(f"top {top}: must be at least 1")
+        chosen = images.images() if isinstance(images, Selection) else image_stream(images)
+        for position, image in enumerate(chosen):
+            yield self._answer(image, position, top)
+
+    def _answer(self, image: AnyImage, position: int, top: int) -> Answer:
+        result = self.run(decode(image, self._graph.preprocessing)[None])
+        (logits,) = self._graph.logits(result.sums).astype(np.float64)
+        weights = np.exp(logits - logits.max())
+        scores = weights / weights.sum()
+        names = self._graph.labels
+        best = np.argsort(-logits, kind="stable")[:top].tolist()
+        return Answer(
+            image=str(image) if isinstance(image, EncodedImage) else position,
+            top=tuple(
+                RankedClass(names[index] if names else str(index), index, float(scores[index]), float(logits[index]))
+                for index in best
+            ),
+            latency_ms=float(result.latency_ms[0]),
+        )

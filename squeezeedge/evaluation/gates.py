@@ -1,0 +1,51 @@
+"""What a device must reach for an evaluation to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from squeezeedge.errors import GateError
+from squeezeedge.evaluation.reports import DeviceReport
+
+__all__ = ["Gates"]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a device must reach; ``None`` or ``False``: not asked for.
+
+    Attributes:
+        max_drop: most points of top-1 accuracy below fp32.
+        min_agreement: least percentage of images with fp32's class.
+        require_bit_exact: every class sum equals the oracle's.
+    """
+
+    max_drop: float | None = None
+    min_agreement: float | None = None
+    require_bit_exact: bool = False
+
+    def check(self, reports: Iterable[DeviceReport]) -> None:
+        """Raise if a report misses a gate.
+
+        Raises:
+            GateError: names every device, figure and gate that failed, or could not be judged.
+        """
+        failed = [text for report in reports for text in self._failures(report)]
+        if failed:
+            raise GateError("; ".join(failed))
+
+    def _failures(self, report: DeviceReport) -> Iterator[str]:
+        if self.require_bit_exact and not report.bit_exact:
+            yield f"{report.device}: {report.differing_sums} class sums differ from the oracle"
+        if self.min_agreement is not None:
+            if report.agreement is None:
+                yield f"{report.device}: agreement unknown without a float network"
+            elif report.agreement < self.min_agreement:
+                yield f"{report.device}: agreement {report.agreement:.2f} % < {self.min_agreement:g} %"
+        if self.max_drop is not None:
+            if report.top1 is None or report.fp32_top1 is None:
+                yield f"{report.device}: accuracy drop unknown without labels and a float network"
+            elif report.fp32_top1 - report.top1 > self.max_drop:
+                drop = report.fp32_top1 - report.top1
+                yield f"{report.device}: top-1 is {drop:.2f} points below fp32, {self.max_drop:g} allowed"

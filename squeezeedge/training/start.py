@@ -1,0 +1,184 @@
+"""A training run from its first check to its last epoch: folder, images, form, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+from squeezeedge.calib.datasets import Dataset, check_labels, open_dataset
+from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training.data import default_workers, load_images
+from squeezeedge.training.distributed import World
+from squeezeedge.training.logbook import Epoch
+from squeezeedge.training.memory import keep_freed_memory
+from squeezeedge.training.recipe import Recipe
+from squeezeedge.training.run import Report, Result, run
+from squeezeedge.training.train import LAST, Form
+
+__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "train", "trained_weights"]
+
+START = "start.sqe"
+"""Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
+
+MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
+"""(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
+
+
+class Watcher(Protocol):
+    """What is told how a run goes, in each process."""
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """A part of the work begins that has ``total`` steps, maybe none; gives ``advance(steps=1, detail="")``."""
+
+    def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
+        """Training is about to begin."""
+
+    def epoch(self, recipe: Recipe, epoch: Epoch, images_per_s: float, images: int) -> None:
+        """An epoch of so many images is done."""
+
+
+class _Silent:
+    """A watcher that says nothing."""
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        return nullcontext(lambda steps=1, detail="": None)
+
+    def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
+        pass
+
+    def epoch(self, recipe: Recipe, epoch: Epoch, images_per_s: float, images: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        result: accuracies of its epochs.
+        tested: the images that these were measured on.
+        suffix: ending of the network's files.
+    """
+
+    result: Result
+    tested: Dataset
+    suffix: str
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Refuse to write into a folder that holds something already, unless a run goes on there.
+
+    Raises:
+        UsageError: it does, or its parent does not exist.
+    """
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out}: the folder that it is to be in does not exist")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder with -o")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        fix = "go on with the run in it by --resume" if (out / "state.safetensors").exists() else "empty it"
+        raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
+
+
+def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint without those of the last convolution, to be trained on other classes.
+
+    Raises:
+        SqueezeEdgeError: the file is damaged, or its weights are not those of the network.
+    """
+    state = read_checkpoint(path).state
+    last = state.get(f"{LAST}weight")
+    if last is None or last.ndim != 4:
+        raise SqueezeEdgeError(f"{path}: holds no {LAST}weight, so it is none of the networks here")
+    load_weights(build(network, last.shape[0]), state, str(path))
+    return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
+
+
+def train(
+    recipe: Recipe,
+    data: str | None,
+    out: Path,
+    *,
+    test_data: str | None = None,
+    world: World | None = None,
+    classes: int | None = None,
+    trained: Mapping[str, Tensor] | None = None,
+    make_form: MakeForm | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Open the images and train as a recipe says.
+
+    Args:
+        recipe: what to do; with ``make_form`` at its full input size throughout.
+        data: labelled images, as for ``--data``; ``None``: the recipe's.
+        out: folder of the run.
+        test_data: images to measure accuracy on; ``None``: the test part of ``data``.
+        world: the processes that share the work; ``None``: this one alone.
+        classes: number of classes that the images must have; ``None``: any.
+        trained: weights to start from, see :func:`trained_weights`; ``None``: random ones.
+        make_form: makes what is trained in place of the recipe's network.
+        resume: go on with the run in ``out``.
+        workers: processes that prepare images; ``None``: as many as pay.
+        watcher: is told how the run goes, in each process.
+
+    Raises:
+        UsageError: no images are known, or the run in ``out`` is one of another form.
+        SqueezeEdgeError: the images are damaged or of other classes; see also :func:`squeezeedge.training.run.run`.
+    """
+    world, watcher = world or World(), watcher or _Silent()
+    spec = data or recipe.dataset
+    if not spec:
+        raise UsageError("labelled images are needed: give --data")
+    if resume and make_form is None and (out / START).is_file():
+        raise UsageError(f"{out}: the run in it is one with --qat; give that, too")
+    if make_form is not None:
+        recipe = replace(recipe, input=replace(recipe.input, first_size=0))
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    learned, tested = _open(spec, test_data)
+    if classes is not None:
+        check_labels(learned, classes)
+    with watcher.progress("decode", len(learned) + len(tested) if recipe.input.cache else 0) as advance:
+        images = load_images(recipe, learned, tested, advance)
+    form = None if make_form is None else make_form(recipe, learned, images.classes)
+    watcher.begins(recipe, learned, form)
+    with watcher.progress("train", recipe.epochs * len(learned)) as advance:
+
+        def on_step(report: Report) -> None:
+            figures = f"loss {report.loss:.3f} accuracy {report.accuracy:.1f} % {report.images_per_s:.0f} images/s"
+            advance(report.images, f"{report.epoch}/{recipe.epochs} {figures}")
+
+        result = run(
+            recipe,
+            images,
+            out,
+            world=world,
+            workers=default_workers(images.training, world) if workers is None else workers,
+            trained=trained,
+            form=form,
+            resume=resume,
+            on_start=advance,
+            on_step=on_step,
+            on_epoch=lambda epoch, speed: watcher.epoch(recipe, epoch, speed, len(learned)),
+        )
+    return Outcome(result, tested, ".safetensors" if form is None else form.suffix)
+
+
+def _open(spec: str, test_spec: str | None) -> tuple[Dataset, Dataset]:
+    """Images to learn and to measure."""
+    if test_spec is None:
+        return open_dataset(spec, "train"), open_dataset(spec, "test")
+    try:
+        learned = open_dataset(spec, "train")
+    except UsageError:  # it has no parts: all of it
+        learned = open_dataset(spec)
+    return learned, open_dataset(test_spec)

@@ -1,0 +1,75 @@
+"""What a convolution computes at a time: a tile of accumulators, and what its sums are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from squeezeedge.targets.cpu.loops import Expr, loop
+
+__all__ = ["Accumulators", "Operands", "Tile"]
+
+UNROLL = 4
+"""Reduction steps; more cost a factor of two."""
+
+Accumulators = Callable[[int, int, int], Expr]
+"""(row, pixel, block) of a tile -> its sums, an int32 vector of ``lanes``."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output pixels and channels whose accumulators are held during the reduction.
+
+    Attributes:
+        rows: output rows.
+        pixels: neighbouring output pixels of each row.
+        blocks: blocks of ``lanes`` output channels.
+    """
+
+    rows: int
+    pixels: int
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """What the sums of one tile are made of: buffers, and offsets in them.
+
+    Attributes:
+        data: buffer of the input, uint8.
+        start: byte of the first pixel's window.
+        down: bytes from the window of an output pixel to that of the one below.
+        right: to that of the next one.
+        row: bytes from one row of a window to the next.
+        rows: rows of a window.
+        steps: reduction steps of a window's row.
+        group: bytes of a step.
+        weights: buffer of weights, int8.
+        weight: the tile's first.
+        parameters: buffer of biases and shifts, int32.
+        parameter: the tile's first.
+    """
+
+    data: Expr
+    start: Expr
+    down: int
+    right: int
+    row: int
+    rows: int
+    steps: int
+    group: int
+    weights: Expr
+    weight: Expr
+    parameters: Expr
+    parameter: Expr
+
+    def reduce(self, step: Callable[[Expr, Expr], None]) -> None:
+        """Call ``step(window row, step of the row)`` for the whole reduction, unrolled as far as it pays."""
+        with loop(self.rows) as row:
+            whole = self.steps // UNROLL if self.steps > UNROLL else 0
+            if whole:
+                with loop(whole) as i:
+                    for k in range(UNROLL):
+                        step(row, i * UNROLL + k)
+            for k in range(whole * UNROLL, self.steps):
+                step(row, k)

@@ -1,0 +1,102 @@
+"""What is calibrated on is not evaluated on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from squeezeedge.calib.decode import EncodedImage
+from squeezeedge.calib.preprocess import DIGITS
+from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
+from squeezeedge.errors import SqueezeEdgeError, UsageError
+from tests.calib.images import png, write_folder
+
+CLASSES = 2
+
+
+def chosen(data: str, count: int = 4) -> tuple[set[str], set[str]]:
+    """Names of the images to calibrate on and of those to evaluate on."""
+    calibration = calibration_images(data, count=count)
+    return names(calibration), names(evaluation_images(data, CLASSES, without=calibration))
+
+
+def names(images: Selection) -> set[str]:
+    found = set()
+    for image in images.images():
+        assert isinstance(image, EncodedImage)
+        found.add(image.path.rpartition("data/")[2])
+    return found
+
+
+def folder(root: Path, *parts: str, count: int = 3) -> str:
+    files = {f"{part}{kind}/{i}.png": png(i) for part in parts for kind in ("cat", "dog") for i in range(count)}
+    return str(write_folder(root / "data", files))
+
+
+def test_images_without_parts_are_divided(tmp_path: Path) -> None:
+    calibration, evaluation = chosen(folder(tmp_path, ""))
+    assert len(calibration) == 4 and len(evaluation) == 2 and not calibration & evaluation
+
+
+def test_images_in_parts(tmp_path: Path) -> None:
+    calibration, evaluation = chosen(folder(tmp_path, "train/", "val/"))
+    assert len(calibration) == 4 and all(name.startswith("train/") for name in calibration)
+    assert len(evaluation) == 6 and all(name.startswith("val/") for name in evaluation)
+
+
+@pytest.mark.parametrize("part", ["train/", "test/"])
+def test_a_single_part_is_divided(tmp_path: Path, part: str) -> None:
+    calibration, evaluation = chosen(folder(tmp_path, part))
+    assert len(calibration) == 4 and len(evaluation) == 2 and not calibration & evaluation
+
+
+def test_nothing_is_left_out_unless_asked_for(tmp_path: Path) -> None:
+    assert len(evaluation_images(folder(tmp_path, ""), CLASSES)) == 6
+    some = evaluation_images(folder(tmp_path / "more", ""), CLASSES, limit=2, seed=3)
+    assert len(some) == 2 and some.labels is not None and len(some.labels) == 2
+
+
+def test_none_is_left(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="all its 6 images are calibrated on, none is left"):
+        chosen(folder(tmp_path, ""), 64)
+
+
+def test_images_in_memory_are_divided_too() -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 4, 4, 3), np.uint8)
+    calibration = calibration_images(images, count=4, seed=1)
+    rest = evaluation_images(images.copy(), CLASSES, without=calibration)
+    assert sorted([*calibration.indices, *rest.indices]) == list(range(6))
+    others = evaluation_images(images + np.uint8(1), CLASSES, without=calibration)
+    assert len(others) == 6, "other images"
+    assert len(evaluation_images(list(images), CLASSES, without=calibration)) == 2
+
+
+def test_a_selection_is_taken_as_it_is(tmp_path: Path) -> None:
+    selection = calibration_images(folder(tmp_path, ""), count=2)
+    assert calibration_images(selection, count=1) is selection
+    assert evaluation_images(selection, CLASSES, limit=1) is selection
+    assert selection.load(DIGITS).shape == (2, *DIGITS.size, 3)
+    assert [len(batch) for batch in selection.batches(DIGITS, 1)] == [1, 1]
+
+
+def test_of_an_iterator_the_first_are_taken() -> None:
+    taken = 0
+
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield np.zeros((4, 4, 3), np.uint8)
+
+    assert len(calibration_images(camera(), count=5)) == 5 and taken == 5
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0 calibration images are too few"):
+        calibration_images(folder(tmp_path, ""), count=0)
+    with pytest.raises(SqueezeEdgeError, match="2 classes, the network has 5"):
+        evaluation_images(folder(tmp_path / "five", ""), 5)
+    with pytest.raises(UsageError, match="image 0 is a int"):
+        calibration_images(iter([1, 2]))  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""``squeezeedge eval`` on the embedded network, on artifacts that are damaged, and on the real networks."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
+from tests.cli.conftest import Invoke
+from tests.targets.devices import FakeBoard
+
+KEYS = {
+    *("model", "device", "kind", "images", "top1", "top5", "fp32_top1", "fp32_top5", "agreement", "bit_exact"),
+    *("differing_sums", "logits_sqnr_db", "latency_ms", "images_per_s", "model_bytes"),
+}
+
+
+def test_embedded_network(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--json", "--require-bit-exact", "--max-drop", "0.5", "--min-agreement", "99")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert KEYS <= report.keys()
+    assert report["bit_exact"] is True and report["differing_sums"] == 0 and report["kind"] == "hardware"
+    assert report["images"] == 400 and report["fp32_top1"] >= 99 and report["top1"] >= 98.5
+
+
+def test_table(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--limit", "20")
+    assert result.exit_code == 0, result.output
+    for text in ("fp32", "reference", "cpu", "hardware", "bit-exact", "yes", "20 images of digits"):
+        assert text in result.stdout
+
+
+def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "101")
+    assert isinstance(result.exception, GateError) and result.exception.exit_code == 4
+
+
+def test_unknown_device(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--device", "abacus")
+    assert isinstance(result.exception, UsageError)
+    assert "there are: ascend, ascend-emulation, cpu" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libmodel.so", "run.py"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_damaged_artifacts(invoke: Invoke, artifact: Path, tmp_path: Path, name: str, damage: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    data = bytearray((copy / name).read_bytes())
+    if damage == "missing":
+        (copy / name).unlink()
+    elif damage == "truncated":
+        (copy / name).write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 255
+        (copy / name).write_bytes(data)
+    result = invoke("eval", copy, "--limit", "1")
+    assert isinstance(result.exception, CorruptFileError), result.output
+    assert str(copy) in str(result.exception)
+
+
+def test_a_manifest_that_names_files_outside_is_refused(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["../secret"] = {"bytes": 0, "sha256": ""}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    result = invoke("eval", copy)
+    assert isinstance(result.exception, CorruptFileError) and "outside the artifact" in str(result.exception)
+
+
+def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = invoke("eval", artifact, "--data", tmp_path / "empty")
+    assert isinstance(result.exception, SqueezeEdgeError) and str(tmp_path / "empty") in str(result.exception)
+    labels = np.array([0, 10])
+    np.savez(tmp_path / "labels.npz", images=np.zeros((2, 96, 96, 3), np.uint8), labels=labels)
+    result = invoke("eval", artifact, "--data", tmp_path / "labels.npz")
+    assert isinstance(result.exception, SqueezeEdgeError) and "10" in str(result.exception)
+
+
+def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
+    devices = ("--device", "cpu", "--device", "vta-sim")
+    arguments = (*devices, "--isa", "generic", "--instructions", "published", "--limit", "10")
+    result = invoke("eval", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    cpu, vta = map(json.loads, result.stdout.splitlines())
+    assert cpu["device"] == "cpu" and vta["device"] == "vta-sim" and vta["kind"] == "simulator"
+    assert cpu["bit_exact"] is vta["bit_exact"] is True and vta["instructions"] == "published"
+    assert vta["latency_ms"]["min"] > vta["cycles"] / vta["clock_mhz"] / 1000
+    table = invoke("eval", *arguments)
+    assert "vta-sim - cpu" in table.stdout and "+0.00" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--emulate"], "there is no emulation of cpu"),
+        (["--device", "vta-sim", "--board", "me@there"], "vta-sim does not run on another machine"),
+        (["--instructions", "published"], "--instructions is not an option of target cpu"),
+    ],
+)
+def test_options_that_do_not_fit_the_device(invoke: Invoke, arguments: list[str], message: str) -> None:
+    result = invoke("eval", *arguments)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
+def test_an_artifact_takes_no_compile_options(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("eval", artifact, "--isa", "generic")
+    assert isinstance(result.exception, UsageError) and "compiled already" in str(result.exception)
+
+
+def test_a_board_must_be_named(invoke: Invoke, program: Path) -> None:
+    result = invoke("eval", program, "--device", "vta", "--data", program.parent / "images.npz")
+    assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
+
+
+def test_a_processor_on_another_machine(
+    invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard(tmp_path, monkeypatch)
+    result = invoke("eval", artifact, "--board", "me@there", "--limit", "10", "--json", "--require-bit-exact")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["bit_exact"] and report["device"] == "cpu" and report["kind"] == "hardware"
+    assert list(board.home.glob(".cache/squeezeedge/*/libmodel.so"))
+    unreachable = invoke("eval", artifact, "--board", "me@unreachable", "--limit", "1")
+    assert isinstance(unreachable.exception, UnavailableError) and "Connection refused" in str(unreachable.exception)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("network", "agreement", "sqnr"), [("squeezenet1_0", 95.0, 28.5), ("squeezenet1_1", 97.0, 31.5)]
+)
+def test_real_networks(
+    invoke: Invoke, shared_file: Callable[[str], Path], network: str, agreement: float, sqnr: float
+) -> None:
+    weights, data = shared_file(f"weights/{network}-imagenet.pth"), shared_file("data/imagenet700.tar")
+    result = invoke("eval", network, "--weights", weights, "--data", data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["images"] == 645 and report["bit_exact"] is True
+    assert report["agreement"] >= agreement and report["logits_sqnr_db"] >= sqnr
+    assert report["fp32_top1"] > 59 and report["top1"] > report["fp32_top1"] - 1

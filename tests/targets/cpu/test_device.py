@@ -1,0 +1,183 @@
+"""The artifact's run.py and device.py: as a program, and through a session."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from squeezeedge.artifact import write_artifact
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph.oracle import run
+from squeezeedge.targets.cpu import TARGET
+from squeezeedge.targets.cpu import device as device_side
+from squeezeedge.targets.cpu.device import LIBRARY, THREADS_VARIABLE, Network
+from squeezeedge.targets.cpu.options import CpuOptions
+from squeezeedge.targets.device.run import Artifact
+from tests.graphs import random_graph, random_images
+from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
+
+
+@pytest.fixture(scope="module")
+def graph() -> IntegerGraph:
+    return random_graph(3)
+
+
+@pytest.fixture(scope="module")
+def images(graph: IntegerGraph) -> NDArray[np.uint8]:
+    return random_images(graph, 5, 1)
+
+
+@pytest.fixture(scope="module")
+def artifact(graph: IntegerGraph, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cpu") / "artifact"
+    return write_artifact(graph, TARGET, CpuOptions(isa="generic"), out, golden=images[:2], source={}).path
+
+
+@pytest.fixture
+def copy(artifact: Path, tmp_path: Path) -> Path:
+    """One that may be changed."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in artifact.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def script(artifact: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """run.py as a machine with numpy only runs it."""
+    command = [sys.executable, "-I", str(artifact / "run.py"), *map(str, arguments)]
+    settings = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+
+
+def test_the_script_checks_itself_and_classifies(
+    artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", images)
+    done = script(artifact, "--check", tmp_path / "images.npy", "--threads", 3, "--sums", "--top", 1)
+    assert done.returncode == 0, done.stderr
+    check, *printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {key: check[key] for key in ("golden", "differing_sums", "threads")} == {
+        "golden": 2,
+        "differing_sums": 0,
+        "threads": 3,
+    }
+    expected = run(graph, images)
+    assert [line["sums"] for line in printed] == expected.tolist()
+    assert [line["classes"] for line in printed] == graph.logits(expected).argmax(1)[:, None].tolist()
+    assert all(line["latency_ms"] > 0 for line in printed)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_through_a_session(
+    artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, str(threads))
+    result = answers(TARGET, artifact, images, "cpu")
+    np.testing.assert_array_equal(result.sums, run(graph, images))
+    assert result.metrics == {"threads": threads} and (result.latency_ms > 0).all()
+
+
+def test_on_another_machine(
+    artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard(tmp_path, monkeypatch, python=f"{sys.executable} -I", SQUEEZEEDGE_THREADS=2)
+    result = answers(TARGET, artifact, images, "cpu", "user@board")
+    np.testing.assert_array_equal(result.sums, run(graph, images))
+    assert result.metrics == {"threads": 2} and board.calls == ["ssh"] * 3
+
+
+@pytest.mark.tool
+def test_evaluated_over_a_real_ssh(
+    artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, loopback: Path
+) -> None:
+    """By the command line, which says that the bits are the oracle's."""
+    np.savez(tmp_path / "data.npz", images=images, labels=run(graph, images).argmax(1))
+    device = ["--device", "cpu", "--board", f"{getpass.getuser()}@loopback"]
+    options = ["--data", str(tmp_path / "data.npz"), "--require-bit-exact", "--json"]
+    command = [sys.executable, "-m", "squeezeedge", "eval", str(artifact), *device, *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (report["device"], report["images"], report["bit_exact"]) == ("cpu", 5, True)
+    assert "Accepted publickey" in loopback.read_text()
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "65", "1.5", "", "²"])
+def test_nonsense_threads(artifact: Path, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, value)
+    with pytest.raises(
+        ValueError, match=rf"variable {THREADS_VARIABLE}: '{value}' is not a number of threads: 1 to 64"
+    ):
+        Network(Artifact(artifact))
+
+
+def test_nonsense_threads_are_one_line(artifact: Path) -> None:
+    done = script(artifact, SQUEEZEEDGE_THREADS="many")
+    assert done.returncode == 1 and not done.stdout
+    text = "environment variable SQUEEZEEDGE_THREADS: 'many' is not a number of threads: 1 to 64"
+    assert done.stderr == f"run.py: error: {text}\n"
+    assert script(artifact, "--threads", 1, SQUEEZEEDGE_THREADS="many").returncode == 0
+    done = script(artifact, "--threads", "many")
+    assert done.returncode == 2 and "'many' is not a number of threads" in done.stderr
+
+
+def test_as_many_threads_as_processors_but_not_more_than_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    for count, expected in ((3, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, count=count: set(range(count)))
+        assert device_side.default_threads() == expected
+
+
+def test_a_library_of_another_processor(copy: Path, images: NDArray[np.uint8]) -> None:
+    library = bytearray((copy / LIBRARY).read_bytes())
+    library[18] ^= 0xFF  # the ELF header's machine
+    (copy / LIBRARY).write_bytes(library)
+    with pytest.raises(SqueezeEdgeError, match=r"libmodel\.so: differs from its checksum"):
+        answers(TARGET, copy, images, "cpu")
+    seal(copy)
+    with pytest.raises(UnavailableError, match=r"libmodel\.so: can't be loaded here: .*; or use --board user@host$"):
+        answers(TARGET, copy, images, "cpu")
+    done = script(copy)
+    assert done.returncode == 3 and "libmodel.so: can't be loaded here" in done.stderr
+
+
+def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["logit_scale"].append(1.0)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SqueezeEdgeError, match=r"libmodel\.so: the library of another network"):
+        answers(TARGET, copy, images, "cpu")
+
+
+def test_images_of_another_shape(artifact: Path, images: NDArray[np.uint8]) -> None:
+    wrongs: list[NDArray[Any]] = [images[:, 1:], images[0], images.astype(np.float32)]
+    for wrong in wrongs:
+        with pytest.raises(SqueezeEdgeError, match=r"images must be uint8 \[N, \d+, \d+, 3\]"):
+            answers(TARGET, artifact, wrong, "cpu")
+
+
+def test_only_numpy_and_the_standard_library_are_imported() -> None:
+    """Of this package only what type checkers read."""
+    nodes = list(ast.walk(ast.parse(Path(device_side.__file__).read_text(), feature_version=(3, 8))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"numpy", "squeezeedge"}
+
+
+def test_what_is_missing_is_listed() -> None:
+    names = {requirement.name for requirement in TARGET.requirements()}
+    assert names == {"C compiler", "processor", "ssh (another machine)"}

@@ -1,0 +1,369 @@
+"""The one device program, in this process or as one of its own, on artifacts whose device is a few lines of numpy."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from squeezeedge.calib.preprocess import DIGITS, Preprocessing
+from squeezeedge.targets.device import run as program
+from tests.targets.device.artifact import CLASSES, PREPROCESSING, SIZE, FakeArtifact, fake_sums
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> FakeArtifact:
+    return FakeArtifact(tmp_path / "an artifact")
+
+
+def test_it_checks_the_device(made: FakeArtifact) -> None:
+    done = made.start()
+    assert done.returncode == 0 and not done.stderr
+    (line,) = done.lines
+    assert line == {"golden": 3, "differing_sums": 0, "latency_ms": 2.0, "fake_ms": 1.0, "gain": 1, "fake": True}
+    assert done.stdout.splitlines()[-1] == "closed"
+
+
+def test_it_classifies_files_and_arrays(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", made.images)
+    np.save(tmp_path / "one.npy", made.images[1])
+    Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(tmp_path / "image.png")
+    files = [tmp_path / name for name in ("many.npy", "one.npy", "image.png")]
+    done = made.run(files[0], "--top", "2", files[1], files[2], "--sums")
+    assert done.returncode == 0 and not done.stderr
+    answers = done.lines
+    assert [(Path(line["image"]).name, line["index"]) for line in answers] == [
+        *(("many.npy", index) for index in range(3)),
+        ("one.npy", 0),
+        ("image.png", 0),
+    ]
+    expected = fake_sums(np.concatenate([made.images, made.images[1:2], np.full((1, *SIZE, 3), 9, np.uint8)]))
+    assert [line["sums"] for line in answers] == expected.tolist()
+    for line, sums in zip(answers, expected, strict=True):
+        assert line.keys() == {
+            *("image", "index", "classes", "labels", "logits", "sums", "latency_ms", "fake_ms"),
+        }
+        assert line["classes"] == [0, 1], "of equal logits the first class comes first"
+        assert line["labels"] == ["one", "two"]
+        assert line["logits"] == [sums[0] / 2, sums[1] / 4] == [sums[0] / 2] * 2
+        assert line["fake_ms"] == line["latency_ms"] / 2 > 0
+
+
+def test_golden_inputs_beside_images_only_if_asked(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", made.images)
+    assert "golden" not in made.run(tmp_path / "x.npy").lines[0]
+    first, *answers = made.run("--check", tmp_path / "x.npy", "--top", "9").lines
+    assert first["golden"] == 3 and len(answers) == 3
+    assert answers[0]["classes"] == [0, 1, 3, 2] or len(answers[0]["classes"]) == CLASSES
+    assert "sums" not in answers[0]
+
+
+def test_without_class_names(made: FakeArtifact, tmp_path: Path) -> None:
+    made.change_manifest(lambda manifest: manifest.update(labels=[]))
+    np.save(tmp_path / "x.npy", made.images)
+    assert [line["labels"] for line in made.run(tmp_path / "x.npy").lines] == [None] * 3
+
+
+def test_options_of_the_device(made: FakeArtifact) -> None:
+    wrong = made.fails(4, "12 class sums differ from the golden ones", "--gain", 2)
+    assert wrong[0]["gain"] == 2 and wrong[0]["differing_sums"] == 12
+    golden, measured = made.run("--measure", 7).lines
+    assert golden["golden"] == 3 and measured == {"measured": 7, "shape": [3, 6, 5, 3]}
+    assert "--gain" in made.run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [(["--top", "0"], "at least 1"), (["--gain", "x"], "invalid int"), (["--nonsense"], "unrecognized")],
+)
+def test_usage(made: FakeArtifact, options: list[str], text: str) -> None:
+    done = made.run(*options)
+    assert done.returncode == 2 and text in done.stderr and not done.stdout
+
+
+def test_the_standard_input(made: FakeArtifact) -> None:
+    stream = io.BytesIO()
+    for part in (made.images[:2], made.images[2]):
+        np.save(stream, part)
+    done = made.start("-", "--sums", stdin=stream.getvalue())
+    assert done.returncode == 0, done.stderr
+    assert [line["sums"] for line in done.lines] == made.sums.tolist()
+    assert [line["index"] for line in done.lines] == [0, 1, 0]
+    answered = made.start("-", stdin=stream.getvalue()[:-5]).fails(1, r"standard input: not an array in \.npy form")
+    assert len(answered) == 2, "what came whole was answered"
+    assert made.start("-", stdin=b"GET / HTTP/1.1\r\n\r\n").fails(1, "standard input: not an array") == []
+    assert made.start("-").returncode == 0, "no images are no error"
+
+
+def test_answers_come_while_the_input_is_open(made: FakeArtifact) -> None:
+    command = [sys.executable, str(made.folder / "run.py"), "-", "--check"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert b"golden" in process.stdout.readline()
+        for image in made.images:
+            array = io.BytesIO()
+            np.save(array, image)
+            process.stdin.write(array.getvalue())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["index"] == 0
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_a_reader_that_goes_away(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.resize(made.images, (20000, *SIZE, 3)))
+    command = f'"{sys.executable}" "{made.folder}/run.py" "{tmp_path}/x.npy" | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert not done.stderr and json.loads(done.stdout)["index"] == 0
+
+
+def _write_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+
+
+NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a.npy": (
+        lambda path: np.save(path, np.zeros((1, 6, 4, 3), np.uint8)),
+        r"images must be uint8 \[N, 6, 5, 3\], not uint8 \[1, 6, 4, 3\]",
+    ),
+    "b.npy": (lambda path: np.save(path, np.zeros((6, 5, 3), np.float32)), r"images must be uint8 .*, not float32"),
+    "c.npy": (lambda path: np.save(path, np.array([object()])), "allow_pickle"),
+    "d.npy": (lambda path: path.write_bytes(b""), "No data left"),
+    "e.npy": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), "EOF"),
+    "f.npy": (_write_archive, "not one array but an archive"),
+    "g.npy": (Path.mkdir, "this is a folder; name the files in it"),
+    "h.npy": (lambda path: None, "No such file"),
+    "i.png": (lambda path: Image.fromarray(np.zeros((96, 96), np.uint16)).save(path), "more than 8 bits"),
+    "j.png": (lambda path: Image.new("L", (20000, 5000)).save(path), r"too large; at most \d+ pixels"),
+    "k.png": (lambda path: Image.new("L", (3000000, 1)).save(path), "too elongated to scale"),
+    "l.tga": (lambda path: Image.new("RGB", (9, 9)).save(path), "TGA images are not read, only BMP, GIF, JPEG"),
+    "m.png": (lambda path: path.write_bytes(b"no image"), "cannot identify image file"),
+}
+
+
+def test_what_is_no_image(made: FakeArtifact, tmp_path: Path) -> None:
+    """Each is one line that names the file and the reason; the others are answered."""
+    np.save(tmp_path / "z.npy", made.images)
+    for name, (write, _) in NO_IMAGES.items():
+        write(tmp_path / name)
+    done = made.run(*(tmp_path / name for name in (*NO_IMAGES, "z.npy")))
+    assert done.returncode == 1 and len(done.lines) == 3
+    errors = done.stderr.splitlines()
+    for error, (name, (_, text)) in zip(errors, NO_IMAGES.items(), strict=True):
+        assert re.match(rf"run\.py: error: .*{name}: .*{text}", error), error
+
+
+def test_no_pillow(made: FakeArtifact, tmp_path: Path) -> None:
+    """An import of it fails; arrays work all the same."""
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('FAKE: not here')")
+    np.save(tmp_path / "x.npy", made.images)
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    text = r"x\.png: Pillow is needed to read image files .*pip install pillow"
+    answers = made.start(tmp_path / "x.png", tmp_path / "x.npy", alone=False, PYTHONPATH=str(tmp_path))
+    assert len(answers.fails(1, text)) == 3
+
+
+def test_no_numpy(made: FakeArtifact, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('FAKE: not here')")
+    done = made.start(alone=False, PYTHONPATH=str(tmp_path))
+    done.fails(3, r"numpy is missing \(FAKE: not here\); .* -m pip install numpy")
+
+
+def test_failures_of_the_device(made: FakeArtifact, tmp_path: Path) -> None:
+    made.fails(3, "there is no FAKE device; plug it in", FAKE_FAULT="unavailable")
+    assert made.fails(1, "the FAKE device is on fire", FAKE_FAULT="broken") == []
+    np.save(tmp_path / "x.npy", made.images[0])
+    arguments = (tmp_path / "x.npy", tmp_path / "x.npy")
+    assert made.fails(1, "the FAKE device is on fire", *arguments, FAKE_FAULT="breaks") == []
+
+
+def test_sums_may_differ_as_much_as_the_device_says(made: FakeArtifact) -> None:
+    exact = made.fails(4, "12 class sums differ from the golden ones", FAKE_FAULT="near")
+    assert "largest_error" not in exact[0] and exact[0]["differing_sums"] == 12
+    (line,) = made.run(FAKE_FAULT="near", FAKE_TOLERANCE="0.01").lines
+    assert line["differing_sums"] == 12 and line["largest_error"] == 1 / made.sums.max()
+    text = r"12 class sums differ .*, by 2.*e-05 of the largest; 1e-05 is allowed"
+    assert made.fails(4, text, FAKE_FAULT="near", FAKE_TOLERANCE="1e-5")[0]["largest_error"] > 1e-5
+
+
+@pytest.mark.parametrize("name", ["device.py", "weights.bin", "golden.npz"])
+def test_changed_and_missing_files(made: FakeArtifact, name: str) -> None:
+    """A changed device.py is not executed."""
+    path = made.folder / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert made.fails(1, rf"{name}: differs from its checksum in manifest\.json; copy the artifact again") == []
+    path.write_bytes(data + b"\n")
+    assert made.fails(1, rf"{name}: differs from its checksum") == []
+    path.unlink()
+    assert made.fails(1, rf"{name}: No such file or directory; copy the artifact again") == []
+    path.write_bytes(data)
+    made.change_manifest(lambda manifest: manifest["files"].pop(name))
+    assert made.fails(1, rf"{name}: manifest\.json does not list it; copy the artifact again") == []
+
+
+def _golden(**arrays: Any) -> bytes:  # noqa: ANN401
+    data = io.BytesIO()
+    np.savez_compressed(data, **arrays)
+    return data.getvalue()
+
+
+IMAGES = np.arange(2 * 90, dtype=np.uint8).reshape(2, 6, 5, 3)
+GOLDEN = _golden(images=IMAGES, sums=fake_sums(IMAGES))
+
+
+def _flipped(position: int) -> bytes:
+    """One byte of the compressed images changed."""
+    with zipfile.ZipFile(io.BytesIO(GOLDEN)) as archive:
+        offset = archive.getinfo("images.npy").header_offset
+    data = bytearray(GOLDEN)
+    data[offset + position] ^= 0xFF
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        GOLDEN[:100],
+        GOLDEN[:-30],
+        _flipped(60),
+        _flipped(90),
+        _flipped(120),
+        IMAGES.tobytes(),
+        _golden(images=IMAGES),
+        _golden(images=IMAGES, sums=fake_sums(IMAGES).astype(np.int64)),
+        _golden(images=IMAGES, sums=fake_sums(IMAGES)[:, :3]),
+        _golden(images=IMAGES, sums=fake_sums(IMAGES)[:1]),
+        _golden(images=IMAGES[:, 1:], sums=fake_sums(IMAGES)),
+        _golden(images=IMAGES.astype(np.int16), sums=fake_sums(IMAGES)),
+        _golden(images=IMAGES[:0], sums=fake_sums(IMAGES)[:0]),
+        _golden(images=np.array([object()]), sums=fake_sums(IMAGES)),
+    ],
+)
+def test_golden_inputs_that_are_damaged_though_their_checksum_fits(made: FakeArtifact, data: bytes) -> None:
+    (made.folder / "golden.npz").write_bytes(data)
+    made.seal()
+    with pytest.raises(ValueError, match=r"golden\.npz: damaged \(.*\); copy the artifact again, or compile the model"):
+        program.Artifact(made.folder).golden()
+
+
+def test_damaged_golden_inputs_are_one_line(made: FakeArtifact) -> None:
+    (made.folder / "golden.npz").write_bytes(GOLDEN[:-30])
+    made.seal()
+    assert made.fails(1, r"golden\.npz: damaged \(BadZipFile.*\); copy the artifact again") == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "null", '{"input": 3}', "[" * 100_000, "\udcff"])
+def test_a_manifest_that_is_none(made: FakeArtifact, text: str) -> None:
+    (made.folder / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"manifest\.json: damaged \(.*\); copy the artifact again"):
+        program.Artifact(made.folder)
+
+
+CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    *((lambda m, key=key: m.pop(key), key) for key in ("input", "labels", "logit_scale", "files", "compiled")),
+    (lambda m: m.pop("preprocessing"), "preprocessing"),
+    (lambda m: m.update(input=[6, 5]), "unpack"),
+    (lambda m: m.update(input=[6, 5, 4]), "input"),
+    (lambda m: m.update(input=[6, -5, 3]), "-5 is not a number of 1 or more"),
+    (lambda m: m.update(input=[6, 5.0, 3]), "5.0 is not a number"),
+    (lambda m: m.update(input=[1 << 40, 1 << 40, 3]), "input"),
+    (lambda m: m.update(labels=["one"]), "labels"),
+    (lambda m: m.update(labels="four"), "labels"),
+    (lambda m: m.update(labels=[1, 2, 3, 4]), "labels"),
+    (lambda m: m.update(logit_scale=[]), "logit_scale"),
+    (lambda m: m.update(logit_scale=[1, 2, 3, "4"]), "logit_scale"),
+    (lambda m: m.update(logit_scale=[1, 2, 3, float("nan")]), "logit_scale"),
+    (lambda m: m.update(logit_scale=[1, 2, 3, 10**400]), "logit_scale"),
+    (lambda m: m.update(compiled=[]), "compiled"),
+    (lambda m: m["preprocessing"].update(size=[5, 6]), "size"),
+    (lambda m: m["preprocessing"].update(resize=5), "resize"),
+    (lambda m: m["preprocessing"].update(resize="8"), "'8' is not a number"),
+    (lambda m: m["preprocessing"].update(interpolation="open"), "interpolation"),
+    (lambda m: m["preprocessing"].update(interpolation=[]), "interpolation"),
+    (lambda m: m.update(files=[]), "items"),
+    (lambda m: m["files"].update({"weights.bin": None}), "subscriptable"),
+    (lambda m: m["files"]["weights.bin"].pop("sha256"), "sha256"),
+    (lambda m: m["files"]["weights.bin"].update(bytes="16"), "weights.bin"),
+    *(
+        (lambda m, name=name: m["files"].update({name: {"bytes": 0, "sha256": ""}}), "outside of the folder")
+        for name in ("../x", "/etc/passwd", "a/../../x", "", ".")
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), CHANGES)
+def test_a_damaged_manifest(made: FakeArtifact, change: Callable[[dict[str, Any]], object], text: str) -> None:
+    made.change_manifest(change)
+    with pytest.raises(ValueError, match=rf"manifest\.json: damaged \(.*{text}.*\); copy the artifact again"):
+        program.Artifact(made.folder)
+
+
+def test_a_damaged_manifest_is_one_line(made: FakeArtifact) -> None:
+    made.change_manifest(lambda manifest: manifest.pop("labels"))
+    made.fails(1, r"manifest\.json: damaged \(KeyError\('labels'\)\); copy the artifact again")
+
+
+def test_a_link_cannot_lead_outside(made: FakeArtifact, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (made.folder / "weights2.bin").symlink_to(tmp_path / "secret")
+    made.seal()
+    made.fails(1, r"manifest\.json: damaged .*weights2\.bin.* is outside of the folder")
+
+
+def test_no_manifest(made: FakeArtifact) -> None:
+    (made.folder / "manifest.json").unlink()
+    made.fails(1, r"manifest\.json: missing, so this folder is no artifact")
+
+
+def test_a_folder_of_another_name_that_is_linked(made: FakeArtifact, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(made.folder)
+    command = [sys.executable, str(tmp_path / "link" / "run.py")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+SIZES = [(96, 96), (97, 130), (131, 96), (333, 250), (255, 64), (65, 257)]
+PREPROCESSINGS = [
+    DIGITS,
+    PREPROCESSING,
+    Preprocessing(size=(64, 64), resize=64),
+    Preprocessing(size=(48, 61), resize=65, interpolation="bicubic"),
+    Preprocessing(size=(31, 40), resize=None, interpolation="nearest"),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_the_same_pixels_as_in_calibration(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    pixels = np.random.default_rng(sum(size)).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    path = tmp_path / "image.png"
+    options: dict[str, Any] = {"transparency": 3} if mode == "P" else {}
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    for preprocessing in PREPROCESSINGS:
+        with Image.open(path) as image:
+            expected = preprocessing(image)
+        np.testing.assert_array_equal(program.read_images(path, preprocessing.to_json())[0], expected)
+
+
+def test_it_is_a_program_for_python_3_8_and_needs_numpy_only() -> None:
+    """Pillow only where image files are read."""
+    tree = ast.parse(Path(program.__file__).read_text(), feature_version=(3, 8))
+    nodes = list(ast.walk(tree))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"numpy", "PIL"}

@@ -1,0 +1,62 @@
+"""Sessions on this machine; the device is a few lines of numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.targets.session import open_session
+from tests.targets.device import fake_device
+from tests.targets.device.artifact import FakeArtifact
+from tests.targets.device.target import TARGET
+from tests.targets.devices import answers
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> FakeArtifact:
+    return FakeArtifact(tmp_path / "artifact")
+
+
+def test_here(made: FakeArtifact) -> None:
+    with open_session(made.folder, TARGET, "fake") as session:
+        assert (session.device, session.kind) == ("fake", "hardware")
+        first, second = session.run(made.images[:1]), session.run(made.images)
+        empty = session.run(made.images[:0])
+    np.testing.assert_array_equal(second.sums, made.sums)
+    assert first.latency_ms.tolist() == [1.0] and second.latency_ms.tolist() == [1.0, 2.0, 3.0]
+    assert second.timings["fake_ms"].tolist() == [0.5, 1.0, 1.5]
+    assert first.metrics == {"gain": 1, "fake": True, "fake_ms": 0.5}
+    assert second.metrics["fake_ms"] == 0.75, "the median of all four images"
+    assert empty.sums.shape == (0, 4)
+
+
+def test_failures_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="target fake has no device 'real'; it has: fake, fake-emulation"):
+        with open_session(made.folder, TARGET, "real"):
+            pass
+    monkeypatch.setattr(fake_device, "FAULT", "unavailable")
+    with pytest.raises(UnavailableError, match=r"plug it in; or use --board user@host, or --emulate$"):
+        answers(TARGET, made.folder, made.images, "fake")
+    monkeypatch.setattr(fake_device, "FAULT", "broken")
+    with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}: the FAKE device is on fire$"):
+        answers(TARGET, made.folder, made.images, "fake")
+    (made.folder / "weights.bin").write_bytes(b"other")
+    with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}/weights\.bin: differs from its checksum"):
+        answers(TARGET, made.folder, made.images, "fake")
+    made.write_manifest({})
+    with pytest.raises(SqueezeEdgeError, match=r"manifest\.json: damaged"):
+        answers(TARGET, made.folder, made.images, "fake")
+
+
+def test_what_fails_first_is_told(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(self: object) -> None:
+        raise RuntimeError("does not close")
+
+    monkeypatch.setattr(fake_device.Network, "close", close)
+    with pytest.raises(SqueezeEdgeError, match="does not close"):
+        answers(TARGET, made.folder, made.images, "fake")
+    with pytest.raises(ZeroDivisionError), open_session(made.folder, TARGET, "fake"):
+        print(1 / 0)
