@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ class GraphBuilder:
         self.base = np.exp2(np.float32(-min(int(rng.integers(3, 9)), rules.MAX_SHIFT - 3)))
         self.tensors = {IMAGE: Tensor(*size, 3, 0, np.ones(3, np.float32))}
         self.mean_pixel = rng.integers(0, 256, 3).astype(np.uint8)
-        self.values = {IMAGE: rng.integers(0, 256, (*size, 3)).astype(np.uint8)}
+        self.values: dict[str, NDArray[Any]] = {IMAGE: rng.integers(0, 256, (*size, 3)).astype(np.uint8)}
 
     def conv(
         self,
@@ -205,7 +206,10 @@ class GraphBuilder:
         return np.full(tensor.channels, tensor.zero_point, np.uint8)
 
     def _scales(self, channels: int) -> NDArray[np.float32]:
-        return self.base * np.exp2(self.rng.choice([0, 0, 0, -1, -1, -2, -3], channels)).astype(np.float32)
+        scales: NDArray[np.float32] = self.base * np.exp2(self.rng.choice([0, 0, 0, -1, -1, -2, -3], channels)).astype(
+            np.float32
+        )
+        return scales
 
     def _weight(self, shape: tuple[int, int, int, int], limit: int) -> NDArray[np.int8]:
         """Random weights; amplitude and density differ by channel; Q_MAX * sum |w| stays below ``limit``."""
@@ -320,18 +324,23 @@ class _Grower:
 
     def _window(self, tensor: Tensor, kernels: Sequence[Pair], strides: Sequence[Pair]) -> tuple[Pair, Pair, Pads]:
         """Kernel, stride and padding that leave at least one window."""
-        kernel = kernels[self.rng.integers(len(kernels))]
-        stride = strides[self.rng.integers(len(strides))]
-        style = self.rng.integers(4)
-        pads = {
+        kernel = kernels[int(self.rng.integers(len(kernels)))]
+        stride = strides[int(self.rng.integers(len(strides)))]
+        style = int(self.rng.integers(4))
+        choices: dict[int, Pads] = {
             0: (0, 0, 0, 0),
             1: (kernel[0] // 2, kernel[1] // 2, kernel[0] // 2, kernel[1] // 2),
             2: (0, 0, kernel[0] - 1, kernel[1] - 1),
-            3: tuple(int(self.rng.integers(0, kernel[axis])) for axis in (0, 1, 0, 1)),
-        }[int(style)]
+            3: self._pads(kernel),
+        }
+        pads = choices[style]
         if tensor.height + pads[0] + pads[2] < kernel[0] or tensor.width + pads[1] + pads[3] < kernel[1]:
             return (1, 1), (1, 1), (0, 0, 0, 0)
         return kernel, stride, pads
+
+    def _pads(self, kernel: Pair) -> Pads:
+        top, left, bottom, right = (int(self.rng.integers(0, kernel[axis])) for axis in (0, 1, 0, 1))
+        return top, left, bottom, right
 
     def _conv(self, source: str | None = None) -> str:
         source = source or self.current
@@ -391,8 +400,8 @@ class _Grower:
             source = self.builder.conv(IMAGE, self._channels(), zero_point=self._zero_point())
         channels = self.builder.tensors[source].channels
         branch = self._same_size(self._same_size(source, 0), self._zero_point(), channels)
-        operands = [source, branch] if self.rng.integers(2) else [branch, source]
-        return self._add(*operands, self._zero_point())
+        first, second = (source, branch) if self.rng.integers(2) else (branch, source)
+        return self._add(first, second, self._zero_point())
 
     def _shortcut(self) -> str:
         """A strided block beside a strided 1x1 convolution; or a tensor added to itself."""

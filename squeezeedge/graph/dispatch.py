@@ -16,11 +16,11 @@ made from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from squeezeedge.errors import UnsupportedError
 
-__all__ = ["Table", "all_tables"]
+__all__ = ["Table", "all_tables", "operator_name"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ class Table(Generic[T, R]):
         self, consumer: str, operators: Iterable[Hashable | type[Any]], key: Callable[[T], Hashable] | None = None
     ) -> None:
         assert consumer not in _TABLES, consumer
-        self.consumer, self.operators = consumer, tuple(operators)
+        self.consumer, self.operators = consumer, tuple(cast(Iterable[Hashable], operators))
         self._key = key or self._class
         self._functions: dict[Hashable, Callable[..., R]] = {}
         self._refusals: dict[Hashable, str] = {}

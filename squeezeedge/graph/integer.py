@@ -239,7 +239,8 @@ class IntegerGraph:
     tensors: Mapping[str, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.nodes or not isinstance(self.nodes[-1], Head):
+        heads = [node for node in self.nodes if isinstance(node, Head)]
+        if not heads or heads[-1] is not self.nodes[-1]:
             raise UnsupportedError(f"graph {self.name}: the last node must be the head (R6)")
         if not self.name.isprintable() or set(self.name) <= {"."} or "/" in self.name or "\\" in self.name:
             raise UnsupportedError(f"graph {self.name!r}: the name cannot be a file's name")
@@ -253,7 +254,7 @@ class IntegerGraph:
             missing = [name for name in node.inputs if name not in tensors]
             if missing:
                 raise UnsupportedError(f"{node.name}: input {missing[0]} is not made by an earlier node")
-            if isinstance(node, Head) and node is not self.nodes[-1]:
+            if node in heads[:-1]:
                 raise UnsupportedError(f"{node.name}: a head that is not the last node (R6)")
             require(bool(node.inputs), node, "has no input")
             tensors[node.name] = check(node, [tensors[name] for name in node.inputs])

@@ -3,7 +3,7 @@
 Everything is int32 or uint8, so there is nothing to round: ``ConvInteger`` accumulates (R3), shifts are divisions
 of numbers that a clip has made non-negative, pooling and concatenation move uint8. Weights are stored as uint8 with
 zero point 128, because ONNX Runtime's kernels for uint8 x int8 saturate in 16 bits on processors without a
-dot-product instruction.
+dot-product instruction. Grouped convolutions stay grouped: ``ConvInteger`` has them.
 """
 
 from __future__ import annotations

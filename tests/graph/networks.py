@@ -30,19 +30,20 @@ class OnnxWriter:
         self.weights[name] = np.asarray(value)
         return name
 
-    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:  # noqa: ANN401
         """Add a node; returns the name of its first output."""
         output = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], name=name or f"/{output}", **attributes))
         return output
 
-    def conv(self, source: str, name: str, layer: nn.Conv2d, **attributes: object) -> str:
+    def conv(self, source: str, name: str, layer: nn.Conv2d, **attributes: Any) -> str:  # noqa: ANN401
         """A convolution with a torch layer's parameters; ``attributes`` replace stride and pads."""
         inputs = [source, self.weight(f"{name}.weight", layer.weight.detach().numpy())]
         if layer.bias is not None:
             inputs.append(self.weight(f"{name}.bias", layer.bias.detach().numpy()))
         pads = [*layer.padding, *layer.padding]
-        return self.node("Conv", *inputs, **({"strides": layer.stride, "pads": pads} | attributes))
+        given: dict[str, Any] = {"strides": layer.stride, "pads": pads} | attributes
+        return self.node("Conv", *inputs, **given)
 
     def batch_norm(self, source: str, name: str, layer: nn.BatchNorm2d) -> str:
         state = {key: value.numpy() for key, value in layer.state_dict().items()}
@@ -117,7 +118,8 @@ class _Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        result: torch.Tensor = self.relu(out)
+        return result
 
 
 class ResNet18(nn.Module):
@@ -129,16 +131,15 @@ class ResNet18(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        channels = width
-        for stage in range(4):
-            out = width * 2**stage
-            blocks = [_Block(channels, out, 1 if stage == 0 else 2), _Block(out, out, 1)]
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-            channels = out
+        self.layer1 = nn.Sequential(_Block(width, width, 1), _Block(width, width, 1))
+        self.layer2 = nn.Sequential(_Block(width, 2 * width, 2), _Block(2 * width, 2 * width, 1))
+        self.layer3 = nn.Sequential(_Block(2 * width, 4 * width, 2), _Block(4 * width, 4 * width, 1))
+        self.layer4 = nn.Sequential(_Block(4 * width, 8 * width, 2), _Block(8 * width, 8 * width, 1))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, classes)
+        self.fc = nn.Linear(8 * width, classes)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
+                assert layer.running_mean is not None and layer.running_var is not None
                 nn.init.uniform_(layer.weight, 0.5, 1.5)
                 nn.init.normal_(layer.bias, 0, 0.2)
                 nn.init.normal_(layer.running_mean, 0, 0.2)
@@ -147,7 +148,8 @@ class ResNet18(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
 
 
 def resnet18_onnx(network: ResNet18, size: tuple[int, int]) -> OnnxWriter:

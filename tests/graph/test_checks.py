@@ -45,7 +45,7 @@ def test_r1_scales(scale: float) -> None:
         ({"pad_value": np.zeros(1, np.uint8)}, r"pad_value has shape \[1\], must be \[3\]"),
         ({"shift": np.zeros(4, np.int32)}, "shift is int32, must be uint8"),
         ({"shift": np.zeros((4, 1), np.uint8)}, r"shift has shape \[4, 1\], must be \[4\]"),
-        ({"shift": np.uint8([0, 15, 16, 0])}, r"shift above 15 \(R3\)"),
+        ({"shift": np.array([0, 15, 16, 0], np.uint8)}, r"shift above 15 \(R3\)"),
         ({"scale": np.ones(4)}, "scale is float64, must be float32"),
         ({"stride": (0, 1)}, "stride or padding out of range"),
         ({"padding": (0, 0, -1, 0)}, "stride or padding out of range"),
@@ -70,24 +70,26 @@ def test_r4_exactly_at_the_limit(sign: int, shift: int, zero_point: int) -> None
     limit = 2**31 - 1 - 255 * (26 + 127) - rounding - zero_point
     weight = np.ones((4, 3, 3, 3), np.int8)
     weight[2, 1, 1, 1] = -127
-    bias = np.int32([0, 0, sign * limit, 0])
+    bias = np.array([0, 0, sign * limit, 0], np.int32)
     conv = conv_node(weight=weight, bias=bias, shift=full(shift, 4, np.uint8), zero_point=zero_point)
     head = head_node(pad_value=full(zero_point, 4, np.uint8))
     build(conv, head)
-    beyond = bias + np.int32([0, 0, sign, 0])
+    beyond = bias + np.array([0, 0, sign, 0], np.int32)
     refused(r"^conv: int32 can overflow in channel 2: bound 2147483648 \(R4\)", replace(conv, bias=beyond), head)
 
 
 def test_r4_holds_for_the_least_int32() -> None:
-    refused(r"^conv: int32 can overflow in channel 1", conv_node(bias=np.int32([0, -(2**31), 0, 0])), head_node())
+    refused(
+        r"^conv: int32 can overflow in channel 1", conv_node(bias=np.array([0, -(2**31), 0, 0], np.int32)), head_node()
+    )
 
 
 def test_r6_exactly_at_the_limit() -> None:
     pixels = SIZE[0] * SIZE[1]
     limit = (2**31 - 1) // pixels - 255 * 4
-    head = head_node(bias=np.int32([0, limit, -limit, 0, 0]))
+    head = head_node(bias=np.array([0, limit, -limit, 0, 0], np.int32))
     build(conv_node(), head)
-    beyond = replace(head, bias=np.int32([0, 0, 0, -limit - 1, 0]))
+    beyond = replace(head, bias=np.array([0, 0, 0, -limit - 1, 0], np.int32))
     refused(r"^head: int32 can overflow in channel 3: bound \d+ \(R6\)", conv_node(), beyond)
     one_pixel = replace(beyond, stride=SIZE)
     build(conv_node(), one_pixel)
@@ -134,8 +136,8 @@ def test_r5_concatenation() -> None:
 
 
 def _add(**changes: Any) -> Add:  # noqa: ANN401
-    shift = np.uint8([[0, 1, 0, 2], [1, 0, 3, 2]])
-    return replace(Add("add", ("conv", "other"), shift, 0, np.float32([1, 2, 1, 4])), **changes)
+    shift = np.array([[0, 1, 0, 2], [1, 0, 3, 2]], np.uint8)
+    return replace(Add("add", ("conv", "other"), shift, 0, np.array([1, 2, 1, 4], np.float32)), **changes)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +156,13 @@ def _add(**changes: Any) -> Add:  # noqa: ANN401
     ],
 )
 def test_r5_addition(change: Callable[[Add], Add], match: str) -> None:
-    nodes = (conv_node(), conv_node("other", scale=np.float32([0.5, 2, 0.125, 1])))
+    nodes = (conv_node(), conv_node("other", scale=np.array([0.5, 2, 0.125, 1], np.float32)))
     build(*nodes, _add(), head_node("add"))
     refused(f"^add: {match}", *nodes, change(_add()), head_node("add"))
 
 
 def test_r5_addition_of_maps_of_two_sizes() -> None:
-    small = conv_node("other", stride=(1, 2), scale=np.float32([0.5, 2, 0.125, 1]))
+    small = conv_node("other", stride=(1, 2), scale=np.array([0.5, 2, 0.125, 1], np.float32))
     refused(r"^add: the inputs differ in height or width \(R5\)", conv_node(), small, _add(), head_node("add"))
 
 
@@ -191,11 +193,11 @@ def test_r3_groups_of_the_head() -> None:
 def test_r4_counts_the_weights_of_one_group() -> None:
     weight = full(127, 3 * 3 * 3, np.int8).reshape(3, 3, 3, 1)
     room = 2**31 - 1 - 255 * 9 * 127
-    zeros = {"shift": full(0, 3, np.uint8), "scale": full(1, 3, np.float32)}
-    conv = conv_node(weight=weight, bias=np.int32([0, room, -room]), groups=3, **zeros)
+    zeros: dict[str, Any] = {"shift": full(0, 3, np.uint8), "scale": full(1, 3, np.float32)}
+    conv = conv_node(weight=weight, bias=np.array([0, room, -room], np.int32), groups=3, **zeros)
     head = head_node(channels=3)
     build(conv, head)
-    beyond = replace(conv, bias=np.int32([0, 0, -room - 1]))
+    beyond = replace(conv, bias=np.array([0, 0, -room - 1], np.int32))
     refused(r"^conv: int32 can overflow in channel 2: bound 2147483648 \(R4\)", beyond, head)
 
 

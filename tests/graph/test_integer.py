@@ -43,9 +43,11 @@ def test_multiply_accumulates_of_the_published_networks(name: str, millions: flo
 
 
 def test_logits_are_scaled_sums() -> None:
-    graph = build(conv_node(), head_node(scale=np.float32([1, 2, 0.5, 4, 0.25])))
-    sums = np.int32([[1, 2, 3, 4, 5], [-8, 8, -8, 8, -8]])
-    np.testing.assert_array_equal(graph.logits(sums), np.float32([[1, 4, 1.5, 16, 1.25], [-8, 16, -4, 32, -2]]))
+    graph = build(conv_node(), head_node(scale=np.array([1, 2, 0.5, 4, 0.25], np.float32)))
+    sums = np.array([[1, 2, 3, 4, 5], [-8, 8, -8, 8, -8]], np.int32)
+    np.testing.assert_array_equal(
+        graph.logits(sums), np.array([[1, 4, 1.5, 16, 1.25], [-8, 16, -4, 32, -2]], np.float32)
+    )
 
 
 def test_structure() -> None:
@@ -78,12 +80,12 @@ def test_labels_are_as_many_as_classes() -> None:
 
 
 def test_r2_only_the_image_has_a_pad_value_of_its_own() -> None:
-    mean = np.uint8([124, 116, 104])
+    mean = np.array([124, 116, 104], np.uint8)
     assert build(conv_node(pad_value=mean), head_node()).nodes[0].inputs == (IMAGE,)
     second = conv_node("second", "conv", channels=4)
     build(conv_node(), second, head_node("second"))
     refused("^second: pad value must be the zero point", conv_node(zero_point=128), second, head_node("second"))
-    wrong = replace(second, pad_value=np.uint8([0, 0, 0, 1]))
+    wrong = replace(second, pad_value=np.array([0, 0, 0, 1], np.uint8))
     refused("^second: pad value must be the zero point", conv_node(), wrong, head_node("second"))
     refused("^head: pad value must be the zero point", conv_node(), head_node(pad_value=full(3, 4, np.uint8)))
 
@@ -106,7 +108,8 @@ def _signed(graph: IntegerGraph, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         if isinstance(node, Conv):
             k = node.shift.astype(np.int64)
             value = (((acc + ((1 << k) >> 1)) >> k) + node.zero_point).clip(0, 255) - 128
-    return np.maximum(acc, 0) if graph.head.relu else acc
+    sums: NDArray[np.int64] = np.maximum(acc, 0) if graph.head.relu else acc
+    return sums
 
 
 @pytest.mark.parametrize("zero_point", [0, 128])
@@ -115,8 +118,8 @@ def test_r7_signed_storage_is_the_same_graph(zero_point: int) -> None:
     first = conv_node(
         weight=rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
         bias=rng.integers(-9999, 9999, 4).astype(np.int32),
-        shift=np.uint8([7, 8, 9, 10]),
-        pad_value=np.uint8([124, 116, 104]),
+        shift=np.array([7, 8, 9, 10], np.uint8),
+        pad_value=np.array([124, 116, 104], np.uint8),
         stride=(2, 1),
         zero_point=zero_point,
     )
@@ -164,6 +167,6 @@ def test_groups_are_part_of_a_digest_where_there_are_any() -> None:
 
 
 def test_rounding_is_half_of_what_is_shifted_out() -> None:
-    conv = conv_node(shift=np.uint8([0, 1, 2, 15]))
+    conv = conv_node(shift=np.array([0, 1, 2, 15], np.uint8))
     assert conv.rounding.tolist() == [0, 1, 2, 2**14] and conv.rounding.dtype == np.int64
     assert head_node().rounding.tolist() == [0] * 5

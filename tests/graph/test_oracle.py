@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
@@ -163,8 +165,10 @@ def test_requantization_by_hand(acc: int, k: int, zero_point: int, expected: int
 
 
 def test_convolution_by_hand() -> None:
-    node = _conv([[[[1, 2], [3, -1]]]], [10], [0], stride=(1, 2), padding=(0, 1, 0, 0), pad_value=np.uint8([130, 126]))
-    value = np.uint8([[[128, 129], [130, 128], [0, 255]]])
+    node = _conv(
+        [[[[1, 2], [3, -1]]]], [10], [0], stride=(1, 2), padding=(0, 1, 0, 0), pad_value=np.array([130, 126], np.uint8)
+    )
+    value = np.array([[[128, 129], [130, 128], [0, 255]]], np.uint8)
     # columns: (pad, 0) and (1, 2), each less the zero point 128
     first = 10 + (1 * 2 + 2 * -2) + (3 * 0 - 1 * 1)
     second = 10 + (1 * 2 + 2 * 0) + (3 * -128 - 1 * 127)
@@ -174,7 +178,7 @@ def test_convolution_by_hand() -> None:
 def test_grouped_convolution_by_hand() -> None:
     weight = [[[[1, 2]]], [[[0, -1]]], [[[3, 0]]], [[[1, 1]]]]
     node = _conv(weight, [0, 100, 0, 0], [0] * 4, pad_value=np.zeros(4, np.uint8), groups=2)
-    value = np.uint8([[[5, 6, 7, 8]]])
+    value = np.array([[[5, 6, 7, 8]]], np.uint8)
     assert accumulate(node, value, _tensor(1, 1, 4)).tolist() == [[[5 + 12, 100 - 6, 21, 15]]]
 
 
@@ -201,15 +205,15 @@ def test_max_pooling_by_hand() -> None:
 
 
 def test_addition_by_hand() -> None:
-    node = Add("add", ("a", "b"), np.uint8([[0, 1, 0], [1, 0, 0]]), 128, np.ones(3, np.float32))
+    node = Add("add", ("a", "b"), np.array([[0, 1, 0], [1, 0, 0]], np.uint8), 128, np.ones(3, np.float32))
     tensors = {"a": _tensor(1, 1, 3, 0), "b": _tensor(1, 1, 3, 128)}
-    result = apply(node, [np.uint8([[[10, 7, 255]]]), np.uint8([[[125, 128, 255]]])], tensors)
+    result = apply(node, [np.array([[[10, 7, 255]]], np.uint8), np.array([[[125, 128, 255]]], np.uint8)], tensors)
     # 10 + round(-3 / 2) + 128, round(7 / 2) + 0 + 128, 255 + 127 + 128
     assert result.ravel().tolist() == [137, 132, 255]
 
 
 def test_concatenation_appends_channels() -> None:
-    value = np.uint8([[[1, 2]]])
+    value = np.array([[[1, 2]]], np.uint8)
     assert apply(Concat("c", ("a", "b", "a")), [value, value + 2, value], {}).tolist() == [[[1, 2, 3, 4, 1, 2]]]
 
 
@@ -218,8 +222,8 @@ def test_head_by_hand(relu: bool) -> None:
     head = Head(
         name="head",
         input=IMAGE,
-        weight=np.int8([[[[1, 0, 0]]], [[[0, -2, 0]]]]),
-        bias=np.int32([-5, 100]),
+        weight=np.array([[[[1, 0, 0]]], [[[0, -2, 0]]]], np.int8),
+        bias=np.array([-5, 100], np.int32),
         stride=(1, 1),
         padding=(0, 0, 0, 0),
         pad_value=np.zeros(3, np.uint8),
@@ -227,7 +231,7 @@ def test_head_by_hand(relu: bool) -> None:
         scale=np.ones(2, np.float32),
     )
     graph = IntegerGraph("tiny", (head,), Preprocessing(size=(1, 2), resize=None))
-    image = np.uint8([[[[3, 40, 9], [9, 60, 9]]]])
+    image = np.array([[[[3, 40, 9], [9, 60, 9]]]], np.uint8)
     expected = [[0 + 4, 20 + 0]] if relu else [[-2 + 4, 20 - 20]]
     assert run(graph, image).tolist() == expected
 
@@ -262,7 +266,8 @@ def test_a_batch_is_its_images() -> None:
 def test_images_of_another_kind() -> None:
     graph = random_graph(6, blocks=2)
     images = random_images(graph, 1, 0)
-    for wrong in (images.astype(np.int8), images[:, 1:], images[0], images[..., :2]):
+    others: list[NDArray[Any]] = [images.astype(np.int8), images[:, 1:], images[0], images[..., :2]]
+    for wrong in others:
         with pytest.raises(ValueError, match=r"images must be uint8 \[N, "):
             run(graph, wrong)
 

@@ -50,7 +50,7 @@ def test_floor_padding_by_hand(
 def test_floor_mode_with_that_padding_has_the_same_windows(
     size: tuple[int, int], kernel: int, stride: int, data: st.DataObject, ceil_mode: bool
 ) -> None:
-    given = tuple(data.draw(st.integers(0, kernel - 1)) for _ in range(4))
+    given = data.draw(st.tuples(*[st.integers(0, kernel - 1)] * 4))
     kernels, strides = (kernel, kernel), (stride, stride)
     windows = window_map(size, kernels, strides, given, ceil_mode)
     if min(windows) < 1:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph
 from squeezeedge.graph.oracle import accumulate
 from squeezeedge.lower.bias import offset_bias
 from tests.graphs import GraphBuilder
@@ -38,7 +38,8 @@ def test_the_kernel_s_sum_and_this_bias_are_the_rounded_accumulator(zero_point: 
 def test_modulo_two_to_the_32() -> None:
     """R4 bounds the accumulator, not what the bias becomes."""
     graph = _graph(0)
-    conv = graph.convolutions[1]
+    conv = graph.nodes[1]
+    assert isinstance(conv, Conv)
     weight = np.full_like(conv.weight, 127)
     bias = np.full(len(conv.bias), 2**31 - 1, np.int32)
     conv = replace(conv, weight=weight, bias=bias, shift=np.zeros(len(bias), np.uint8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,7 +16,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Concat, Conv, Head, IntegerGraph
 from squeezeedge.graph.oracle import execute, run
 from squeezeedge.lower.onnx_module import CLASS_SUMS, OnnxBuilder, to_onnx
-from tests.graphs import TOPOLOGIES, integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -45,6 +47,21 @@ def test_whole_networks(name: str) -> None:
     np.testing.assert_array_equal(sums(to_onnx(graph), images), run(graph, images))
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(12, 12), (12, 3), (16, 4)])
+def test_groups_stay_groups(channels: int, groups: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(groups), (9, 7))
+    value = builder.conv(IMAGE, channels, (3, 3), (1, 1), (1, 1, 1, 1), 128, groups=3 if channels == 12 else 1)
+    value = builder.conv(value, 2 * channels, (3, 2), (2, 1), (1, 0, 1, 1), groups=groups)
+    graph = builder.finish(value, groups, groups=groups)
+    model = to_onnx(graph)
+    found = [
+        onnx.helper.get_node_attr_value(node, "group") for node in model.graph.node if node.op_type == "ConvInteger"
+    ]
+    assert found == [conv.groups for conv in graph.convolutions]
+    images = random_images(graph, 3, 0)
+    np.testing.assert_array_equal(sums(model, images), run(graph, images))
+
+
 def test_every_tensor_has_its_node_s_name_and_values() -> None:
     graph = random_graph(17, blocks=6)
     image = random_images(graph, 1, 0)[0]
@@ -69,7 +86,12 @@ def test_names_that_meet_made_up_ones() -> None:
     """Layers may be called as this module calls its intermediate results."""
     weight = np.ones((2, 1, 1, 3), np.int8)
     zeros, scale = np.zeros(2, np.int32), np.ones(2, np.float32)
-    rest = {"stride": (1, 1), "padding": (0, 0, 0, 0), "pad_value": np.zeros(3, np.uint8), "scale": scale}
+    rest: dict[str, Any] = {
+        "stride": (1, 1),
+        "padding": (0, 0, 0, 0),
+        "pad_value": np.zeros(3, np.uint8),
+        "scale": scale,
+    }
 
     def conv(name: str) -> Conv:
         return Conv(name, IMAGE, weight, zeros, shift=np.full(2, 2, np.uint8), zero_point=0, **rest)

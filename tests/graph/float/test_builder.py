@@ -34,8 +34,8 @@ def test_folded_batch_normalization_is_the_unfolded_one() -> None:
     variance = rng.uniform(0.1, 2, 6).astype(np.float32)
     node = folded_batch_norm("bn", "image", gamma, beta, mean, variance, 1e-3)
     x = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(0))
-    tensors = (torch.from_numpy(array) for array in (mean, variance, gamma, beta))
-    expected = F.batch_norm(x, *tensors, training=False, eps=1e-3).numpy()
+    scale, shift, center, spread = map(torch.from_numpy, (gamma, beta, mean, variance))
+    expected = F.batch_norm(x, center, spread, scale, shift, training=False, eps=1e-3).numpy()
     ours = x.numpy() * node.multiplier[:, None, None] + node.offset[:, None, None]
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
@@ -44,7 +44,7 @@ def test_float32_copies() -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     copy = float32(array.T)
     assert copy.flags.c_contiguous and copy.flags.writeable and not np.shares_memory(copy, array)
-    assert float32(np.float16([0.5])).dtype == np.float32
+    assert float32(np.array([0.5], np.float16)).dtype == np.float32
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5), st.booleans())

@@ -34,19 +34,24 @@ def graph() -> FloatGraph:
     """Every kind of node once."""
     nodes = (
         _eye(3),
-        FloatBatchNorm("norm", ("conv",), np.float32([2, -1, 0.5]), np.float32([1, 0, -3])),
+        FloatBatchNorm("norm", ("conv",), np.array([2, -1, 0.5], np.float32), np.array([1, 0, -3], np.float32)),
         FloatRelu("relu", ("norm",)),
         FloatAdd("sum", ("relu", "conv")),
         FloatMaxPool("pool", ("sum",), (2, 2), (1, 2), (1, 0, 0, 0), ceil_mode=True),
         FloatConcat("joined", ("pool", "pool")),
         FloatGlobalAveragePool("mean", ("joined",)),
-        FloatLinear("fc", ("mean",), np.float32([[1, 0, 0, 0, 0, 0], [0, 0, 2, 0, 0, -1]]), np.float32([0.5, 0.25])),
+        FloatLinear(
+            "fc",
+            ("mean",),
+            np.array([[1, 0, 0, 0, 0, 0], [0, 0, 2, 0, 0, -1]], np.float32),
+            np.array([0.5, 0.25], np.float32),
+        ),
     )
     return FloatGraph("all", nodes, (2, 3))
 
 
 def test_by_hand(graph: FloatGraph) -> None:
-    image = np.float32([[[1, 2, 3], [4, 5, 6]], [[-1, -2, -3], [0, 1, 2]], [[10, 0, 10], [0, 10, 0]]])
+    image = np.array([[[1, 2, 3], [4, 5, 6]], [[-1, -2, -3], [0, 1, 2]], [[10, 0, 10], [0, 10, 0]]], np.float32)
     values = {name: value[0].numpy() for name, value in execute_float(graph, torch.tensor(image[None]))}
     np.testing.assert_array_equal(values["conv"], image)
     np.testing.assert_array_equal(values["norm"][0], [[3, 5, 7], [9, 11, 13]])

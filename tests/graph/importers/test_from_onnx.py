@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -119,7 +120,7 @@ def test_resnet18(folder: Path) -> None:
 
 
 @st.composite
-def _windows(draw: st.DrawFn) -> dict[str, list[int]]:
+def _windows(draw: st.DrawFn) -> dict[str, Any]:
     kernel = [draw(st.integers(1, 4)), draw(st.integers(1, 4))]
     strides = [draw(st.integers(1, 3)), draw(st.integers(1, 3))]
     pads = [draw(st.integers(0, kernel[axis] - 1)) for axis in (0, 1, 0, 1)]
@@ -128,7 +129,7 @@ def _windows(draw: st.DrawFn) -> dict[str, list[int]]:
 
 @given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
 @settings(max_examples=40, deadline=None)
-def test_windows_of_convolutions(folder: Path, window: dict[str, list[int]], auto_pad: str) -> None:
+def test_windows_of_convolutions(folder: Path, window: dict[str, Any], auto_pad: str) -> None:
     writer, value = _start()
     weight = writer.weight("w", _random(4, 5, *window["kernel_shape"]))
     if auto_pad != "NOTSET":
@@ -138,7 +139,7 @@ def test_windows_of_convolutions(folder: Path, window: dict[str, list[int]], aut
 
 @given(_windows(), st.sampled_from([1, 2, 3, 6]), st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
-def test_groups_of_convolutions(folder: Path, window: dict[str, list[int]], groups: int, factor: int) -> None:
+def test_groups_of_convolutions(folder: Path, window: dict[str, Any], groups: int, factor: int) -> None:
     writer, value = _start(channels=6)
     weight = writer.weight("w", _random(groups * factor, 6 // groups, *window["kernel_shape"]))
     grouped = writer.node("Conv", value, weight, group=groups, **window)
@@ -148,7 +149,7 @@ def test_groups_of_convolutions(folder: Path, window: dict[str, list[int]], grou
 
 @given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_windows_of_max_pooling(folder: Path, window: dict[str, list[int]], auto_pad: str, ceil_mode: bool) -> None:
+def test_windows_of_max_pooling(folder: Path, window: dict[str, Any], auto_pad: str, ceil_mode: bool) -> None:
     writer, value = _start()
     if auto_pad != "NOTSET":
         window = {key: value for key, value in window.items() if key != "pads"}
@@ -181,24 +182,28 @@ def _mean(writer: OnnxWriter, value: str) -> str:
 
 def _mean_kept(writer: OnnxWriter, value: str) -> str:
     kept = writer.node("ReduceMean", value, axes=[2, 3])
-    return writer.node("Squeeze", kept, writer.weight("axes", np.int64([2, 3])))
+    return writer.node("Squeeze", kept, writer.weight("axes", np.array([2, 3], np.int64)))
 
 
 def _squeezes(writer: OnnxWriter, value: str) -> str:
-    last = writer.node("Squeeze", writer.node("GlobalAveragePool", value), writer.weight("last", np.int64([3])))
-    return writer.node("Squeeze", last, writer.weight("next", np.int64([-1])))
+    last = writer.node(
+        "Squeeze", writer.node("GlobalAveragePool", value), writer.weight("last", np.array([3], np.int64))
+    )
+    return writer.node("Squeeze", last, writer.weight("next", np.array([-1], np.int64)))
 
 
 def _reshape(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Reshape", writer.node("GlobalAveragePool", value), writer.weight("shape", np.int64([1, -1])))
+    return writer.node(
+        "Reshape", writer.node("GlobalAveragePool", value), writer.weight("shape", np.array([1, -1], np.int64))
+    )
 
 
 def _view(writer: OnnxWriter, value: str) -> str:
     """``x.view(x.size(0), -1)`` as older exporters write it."""
     pooled = writer.node("GlobalAveragePool", value)
-    zero = writer.node("Constant", value=onnx.numpy_helper.from_array(np.int64(0)))
+    zero = writer.node("Constant", value=onnx.numpy_helper.from_array(np.array(0)))
     batch = writer.node("Gather", writer.node("Shape", pooled), zero, axis=0)
-    first = writer.node("Unsqueeze", batch, writer.weight("axes", np.int64([0])))
+    first = writer.node("Unsqueeze", batch, writer.weight("axes", np.array([0], np.int64)))
     shape = writer.node("Concat", first, writer.node("Constant", value_ints=[-1]), axis=0)
     return writer.node("Reshape", pooled, shape)
 
@@ -221,7 +226,7 @@ def test_ways_to_a_vector(folder: Path, pool: Callable[[OnnxWriter, str], str], 
         (None, {"transB": 1, "alpha": 3.0}),
     ],
 )
-def test_gemm(folder: Path, shape: list[int] | None, attributes: dict[str, float]) -> None:
+def test_gemm(folder: Path, shape: list[int] | None, attributes: dict[str, Any]) -> None:
     writer, value = _start()
     weight = _random(6, 5) if attributes.get("transB") else _random(5, 6)
     inputs = [writer.weight("fc.weight", weight)]
@@ -244,7 +249,7 @@ def test_matmul_and_add(folder: Path, swapped: bool) -> None:
 def test_what_disappears(folder: Path) -> None:
     writer, value = _start()
     value = writer.node("Identity", writer.node("Cast", value, to=TensorProto.FLOAT))
-    ratio, training = writer.weight("ratio", np.float32(0.5)), writer.weight("training", np.array(False))
+    ratio, training = writer.weight("ratio", np.array(0.5, np.float32)), writer.weight("training", np.array(False))
     graph = _imported(folder, writer, _end(writer, writer.node("Dropout", value, ratio, training)))
     assert [type(node).__name__ for node in graph.nodes] == ["FloatConv", "FloatGlobalAveragePool"]
 
@@ -258,14 +263,14 @@ def test_weights_behind_identity_constant_and_cast(folder: Path) -> None:
     value = writer.node("Conv", value, writer.node("Cast", half, to=TensorProto.FLOAT))
     graph = _imported(folder, writer, _end(writer, value))
     assert isinstance(graph.nodes[1], FloatConv)
-    np.testing.assert_array_equal(graph.nodes[1].bias, np.float32([1, 2, 3, 4]))
+    np.testing.assert_array_equal(graph.nodes[1].bias, np.array([1, 2, 3, 4], np.float32))
 
 
 @pytest.mark.parametrize(("opset", "rank", "axis"), [(11, 4, None), (11, 2, 1), (17, 2, -1), (17, 4, 1)])
 def test_softmax_at_the_end_keeps_the_order_of_classes(folder: Path, opset: int, rank: int, axis: int | None) -> None:
     writer, value = _start()
     pooled = writer.node("GlobalAveragePool", value) if rank == 4 else _end(writer, value)
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     path = _save(folder, writer.model(writer.node("Softmax", pooled, **attributes), opset, rank))
     graph = from_onnx(path)
     images = _random(1, 3, *SIZE)
@@ -370,7 +375,9 @@ def _second_output(writer: OnnxWriter, value: str) -> str:
 
 
 def _trained_dropout(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Dropout", value, writer.weight("r", np.float32(0.5)), writer.weight("t", np.array(True)))
+    return writer.node(
+        "Dropout", value, writer.weight("r", np.array(0.5, np.float32)), writer.weight("t", np.array(True))
+    )
 
 
 def _integers(writer: OnnxWriter, value: str) -> str:
@@ -382,7 +389,7 @@ def _pooled_twice(writer: OnnxWriter, value: str) -> str:
 
 
 def _folded_map(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Reshape", value, writer.weight("shape", np.int64([1, 10, 7, 5])))
+    return writer.node("Reshape", value, writer.weight("shape", np.array([1, 10, 7, 5], np.int64)))
 
 
 def _not_finite(writer: OnnxWriter, value: str) -> str:

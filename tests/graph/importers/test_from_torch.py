@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,8 @@ class _Ending(nn.Module):
         self.last = nn.Conv2d(channels, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.part(self.first(x))).mean((2, 3))
+        x = self.last(self.part(self.first(x)))
+        return x.mean((2, 3))
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if not NETWORKS[name].embedded])
@@ -67,10 +70,10 @@ def test_names_are_module_paths() -> None:
 
 def test_resnet18_in_training_mode_is_imported_in_evaluation_mode_and_left_alone() -> None:
     network = ResNet18().train()
-    statistics = network.bn1.running_mean.clone()
+    statistics = network.bn1.state_dict()["running_mean"].clone()
     graph = from_torch(network, (50, 41), "resnet18")
     assert network.training and network.bn1.training
-    assert torch.equal(network.bn1.running_mean, statistics)
+    assert torch.equal(network.bn1.state_dict()["running_mean"], statistics)
     assert _kinds(graph)[:4] == ["Conv", "BatchNorm", "Relu", "MaxPool"]
     assert _kinds(graph).count("BatchNorm") == 20 and _kinds(graph).count("Add") == 8
     assert _kinds(graph)[-2:] == ["GlobalAveragePool", "Linear"]
@@ -127,8 +130,8 @@ def test_batch_normalization_is_folded_from_running_statistics() -> None:
     with torch.no_grad():
         norm.weight.copy_(torch.arange(6.0))
         norm.bias.fill_(2)
-        norm.running_mean.fill_(3)
-        norm.running_var.fill_(3.5)
+        norm.state_dict()["running_mean"].fill_(3)
+        norm.state_dict()["running_var"].fill_(3.5)
     node = from_torch(_Ending(norm), SIZE, "n").nodes[1]
     assert isinstance(node, FloatBatchNorm) and node.name == "part.0"
     np.testing.assert_allclose(node.multiplier, np.arange(6) / 2)
@@ -168,12 +171,15 @@ class _Vector(nn.Module):
         if self.way == "average":
             return F.avg_pool2d(x, x.shape[2:])
         if self.way == "adaptive":
-            return self.fc(F.adaptive_avg_pool2d(x, (1, 1)).squeeze(3).squeeze(2))
-        if self.way == "view":
-            return self.fc(F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1))
-        if self.way == "reshape":
-            return self.fc(F.adaptive_avg_pool2d(x, 1).contiguous().reshape(-1, 5))
-        return self.fc(x.mean([2, 3]))
+            x = F.adaptive_avg_pool2d(x, (1, 1)).squeeze(3).squeeze(2)
+        elif self.way == "view":
+            x = F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1)
+        elif self.way == "reshape":
+            x = F.adaptive_avg_pool2d(x, 1).contiguous().reshape(-1, 5)
+        else:
+            x = x.mean([2, 3])
+        logits: Tensor = self.fc(x)
+        return logits
 
 
 @pytest.mark.parametrize("way", ["average", "adaptive", "view", "reshape", "mean"])
@@ -185,14 +191,15 @@ def test_ways_to_a_vector(way: str) -> None:
 class _Function(nn.Module):
     """A function between two convolutions."""
 
-    def __init__(self, function: object) -> None:
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
         self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
         self.scale = nn.Parameter(torch.ones(6, 6, 1, 1))
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.function(self, self.first(x))).mean((2, 3))  # type: ignore[operator]
+        x = self.last(self.function(self, self.first(x)))
+        return x.mean((2, 3))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +223,7 @@ class _Function(nn.Module):
         (lambda m, x: F.conv2d(x, m.scale.relu()), "relu: .*constant operand"),
     ],
 )
-def test_refused_by_node_and_reason(function: object, match: str) -> None:
+def test_refused_by_node_and_reason(function: Callable[[nn.Module, Tensor], Tensor], match: str) -> None:
     with pytest.raises(UnsupportedError, match=match):
         from_torch(_Function(function), SIZE, "network")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -218,7 +219,7 @@ def test_external_data(folder: Path, content: bytes) -> None:
         ("weights.bin", {"dims": (-4, 3, 3, 3)}),
     ],
 )
-def test_external_data_that_is_not_there(folder: Path, location: str, arguments: dict[str, int]) -> None:
+def test_external_data_that_is_not_there(folder: Path, location: str, arguments: dict[str, Any]) -> None:
     (folder.parent / "onnx_outside.bin").write_bytes(bytes(432))
     with pytest.raises(CorruptFileError, match=r"changed\.onnx: external data of 'conv\.weight'"):
         _import(folder, _external(folder, location, **arguments))
