@@ -181,7 +181,7 @@ def _wanted_rows(node: FoldedConv) -> int:
 
 def _by_group(values: Tensor, groups: int) -> Tensor:
     """[rows, groups * n] -> [groups, rows, n]."""
-    return values.unflatten(1, (groups, -1)).transpose(0, 1)
+    return values.reshape(len(values), groups, -1).transpose(0, 1)
 
 
 def _kept_bytes(graph: FoldedGraph) -> int:

@@ -7,7 +7,7 @@ output that is below zero in both networks misses nothing.
 
 Assumes: sampled inputs of the quantized network and outputs of the float one. Guarantees: weights that differ from
 the trained ones only as far as the samples carry it: the fewer there are for a weight, the stronger the ridge. Each
-group of a grouped convolution has a regression of its own; all are solved at once. Rule: R3.
+group has a regression of its own; all groups are solved at once. Rule: R3.
 """
 
 from __future__ import annotations

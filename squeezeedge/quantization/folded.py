@@ -93,13 +93,14 @@ class FoldedGraph:
             shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
             zero_points[node.name] = _zero_point(node, [zero_points[name] for name in node.inputs])
         convolutions, additions = of_kind(self.nodes, FoldedConv), of_kind(self.nodes, FoldedAdd)
+        rectified = {conv.name: conv.relu for conv in convolutions} | {add.name: add.relu for add in additions}
         derived = {
             "shapes": MappingProxyType(shapes),
             "zero_points": MappingProxyType(zero_points),
             "last_reader": MappingProxyType({name: node.name for node in self.nodes for name in node.inputs}),
             "convolutions": tuple(convolutions),
             "additions": tuple(additions),
-            "rectified": frozenset(node.name for node in (*convolutions, *additions) if node.relu),
+            "rectified": frozenset(name for name, relu in rectified.items() if relu),
         }
         for key, value in derived.items():
             object.__setattr__(self, key, value)
@@ -112,7 +113,7 @@ class FoldedGraph:
     @property
     def scaled(self) -> tuple[str, ...]:
         """Names of the tensors that get a scale of their own, in execution order: all but pooled and joined ones."""
-        names = {node.name for node in (*self.convolutions[:-1], *self.additions)}
+        names = {conv.name for conv in self.convolutions[:-1]} | {addition.name for addition in self.additions}
         return tuple(node.name for node in self.nodes if node.name in names)
 
 

@@ -1,4 +1,4 @@
-"""Rounding of weights with regard to the inputs: GPTQ (Frantar et al., arXiv:2210.17323).
+"""Pass over one layer: rounding of weights with regard to the inputs: GPTQ (Frantar et al., arXiv:2210.17323).
 
 The error of rounding one weight is made up for by the weights not rounded yet, as far as the inputs' second moments
 H allow: with U the upper Cholesky factor of H^-1, column after column,
@@ -8,7 +8,7 @@ H allow: with U the upper Cholesky factor of H^-1, column after column,
 The fan-in of an output channel is that of its group, so each group has moments and a factor of its own; all groups
 are worked on at once.
 
-Assumes: the inputs' second moments. Guarantees: integers in -127..127 (R3).
+Assumes: the inputs' second moments. Guarantees: integers in -127..127. Rule: R3.
 """
 
 from __future__ import annotations

@@ -183,9 +183,9 @@ def _conv(node: FoldedConv, quantizer: _Quantizer) -> None:
     scale_in = torch.from_numpy(per_output(quantizer.scales[source].numpy(), len(node.weight), node.groups))
     weight = (torch.from_numpy(node.weight).double() * scale_in[:, :, None, None]).flatten(1)
     bias = torch.from_numpy(node.bias).double()
-    by_group = node.groups, -1
+    by_group = node.groups, len(node.weight) // node.groups
     if not head and source != IMAGE:  # the image is exact; in the head, pooling averages errors out
-        weights, biases = weight.unflatten(0, by_group), bias.unflatten(0, by_group)
+        weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
         weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, node.relu)
         weight, bias = weights.flatten(0, 1), biases.flatten()
     factor = inverse_factor(moments)
@@ -198,7 +198,7 @@ def _conv(node: FoldedConv, quantizer: _Quantizer) -> None:
         candidates = quantizer.candidates(node, samples)
         power = moments.diagonal(dim1=1, dim2=2)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-    rounded = round_weights(weight.unflatten(0, by_group), grid.step.unflatten(0, by_group), factor).flatten(0, 1)
+    rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
     steps = (bias / grid.step).round()
     integers, offset = bounded(rounded, steps, grid.shift, zero_point, pixels)
     if head:

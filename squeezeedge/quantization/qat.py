@@ -247,15 +247,14 @@ class _Layer(nn.Module):
         self.zero_point, self.pixels = graph.tensors[node.name].zero_point, pixels
         self.pad_value = torch.from_numpy(node.pad_value.astype(np.float32)) if node.input == IMAGE else None
         out = len(node.bias)
-        scale, centre, scale_in = (
-            per_output(values, out, node.groups) for values in (*units, graph.tensors[node.input].scale)
-        )
+        scale, centre = (per_output(values, out, node.groups) for values in units)
         step = node.scale * np.exp2(-shift.astype(np.float64)) * pixels
         codes = node.weight.transpose(0, 3, 1, 2).astype(np.float64)
         # A channel without weights has any step, perhaps the least float32.
         gain = np.minimum(scale / step[:, None], 1e30)[:, :, None, None]
         start = codes
         if folded is not None:
+            scale_in = per_output(graph.tensors[node.input].scale, out, node.groups)
             wanted = folded * (scale_in / step[:, None])[:, :, None, None]
             start = wanted.clip(codes - CELL, codes + CELL).clip(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
         bias = (node.bias + (codes.sum((2, 3)) * centre).sum(1)) * step

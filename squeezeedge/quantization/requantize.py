@@ -9,6 +9,7 @@ from squeezeedge.graph import rules
 
 __all__ = ["exact_type", "requantize"]
 
+
 def exact_type(bound: float) -> torch.dtype:
     """The float type that holds all integers up to ``bound``: float32 below 2^24, else float64 (R4: below 2^31)."""
     return torch.float32 if bound < rules.FLOAT32_EXACT else torch.float64

@@ -1,4 +1,4 @@
-"""Scale and shift of every channel of a convolution: the pair of least expected output error.
+"""Pass over one layer: scale and shift of every channel of a convolution, the pair of least expected output error.
 
 R3 ties three numbers, scale_in * scale_w / scale_out = 2^-k. The inputs' scales are known and go into the weights;
 so for an output scale s the weights' step is s * 2^-k, and k is the largest for which the largest weight fits into
@@ -10,8 +10,7 @@ so for an output scale s the weights' step is s * 2^-k, and k is the largest for
 :mod:`gptq`), and the clipping on images not seen (:mod:`ranges`).
 
 Assumes: ranges and second moments of this layer. Guarantees: R3's relation exactly, 0 <= k <= ``MAX_SHIFT``,
-s > 0; k and s are the best of the candidates under this model. Rules: R3, R4 (their limits are those of
-:mod:`squeezeedge.graph.rules`).
+s > 0; k and s are the best of the candidates under this model. Rules: R3, R4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scales that additions tie together (R5).
+"""Pass over the folded graph: scales that additions tie together.
 
 An addition needs scale = scale_a * 2^sa = scale_b * 2^sb in every channel, so all channels that meet in additions,
 directly or through concatenation, pooling and further additions (a chain of residual blocks), form a class with
@@ -11,7 +11,7 @@ quantized one by one:
 - any other convolution's e stays open, up to that of the additions that read it;
 - the base is that of 16 to an octave with the least error over the class.
 
-All e of a class lie within a window of as many octaves as R3's largest shift, so every shift is in its range. Every
+All e of a class lie within a window of as many octaves as R3's largest shift, so no shift reaches beyond that. Every
 class has a solution: what an image adds has been copied by a convolution of its own (:mod:`fold`).
 
 Assumes: ranges of all convolutions but the head, and of all additions. Guarantees: scales for which R5's relation holds
@@ -35,7 +35,7 @@ __all__ = ["Ties", "tie_scales"]
 
 BASES = 16
 HEADROOM = 3
-"""Octaves of the window above the class's largest value, of a window of so many; the others are below."""
+"""Octaves of the window above the class's largest value, if it has more; the others are below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,8 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
     channels = _Channels(graph, ranges)
     window = channels.windows()
     exponents = torch.zeros(BASES, channels.count, dtype=torch.int64)  # place in the window, of additions
-    ceiling = torch.full((BASES, channels.count), channels.octaves - 1)  # of convolutions: lowest addition that reads it
+    highest = channels.octaves - 1
+    ceiling = torch.full((BASES, channels.count), highest)  # of convolutions: lowest addition that reads it
     penalty = torch.zeros(BASES, channels.count, dtype=torch.float64)  # summed over each class, at its root
     for node in channels.additions:
         out, operands = channels.of[node.name], [channels.of[name] for name in node.inputs]
@@ -88,8 +89,8 @@ def _solution(channels: _Channels, window: Tensor, base: Tensor, exponents: Tens
     every, octaves = torch.arange(channels.count), torch.arange(channels.octaves)[:, None]
     exponents, ceiling = exponents[base, every], ceiling[base, every]
     scales = _scale(base / BASES, window, octaves)  # [octaves, channels]
-    own = {node.name: channels.of[node.name] for node in channels.additions}
-    sums = {name: scales[exponents[numbers], numbers] for name, numbers in own.items()}
+    numbers = {node.name: channels.of[node.name] for node in channels.additions}
+    sums = {name: scales[exponents[those], those] for name, those in numbers.items()}
     candidates = {}
     for name in channels.convs:
         own = channels.of[name]

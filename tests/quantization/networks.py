@@ -99,8 +99,8 @@ class FloatNet:
             FloatConv(
                 self.builder.unique("conv"),
                 (source,),
-                np.float32(weight),
-                np.float32(bias),
+                weight.astype(np.float32),
+                bias.astype(np.float32),
                 (stride, stride),
                 (padding, padding, padding, padding),
                 groups=groups,
@@ -109,8 +109,8 @@ class FloatNet:
 
     def norm(self, source: str) -> str:
         count = self.channels(source)
-        multiplier = np.float32(self.rng.normal(1, 0.3, count))
-        offset = np.float32(self.rng.normal(0, 0.3, count))
+        multiplier = self.rng.normal(1, 0.3, count).astype(np.float32)
+        offset = self.rng.normal(0, 0.3, count).astype(np.float32)
         return self.builder.append(FloatBatchNorm(self.builder.unique("norm"), (source,), multiplier, offset))
 
     def relu(self, source: str) -> str:
@@ -137,8 +137,9 @@ class FloatNet:
         return self.builder.append(FloatGlobalAveragePool(self.builder.unique("average"), (source,)))
 
     def linear(self, source: str, classes: int) -> str:
-        weight = np.float32(self.rng.normal(0, self.channels(source) ** -0.5, (classes, self.channels(source))))
-        bias = np.float32(self.rng.normal(0, 0.1, classes))
+        channels = self.channels(source)
+        weight = self.rng.normal(0, channels**-0.5, (classes, channels)).astype(np.float32)
+        bias = self.rng.normal(0, 0.1, classes).astype(np.float32)
         return self.builder.append(FloatLinear(self.builder.unique("linear"), (source,), weight, bias))
 
     def graph(self, output: str) -> FloatGraph:
@@ -164,7 +165,7 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         shape = net.builder.shapes[source]
         alike = [name for name in tensors if net.builder.shapes[name][:2] == shape[:2]]
         same = [name for name in alike if net.builder.shapes[name] == shape]
-        kind = rng.choice(["conv", "conv", "grouped", "norm", "relu", "relu", "pool", "concat", "add", "residual", "fire"])
+        kind = rng.choice("conv conv grouped norm relu relu pool concat add residual fire".split())
         if kind == "pool" and min(shape[:2]) < 6:
             kind = "conv"
         if kind == "conv":

@@ -1,4 +1,6 @@
-"""Whole networks: ties of additions, accuracy against fp32, determinism, bad input."""
+"""Whole networks: accuracy against fp32, limits, determinism, bad input."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,20 +11,30 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from squeezeedge.calib.datasets import calibration_split, open_dataset
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.errors import UsageError
 from squeezeedge.evaluation.metrics import agreement, sqnr_db
-from squeezeedge.graph import IMAGE, Add, IntegerGraph, oracle
+from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, oracle, rules
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks import registry
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.quantization import calibration
 from squeezeedge.quantization.pipeline import quantize
+from squeezeedge.quantization.rewrite import of_kind
 from squeezeedge.training.validate import logits
-from tests.quantization.networks import PREPROCESSING, FloatNet, logits_sqnr, natural_images, random_net
+from tests.quantization.networks import (
+    PREPROCESSING,
+    FloatNet,
+    dense,
+    folded,
+    logits_sqnr,
+    natural_images,
+    random_net,
+)
 
 CALIBRATION = natural_images(32, PREPROCESSING.size)
 OTHERS = natural_images(12, PREPROCESSING.size, seed=1)
@@ -66,6 +78,56 @@ def pooled_bypass(net: FloatNet) -> FloatGraph:
     return net.classifier(net.add(wide, net.concat(first, pooled)))
 
 
+def depthwise(net: FloatNet) -> FloatGraph:
+    """The blocks of MobileNet: depthwise and 1x1 convolutions, linear bottlenecks, sums without a ReLU."""
+    x = net.relu(net.norm(net.conv(IMAGE, 12, 3, 2, 1)))
+    x = net.relu(net.norm(net.conv(net.relu(net.norm(net.depthwise(x))), 16)))
+    for _ in range(2):
+        wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32))))))
+        x = net.add(net.norm(net.conv(wide, 16)), x)
+    wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32))), 2)))
+    return net.classifier(net.conv(wide, 24), linear=True)
+
+
+def grouped(net: FloatNet) -> FloatGraph:
+    """The blocks of ResNeXt."""
+    x = net.pool(net.relu(net.norm(net.conv(IMAGE, 16, 3, 2, 1))), padding=1)
+    for stride in (1, 1, 2):
+        branch = net.relu(net.norm(net.conv(x, 16)))
+        branch = net.norm(net.conv(net.relu(net.norm(net.conv(branch, 16, 3, stride, 1, 4))), 16))
+        x = net.relu(net.add(branch, x if stride == 1 else net.norm(net.conv(x, 16, 1, stride))))
+    return net.classifier(x, linear=True)
+
+
+def groups_everywhere(net: FloatNet) -> FloatGraph:
+    """The image, the layers and the head are read by groups."""
+    x = net.relu(net.conv(net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3)), 24, 3, 1, 1, 4))
+    return net.graph(net.average(net.relu(net.conv(x, 8, 3, 1, 1, 8))))
+
+
+class InvertedResidual(nn.Module):
+    """A small network of torch modules: depthwise and grouped convolutions, batch normalization, a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = self.block(3, 16, 3, 2, 1)
+        self.wide = nn.Sequential(self.block(16, 32, 1), self.block(32, 32, 3, 1, 32))
+        self.narrow = nn.Sequential(nn.Conv2d(32, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.last = self.block(16, 24, 3, 2, 4)
+        self.head = nn.Linear(24, 5)
+
+    @staticmethod
+    def block(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+        conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.stem(x)
+        last: Tensor = self.last(first + self.narrow(self.wide(first)))
+        logits: Tensor = self.head(last.mean((2, 3)))
+        return logits
+
+
 def padded_squeezenet(net: FloatNet) -> FloatGraph:
     first = net.pool(net.relu(net.conv(IMAGE, 16, 3, 2, 1)))
     return net.classifier(net.fire(net.fire(first, 6, 12), 6, 12))
@@ -73,19 +135,96 @@ def padded_squeezenet(net: FloatNet) -> FloatGraph:
 
 @pytest.mark.parametrize(
     ("build", "bound"),
-    [(simple_bypass, 30), (complex_bypass, 30), (residual, 26), (pooled_bypass, 28), (padded_squeezenet, 30)],
+    [
+        (simple_bypass, 30),
+        (complex_bypass, 30),
+        (residual, 26),
+        (pooled_bypass, 28),
+        (padded_squeezenet, 30),
+        (depthwise, 28),
+        (grouped, 28),
+        (groups_everywhere, 38),
+    ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed: int) -> None:
     graph = build(FloatNet(seed))
     result = quantized(graph)
     assert logits_sqnr(graph, result, OTHERS) > bound
-    for node in result.nodes:
-        if isinstance(node, Add):
-            assert result.tensors[node.name].zero_point in (0, 128)
-            for name, shift in zip(node.inputs, node.shift, strict=True):
-                exact = result.tensors[name].scale * np.exp2(shift.astype(np.float32))
-                np.testing.assert_array_equal(exact, node.scale)
+    for node in of_kind(result.nodes, Add):
+        assert result.tensors[node.name].zero_point in rules.ZERO_POINTS
+        for name, shift in zip(node.inputs, node.shift, strict=True):
+            exact = result.tensors[name].scale * np.exp2(shift.astype(np.float32))
+            np.testing.assert_array_equal(exact, node.scale)
+
+
+@pytest.mark.parametrize("build", [depthwise, grouped, groups_everywhere])
+def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNet], FloatGraph]) -> None:
+    """Of the same function; measured over four networks: differences of each are chance, up to 6 dB."""
+    difference = []
+    for seed in range(4):
+        graph = build(FloatNet(seed))
+        result, alike = quantized(graph), quantized(dense(graph))
+        assert {node.groups for node in of_kind(alike.nodes, Conv)} == {1}
+        assert [node.groups for node in of_kind(result.nodes, Conv)] == [
+            conv.groups for conv in folded(graph).convolutions[:-1]
+        ]
+        difference.append(logits_sqnr(graph, result, OTHERS) - logits_sqnr(graph, alike, OTHERS))
+    assert np.mean(difference) > -1 and min(difference) > -4
+
+
+def test_torch_networks_with_groups() -> None:
+    torch.manual_seed(0)
+    module = InvertedResidual()
+    for index in range(10):  # statistics for the normalization
+        module(torch.from_numpy(PREPROCESSING.normalize(natural_images(8, PREPROCESSING.size, index))))
+    graph = from_torch(module, PREPROCESSING.size, "net")
+    result = quantized(graph)
+    assert [node.groups for node in of_kind(result.nodes, Conv)] == [1, 1, 32, 1, 4]
+    reference = logits(module, OTHERS, PREPROCESSING)
+    ratio = sqnr_db(reference, result.logits(oracle.run(result, OTHERS)))
+    assert ratio is not None and ratio > 30
+
+
+@pytest.mark.parametrize("build", [simple_bypass, residual, pooled_bypass, depthwise])
+def test_a_smaller_largest_shift_still_works(
+    build: Callable[[FloatNet], FloatGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = build(FloatNet(0))
+    monkeypatch.setattr(rules, "MAX_SHIFT", 8)
+    result = quantized(graph)  # built: the rules hold
+    assert max(_shifts(result)) == 8
+    assert logits_sqnr(graph, result, OTHERS) > 20
+
+
+def test_a_larger_largest_shift_is_used_where_the_data_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum over thousands of inputs of one sign is far larger than any of its terms."""
+    net = FloatNet(0)
+    bright = net.relu(net.add_conv(IMAGE, net.rng.uniform(0.5, 1, (24, 3, 1, 1)), np.full(24, 6)))
+    summed = net.relu(net.add_conv(bright, net.rng.uniform(0.9, 1, (8, 24, 9, 9)), np.zeros(8)))
+    graph = net.classifier(net.add(summed, net.conv(summed, 8)))
+    largest = []
+    for limit in (15, 18):
+        monkeypatch.setattr(rules, "MAX_SHIFT", limit)
+        result = quantized(graph)
+        largest.append(max(_shifts(result)))
+        assert logits_sqnr(graph, result, OTHERS) > 30
+    assert largest[0] == 15 < largest[1] <= 18
+
+
+def _shifts(graph: IntegerGraph) -> list[int]:
+    """The largest shift of every convolution and addition."""
+    nodes: list[Conv | Add] = [*of_kind(graph.nodes, Conv), *of_kind(graph.nodes, Add)]
+    return [int(node.shift.max()) for node in nodes]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 11), st.sampled_from([2, 8, 18]))
+def test_every_network_has_a_solution_whatever_the_largest_shift(seed: int, blocks: int, limit: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "MAX_SHIFT", limit)
+        result = quantize(random_net(seed, blocks), PREPROCESSING, CALIBRATION[:6], name="net")
+        assert max([0, *_shifts(result)]) <= limit
 
 
 @settings(max_examples=15, deadline=None)
@@ -160,15 +299,9 @@ def test_one_image_is_enough() -> None:
     assert logits_sqnr(graph, result, CALIBRATION[:1]) > 15
 
 
-def test_bad_calibration_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = complex_bypass(FloatNet(0))
+def test_bad_calibration_images() -> None:
     with pytest.raises(UsageError, match="no images"):
-        quantize(graph, PREPROCESSING, CALIBRATION[:0], name="net")
-    with pytest.raises(ValueError, match="uint8"):
-        quantize(graph, PREPROCESSING, CALIBRATION[:, 1:], name="net")
-    monkeypatch.setattr(calibration, "MEMORY", 1_000_000)
-    with pytest.raises(UsageError, match="use at most"):
-        quantize(graph, PREPROCESSING, CALIBRATION, name="net")
+        quantize(complex_bypass(FloatNet(0)), PREPROCESSING, CALIBRATION[:0], name="net")
 
 
 @pytest.mark.shared

@@ -16,10 +16,12 @@ from torch.nn import functional as F
 
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
+from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, oracle, rules
 from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
+from squeezeedge.quantization.rewrite import of_kind
 from tests.graphs import GraphBuilder, integer_graphs, random_images
 from tests.quantization.networks import PREPROCESSING, FloatNet, digits_network, natural_images, random_net
 
@@ -182,3 +184,51 @@ def test_another_size_is_refused() -> None:
     graph = builder.finish(builder.conv(IMAGE, 4), 5)
     with pytest.raises(ValueError, match=r"images must be of \(9, 9\) pixels, not \(10, 9\)"):
         QatNetwork(graph)(torch.zeros(1, 3, 10, 9))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("groups", [3, 12])
+def test_grouped_convolutions_give_the_oracles_bits(seed: int, groups: int) -> None:
+    net = FloatNet(seed)
+    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3))
+    branch = net.conv(net.relu(net.norm(net.conv(first, 24, 3, 1, 1, groups))), 12, groups=2)
+    floating = net.graph(net.average(net.relu(net.conv(net.relu(net.add(branch, first)), 24, 3, groups=groups))))
+    images = natural_images(8, PREPROCESSING.size, seed)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    assert graph.head.groups == groups
+    for network in (QatNetwork(graph), QatNetwork(graph, floating)):
+        assert _check_bits(network, images[:3]).digest() == graph.digest()
+    _disturb(network, seed, 0.3)
+    exported = _check_bits(network, images[:3])
+    assert exported.digest() != graph.digest() and exported.head.groups == groups
+
+
+def test_gradients_of_a_grouped_network_are_those_of_the_dense_one() -> None:
+    """The same integers with weights that are zero instead of groups."""
+    net = FloatNet(0)
+    first = net.relu(net.conv(IMAGE, 12, 3, 2, 1, 3))
+    floating = net.classifier(net.relu(net.conv(net.relu(net.depthwise(first)), 6, groups=3)))
+    images = natural_images(8, PREPROCESSING.size)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    normalized = torch.from_numpy(PREPROCESSING.normalize(images))
+    gradients = []
+    for network in (QatNetwork(graph).eval(), QatNetwork(legalize(graph, ())).eval()):
+        F.cross_entropy(network(normalized), torch.arange(8) % graph.classes).backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    nodes: list[Conv | Head] = [*of_kind(graph.nodes, Conv), graph.head]
+    for index, node in enumerate(nodes):
+        narrow, wide = (named[f"layers.{index}.weight"] for named in gradients)
+        assert narrow is not None and wide is not None and narrow.abs().max() > 0
+        own = np.split(np.arange(len(node.bias)), node.groups)
+        columns = np.split(np.arange(wide.shape[1]), node.groups)
+        parts = [wide[rows][:, part] for rows, part in zip(own, columns, strict=True)]
+        torch.testing.assert_close(narrow, torch.cat(parts), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradients[0][f"layers.{index}.bias"], gradients[1][f"layers.{index}.bias"])
+
+
+@pytest.mark.parametrize("most", [4, 18])
+def test_the_largest_shift_is_that_of_the_rules(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", most)
+    floating, images = random_net(8, 6), natural_images(8, PREPROCESSING.size)
+    graph = quantize(floating, PREPROCESSING, images, name="net")
+    assert _check_bits(QatNetwork(graph, floating), images[:3]).digest() == graph.digest()

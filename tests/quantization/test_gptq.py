@@ -1,0 +1,90 @@
+"""Rounding of weights with regard to the inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from squeezeedge.graph import rules
+from squeezeedge.quantization.gptq import inverse_factor, round_weights, second_moments, unit_error
+from tests.quantization.layers import Layer
+
+
+def test_second_moments_are_exact() -> None:
+    count = 1001
+    rows = torch.cat([Layer(seed, count=count).rows for seed in range(2)])
+    expected = (rows.long().mT @ rows.long()).double()
+    assert torch.equal(second_moments(rows), expected / count)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gptq_beats_rounding_to_nearest(seed: int) -> None:
+    layer = Layer(seed)
+    step = layer.weight.abs().amax(2) / 7  # coarse
+    moments = second_moments(layer.rows)
+
+    def error(rounded: Tensor) -> Tensor:
+        difference = rounded * step[..., None] - layer.weight
+        return (difference @ moments * difference).sum(2)
+
+    rounded = round_weights(layer.weight, step, inverse_factor(moments))
+    assert torch.equal(rounded, rounded.round()) and rounded.abs().max() <= 127
+    nearest = error((layer.weight / step[..., None]).round())
+    assert error(rounded).sum() < 0.6 * nearest.sum()
+    predicted = unit_error(inverse_factor(moments)) * step.square()
+    assert 0.5 < (error(rounded) / predicted).mean() < 1.5
+
+
+def test_gptq_clips_what_does_not_fit() -> None:
+    layer = Layer(0)
+    rounded = round_weights(layer.weight, layer.weight.abs().amax(2) / 500, inverse_factor(second_moments(layer.rows)))
+    assert rounded.abs().max() == 127
+
+
+def test_every_group_is_rounded_as_on_its_own() -> None:
+    layers = [Layer(seed) for seed in range(3)]
+    rows, weight = (torch.cat([getattr(layer, key) for layer in layers]) for key in ("rows", "weight"))
+    step = weight.abs().amax(2) / 7
+    factor = inverse_factor(second_moments(rows))
+    together = round_weights(weight, step, factor)
+    for index in range(3):
+        one = slice(index, index + 1)
+        own = inverse_factor(second_moments(rows[one]))
+        assert torch.equal(together[one], round_weights(weight[one], step[one], own))
+        assert torch.equal(unit_error(factor)[one], unit_error(own))
+
+
+def test_groups_without_inputs_are_rounded_to_nearest() -> None:
+    rows = torch.stack([Layer(0).rows[0], torch.zeros_like(Layer(0).rows[0])])
+    weight = torch.cat([Layer(0).weight, Layer(1).weight])
+    step = weight.abs().amax(2) / 50
+    rounded = round_weights(weight, step, inverse_factor(second_moments(rows)))
+    assert torch.equal(rounded[1], (weight[1] / step[1, :, None]).round())
+
+
+def test_all_groups_are_factorized_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depthwise layers have hundreds of groups: calls must not grow with them."""
+    calls: list[torch.Size] = []
+    cholesky = torch.linalg.cholesky
+
+    def counted(matrix: Tensor, *, upper: bool = False) -> Tensor:
+        calls.append(matrix.shape)
+        factor: Tensor = cholesky(matrix, upper=upper)
+        return factor
+
+    monkeypatch.setattr(torch.linalg, "cholesky", counted)
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.integers(0, 256, (500, 300, 9))).float()
+    weight = torch.from_numpy(rng.normal(size=(500, 1, 9)))
+    rounded = round_weights(weight, weight.abs().amax(2) / 127, inverse_factor(second_moments(rows)))
+    assert rounded.shape == weight.shape and rounded.abs().max() <= 127
+    assert calls == [(500, 9, 9)] * 2
+
+
+def test_the_limit_of_weights_is_that_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "WEIGHT_LIMIT", 7)
+    layer = Layer(0)
+    rounded = round_weights(layer.weight, layer.weight.abs().amax(2) / 50, inverse_factor(second_moments(layer.rows)))
+    assert rounded.abs().max() == 7

@@ -1,0 +1,42 @@
+"""Every ReLU behind the convolution or addition that makes its input."""
+
+from __future__ import annotations
+
+from squeezeedge.graph import IMAGE
+from squeezeedge.quantization.place_relu import place_relu
+from tests.quantization.networks import FloatNet, folded, kinds, same_function
+
+
+def test_relu_moves_over_pooling_and_concatenation() -> None:
+    net = FloatNet(7)
+    parts = [net.conv(IMAGE, 4), net.conv(IMAGE, 3, 3, padding=1)]
+    graph = net.classifier(net.relu(net.pool(net.concat(*parts))))
+    placed = place_relu(graph)
+    assert kinds(placed)[:6] == ["Conv", "Relu", "Conv", "Relu", "Concat", "MaxPool"]
+    same_function(graph, placed)
+    assert not any(folded(graph).zero_points.values())
+
+
+def test_relu_of_a_tensor_that_is_also_read_without_it_is_copied() -> None:
+    net = FloatNet(8)
+    conv = net.conv(IMAGE, 4)
+    graph = net.classifier(net.concat(conv, net.relu(conv)))
+    placed = place_relu(graph)
+    assert kinds(placed).count("Conv") == 3
+    same_function(graph, placed)
+
+
+def test_relu_of_what_has_no_negatives_disappears() -> None:
+    net = FloatNet(9)
+    first = net.relu(net.conv(IMAGE, 4))
+    graph = net.classifier(net.relu(net.add(net.relu(net.pool(first, 1, 1)), first)))
+    assert kinds(place_relu(graph)).count("Relu") == 2
+    same_function(graph, place_relu(graph))
+
+
+def test_relu_moves_to_a_grouped_convolution() -> None:
+    net = FloatNet(10)
+    graph = net.classifier(net.relu(net.pool(net.depthwise(net.conv(IMAGE, 4)))))
+    placed = place_relu(graph)
+    assert kinds(placed)[:4] == ["Conv", "Conv", "Relu", "MaxPool"]
+    same_function(graph, placed)
