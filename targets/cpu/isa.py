@@ -2,7 +2,7 @@
 
 A convolution keeps a register tile of int32 accumulators: ``rows`` x ``pixels`` output pixels times ``blocks`` blocks
 of ``lanes`` output channels. One reduction step multiplies ``group`` consecutive input bytes of every pixel with
-``group`` weights of every lane. :mod:`.convolution` writes the loops around it.
+``group`` weights of every lane. :mod:`.convolution` says where a tile reads and stores.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
-from squeezeedge.lower.stages import offset_bias
+from squeezeedge.lower.bias import offset_bias
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.tiling import Tile
 

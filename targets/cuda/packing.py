@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
-from squeezeedge.lower.stages import offset_bias
+from squeezeedge.lower.bias import offset_bias
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.tiling import STEP_BYTES, Plan
 

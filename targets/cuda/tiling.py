@@ -6,7 +6,6 @@ Nothing here was measured on a GPU: :func:`choose_tile` compares candidates by a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 from squeezeedge.targets.cuda.grid import WARP, Expr
@@ -33,7 +32,7 @@ WARPS = 4
 THREADS = WARPS * WARP
 """Of every convolution's blocks, so that several convolutions can share a kernel."""
 SPARE_WORDS = THREADS * GROUP_WORDS
-"""Of shared memory: a group for each thread (see :mod:`.convolution`)."""
+"""Of shared memory: a group for each thread (see :mod:`.loading`)."""
 SHARED_BYTES = 32 * 1024
 """Most of a block: two blocks fit the smallest multiprocessor (sm_75: 64 KiB), seven an H100's."""
 
@@ -165,7 +164,6 @@ def _cycles(plan: Plan, pixels: int, channels: int) -> float:
     return total
 
 
-@cache
 def choose_tile(pixels: int, channels: int, steps: int) -> Plan:
     """The candidate with the smallest estimate.
 

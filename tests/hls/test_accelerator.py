@@ -57,6 +57,7 @@ def test_config_header(golden: Callable[[str, str], None]) -> None:
     golden("vta_config.h", config_header(Geometry()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pynq-z2", "zcu104", "zcu104-block32"])
 def test_no_warnings(cxx: str, tmp_path: Path, name: str) -> None:
     geometry = load_config(name).geometry
@@ -64,6 +65,7 @@ def test_no_warnings(cxx: str, tmp_path: Path, name: str) -> None:
         build(cxx, tmp_path, geometry, [*STRICT, "-O2", "-c"], source, "x.o")
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @pytest.mark.parametrize("name", ["pynq-z2", "zcu104-block32"])
 def test_no_warnings_with_xilinx_types(cxx: str, tmp_path: Path, xilinx: list[str], name: str) -> None:
@@ -119,6 +121,7 @@ def xilinx_simulator(cxx: str, xilinx: list[str], tmp_path_factory: pytest.TempP
         return Simulator(geometry)
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
@@ -127,6 +130,7 @@ def test_xilinx_types_compute_the_same(xilinx_simulator: Simulator, data: st.Dat
     compare_with_reference(xilinx_simulator, program, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @pytest.mark.parametrize(("kernel", "stride", "zero_point"), LAYERS)
 def test_xilinx_types_compute_the_same_layers(

@@ -1,63 +1,23 @@
-"""Sessions here, over a fake ssh and over a real one, of a target whose device is a few lines of numpy."""
+"""Sessions on this machine; the device is a few lines of numpy."""
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.protocol import Kind, NetworkOpener, Target
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.targets.session import open_session
 from tests.targets.device import fake_device
-from tests.targets.device.artifact import FakeArtifact, fake_sums
-from tests.targets.devices import FakeBoard
-
-BOARD = "user@board"
-
-
-class FakeTarget:
-    """As much of a target as a session needs."""
-
-    name = "fake"
-    devices: Mapping[str, Kind] = {"fake": "hardware", "fake-emulation": "emulation"}
-    remote: Collection[str] = ("fake",)
-    needs_root = False
-    device_module = "tests.targets.device.fake_device"
-
-    def network(self, device: str) -> NetworkOpener:
-        return fake_device.Network
-
-
-TARGET = cast(Target, FakeTarget())
+from tests.targets.device.artifact import FakeArtifact
+from tests.targets.device.target import TARGET
+from tests.targets.devices import answers
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> FakeArtifact:
     return FakeArtifact(tmp_path / "artifact")
-
-
-@pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
-    """Its Python finds numpy and nothing of this package."""
-    return FakeBoard(tmp_path / "remote", monkeypatch, python=f"{sys.executable} -I")
-
-
-def sums(made: FakeArtifact, board: str | None = None, target: Target = TARGET) -> Any:  # noqa: ANN401
-    with open_session(made.folder, target, "fake", board) as session:
-        return session.run(made.images).sums.tolist()
 
 
 def test_here(made: FakeArtifact) -> None:
@@ -79,16 +39,16 @@ def test_failures_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> N
             pass
     monkeypatch.setattr(fake_device, "FAULT", "unavailable")
     with pytest.raises(UnavailableError, match=r"plug it in; or use --board user@host, or --emulate$"):
-        sums(made)
+        answers(TARGET, made.folder, made.images, "fake")
     monkeypatch.setattr(fake_device, "FAULT", "broken")
     with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}: the FAKE device is on fire$"):
-        sums(made)
+        answers(TARGET, made.folder, made.images, "fake")
     (made.folder / "weights.bin").write_bytes(b"other")
     with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}/weights\.bin: differs from its checksum"):
-        sums(made)
+        answers(TARGET, made.folder, made.images, "fake")
     made.write_manifest({})
     with pytest.raises(SqueezeEdgeError, match=r"manifest\.json: damaged"):
-        sums(made)
+        answers(TARGET, made.folder, made.images, "fake")
 
 
 def test_what_fails_first_is_told(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,254 +57,6 @@ def test_what_fails_first_is_told(made: FakeArtifact, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(fake_device.Network, "close", close)
     with pytest.raises(SqueezeEdgeError, match="does not close"):
-        sums(made)
+        answers(TARGET, made.folder, made.images, "fake")
     with pytest.raises(ZeroDivisionError), open_session(made.folder, TARGET, "fake"):
         print(1 / 0)
-
-
-def test_on_a_board(made: FakeArtifact, board: FakeBoard) -> None:
-    (made.folder / "model.sqe").write_text("not needed there")
-    made.seal()
-    with open_session(made.folder, TARGET, "fake", BOARD) as session:
-        parts = [session.run(made.images[:1]), session.run(made.images[1:]), session.run(made.images[:0])]
-    np.testing.assert_array_equal(np.concatenate([part.sums for part in parts]), made.sums)
-    assert parts[0].sums.dtype == np.int32 and parts[1].timings["fake_ms"].tolist() == [0.5, 1.0]
-    assert parts[1].metrics == {"gain": 1, "fake": True, "fake_ms": 0.5}
-    assert board.calls == ["ssh"] * 3, "a look, the copy, and one script for all images"
-    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
-    assert {path.name for path in copied.iterdir()} == {
-        *("run.py", "device.py", "manifest.json", "golden.npz", "weights.bin"),
-    }
-
-
-def test_files_are_copied_when_they_changed(made: FakeArtifact, board: FakeBoard) -> None:
-    assert sums(made, BOARD) == made.sums.tolist()
-    board.calls.clear()
-    assert sums(made, BOARD) == made.sums.tolist()
-    assert board.calls == ["ssh"] * 2, "the artifact is there already"
-    (made.folder / "weights2.bin").write_text("FAKE")
-    assert sums(made, BOARD) == made.sums.tolist(), "a file that the manifest does not list is sent"
-    assert board.calls == ["ssh"] * 3
-    (made.folder / "golden.npz").write_bytes(b"other")
-    with pytest.raises(SqueezeEdgeError, match=r"golden\.npz: differs from its checksum"):
-        sums(made, BOARD)
-    assert not board.calls, "nothing is sent that is damaged"
-
-
-def test_a_copy_that_breaks_off_is_repeated(made: FakeArtifact, board: FakeBoard) -> None:
-    tar = board.programs / "tar"
-    tar.write_text("#!/bin/sh\n# FAKE tar\necho 'tar: no space left on device' >&2\nexit 2\n")
-    tar.chmod(0o755)
-    with pytest.raises(SqueezeEdgeError, match="board user@board: tar: no space left on device"):
-        sums(made, BOARD)
-    assert not list((board.home / ".cache" / "squeezeedge").iterdir())
-    tar.unlink()
-    assert sums(made, BOARD) == made.sums.tolist()
-
-
-def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
-        sums(made, "root@unreachable")
-    with pytest.raises(UsageError, match="--board: device fake-emulation runs on this machine only"):
-        with open_session(made.folder, TARGET, "fake-emulation", BOARD):
-            pass
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UnavailableError, match="ssh is not on the path"):
-        sums(made, BOARD)
-
-
-@pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "x;reboot", "$(x)", "a\nb"])
-def test_names_that_are_no_board(made: FakeArtifact, board: FakeBoard, name: str) -> None:
-    with pytest.raises(UsageError, match="must be user@host"):
-        sums(made, name)
-    assert not board.calls
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind", "text"),
-    [
-        ("unavailable", UnavailableError, "board user@board: there is no FAKE device; plug it in"),
-        ("near", GateError, "board user@board: 12 class sums differ from the golden ones"),
-        ("broken", SqueezeEdgeError, "board user@board: the FAKE device is on fire"),
-    ],
-)
-def test_failures_on_a_board(
-    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, fault: str, kind: type, text: str
-) -> None:
-    monkeypatch.setenv("FAKE_FAULT", fault)
-    with pytest.raises(SqueezeEdgeError, match=text) as caught:
-        sums(made, BOARD)
-    assert type(caught.value) is kind
-
-
-def test_a_board_that_ends_between_images(
-    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "breaks")
-    text = "board user@board: the FAKE device is on fire"
-    with pytest.raises(SqueezeEdgeError, match=text), open_session(made.folder, TARGET, "fake", BOARD) as session:
-        assert len(session.run(made.images).sums) == 3
-        for _ in range(2):
-            with pytest.raises(SqueezeEdgeError, match=text):
-                session.run(made.images[:1])
-
-
-def answer(**changes: object) -> str:
-    """A script that answers one image, changed."""
-    line = {"sums": [1, 2, 3, 4], "index": 0, "latency_ms": 1.5, "fake_ms": 1, **changes}
-    kept = {key: value for key, value in line.items() if value is not None}
-    return f"print('{{\"golden\": 1}}')\nprint({json.dumps(json.dumps(kept))})\n"
-
-
-@pytest.mark.parametrize(
-    ("script", "text"),
-    [
-        ("print('hello')", "answered something else than run.py prints: no check of the golden inputs"),
-        ("print('{')", "answered something else"),
-        ("print('{' * 100000)", "answered something else"),
-        ("""print('{"golden": 1}')""", "answered 0 of 1 images"),
-        (answer(sums=[1, 2, 3]), "the sums of image 0 are not those of 4 classes"),
-        (answer(sums=7), "the sums of image 0 are not those of 4 classes"),
-        (answer(sums=[1, 2, 3, 4.0]), "a sum of image 0 is not an int32"),
-        (answer(sums=[1, 2, 3, True]), "a sum of image 0 is not an int32"),
-        (answer(sums=[1, 2, 3, 2**31]), "a sum of image 0 is not an int32"),
-        (answer(index=1), "index 1 for image 0"),
-        (answer(index=None), "index None for image 0"),
-        (answer(latency_ms=None), "latency_ms is None"),
-        (answer(latency_ms=0), "latency_ms is 0"),
-        (answer(latency_ms=float("nan")), "latency_ms is nan"),
-        (answer(latency_ms=float("inf")), "latency_ms is inf"),
-        (answer(fake_ms=-1), "fake_ms is -1"),
-        (answer(fake_ms="1"), "fake_ms is '1'"),
-        ("import sys; sys.exit('sudo: a password is required')", "this needs root: log in as root or allow sudo"),
-        ("raise SystemExit(9)", "exit code 9"),
-    ],
-)  # fmt: skip
-def test_strange_answers(made: FakeArtifact, board: FakeBoard, script: str, text: str) -> None:
-    """Every one is one error that names the board."""
-    (made.folder / "run.py").write_text(script)
-    made.seal()
-    with pytest.raises(SqueezeEdgeError, match=text) as caught:
-        with open_session(made.folder, TARGET, "fake", BOARD) as session:
-            session.run(made.images[:1])
-    assert str(caught.value).startswith("board user@board: ")
-
-
-def test_as_root(made: FakeArtifact, board: FakeBoard) -> None:
-    """The login is root already, or sudo is asked without a password."""
-    target = FakeTarget()
-    target.needs_root = True
-    (board.programs / "id").write_text("#!/bin/sh\n# FAKE id\necho 1000\n")
-    (board.programs / "id").chmod(0o755)
-    assert sums(made, BOARD, cast(Target, target)) == made.sums.tolist()
-    (board.programs / "sudo").write_text("#!/bin/sh\n# FAKE sudo\necho 'sudo: a password is required' >&2\nexit 1\n")
-    with pytest.raises(UnavailableError, match=r"sudo: a password is required \(this needs root: log in"):
-        sums(made, BOARD, cast(Target, target))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed (OpenSSH)")
-    return found
-
-
-@pytest.fixture
-def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A real sshd for this user on a port of 127.0.0.1, with keys of its own; yields the file that it logs to.
-
-    ``ssh`` on the path is the real one with a configuration that knows this server only. The login's home is a folder
-    of the test, whose login shell has this Python.
-    """
-    sshd, ssh, keygen = _program("sshd"), _program("ssh"), _program("ssh-keygen")
-    folder, home = tmp_path / "sshd", tmp_path / "home"
-    folder.mkdir(mode=0o700)
-    home.mkdir()
-    (home / ".profile").write_text(f'python3() {{ {sys.executable} -I "$@"; }}\n')
-    for name in ("host_key", "user_key"):
-        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())
-    (folder / "authorized_keys").chmod(0o600)
-    port, log = _free_port(), folder / "log"
-    server = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": folder / "host_key",
-        "AuthorizedKeysFile": folder / "authorized_keys",
-        "PidFile": "none",
-        "UsePAM": "no",
-        "StrictModes": "no",
-        "PasswordAuthentication": "no",
-        "ForceCommand": f'cd {home} && HOME={home} exec sh -c "$SSH_ORIGINAL_COMMAND"',
-    }
-    (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in server.items()))
-    client = {
-        "HostName": "127.0.0.1",
-        "Port": port,
-        "IdentityFile": folder / "user_key",
-        "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": folder / "known_hosts",
-    }
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
-    (folder / "ssh_config").write_text("".join(f"{key} {value}\n" for key, value in client.items()))
-    (folder / "bin").mkdir()
-    (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/ssh_config "$@"\n')
-    (folder / "bin" / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    command = [sshd, "-D", "-f", str(folder / "sshd_config"), "-E", str(log)]
-    with _privilege_separation(), subprocess.Popen(command) as process:
-        try:
-            _wait_for(lambda: log.exists() and "Server listening" in log.read_text(), process, log)
-            yield log
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def _privilege_separation() -> Iterator[None]:
-    """The empty folder without which root's sshd does not start; a machine that has started its own sshd has it."""
-    folder = Path("/run/sshd")
-    if os.geteuid() != 0 or folder.exists():
-        yield
-        return
-    folder.mkdir(mode=0o755)
-    try:
-        yield
-    finally:
-        folder.rmdir()
-
-
-def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.skip(f"sshd does not start here: {log.read_text() if log.exists() else process.returncode}")
-        time.sleep(0.02)
-
-
-@pytest.mark.tool
-def test_over_a_real_ssh(made: FakeArtifact, loopback: Path) -> None:
-    many = np.resize(made.images, (3000, *made.images.shape[1:]))
-    name = f"{getpass.getuser()}@loopback"
-    for _ in range(2):
-        with open_session(made.folder, TARGET, "fake", name) as session:
-            for images in (made.images, many):
-                np.testing.assert_array_equal(session.run(images).sums, fake_sums(images))
-    assert loopback.read_text().count("Accepted publickey") == 3 + 2, "the second session finds the files"
-    with pytest.raises(GateError, match=r"board .*@loopback: 12 class sums differ"):
-        np.savez(made.folder / "golden.npz", images=made.images, sums=made.sums + 1)
-        made.seal()
-        sums(made, name)
-
-
-@pytest.mark.tool
-def test_a_key_that_a_real_ssh_does_not_know(made: FakeArtifact, loopback: Path) -> None:
-    (loopback.parent / "authorized_keys").write_text("")
-    with pytest.raises(UnavailableError, match=r"board .*@loopback: .*Permission denied .*ssh failed; it must log in"):
-        sums(made, f"{getpass.getuser()}@loopback")

@@ -5,6 +5,8 @@
 #define VTA_BLOCK 16
 #define VTA_BUS_BYTES 8
 #define VTA_DSP_PACKING 1
+#define VTA_SIGN 128
+#define VTA_SHIFT_BITS 4
 #define VTA_UOP_BITS 13
 #define VTA_INP_BITS 11
 #define VTA_WGT_BITS 10

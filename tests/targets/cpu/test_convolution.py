@@ -26,6 +26,7 @@ def test_windows(isa: str, run_graph: Runner) -> None:
     np.testing.assert_array_equal(run_graph(graph, images, isa, 1), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [8, 18, MAX_SHIFT])
 def test_shifts(isa: str, run_graph: Runner, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another largest shift in the one place where it stands."""

@@ -12,7 +12,7 @@ from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.library import LIBRARY
+from squeezeedge.targets.cpu.device import LIBRARY
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images, squeezenet_graph
 from tests.targets.cpu.aarch64 import aarch64_python
@@ -50,11 +50,11 @@ def test_board(triple: str, isa: str, emulator: str, graph: IntegerGraph, tmp_pa
     for tool in (f"{triple}-gcc", emulator):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    TARGET.compile(graph, CpuOptions(isa=isa, mtriple=triple), tmp_path)
+    TARGET.lower(graph, CpuOptions(isa=isa, mtriple=triple)).write(tmp_path)
     (tmp_path / "main.c").write_text(MAIN)
     main = tmp_path / "main"
-    command = [f"{triple}-gcc", "-O1", tmp_path / "main.c", tmp_path / LIBRARY, "-o", main, f"-Wl,-rpath,{tmp_path}"]
-    subprocess.run(command, check=True)
+    files = [str(tmp_path / "main.c"), str(tmp_path / LIBRARY)]
+    subprocess.run([f"{triple}-gcc", "-O1", *files, "-o", str(main), f"-Wl,-rpath,{tmp_path}"], check=True)
     images = random_images(graph, 2, 0)
     emulated = [emulator, "-cpu", "max", "-L", f"/usr/{triple}", str(main)]
     done = subprocess.run(emulated, input=images.tobytes(), capture_output=True, check=True)

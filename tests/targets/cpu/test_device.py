@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import getpass
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from squeezeedge.targets.cpu.device import LIBRARY, THREADS_VARIABLE, Network
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
 from tests.graphs import random_graph, random_images
-from tests.targets.devices import FakeBoard, answers, seal
+from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +92,28 @@ def test_through_a_session(
 def test_on_another_machine(
     artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = FakeBoard(tmp_path, monkeypatch, python=f"{sys.executable} -I", **{THREADS_VARIABLE: 2})
+    board = FakeBoard(tmp_path, monkeypatch, python=f"{sys.executable} -I", SQUEEZEEDGE_THREADS=2)
     result = answers(TARGET, artifact, images, "cpu", "user@board")
     np.testing.assert_array_equal(result.sums, run(graph, images))
     assert result.metrics == {"threads": 2} and board.calls == ["ssh"] * 3
+
+
+@pytest.mark.tool
+def test_evaluated_over_a_real_ssh(
+    artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, loopback: Path
+) -> None:
+    """By the command line, which says that the bits are the oracle's."""
+    np.savez(tmp_path / "data.npz", images=images, labels=run(graph, images).argmax(1))
+    device = ["--device", "cpu", "--board", f"{getpass.getuser()}@loopback"]
+    options = ["--data", str(tmp_path / "data.npz"), "--require-bit-exact", "--json"]
+    command = [sys.executable, "-m", "squeezeedge", "eval", str(artifact), *device, *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (report["device"], report["images"], report["bit_exact"]) == ("cpu", 5, True)
+    assert "Accepted publickey" in loopback.read_text()
 
 
 @pytest.mark.parametrize("value", ["x", "0", "-1", "65", "1.5", "", "²"])
@@ -144,7 +164,8 @@ def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> 
 
 
 def test_images_of_another_shape(artifact: Path, images: NDArray[np.uint8]) -> None:
-    for wrong in (images[:, 1:], images[0], images.astype(np.float32)):
+    wrongs: list[NDArray[Any]] = [images[:, 1:], images[0], images.astype(np.float32)]
+    for wrong in wrongs:
         with pytest.raises(SqueezeEdgeError, match=r"images must be uint8 \[N, \d+, \d+, 3\]"):
             answers(TARGET, artifact, wrong, "cpu")
 

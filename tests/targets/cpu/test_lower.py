@@ -13,6 +13,7 @@ from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_images
 from tests.targets.cpu.conftest import Runner
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=integer_graphs())
 def test_random_graphs(graph: IntegerGraph, isa: str, run_graph: Runner) -> None:
@@ -20,6 +21,7 @@ def test_random_graphs(graph: IntegerGraph, isa: str, run_graph: Runner) -> None
     np.testing.assert_array_equal(run_graph(graph, images, isa, 1), run(graph, images))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=integer_graphs())
 def test_threads_change_nothing(graph: IntegerGraph, run_graph: Runner) -> None:
@@ -27,6 +29,7 @@ def test_threads_change_nothing(graph: IntegerGraph, run_graph: Runner) -> None:
     np.testing.assert_array_equal(run_graph(graph, images, "auto", 3), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str, run_graph: Runner) -> None:
     graph = squeezenet_graph(name, (75, 64), 13)
@@ -34,6 +37,7 @@ def test_topologies(name: str, run_graph: Runner) -> None:
     np.testing.assert_array_equal(run_graph(graph, images, "auto", 2), run(graph, images))
 
 
+@pytest.mark.slow
 def test_full_size(run_graph: Runner) -> None:
     """224 x 224: the maps are large enough to be divided among threads by rows."""
     graph = squeezenet_graph("squeezenet1_1")

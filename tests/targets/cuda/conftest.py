@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import squeezeedge
 from squeezeedge.artifact import open_artifact, write_artifact
-from squeezeedge.cli.pipeline import DataOptions, to_integer
-from squeezeedge.cli.source import load_source
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cuda import TARGET, CudaOptions
 from squeezeedge.targets.cuda import device as device_side
-from squeezeedge.targets.cuda.lower import lower
+from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
+from squeezeedge.targets.cuda.lower import graph_launches
 from squeezeedge.targets.cuda.options import TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
 from squeezeedge.targets.cuda.toolchain import find_compiler
@@ -31,9 +31,9 @@ Digits = tuple[IntegerGraph, NDArray[np.uint8]]
 @pytest.fixture(scope="session")
 def digits() -> Digits:
     """The embedded network as integers, and a few images of its data."""
-    graph, images = to_integer(load_source(None), DataOptions(calib_images=16))
-    assert images is not None
-    return graph, images.load(graph.preprocessing)[:4]
+    model = squeezeedge.quantize(squeezeedge.load(), count=16)
+    assert model.integer is not None and model.golden is not None
+    return model.integer, model.golden[:4]
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +83,8 @@ def emulated(every_kernel: IntegerGraph, tmp_path_factory: pytest.TempPathFactor
     write_artifact(
         every_kernel, TARGET, CudaOptions(arch="sm_90"), folder / "artifact", golden=golden, source={"network": "test"}
     )
-    kernels = lower(every_kernel, TENSOR_CORE).kernels
-    driver = build_fake_driver(kernels, cuda_source(kernels, "sm_90"), folder)
+    kernels = [launch.kernel for launch in graph_launches(every_kernel)]
+    driver = build_fake_driver(kernels, cuda_source(kernels, INSTRUCTION_SETS[TENSOR_CORE], "sm_90"), folder)
     return Emulated(open_artifact(folder / "artifact").path, driver, every_kernel)
 
 

@@ -12,9 +12,13 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.lower.legalize import legalize
+from squeezeedge.targets.cuda import TARGET as CUDA
 from squeezeedge.targets.cuda.grid import Kernel
+from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.loops import loop_function
-from squeezeedge.targets.cuda.lower import lower
+from squeezeedge.targets.cuda.lower import graph_launches
+from squeezeedge.targets.cuda.options import DOT_PRODUCT
 from squeezeedge.targets.cuda.source import parameters
 
 FAKE = Path(__file__).with_name("fake_cuda.c")
@@ -22,29 +26,49 @@ TARGET = {"kind": "llvm", "opt-level": 1}
 DTYPES = {"uint8": "{kDLUInt, 8, 1}", "uint32": "{kDLUInt, 32, 1}", "int32": "{kDLInt, 32, 1}"}
 
 
-def build_loops(kernels: Sequence[Kernel], batch: int, checked: bool = False) -> tvm.runtime.Module:
+def build_loops(
+    kernels: Sequence[Kernel], batch: int, isa: str = DOT_PRODUCT, checked: bool = False
+) -> tvm.runtime.Module:
     """Compile loop forms for this processor."""
-    module = tvm.IRModule({kernel.name: loop_function(kernel, batch, checked) for kernel in kernels})
+    module = tvm.IRModule(
+        {kernel.name: loop_function(kernel, INSTRUCTION_SETS[isa], batch, checked) for kernel in kernels}
+    )
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
         return tvm.tirx.build(module, target=tvm.target.Target(TARGET))
 
 
+def run_kernel(
+    kernel: Kernel, inputs: Sequence[NDArray[np.uint8]], batch: int, isa: str = DOT_PRODUCT
+) -> NDArray[np.generic]:
+    """What one kernel makes of a batch of inputs, each [batch * bytes]; races and accesses outside buffers fail."""
+    size, dtype = kernel.out
+    fill = 0xAB if dtype == "uint8" else 0  # class sums are added to
+    out = tvm.runtime.tensor(np.full(batch * size, fill, dtype))
+    faults = tvm.runtime.tensor(np.zeros(2, np.int32))
+    arrays = [*inputs, *kernel.constants]
+    build_loops([kernel], batch, isa, checked=True)[kernel.name](*map(tvm.runtime.tensor, arrays), out, faults)
+    assert faults.numpy().tolist() == [0, 0], f"{kernel.name}: (races, accesses outside a buffer)"
+    made: NDArray[np.generic] = out.numpy()
+    return made
+
+
 def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, checked: bool = False) -> NDArray[np.int32]:
     """Class sums of a batch, int32 [N, classes], from the loop forms; memory starts with garbage."""
-    lowered = lower(graph, isa)
-    library = build_loops(lowered.kernels, len(images), checked)
+    launches = graph_launches(legalize(graph, CUDA.supports))
+    library = build_loops([launch.kernel for launch in launches], len(images), isa, checked)
     values = {IMAGE: tvm.runtime.tensor(images.ravel())}
-    for call in lowered.calls:
-        size, dtype = call.kernel.out
-        fill = 0 if call is lowered.calls[-1] else 0xAB  # the last one adds to its output
+    for launch in launches:
+        kernel = launch.kernel
+        size, dtype = kernel.out
+        fill = 0 if launch is launches[-1] else 0xAB  # the last one adds to its output
         out = tvm.runtime.tensor(np.full(len(images) * size, fill, dtype))
-        constants = [tvm.runtime.tensor(array) for array in call.kernel.constants]
+        constants = [tvm.runtime.tensor(array) for array in kernel.constants]
         faults = [tvm.runtime.tensor(np.zeros(2, np.int32))] if checked else []
-        library[call.kernel.name](*(values[name] for name in call.inputs), *constants, out, *faults)
+        library[kernel.name](*(values[name] for name in launch.inputs), *constants, out, *faults)
         for fault in faults:
-            assert fault.numpy().tolist() == [0, 0], f"{call.kernel.name}: (races, accesses outside a buffer)"
-        values[call.out] = out
-    sums: NDArray[np.int32] = values[lowered.calls[-1].out].numpy().reshape(len(images), -1)
+            assert fault.numpy().tolist() == [0, 0], f"{kernel.name}: (races, accesses outside a buffer)"
+        values[launch.out] = out
+    sums: NDArray[np.int32] = values[launches[-1].out].numpy().reshape(len(images), -1)
     return sums
 
 

@@ -1,4 +1,4 @@
-"""The artifact's run.py and device.py end to end behind a fake driver that executes the kernels' loop forms: no GPU is involved."""
+"""The artifact's programs behind a fake driver that executes the kernels' loop forms: no GPU is involved."""
 
 import ast
 import json

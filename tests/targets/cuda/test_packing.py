@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from squeezeedge.lower.patterns import Convolution
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import Conv, Head, Tensor, rules
 from squeezeedge.targets.cuda.layout import Layout
-from squeezeedge.targets.cuda.packing import column_order, pack, reduction_bytes
+from squeezeedge.targets.cuda.packing import MAX_SHIFT, checked_shift, column_order, pack, reduction_bytes
 from squeezeedge.targets.cuda.tiling import Plan, Tile
 
 
@@ -23,23 +24,19 @@ from squeezeedge.targets.cuda.tiling import Plan, Tile
 @pytest.mark.parametrize("tile", [Tile(4, 1, 1, 1, 2), Tile(1, 2, 2, 1, 4), Tile(1, 4, 1, 2, 2)])
 def test_accumulators(tile: Tile, out: int, kernel: tuple[int, int], channels: int, packed: bool, head: bool) -> None:
     rng = np.random.default_rng(out)
-    conv = Convolution(
-        source=(9, 11, channels),
-        out=(9 - kernel[0] + 1, 11 - kernel[1] + 1, out),
-        weight=rng.integers(-127, 128, (out, *kernel, channels)).astype(np.int8),
-        bias=rng.integers(-(2**31), 2**31, out).astype(np.int32),
-        pad_value=rng.integers(0, 256, channels).astype(np.int32),
-        stride=(1, 1),
-        padding=(0, 0, 0, 0),
-        shift=None if head else rng.integers(0, 16, out).astype(np.int32),
-        zero_point=0,
-        relu=False,
-        input=0,
-    )
+    weight = rng.integers(-127, 128, (out, *kernel, channels)).astype(np.int8)
+    bias = rng.integers(-(2**31), 2**31, out).astype(np.int32)
+    shifts = np.zeros(out, np.uint8) if head else rng.integers(0, 16, out).astype(np.uint8)
+    zero_point, scale = 0 if packed else 128, np.ones(out, np.float32)
+    pads, window_of = np.full(channels, zero_point, np.uint8), ((1, 1), (0, 0, 0, 0))
+    conv: Conv | Head = Conv("conv", "x", weight, bias, shifts, *window_of, pads, 0, scale)
+    if head:
+        conv = Head("head", "x", weight, bias, *window_of, pads, False, scale)
+    source = Tensor(9, 11, channels, zero_point, np.ones(channels, np.float32))
     layout = Layout(9, 11, channels, packed)
     steps = -(-reduction_bytes(conv, layout) // 32)
     plan = Plan(tile, 2, -(-steps // 2))
-    constants = pack(conv, layout, plan)
+    constants = pack(conv, source, layout, plan)
     window = rng.integers(0, 256, (*kernel, layout.pixel))  # what fills up pixels does not count
     q = np.pad(window.ravel(), (0, plan.chunks * 64 - window.size), constant_values=99).reshape(plan.chunks, 4, 1, 16)
     blocks = -(-out // tile.columns)
@@ -47,12 +44,13 @@ def test_accumulators(tile: Tile, out: int, kernel: tuple[int, int], channels: i
     columns = (weights * q).sum((1, 2, 4))
     got = np.zeros((blocks, tile.columns), int)
     got[:, column_order(plan)] = columns
-    bias, shift = constants.parameters.reshape(2, -1)
-    exact = conv.weight.astype(int) * (window[..., :channels] - conv.pad_value)
+    held, shift = constants.parameters.reshape(2, -1)
+    exact = weight.astype(int) * (window[..., :channels] - zero_point)
     np.testing.assert_array_equal(
-        (got.ravel() + bias)[:out].astype(np.uint32), (exact.sum((1, 2, 3)) + conv.bias).astype(np.uint32)
+        (got.ravel() + held)[:out].astype(np.uint32),
+        (exact.sum((1, 2, 3)) + bias + rules.rounding_term(shifts.astype(int))).astype(np.uint32),
     )
-    np.testing.assert_array_equal(shift[:out], 0 if conv.shift is None else conv.shift)
+    np.testing.assert_array_equal(shift[:out], shifts)
     assert not got.ravel()[out:].any()
 
 
@@ -64,3 +62,9 @@ def test_lanes_own_neighbouring_channels() -> None:
         for lane in range(4):
             first = warp * 32 + lane * 8
             assert order[warp, :, lane].ravel().tolist() == list(range(first, first + 8))
+
+
+def test_shifts_that_int32_does_not_have_are_refused() -> None:
+    np.testing.assert_array_equal(checked_shift("conv", np.array([0, MAX_SHIFT], np.uint8)), [0, MAX_SHIFT])
+    with pytest.raises(UnsupportedError, match="conv: shift 31, CUDA's kernels shift by at most 30; quantize"):
+        checked_shift("conv", np.array([0, 31], np.uint8))

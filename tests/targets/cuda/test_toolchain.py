@@ -1,13 +1,14 @@
 """Finding nvcc or NVRTC, and what is said when they are missing or fail."""
 
 import os
+import shutil
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
-from squeezeedge.targets.cuda import TARGET, CudaOptions, compiler
+from squeezeedge.targets.cuda import TARGET, CudaOptions, toolchain
 from squeezeedge.targets.cuda.source import PREAMBLE
 from squeezeedge.targets.cuda.toolchain import Nvcc, Nvrtc, find_compiler
 
@@ -18,8 +19,8 @@ SOURCE = PREAMBLE + (
 
 @pytest.fixture
 def no_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
-    monkeypatch.setattr(compiler, "DEFAULT_NVCC", Path("/nowhere/nvcc"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(toolchain, "DEFAULT_NVCC", Path("/nowhere/nvcc"))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(compiler.metadata, "files", missing)
+    monkeypatch.setattr(metadata, "files", missing)
 
 
 @pytest.mark.usefixtures("no_nvcc", "no_wheel")
@@ -74,7 +75,7 @@ def test_nvcc() -> None:
 
 @pytest.mark.tool
 def test_nvrtc() -> None:
-    library = os.environ.get("NVRTC_LIBRARY") or compiler._nvrtc_library()
+    library = os.environ.get("NVRTC_LIBRARY") or toolchain._nvrtc_library()
     if not library:
         pytest.skip("needs nvidia-cuda-nvrtc, or NVRTC_LIBRARY, the path of its library")
     found = Nvrtc(Path(library))

@@ -34,7 +34,8 @@ DEVICE = Path(__file__).with_name("fake_device.py")
 
 def fake_sums(images: NDArray[np.uint8]) -> NDArray[np.int32]:
     """What the device answers: int32 [N, 4]."""
-    return (images.reshape(len(images), -1).astype(np.int32).sum(1)[:, None] * np.arange(1, 5)).astype(np.int32)
+    sums: NDArray[np.int32] = images.astype(np.int32).sum((1, 2, 3))[:, None] * np.arange(1, 5)
+    return sums.astype(np.int32)
 
 
 class FakeArtifact:

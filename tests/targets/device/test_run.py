@@ -215,7 +215,7 @@ def test_changed_and_missing_files(made: FakeArtifact, name: str) -> None:
     assert made.fails(1, rf"{name}: manifest\.json does not list it; copy the artifact again") == []
 
 
-def _golden(**arrays: np.ndarray) -> bytes:
+def _golden(**arrays: Any) -> bytes:  # noqa: ANN401
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
     return data.getvalue()
@@ -352,7 +352,8 @@ PREPROCESSINGS = [
 def test_the_same_pixels_as_in_calibration(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     pixels = np.random.default_rng(sum(size)).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     path = tmp_path / "image.png"
-    Image.fromarray(pixels).convert(mode).save(path, **({"transparency": 3} if mode == "P" else {}))
+    options: dict[str, Any] = {"transparency": 3} if mode == "P" else {}
+    Image.fromarray(pixels).convert(mode).save(path, **options)
     for preprocessing in PREPROCESSINGS:
         with Image.open(path) as image:
             expected = preprocessing(image)

@@ -47,11 +47,13 @@ def test_random_graphs(seed: int, tmp_path: Path) -> None:
     simulate(random_graph(seed), tmp_path, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str, tmp_path: Path) -> None:
     simulate(squeezenet_graph(name, 96, 10), tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_utilization_of_squeezenet_1_1(tmp_path: Path) -> None:
     graph = squeezenet_graph("squeezenet1_1")
     metrics = simulate(graph, tmp_path, 1)

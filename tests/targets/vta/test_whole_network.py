@@ -53,6 +53,7 @@ def check_on_the_board(artifact: Path) -> None:
     assert line["golden"] == 4 and line["differing_sums"] == 0 and line["pynq"] == "emulated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["extended", "published"])
 def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
     artifact = compiled(tmp_path, "--instructions", instructions)
@@ -66,6 +67,7 @@ def test_embedded_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instr
     assert answer["top1"] == simulated["top1"]
 
 
+@pytest.mark.slow
 def test_resnet_18_from_onnx(tmp_path: Path) -> None:
     torch.manual_seed(0)
     writer = resnet18_onnx(ResNet18(16, 10), (64, 64))
@@ -89,6 +91,7 @@ def test_resnet_18_from_onnx(tmp_path: Path) -> None:
         assert report["bit_exact"] is True and report["images"] == 4 and report["instructions"] == instructions
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_imagenet_network(tmp_path: Path, shared_file: Callable[[str], Path]) -> None:
     weights, data = shared_file("weights/squeezenet1_0-imagenet.pth"), shared_file("data/imagenet700.tar")

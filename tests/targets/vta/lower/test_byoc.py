@@ -52,6 +52,7 @@ def check(graph: IntegerGraph, path: Path, count: int = 2) -> None:
         np.testing.assert_array_equal(run(image), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=integer_graphs())

@@ -48,6 +48,7 @@ def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", GEOMETRIES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -62,6 +63,7 @@ def test_random_graphs_are_bit_exact(name: str, instructions: InstructionSet, gr
     check(graph, program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies_are_bit_exact(name: str, instructions: InstructionSet) -> None:
@@ -69,6 +71,7 @@ def test_topologies_are_bit_exact(name: str, instructions: InstructionSet) -> No
     check(graph, build(graph, instructions), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "targets"),
     [

@@ -18,6 +18,7 @@ def fresh() -> Iterator[None]:
     load_simulator.cache_clear()
 
 
+@pytest.mark.slow
 def test_one_library_per_geometry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_simulator(Geometry())

@@ -31,6 +31,7 @@ def default() -> Iterator[Simulator]:
     yield Simulator(Geometry())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 def test_equals_the_reference_bodies(simulator: Simulator, data: st.DataObject, seed: int) -> None:

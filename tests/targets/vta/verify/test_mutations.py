@@ -280,6 +280,7 @@ def test_the_network_itself_passes(instructions: InstructionSet) -> None:
     assert any(isinstance(i, Load) and i.memory == Memory.INP and i.pop_next for i in case.program.decoded())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_mutants_are_refused_or_harmless(instructions: InstructionSet) -> None:
     table = kills(instructions, SAMPLE)

@@ -54,6 +54,7 @@ def small(instructions: InstructionSet) -> tuple[VtaProgram, Layers]:
 # Real programs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies_pass(name: str, instructions: InstructionSet) -> None:
