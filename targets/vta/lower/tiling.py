@@ -214,6 +214,8 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
 def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: Limits) -> Iterator[Tiling]:
     seen = set()
     summed = layer.head and limits.sums
+    if summed and rows * columns > geometry.depth(Memory.ACC):
+        return  # more outputs than one instruction may have
     for sub_rows in [rows] if summed else list(_steps_down(rows, rows))[:6]:
         most = limits.blocks if summed else limits.wide // (sub_rows * columns)
         most = min(most, limits.blocks, limits.micro_ops // sub_rows)

@@ -155,6 +155,12 @@ def test_geometry_that_is_too_small(instructions: InstructionSet) -> None:
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_too_many_classes(instructions: InstructionSet) -> None:
-    graph = random_graph(1)
-    with pytest.raises(UnsupportedError, match="classes"):
+    graph = GraphBuilder(np.random.default_rng(0), (4, 4)).finish(IMAGE, 40)
+    with pytest.raises(UnsupportedError, match="head: 40 classes, half of the accumulator memory holds 16"):
         build(graph, instructions, replace(SMALL, acc_buffer=128))
+
+
+def test_a_head_with_a_larger_map_than_the_accumulators() -> None:
+    """Its sums are made in several instructions."""
+    graph = GraphBuilder(np.random.default_rng(0), (9, 8)).finish(IMAGE, 10)
+    check(graph, build(graph, "extended", replace(SMALL, acc_buffer=1 << 11)))
