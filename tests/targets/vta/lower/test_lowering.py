@@ -13,11 +13,14 @@ from tests.targets.vta.lower.test_compiler import build, check
 
 
 def network(first: int, second: int, total: int) -> IntegerGraph:
-    """Two convolutions and the sum of their results, with these shifts."""
-    builder = GraphBuilder(np.random.default_rng(0), (9, 8))
-    left = builder.conv(IMAGE, 20, (3, 3), (1, 1), (1, 1, 1, 1), shift=first, name="left")
-    right = builder.conv(left, 20, shift=second, name="right")
-    return builder.finish(builder.add(left, right, shift=total, name="total"), 5)
+    """Two convolutions and the sum of their results, with these shifts in every other channel, and none larger."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "MAX_SHIFT", max(first, second, total))
+        builder = GraphBuilder(np.random.default_rng(0), (9, 8))
+        left = builder.conv(IMAGE, 20, (3, 3), (1, 1), (1, 1, 1, 1), shift=first, name="left")
+        right = builder.conv(left, 20, shift=second, name="right")
+        builder.tensors[right].scale[::2] = builder.tensors[left].scale[::2] * np.exp2(-total)
+        return builder.finish(builder.add(left, right, name="total"), 5)
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
