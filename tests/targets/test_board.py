@@ -177,6 +177,7 @@ def test_as_root(made: FakeArtifact, board: FakeBoard) -> None:
         sums(made, BOARD, cast(Target, target))
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 def test_over_a_real_ssh(made: FakeArtifact, loopback: Path) -> None:
     many = np.resize(made.images, (300, *made.images.shape[1:]))

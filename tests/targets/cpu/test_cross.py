@@ -43,6 +43,7 @@ BOARDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @pytest.mark.parametrize("graph", [random_graph(3), squeezenet_graph("squeezenet1_1", 40, 10)], ids=["random", "net"])
 @pytest.mark.parametrize(("triple", "isa", "emulator"), BOARDS, ids=[f"{b[0]}-{b[1]}" for b in BOARDS])
@@ -68,6 +69,7 @@ def python() -> Path:
     return aarch64_python()
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the FAKE ssh, where python3 is another processor's: the program that is copied finds nothing of ours."""

@@ -98,6 +98,7 @@ def test_on_another_machine(
     assert result.metrics == {"threads": 2} and board.calls == ["ssh"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 def test_evaluated_over_a_real_ssh(
     artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, loopback: Path

