@@ -13,7 +13,7 @@ import os
 import signal
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def decode_batches(
     preprocessing: Preprocessing,
     batch_size: int,
     indices: NDArray[np.int64],
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8], None, None]:
     """Decode ``images[indices]`` in batches, in order.
 
     At most two batches a worker are in memory at a time. Worker processes are started (spawned, so no lock or

@@ -46,7 +46,7 @@ def test_npz_without_labels(tmp_path: Path) -> None:
         ({"images": np.array([{"a": 1}], object)}, "declares object"),
     ],
 )
-def test_npz_of_another_kind(tmp_path: Path, content: dict[str, np.ndarray], reason: str) -> None:
+def test_npz_of_another_kind(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
     np.savez(tmp_path / "a.npz", **content)
     with pytest.raises(CorruptFileError, match=rf"a\.npz: not a usable \.npz: .*{reason}"):
         read_npz(tmp_path / "a.npz")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.shared
-def test_imagenet_finds_its_class_list(shared_file) -> None:  # noqa: ANN001
+def test_imagenet_finds_its_class_list(shared_file: Callable[[str], Path]) -> None:
     dataset = open_dataset(str(shared_file("data/imagenet700.tar")))
     assert len(dataset) == 709 and len(dataset.classes) == 1000
     assert dataset.labels is not None and dataset.labels[1] == 3 and dataset.classes[3] == "tiger shark"
@@ -149,8 +150,9 @@ def test_imagenet_finds_its_class_list(shared_file) -> None:  # noqa: ANN001
 
 
 @pytest.mark.shared
-def test_cifar_images_have_splits(shared_file) -> None:  # noqa: ANN001
+def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     spec = str(shared_file("data/cifar10.tar"))
     test = open_dataset(spec)
     assert len(test) == 7975 and test.classes[3] == "cat"
-    assert np.bincount(open_dataset(spec, "train").labels).tolist() == [5000] * 10
+    labels = open_dataset(spec, "train").labels
+    assert labels is not None and np.bincount(labels).tolist() == [5000] * 10

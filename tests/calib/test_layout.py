@@ -24,7 +24,7 @@ def _labels(arranged: Arranged) -> list[int] | None:
     if arranged.labels is None:
         return None
     assert arranged.labels.dtype == np.int64
-    return arranged.labels.tolist()
+    return [int(label) for label in arranged.labels]
 
 
 def test_sorted_folder_names_are_the_classes(tmp_path: Path) -> None:

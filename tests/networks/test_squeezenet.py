@@ -132,7 +132,7 @@ def test_initialization_is_kaimings() -> None:
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 4000:
             fan_in = layer.weight[0].numel()
             assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
-            assert not layer.bias.any()
+            assert layer.bias is not None and not layer.bias.any()
 
 
 @pytest.mark.parametrize("variant", ["1.0-simple-bypass", "1.0-complex-bypass"])

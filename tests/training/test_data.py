@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from squeezeedge.calib.datasets import Dataset, open_dataset
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
@@ -126,7 +127,7 @@ def test_a_dead_worker_is_a_known_failure(monkeypatch: pytest.MonkeyPatch) -> No
     def dead(self: object) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
-    monkeypatch.setattr(data.DataLoader, "__iter__", dead)
+    monkeypatch.setattr(DataLoader, "__iter__", dead)
     with pytest.raises(SqueezeEdgeError, match=r"prepares images died: .*Killed.*fewer --workers"):
         _epoch(RECIPE, 0, World())
 

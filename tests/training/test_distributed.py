@@ -67,6 +67,7 @@ def test_two_processes_give_one_s_result(tmp_path: Path, batch_norm: str) -> Non
     (tmp_path / "own.toml").write_text(f"batch_norm = {batch_norm}\n{RECIPE}")
     for name, count, seed in (("train", 19, 0), ("test", 7, 1)):
         data = bright_or_dark(count, seed)
+        assert isinstance(data.images, np.ndarray) and data.labels is not None
         np.savez(tmp_path / f"{name}.npz", images=data.images, labels=data.labels)
     data_options = ("--data", tmp_path / "train.npz", "--test-data", tmp_path / "test.npz", "--device", "cpu")
     states, reports = [], []
@@ -86,9 +87,7 @@ def test_two_processes_give_one_s_result(tmp_path: Path, batch_norm: str) -> Non
     one, two = states
     assert one.tensors.keys() == two.tensors.keys()
     for name, tensor in one.tensors.items():
-        torch.testing.assert_close(
-            two.tensors[name], tensor, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        torch.testing.assert_close(two.tensors[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
     for first, second in zip(one.values["history"], two.values["history"], strict=True):
         assert second == pytest.approx(first, rel=1e-4)
     assert reports[0]["images"] == reports[1]["images"] == 7

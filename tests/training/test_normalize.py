@@ -24,7 +24,9 @@ def _network(name: str = "squeezenet1_1") -> SqueezeNet:
             if isinstance(layer, nn.Conv2d):
                 assert layer.bias is not None
                 layer.bias.uniform_(-0.3, 0.6)
-        module.features[0].weight.mul_(100)
+        first = module.features[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight.mul_(100)
     return module
 
 

@@ -223,9 +223,12 @@ def test_a_state_with_wrong_content(tmp_path: Path, change: str) -> None:
 def test_a_signal_while_validating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM, which schedulers send, between the epochs."""
     validate = run_module._Run._validate
-    monkeypatch.setattr(
-        run_module._Run, "_validate", lambda self: (signal.raise_signal(signal.SIGTERM), validate(self))[1]
-    )
+
+    def interrupted(self: run_module._Run) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return validate(self)
+
+    monkeypatch.setattr(run_module._Run, "_validate", interrupted)
     result = _run(tmp_path)
     assert not result.finished and len(result.history) == 1
     monkeypatch.undo()

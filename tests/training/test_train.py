@@ -20,7 +20,8 @@ from tests.training.tiny import RECIPE, changed, images
 def _train(recipe: Recipe, steps: int = 4, trainer: Trainer | None = None) -> tuple[Trainer, list[float]]:
     torch.set_num_threads(1)
     trainer = trainer or Trainer(recipe, 2, World())
-    make, losses = batches(images(recipe).training, World(), 0), []
+    make = batches(images(recipe).training, World(), 0)
+    losses: list[float] = []
     while len(losses) < steps:
         for batch in make(len(losses), 0):
             losses.append(trainer.step(batch, 1.0).loss / batch.total)
@@ -57,7 +58,8 @@ def test_the_network_for_use_is_as_stored() -> None:
 def test_the_average_follows_the_weights() -> None:
     recipe = changed(ema=0.9)
     trainer = Trainer(recipe, 2, World())
-    key, expected = "features.0.weight", None
+    key = "features.0.weight"
+    expected = torch.zeros(())
     for step in range(4):
         trainer.step(_batch(6, 6), 1.0)
         weights = trainer.module.state_dict()[key].clone()

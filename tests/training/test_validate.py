@@ -1,5 +1,7 @@
 """fp32 inference."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ class _Means(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))
         assert torch.is_inference_mode_enabled()
-        return self.dropout(x).mean((2, 3))
+        means: Tensor = self.dropout(x).mean((2, 3))
+        return means
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -44,7 +47,12 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
     answers = np.random.default_rng(1).integers(0, 4, (50, 8)).astype(np.float32)
     labels = np.random.default_rng(2).integers(0, 8, 50)
     sums: list[list[float]] = []
-    monkeypatch.setattr(World, "total", lambda self, values: sums.append(list(values)) or list(values))
+
+    def total(self: World, values: Sequence[float]) -> list[float]:
+        sums.append(list(values))
+        return list(values)
+
+    monkeypatch.setattr(World, "total", total)
     for rank in range(size):
         done: list[int] = []
         measure(

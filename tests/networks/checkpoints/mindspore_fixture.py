@@ -37,17 +37,17 @@ def value(name: str) -> NDArray[np.float32]:
 
 
 def _write() -> None:
-    import mindspore
+    import mindspore  # type: ignore[import-not-found]
     from mindspore import nn
 
-    class Fire(nn.Cell):
+    class Fire(nn.Cell):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.squeeze = nn.Conv2d(64, 2, kernel_size=1, has_bias=True)
             self.expand1x1 = nn.Conv2d(2, 3, kernel_size=1, has_bias=True)
             self.expand3x3 = nn.Conv2d(2, 4, kernel_size=3, pad_mode="same", has_bias=True)
 
-    class Network(nn.Cell):
+    class Network(nn.Cell):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             first = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, pad_mode="pad", has_bias=True)

@@ -62,7 +62,7 @@ def test_checksum(tmp_path: Path) -> None:
     assert content[-17:-10] == b"crc_num"
     content[content.index(b"Float16") + 20] ^= 1
     with pytest.raises(CorruptFileError, match=r"a\.ckpt: not a MindSpore checkpoint.*wrong checksum"):
-        read_checkpoint(saved(tmp_path / "a.ckpt", content))
+        read_checkpoint(saved(tmp_path / "a.ckpt", bytes(content)))
 
 
 def test_parameter_split_over_values(tmp_path: Path) -> None:

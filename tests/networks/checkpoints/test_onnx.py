@@ -52,7 +52,7 @@ def test_float_types_stored_both_ways(tmp_path: Path, kind: int, values: list[fl
         tensor = helper.make_tensor("w", kind, [3, 1], values)
     state = read_checkpoint(saved(tmp_path / "a.onnx", tensor)).state
     assert state["w"].dtype == torch.float32
-    assert state["w"].flatten().tolist() == np.float32(values).tolist()
+    assert state["w"].flatten().tolist() == np.array(values, np.float32).tolist()
 
 
 def test_integer_initializers_are_left_out(tmp_path: Path) -> None:

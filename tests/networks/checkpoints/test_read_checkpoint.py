@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def onnx_file(state: dict[str, torch.Tensor]) -> bytes:
 @cache
 def sound(kind: str) -> tuple[str, bytes]:
     """(ending, content) of a small sound file."""
-    return {
+    contents: dict[str, Callable[[], tuple[str, bytes]]] = {
         "zip": lambda: (".pth", torch_file(STATE, True)),
         "legacy": lambda: (".pt", torch_file(STATE, False)),
         "safetensors": lambda: (".safetensors", save(STATE, {"network": "squeezenet1_1", "labels": '["a"]'})),
@@ -47,7 +48,8 @@ def sound(kind: str) -> tuple[str, bytes]:
         "mindspore": lambda: (".ckpt", FLOAT32.read_bytes()),
         "mindspore-crc": lambda: (".ckpt", FLOAT16.read_bytes()),
         "deep-compression": lambda: (".net", encode(sparse_network(5, 0.002))),
-    }[kind]()
+    }
+    return contents[kind]()
 
 
 KINDS = ["zip", "legacy", "safetensors", "onnx", "mindspore", "mindspore-crc", "deep-compression"]
