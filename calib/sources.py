@@ -19,9 +19,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 
 __all__ = ["ImageSource", "image_stream", "open_images"]
 
-ImageSource: TypeAlias = (
-    str | os.PathLike[str] | Dataset | AnyImage | Iterable[str | os.PathLike[str] | AnyImage]
-)
+ImageSource: TypeAlias = str | os.PathLike[str] | Dataset | AnyImage | Iterable[str | os.PathLike[str] | AnyImage]
 """Images in any form.
 
 - a path: an image file, or data as for :func:`squeezeedge.calib.datasets.open_dataset` (a folder, a .tar, an .npz,

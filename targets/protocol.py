@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # numpy is not needed to list targets and their options
     from numpy.typing import NDArray
 
     from squeezeedge.graph import IntegerGraph
+    from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.device.run import Artifact
 
 __all__ = [
@@ -128,6 +129,8 @@ class Target(Protocol):
             ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
             emulation; ``metadata["names"]`` are the option's names on the command line where they differ.
         device_module: dotted name of the module that is copied into artifacts as device.py.
+        supports: what its kernels have beyond the base; :meth:`lower` begins with
+            :func:`squeezeedge.lower.legalize.legalize`, which rewrites everything else.
     """
 
     name: str
@@ -137,6 +140,7 @@ class Target(Protocol):
     needs_root: bool
     options: type[Any]
     device_module: str
+    supports: Collection[Feature]
 
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""

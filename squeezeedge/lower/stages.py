@@ -14,11 +14,10 @@ from tvm import IRModule, relax
 
 from squeezeedge.graph import Add, Conv, Head, IntegerGraph, MaxPool, Node, Tensor
 from squeezeedge.graph.rules import Shape
-from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.relax_module import MAIN
 
-__all__ = ["Stage", "offset_bias", "region_stages", "stages"]
+__all__ = ["Stage", "region_stages", "stages"]
 
 
 @dataclass(frozen=True, eq=False)

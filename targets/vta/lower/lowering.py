@@ -18,8 +18,9 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, Conv, Head, MaxPool, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.patterns import Pattern
-from squeezeedge.lower.stages import Stage, offset_bias
+from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.vta.isa.encoding import MAX_SHIFT, SHIFT_BITS
 from squeezeedge.targets.vta.isa.program import Packing
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Layer, Layers, Part
