@@ -47,7 +47,8 @@ WITHOUT_A_TEST = {
 """Module -> why no test has its name."""
 
 NODES = "Conv Head MaxPool Concat Add FloatConv FloatRelu FloatMaxPool FloatConcat FloatAdd FloatLinear FloatBatchNorm"
-KINDS = {*NODES.split(), "FloatGlobalAveragePool", "FoldedConv", "FoldedAdd", "ConvLayer", "AddLayer", "Stage"}
+POOLS = {"FloatAveragePool", "FloatGlobalAveragePool"}
+KINDS = {*NODES.split(), *POOLS, "FoldedConv", "FoldedAdd", "ConvLayer", "AddLayer", "Stage"}
 MOST_TYPE_TESTS = 30
 MOST_LINES = 450
 

@@ -50,12 +50,14 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Grouped stem, blocks with grouped and depthwise convolutions, a pooling, a fully connected layer."""
+    """Grouped stem, blocks with grouped and depthwise convolutions, poolings, a fully connected layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 12, (3, 5), stride=2, padding=1, groups=3)
-        self.blocks = nn.Sequential(Block(12, 4), nn.MaxPool2d(3, 2, ceil_mode=True), Block(12, 24))
+        self.blocks = nn.Sequential(
+            Block(12, 4), nn.MaxPool2d(3, 2, ceil_mode=True), Block(12, 24), nn.AvgPool2d(3, 2, 1)
+        )
         self.head = nn.Linear(12, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -135,7 +137,7 @@ def quantized(request: pytest.FixtureRequest, network: nn.Module) -> Iterator[tu
 def test_the_network_has_what_is_to_be_tried(quantized: tuple[int, IntegerGraph, Images]) -> None:
     limit, graph, _ = quantized
     groups = {node.groups for node in graph.convolutions}
-    assert {1, 3, 4, 24} <= groups
+    assert {1, 3, 4, 12, 24} <= groups
     assert {type(node).__name__ for node in graph.nodes} >= {"Conv", "Add", "MaxPool", "Head"}
     shifts = np.concatenate([node.shift.ravel() for node in graph.nodes if isinstance(node, Conv | Add)])
     assert shifts.max() == limit if limit < 18 else shifts.max() > 15

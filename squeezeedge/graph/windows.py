@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["floor_padding", "window_map", "window_outputs"]
+__all__ = ["floor_padding", "window_map", "window_outputs", "window_pixels"]
 
 Pads = tuple[int, int, int, int]
 
@@ -22,6 +22,12 @@ def window_outputs(size: int, kernel: int, stride: int, before: int, after: int,
     if ceil_mode and (count - 1) * stride >= size + before:
         count -= 1
     return count
+
+
+def window_pixels(size: int, kernel: int, stride: int, before: int, after: int) -> list[int]:
+    """Number of pixels of the input, not of its padding, in every window along one axis."""
+    starts = [place * stride - before for place in range(window_outputs(size, kernel, stride, before, after))]
+    return [max(0, min(start + kernel, size) - max(start, 0)) for start in starts]
 
 
 def window_map(

@@ -22,6 +22,7 @@ from squeezeedge.graph.float.graph import (
     FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -164,5 +165,6 @@ def _concat(node: FloatConcat, folder: _Folder) -> str:
     return folder.append(replace(node, inputs=tuple(inputs)), signed)
 
 
+_visit.refuses(FloatAveragePool, why="averages have become convolutions before")
 _visit.refuses(FloatBatchNorm, why="folding of batch normalization comes before")
 _visit.refuses(FloatLinear, why="a fully connected layer has become a convolution before")

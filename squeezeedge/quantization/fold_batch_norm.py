@@ -1,6 +1,6 @@
 """Pass: batch normalization into convolutions (Jacob et al., arXiv:1712.05877, section 3.2).
 
-Assumes: any float graph.
+Assumes: no average pooling but the global one.
 Guarantees: the same function without batch normalization. In order of preference, a normalization is
 
 1. folded into the convolution before it, if nothing else reads that one;
@@ -23,6 +23,7 @@ from squeezeedge.graph.float.graph import (
     FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -111,6 +112,9 @@ def _conv(node: FloatConv, folder: _Folder) -> None:
 @_visit.implements(FloatRelu, FloatMaxPool, FloatConcat, FloatAdd, FloatGlobalAveragePool, FloatLinear)
 def _other(node: FloatNode, folder: _Folder) -> None:
     folder.append(rewired(node, folder.alias))
+
+
+_visit.refuses(FloatAveragePool, why="averages have become convolutions before")
 
 
 def _after(conv: FloatConv, norm: FloatBatchNorm) -> FloatConv:

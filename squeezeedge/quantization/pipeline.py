@@ -1,10 +1,10 @@
 """Float graph + calibration images -> integer graph.
 
-The float graph is folded (:mod:`fold_batch_norm`, :mod:`convolution_head`, :mod:`place_relu`, :mod:`fold`), scales
-that additions tie together are solved for (:mod:`ties`), then the layers are quantized in execution order, each on
-the quantized network's own inputs, so that it sees the errors of those before it: :mod:`compensate`,
-:mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured and left out: compensation
-has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by half a point.
+The float graph is folded (:mod:`passes`), scales that additions tie together are solved for (:mod:`ties`), then the
+layers are quantized in execution order, each on the quantized network's own inputs, so that it sees the errors of those
+before it: :mod:`compensate`, :mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured
+and left out: compensation has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by
+half a point.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from squeezeedge.graph.float.graph import FloatConcat, FloatGraph, FloatMaxPool
 from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
 from squeezeedge.quantization.calibration import Calibration, Samples, observe, pad_codes
 from squeezeedge.quantization.compensate import compensate
-from squeezeedge.quantization.convolution_head import convolution_head
-from squeezeedge.quantization.fold import fold
-from squeezeedge.quantization.fold_batch_norm import fold_batch_norm
 from squeezeedge.quantization.folded import (
     FOLDED_OPERATORS,
     FoldedAdd,
@@ -37,7 +34,7 @@ from squeezeedge.quantization.folded import (
 )
 from squeezeedge.quantization.gptq import inverse_factor, round_weights, second_moments, unit_error
 from squeezeedge.quantization.overflow import bounded
-from squeezeedge.quantization.place_relu import place_relu
+from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.requantize import exact_type, requantize
 from squeezeedge.quantization.rewrite import per_output
 from squeezeedge.quantization.scale_search import Grid, free_scales, search_scales, weight_step
@@ -73,7 +70,7 @@ def quantize(
         UsageError: no images, or more than fit into memory.
     """
     with torch.no_grad():
-        graph = fold(place_relu(convolution_head(fold_batch_norm(floating))), preprocessing)
+        graph = folded_graph(floating, preprocessing)
         quantizer = _Quantizer(graph, Calibration(graph, pixels))
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:

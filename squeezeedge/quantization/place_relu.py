@@ -1,15 +1,18 @@
 """Pass: every ReLU directly behind the convolution or addition that makes its input.
 
-Assumes: a graph without batch normalization.
+Assumes: a graph without batch normalization, and without average pooling but the global one.
 Guarantees: the same function; the input of every ReLU is made by a convolution or an addition and read by nothing
 else, so that it can become part of that node. max(x, 0) is monotone, so it moves in front of max pooling and
 concatenation if nothing reads their result without it; on a tensor without negatives it disappears; anywhere else
-a 1x1 convolution that copies is put in front of it.
+a 1x1 convolution that copies is put in front of it. A convolution that cannot make negatives, as an average behind a
+ReLU, gets a ReLU: it changes nothing there, and all 256 codes are left for what is not negative.
 
 Rules: R3, R5 (zero point 0 includes the ReLU).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.builder import FloatGraphBuilder
@@ -17,6 +20,7 @@ from squeezeedge.graph.float.graph import (
     FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -114,6 +118,8 @@ def _without_relu(node: FloatNode, bare: set[str]) -> None:
     bare.update(node.inputs)
 
 
+_reads.refuses(FloatAveragePool, why="averages have become convolutions before")
+
 _place: Table[FloatNode, str] = Table("placing of ReLU", FLOAT_OPERATORS)
 """(node, placer) -> name of the new tensor."""
 
@@ -125,7 +131,11 @@ def _relu(node: FloatRelu, placer: _Placer) -> str:
 
 @_place.implements(FloatConv)
 def _conv(node: FloatConv, placer: _Placer) -> str:
-    return placer.rectified(node.name, placer.append(rewired(node, placer.alias)))
+    source = placer.alias[node.inputs[0]]
+    made = placer.append(replace(node, inputs=(source,)))
+    if source in placer.nonnegative and min(node.weight.min(), node.bias.min()) >= 0:
+        return placer.append_relu(made)
+    return placer.rectified(node.name, made)
 
 
 @_place.implements(FloatAdd)
@@ -146,4 +156,5 @@ def _end(node: FloatGlobalAveragePool | FloatLinear, placer: _Placer) -> str:
     return placer.append(rewired(node, placer.alias))
 
 
+_place.refuses(FloatAveragePool, why="averages have become convolutions before")
 _place.refuses(FloatBatchNorm, why="folding of batch normalization comes before")

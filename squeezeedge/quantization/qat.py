@@ -38,11 +38,8 @@ from squeezeedge.graph.integer import (
     MaxPool,
     Node,
 )
-from squeezeedge.quantization.convolution_head import convolution_head
-from squeezeedge.quantization.fold import fold
-from squeezeedge.quantization.fold_batch_norm import fold_batch_norm
 from squeezeedge.quantization.overflow import bounded
-from squeezeedge.quantization.place_relu import place_relu
+from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.qat_gradient import floor_through
 from squeezeedge.quantization.requantize import exact_type
 from squeezeedge.quantization.rewrite import of_kind, per_output
@@ -322,7 +319,7 @@ class _Layer(nn.Module):
 
 def _folded_weights(floating: FloatGraph, graph: IntegerGraph) -> dict[str, NDArray[np.float64]]:
     """The float weights by the names of the quantizer's nodes, float64 [out, in / groups, kh, kw]."""
-    folded = fold(place_relu(convolution_head(fold_batch_norm(floating))), graph.preprocessing)
+    folded = folded_graph(floating, graph.preprocessing)
     return {node.name: node.weight.astype(np.float64) for node in folded.convolutions}
 
 

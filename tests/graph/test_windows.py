@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from squeezeedge.graph.rules import Shape
-from squeezeedge.graph.windows import floor_padding, window_map, window_outputs
+from squeezeedge.graph.windows import floor_padding, window_map, window_outputs, window_pixels
 
 
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.booleans())
@@ -29,6 +29,16 @@ def test_r5_every_window_has_a_valid_pixel(
     for place in range(window_outputs(size, kernel, stride, before, after, ceil_mode)):
         start = place * stride - before
         assert start < size and start + kernel > 0
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4))
+def test_pixels_of_every_window_are_those_that_are_not_padded(
+    size: int, kernel: int, stride: int, before: int, after: int
+) -> None:
+    valid = [0] * before + [1] * size + [0] * after
+    starts = range(0, len(valid) - kernel + 1, stride)
+    expected = [sum(valid[start : start + kernel]) for start in starts]
+    assert window_pixels(size, kernel, stride, before, after) == expected
 
 
 def test_both_axes_by_hand() -> None:

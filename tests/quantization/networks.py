@@ -15,6 +15,7 @@ from squeezeedge.graph import IMAGE, oracle
 from squeezeedge.graph.float.builder import FloatGraphBuilder
 from squeezeedge.graph.float.graph import (
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -29,11 +30,8 @@ from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.graph.integer import IntegerGraph
 from squeezeedge.networks import registry
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.quantization.convolution_head import convolution_head
-from squeezeedge.quantization.fold import fold
-from squeezeedge.quantization.fold_batch_norm import fold_batch_norm
 from squeezeedge.quantization.folded import FoldedGraph, execute_folded
-from squeezeedge.quantization.place_relu import place_relu
+from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.rewrite import of_kind
 
 __all__ = [
@@ -122,6 +120,13 @@ class FloatNet:
             FloatMaxPool(self.builder.unique("pool"), (source,), (kernel, kernel), (stride, stride), pads, ceil_mode)
         )
 
+    def average_pool(self, source: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> str:
+        """Local average pooling that counts padded pixels."""
+        name, pads = self.builder.unique("average_pool"), (padding, padding, padding, padding)
+        return self.builder.append(
+            FloatAveragePool(name, (source,), (kernel, kernel), (stride, stride), pads, kernel**2)
+        )
+
     def concat(self, *sources: str) -> str:
         return self.builder.append(FloatConcat(self.builder.unique("concat"), sources))
 
@@ -165,8 +170,8 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         shape = net.builder.shapes[source]
         alike = [name for name in tensors if net.builder.shapes[name][:2] == shape[:2]]
         same = [name for name in alike if net.builder.shapes[name] == shape]
-        kind = rng.choice("conv conv grouped norm relu relu pool concat add residual fire".split())
-        if kind == "pool" and min(shape[:2]) < 6:
+        kind = rng.choice("conv conv grouped norm relu relu pool average concat add residual fire".split())
+        if kind in ("pool", "average") and min(shape[:2]) < 6:
             kind = "conv"
         if kind == "conv":
             kernel = int(rng.choice([1, 3])) if min(shape[:2]) >= 3 else 1
@@ -180,6 +185,8 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
             made = net.relu(source)
         elif kind == "pool":
             made = net.pool(source, padding=int(rng.integers(0, 2)), ceil_mode=bool(rng.integers(2)))
+        elif kind == "average":
+            made = net.average_pool(source, int(rng.integers(2, 4)), int(rng.integers(1, 3)), int(rng.integers(0, 2)))
         elif kind == "concat":
             made = net.concat(source, *(alike[i] for i in rng.integers(0, len(alike), int(rng.integers(0, 3)))))
         elif kind == "add":
@@ -230,7 +237,7 @@ def same_function(first: FloatGraph, second: FloatGraph) -> None:
 
 def folded(graph: FloatGraph) -> FoldedGraph:
     """What the quantization starts from."""
-    return fold(place_relu(convolution_head(fold_batch_norm(graph))), PREPROCESSING)
+    return folded_graph(graph, PREPROCESSING)
 
 
 def natural_images(count: int, size: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:

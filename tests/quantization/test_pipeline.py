@@ -105,6 +105,13 @@ def groups_everywhere(net: FloatNet) -> FloatGraph:
     return net.graph(net.average(net.relu(net.conv(x, 8, 3, 1, 1, 8))))
 
 
+def averages(net: FloatNet) -> FloatGraph:
+    """Average pooling of what has no negatives, of a sum, and beside max pooling."""
+    x = net.average_pool(net.relu(net.norm(net.conv(IMAGE, 16, 3))))
+    x = net.average_pool(net.add(net.conv(net.relu(net.conv(x, 12, 3, padding=1)), 16), x), 3, 1, 1)
+    return net.classifier(net.concat(net.average_pool(x, 3, 2), net.pool(x, 3, 2)))
+
+
 class InvertedResidual(nn.Module):
     """A small network of torch modules: depthwise and grouped convolutions, batch normalization, a sum."""
 
@@ -144,6 +151,7 @@ def padded_squeezenet(net: FloatNet) -> FloatGraph:
         (depthwise, 28),
         (grouped, 28),
         (groups_everywhere, 38),
+        (averages, 30),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])

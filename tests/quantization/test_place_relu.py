@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squeezeedge.graph import IMAGE
+from squeezeedge.quantization.average_convolution import average_convolution
 from squeezeedge.quantization.place_relu import place_relu
 from tests.quantization.networks import FloatNet, folded, kinds, same_function
 
@@ -32,6 +33,18 @@ def test_relu_of_what_has_no_negatives_disappears() -> None:
     graph = net.classifier(net.relu(net.add(net.relu(net.pool(first, 1, 1)), first)))
     assert kinds(place_relu(graph)).count("Relu") == 2
     same_function(graph, place_relu(graph))
+
+
+def test_an_average_behind_a_relu_has_no_negatives() -> None:
+    net = FloatNet(11)
+    first = net.conv(IMAGE, 4)
+    graph = net.classifier(net.average_pool(net.average_pool(net.relu(first), 3, 1, 1)))
+    placed = place_relu(average_convolution(graph))
+    assert kinds(placed)[:6] == ["Conv", "Relu"] * 3
+    same_function(graph, placed)
+    assert not any(folded(graph).zero_points.values())
+    signed = net.classifier(net.average_pool(first))
+    assert kinds(place_relu(average_convolution(signed)))[:3] == ["Conv", "Conv", "Conv"]
 
 
 def test_relu_moves_to_a_grouped_convolution() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +13,22 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.graph import (
     IMAGE,
+    FloatAveragePool,
     FloatBatchNorm,
+    FloatGlobalAveragePool,
     FloatGraph,
     FloatNode,
     output_shape,
 )
 from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.windows import window_pixels
 
-__all__ = ["SUPPORTED", "FloatGraphBuilder", "covers_map", "float32", "folded_batch_norm", "padded_same"]
+__all__ = ["SUPPORTED", "FloatGraphBuilder", "average_pool", "float32", "folded_batch_norm", "padded_same"]
 
 SUPPORTED = (
-    "convolution (any groups, no dilation), batch normalization, ReLU, max pooling (no dilation), concatenation of "
-    "channels, addition of two tensors, global average pooling, dropout, identity, flatten, and one fully connected "
-    "layer at the end"
+    "convolution (any groups, no dilation), batch normalization, ReLU, max pooling (no dilation), average "
+    "pooling (no dilation, no ceil mode; each average of as many pixels), concatenation of channels, addition of two "
+    "tensors, global average pooling, dropout, identity, flatten, and one fully connected layer at the end"
 )
 """For messages: what the float graph can express."""
 
@@ -113,14 +118,49 @@ def padded_same(
     return before[0], before[1], after[0], after[1]
 
 
-def covers_map(name: str, kernel: Sequence[int], padding: Sequence[int], shape: Shape) -> None:
-    """Check that an average pooling is a global one.
+def average_pool(
+    name: str,
+    source: str,
+    shape: Shape,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    *,
+    count_include_pad: bool,
+    ceil_mode: bool,
+) -> FloatAveragePool | FloatGlobalAveragePool:
+    """Average pooling as torch and ONNX have it; a global one if its window is the whole map.
+
+    Args:
+        name: of the node.
+        source: what it reads.
+        shape: of that.
+        kernel: of the window.
+        stride: of the window.
+        padding: (top, left, bottom, right).
+        count_include_pad: whether padded pixels count, as zeros; else each window is divided by its own number of
+            pixels, which must be the same for all of them.
+        ceil_mode: whether a last, partly valid window counts.
 
     Raises:
-        UnsupportedError: its window is smaller than the map, or it pads.
+        UnsupportedError: it does not fit its input, is in ceil mode, or its windows have different numbers of pixels.
     """
-    if tuple(kernel) != shape[:2] or any(padding):
+    if kernel == shape[:2] and not any(padding):
+        return FloatGlobalAveragePool(name, (source,))
+    if ceil_mode:
+        raise UnsupportedError(f"{name}: average pooling in ceil mode is not supported")
+    pool = FloatAveragePool(name, (source,), kernel, stride, padding, math.prod(kernel))
+    output_shape(pool, [shape])  # refuses what does not fit
+    if count_include_pad or not any(padding):
+        return pool
+    high, wide = (
+        set(window_pixels(shape[axis], kernel[axis], stride[axis], padding[axis], padding[axis + 2])) for axis in (0, 1)
+    )
+    least, most = min(high) * min(wide), max(high) * max(wide)
+    if least < most:
         raise UnsupportedError(
-            f"{name}: average pooling with a window of {'x'.join(map(str, kernel))} on a map of "
-            f"{shape.height}x{shape.width} pixels; only pooling over the whole map is supported"
+            f"{name}: average pooling that does not count padded pixels (count_include_pad=False), so that its windows "
+            f"on a map of {shape.height}x{shape.width} pixels average {least} to {most} of them; supported: padding "
+            "that counts, or no padding"
         )
+    return replace(pool, divisor=most)

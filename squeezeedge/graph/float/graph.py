@@ -24,6 +24,7 @@ __all__ = [
     "FLOAT_OPERATORS",
     "IMAGE",
     "FloatAdd",
+    "FloatAveragePool",
     "FloatBatchNorm",
     "FloatConcat",
     "FloatConv",
@@ -86,6 +87,18 @@ class FloatMaxPool:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatAveragePool:
+    """The sum over each window, padded pixels being 0, divided by ``divisor``; padding (top, left, bottom, right)."""
+
+    name: str
+    inputs: tuple[str]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    divisor: int
+
+
+@dataclass(frozen=True, eq=False)
 class FloatConcat:
     """Concatenation over channels."""
 
@@ -124,6 +137,7 @@ FloatNode = (
     | FloatBatchNorm
     | FloatRelu
     | FloatMaxPool
+    | FloatAveragePool
     | FloatConcat
     | FloatAdd
     | FloatGlobalAveragePool
@@ -135,6 +149,7 @@ FLOAT_OPERATORS: tuple[type[FloatNode], ...] = (
     FloatBatchNorm,
     FloatRelu,
     FloatMaxPool,
+    FloatAveragePool,
     FloatConcat,
     FloatAdd,
     FloatGlobalAveragePool,
@@ -232,6 +247,14 @@ def _convolution(node: FloatConv, inputs: Sequence[Shape]) -> Shape:
 def _max_pool(node: FloatMaxPool, inputs: Sequence[Shape]) -> Shape:
     (source,) = inputs
     return _windows(node.name, source, source.channels, node.kernel, node.stride, node.padding, node.ceil_mode)
+
+
+@_SHAPES.implements(FloatAveragePool)
+def _average_pool(node: FloatAveragePool, inputs: Sequence[Shape]) -> Shape:
+    (source,) = inputs
+    if node.divisor < 1:
+        raise UnsupportedError(f"{node.name}: an average of {node.divisor} pixels")
+    return _windows(node.name, source, source.channels, node.kernel, node.stride, node.padding)
 
 
 @_SHAPES.implements(FloatBatchNorm)

@@ -15,6 +15,7 @@ from squeezeedge.graph.float.graph import (
     FLOAT_OPERATORS,
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -110,6 +111,13 @@ def _max_pool(node: FloatMaxPool, inputs: Sequence[Tensor]) -> Tensor:
     top, left, bottom, right = floor_padding(source, out, node.kernel, node.stride, node.padding)
     padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)
     return F.max_pool2d(padded, node.kernel, node.stride)
+
+
+@apply_float.implements(FloatAveragePool)
+def _average_pool(node: FloatAveragePool, inputs: Sequence[Tensor]) -> Tensor:
+    top, left, bottom, right = node.padding
+    padded = F.pad(inputs[0], (left, right, top, bottom))
+    return F.avg_pool2d(padded, node.kernel, node.stride, divisor_override=node.divisor)
 
 
 @apply_float.implements(FloatConcat)

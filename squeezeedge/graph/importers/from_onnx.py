@@ -21,7 +21,7 @@ from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.graph.float.builder import (
     SUPPORTED,
     FloatGraphBuilder,
-    covers_map,
+    average_pool,
     float32,
     folded_batch_norm,
     padded_same,
@@ -232,10 +232,23 @@ class _Importer:
 
     def _average(self, node: NodeProto) -> str:
         source = self._tensor(node, 0)
-        kernel_h, kernel_w = _attributes(node)["kernel_shape"]
-        padding = self._padding(node, source, (kernel_h, kernel_w))
-        covers_map(label(node), (kernel_h, kernel_w), padding, self.builder.shapes[source])
-        return self._global_average(node)
+        given = _attributes(node)
+        if any(step != 1 for step in given.get("dilations", ())):
+            raise UnsupportedError(
+                f"{label(node)}: AveragePool with dilation {given['dilations']}; supported: no dilation"
+            )
+        (kernel_h, kernel_w), (down, right) = given["kernel_shape"], given.get("strides", (1, 1))
+        pool = average_pool(
+            self._name(node),
+            source,
+            self.builder.shapes[source],
+            (kernel_h, kernel_w),
+            (down, right),
+            self._padding(node, source, (kernel_h, kernel_w)),
+            count_include_pad=bool(given.get("count_include_pad", 0)),
+            ceil_mode=bool(given.get("ceil_mode", 0)),
+        )
+        return self.builder.append(pool)
 
     def _mean(self, node: NodeProto) -> str:
         has_input = len(node.input) > 1 and node.input[1]

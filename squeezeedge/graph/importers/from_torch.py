@@ -18,7 +18,7 @@ from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph.float.builder import (
     SUPPORTED,
     FloatGraphBuilder,
-    covers_map,
+    average_pool,
     float32,
     folded_batch_norm,
     padded_same,
@@ -206,8 +206,20 @@ class _Importer:
 
     def _average(self, node: fx.Node, given: dict[str, Any]) -> str:
         source = self._tensor(node, given["self"])
-        covers_map(self._path(node), _pair(given["kernel_size"]), _pair(given["padding"]), self._shape(source))
-        return self._pooled(node, source, given["divisor_override"])
+        if given["divisor_override"] is not None:
+            raise UnsupportedError(f"{self._path(node)}: average pooling with a divisor of its own is not supported")
+        kernel = _pair(given["kernel_size"])
+        pool = average_pool(
+            self._name(node),
+            source,
+            self._shape(source),
+            kernel,
+            _pair(given["stride"] or kernel),
+            _padding(given["padding"]),
+            count_include_pad=given["count_include_pad"],
+            ceil_mode=given["ceil_mode"],
+        )
+        return self.builder.append(pool)
 
     def _mean(self, node: fx.Node, given: dict[str, Any]) -> str:
         source = self._tensor(node, given["self"])
@@ -218,9 +230,7 @@ class _Importer:
             )
         return self._pooled(node, source)
 
-    def _pooled(self, node: fx.Node, source: str, divisor: int | None = None) -> str:
-        if divisor is not None:
-            raise UnsupportedError(f"{self._path(node)}: average pooling with a divisor of its own is not supported")
+    def _pooled(self, node: fx.Node, source: str) -> str:
         return self.builder.append(FloatGlobalAveragePool(self._name(node), (source,)))
 
     def _linear(self, node: fx.Node, given: dict[str, Any]) -> str:

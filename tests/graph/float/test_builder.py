@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph.float.builder import FloatGraphBuilder, covers_map, float32, folded_batch_norm, padded_same
-from squeezeedge.graph.float.graph import FloatGlobalAveragePool, FloatRelu
+from squeezeedge.graph.float.builder import FloatGraphBuilder, average_pool, float32, folded_batch_norm, padded_same
+from squeezeedge.graph.float.graph import FloatAveragePool, FloatGlobalAveragePool, FloatRelu
 from squeezeedge.graph.rules import Shape
 
 
@@ -55,8 +55,60 @@ def test_same_padding(size: int, kernel: int, stride: int, lower: bool) -> None:
     assert (top - bottom if lower else bottom - top) in (0, 1)
 
 
-def test_average_pooling_over_the_whole_map_only() -> None:
-    covers_map("pool", (3, 4), (0, 0, 0, 0), Shape(3, 4, 8))
-    for kernel, padding in (((3, 3), (0, 0)), ((3, 4), (0, 1))):
-        with pytest.raises(UnsupportedError, match="pool: average pooling with a window of 3x"):
-            covers_map("pool", kernel, padding, Shape(3, 4, 8))
+def _average(
+    kernel: tuple[int, int],
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    stride: tuple[int, int] = (1, 1),
+    *,
+    count_include_pad: bool = False,
+    ceil_mode: bool = False,
+) -> FloatAveragePool | FloatGlobalAveragePool:
+    return average_pool(
+        "pool",
+        "x",
+        Shape(3, 4, 8),
+        kernel,
+        stride,
+        padding,
+        count_include_pad=count_include_pad,
+        ceil_mode=ceil_mode,
+    )
+
+
+def test_average_pooling_over_the_whole_map_is_global() -> None:
+    assert isinstance(_average((3, 4), ceil_mode=True), FloatGlobalAveragePool)
+    assert isinstance(_average((3, 3)), FloatAveragePool)
+    assert isinstance(_average((3, 4), (0, 1, 0, 0), count_include_pad=True), FloatAveragePool)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "count_include_pad", "divisor"),
+    [
+        ((2, 3), (1, 1), (0, 0, 0, 0), False, 6),
+        ((2, 3), (1, 1), (1, 1, 1, 1), True, 6),
+        ((3, 2), (2, 2), (0, 0, 1, 1), False, 6),  # no window reaches the padding
+        ((5, 4), (1, 1), (1, 0, 1, 0), False, 12),  # every window is the whole map
+        ((1, 3), (1, 3), (0, 1, 0, 1), False, 2),  # two pixels from either side
+    ],
+)
+def test_what_an_average_is_divided_by(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    count_include_pad: bool,
+    divisor: int,
+) -> None:
+    pool = _average(kernel, padding, stride, count_include_pad=count_include_pad)
+    assert isinstance(pool, FloatAveragePool) and pool.divisor == divisor
+    assert (pool.kernel, pool.stride, pool.padding) == (kernel, stride, padding)
+
+
+def test_averages_that_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"^pool: average pooling in ceil mode"):
+        _average((2, 2), ceil_mode=True)
+    with pytest.raises(UnsupportedError, match=r"^pool: .*count_include_pad=False.* 3x4 pixels average 4 to 9 of them"):
+        _average((3, 3), (1, 1, 1, 1))
+    with pytest.raises(UnsupportedError, match=r"^pool: .*stride .0, 1. .* out of range"):
+        _average((3, 3), (1, 1, 1, 1), (0, 1))
+    with pytest.raises(UnsupportedError, match=r"^pool: its input of 3x4 pixels is smaller than its kernel"):
+        _average((9, 3), (1, 1, 1, 1))

@@ -10,6 +10,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.graph import (
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -46,6 +47,10 @@ def _pool(
     ceil_mode: bool = False,
 ) -> FloatMaxPool:
     return FloatMaxPool("pool", ("conv",), kernel, stride, padding, ceil_mode)
+
+
+def _average(kernel: tuple[int, int] = (3, 3), divisor: int = 9) -> FloatAveragePool:
+    return FloatAveragePool("average", ("conv",), kernel, (2, 3), (1, 0, 0, 1), divisor)
 
 
 def _mean(source: str) -> FloatGlobalAveragePool:
@@ -87,6 +92,10 @@ def test_shapes_of_every_tensor() -> None:
 def test_grouped_convolution() -> None:
     graph = _graph(_conv(), _conv("grouped", "conv", (6, 2, 3, 3), groups=2), _mean("grouped"))
     assert graph.shapes["grouped"] == (5, 8, 6)
+
+
+def test_local_average_pooling() -> None:
+    assert _graph(_conv(), _average(), _mean("average")).shapes["average"] == (3, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,8 @@ def test_the_ways_to_end(nodes: list[FloatNode]) -> None:
         ([_conv(padding=(0, 0, -1, 0)), _mean("conv")], "conv: .*padding .* out of range"),
         ([_conv(shape=(4, 3, 11, 3)), _mean("conv")], "conv: its input of 9x12 pixels is smaller than its kernel"),
         ([_conv(), _pool((8, 1), (1, 1)), _mean("pool")], "pool: its input of 7x10 pixels is smaller"),
+        ([_conv(), _average((9, 1)), _mean("average")], "average: its input of 7x10 pixels is smaller"),
+        ([_conv(), _average(divisor=0), _mean("average")], "average: an average of 0 pixels"),
         ([_conv(), FloatBatchNorm("bn", ("conv",), _ones(4), _ones(3)), _mean("bn")], r"bn: offset is float32 \[3\]"),
         ([_conv(), _pool(), FloatAdd("sum", ("conv", "pool")), _mean("sum")], "sum: adds 4x7x10 and 4x3x4"),
         ([_conv(), _pool(), FloatConcat("j", ("conv", "pool")), _mean("j")], "j: concatenates 4x7x10 and 4x3x4"),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from squeezeedge.graph.float.graph import (
     IMAGE,
     FloatAdd,
+    FloatAveragePool,
     FloatBatchNorm,
     FloatConcat,
     FloatConv,
@@ -113,6 +114,26 @@ def test_max_pooling_as_in_torch(
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)) - 10
     expected = F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
     assert torch.equal(next(execute_float(graph, x))[1], expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (1, 2), (1, 1)), ((5, 3), (2, 1), (2, 0))]
+)
+def test_average_pooling_as_in_torch(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    pool = FloatAveragePool("pool", (IMAGE,), kernel, stride, padding * 2, kernel[0] * kernel[1])
+    graph = FloatGraph("pool", (pool, FloatGlobalAveragePool("mean", ("pool",))), (6, 7))
+    x = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(next(execute_float(graph, x))[1], F.avg_pool2d(x, kernel, stride, padding))
+
+
+def test_average_pooling_by_hand() -> None:
+    """Padded on one side, divided by what it is told."""
+    pool = FloatAveragePool("pool", (IMAGE,), (1, 2), (1, 1), (0, 1, 0, 0), 4)
+    graph = FloatGraph("pool", (pool, FloatGlobalAveragePool("mean", ("pool",))), (1, 2))
+    value = next(execute_float(graph, torch.tensor([[4.0, 8], [0, 4], [-4, 0]]).reshape(1, 3, 1, 2)))[1]
+    np.testing.assert_array_equal(value[0, :, 0], [[1, 3], [0, 1], [-1, -1]])
 
 
 def test_more_images_than_one_batch() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph.float.graph import FloatConv, FloatGraph, FloatLinear
+from squeezeedge.graph.float.graph import FloatAveragePool, FloatConv, FloatGraph, FloatLinear
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
@@ -163,6 +163,39 @@ def test_windows_of_max_pooling(folder: Path, window: dict[str, Any], auto_pad: 
         assume(-(-(10 + left + beside - width) // right) * right < 10 + left)
     pooled = writer.node("MaxPool", value, auto_pad=auto_pad, ceil_mode=int(ceil_mode), **window)
     _imported(folder, writer, _end(writer, pooled))
+
+
+@given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_windows_of_average_pooling(folder: Path, window: dict[str, Any], auto_pad: str, counted: bool) -> None:
+    """Equal to ONNX Runtime; refused where windows that count no padding have different numbers of pixels."""
+    writer, value = _start()
+    if auto_pad != "NOTSET":
+        window = {key: value for key, value in window.items() if key != "pads"}
+    if auto_pad.startswith("SAME"):  # ONNX Runtime refuses larger strides
+        assume(all(step <= side for step, side in zip(window["strides"], window["kernel_shape"], strict=True)))
+    pooled = writer.node("AveragePool", value, auto_pad=auto_pad, count_include_pad=int(counted), **window)
+    try:
+        graph = _imported(folder, writer, _end(writer, pooled))
+    except UnsupportedError as error:
+        assert not counted and "/averagepool_1: average pooling that does not count padded pixels" in str(error)
+    else:
+        assert isinstance(graph.nodes[1], FloatAveragePool) and graph.nodes[1].name == "/averagepool_1"
+
+
+def test_average_pooling_with_dilation(folder: Path) -> None:
+    writer, value = _start()
+    message = r"/averagepool_1: AveragePool with dilation \[1, 2\]"
+    _refused(folder, writer, _end(writer, _dilated_average(writer, value)), message, opset=19)
+
+
+@pytest.mark.shared
+def test_a_file_with_average_pooling(shared_file: Callable[[str], Path]) -> None:
+    path = shared_file("cases/onnx/body_avgpool2.onnx")
+    images = _random(2, 3, 16, 16)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    expected = [session.run(None, {"input": image[None]})[0].reshape(-1) for image in images]
+    np.testing.assert_allclose(run_float(from_onnx(path), images), np.stack(expected), rtol=0, atol=1e-5)
 
 
 def test_a_window_that_starts_outside_is_not_taken_for_one_inside(folder: Path) -> None:
@@ -345,12 +378,16 @@ def _computed_weight(writer: OnnxWriter, value: str) -> str:
     return writer.node("Conv", value, writer.node("Relu", writer.weight("w", _random(5, 5, 1, 1))))
 
 
-def _small_average(writer: OnnxWriter, value: str) -> str:
-    return writer.node("AveragePool", value, kernel_shape=[2, 2])
+def _average_in_ceil_mode(writer: OnnxWriter, value: str) -> str:
+    return writer.node("AveragePool", value, kernel_shape=[2, 2], ceil_mode=1)
 
 
 def _padded_average(writer: OnnxWriter, value: str) -> str:
-    return writer.node("AveragePool", value, kernel_shape=[7, 10], pads=[1, 0, 0, 0])
+    return writer.node("AveragePool", value, kernel_shape=[3, 10], pads=[1, 0, 0, 0])
+
+
+def _dilated_average(writer: OnnxWriter, value: str) -> str:
+    return writer.node("AveragePool", value, kernel_shape=[2, 2], dilations=[1, 2])
 
 
 def _mean_of_rows(writer: OnnxWriter, value: str) -> str:
@@ -411,8 +448,8 @@ def _wrong_channels(writer: OnnxWriter, value: str) -> str:
         (_dilated, r"/conv_1: .* dilation \[2, 2\]"),
         (_dilated_pool, r"/maxpool_1: MaxPool with dilation \[2, 1\]"),
         (_computed_weight, "/relu_1: Relu of 'w', a constant, is not supported"),
-        (_small_average, "/averagepool_1: average pooling with a window of 2x2 on a map of 7x10"),
-        (_padded_average, "/averagepool_1: average pooling"),
+        (_average_in_ceil_mode, "/averagepool_1: average pooling in ceil mode"),
+        (_padded_average, "/averagepool_1: .* windows on a map of 7x10 pixels average 20 to 30 of them"),
         (_mean_of_rows, r"/reducemean_1: ReduceMean over axes \[2\]"),
         (_concat_of_rows, "/concat_1: Concat over axis 2"),
         (_constant_sum, "/add_1: Add of 'w', a constant"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from squeezeedge.errors import UnsupportedError, UsageError
-from squeezeedge.graph.float.graph import FloatBatchNorm, FloatConv, FloatGraph, FloatMaxPool
+from squeezeedge.graph.float.graph import FloatAveragePool, FloatBatchNorm, FloatConv, FloatGraph, FloatMaxPool
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks.registry import NETWORKS, build
@@ -109,6 +109,10 @@ def test_arrays_are_copies() -> None:
         nn.MaxPool2d(2),
         nn.MaxPool2d(3, 2, 1, ceil_mode=True),
         nn.MaxPool2d((3, 2), (1, 2), (1, 0)),
+        nn.AvgPool2d(2),
+        nn.AvgPool2d((3, 2), (1, 2), (1, 0)),
+        nn.AvgPool2d(3, 2, count_include_pad=False),
+        nn.AvgPool2d((1, 12), 12, (0, 6), count_include_pad=False),
         nn.BatchNorm2d(6, affine=False),
         nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(), nn.Dropout2d(), nn.Identity()),
     ],
@@ -121,6 +125,9 @@ def test_forms_of_the_layers(part: nn.Module) -> None:
 def test_windows_as_they_are_written() -> None:
     nodes = from_torch(_Ending(nn.Conv2d(6, 6, (2, 4), padding="same"), nn.MaxPool2d(2)), SIZE, "n").nodes
     conv, pool = nodes[1], nodes[2]
+    average = from_torch(_Ending(nn.AvgPool2d((3, 2), padding=(1, 0))), SIZE, "n").nodes[1]
+    assert isinstance(average, FloatAveragePool) and average.name == "part.0" and average.divisor == 6
+    assert (average.kernel, average.stride, average.padding) == ((3, 2), (3, 2), (1, 0, 1, 0))
     assert isinstance(conv, FloatConv) and conv.padding == (0, 1, 1, 2) and conv.stride == (1, 1)
     assert isinstance(pool, FloatMaxPool) and (pool.kernel, pool.stride, pool.ceil_mode) == ((2, 2), (2, 2), False)
 
@@ -212,7 +219,11 @@ class _Function(nn.Module):
         (lambda m, x: torch.add(x, x, alpha=2), "^add: addition with alpha = 2"),
         (lambda m, x: torch.cat([x, x], 2), "^cat: concatenation over axis 2"),
         (lambda m, x: F.max_pool2d(x, 2, dilation=2), "^max_pool2d: max pooling with dilation"),
-        (lambda m, x: F.avg_pool2d(x, 2), "^avg_pool2d: average pooling with a window of 2x2 on a map of 15x12"),
+        (lambda m, x: F.avg_pool2d(x, 2, ceil_mode=True), "^avg_pool2d: average pooling in ceil mode"),
+        (
+            lambda m, x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+            "^avg_pool2d: .* windows on a map of 15x12 pixels average 4 to 9 of them",
+        ),
         (lambda m, x: F.adaptive_avg_pool2d(x, 2), "^adaptive_avg_pool2d: adaptive average pooling to"),
         (lambda m, x: F.avg_pool2d(x, (15, 12), divisor_override=3), "divisor of its own"),
         (lambda m, x: x.mean(1, keepdim=True).expand(1, 6, 15, 12), r"^mean: mean over axes \[1\]"),
