@@ -16,8 +16,9 @@ INTRODUCTION = """\
 # Operators
 
 Which part of the compiler takes which operator; the rows are operators, the columns are what reads them. A cell is
-`yes`, or the reason for which a network with that operator is refused there. An operator that a target has no kernels
-for may still be taken: `squeezeedge/lower/legalize.py` rewrites it before the target sees it.
+`yes`, or why the operator is not met there. "Before" says that it has been rewritten by then: by a pass over the float
+graph (`squeezeedge/quantization/passes.py`), or for a target that has no kernels for it (`squeezeedge/lower/legalize.py`);
+networks with it are taken all the same.
 
 This file is written from the code by `pytest tests/graph/test_dispatch.py --update-golden`.
 """
@@ -54,5 +55,11 @@ def _home(operators: tuple[Hashable, ...]) -> str:
 
 def _grid(operators: tuple[Hashable, ...], tables: list[Table[Any, Any]]) -> str:
     rows = [["operator", *(table.consumer for table in tables)], ["---"] * (len(tables) + 1)]
-    rows += [[operator_name(op), *(table.cells()[op] or "yes" for table in tables)] for op in operators]
+    rows += [[operator_name(op), *(_cell(table, op) for table in tables)] for op in operators]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(table: Table[Any, Any], operator: Hashable) -> str:
+    cell = table.cells()[operator]
+    assert cell is not None, f"{table.consumer} says nothing of {operator_name(operator)}"
+    return cell or "yes"

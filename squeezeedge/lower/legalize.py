@@ -5,7 +5,7 @@ what it has beyond that (:class:`Feature`); for everything else there is a rule 
 one without it. Equal means: the same class sums for every image, and the same values of every tensor that both graphs
 have. The new graph is built from nodes, so rules R1-R7 are checked again.
 
-To add a rule, such as average pooling as a convolution or a large kernel in two passes: add the feature to
+To add a rule, such as a large kernel in two passes: add the feature to
 :class:`Feature`, write one function from a graph to an equal graph without the feature (or the graph itself where it
 is not used), and enter it in ``_RULES``, in front of the rules that have to see what it makes. A test compares every
 rule with the oracle on random graphs.
