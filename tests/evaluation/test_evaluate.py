@@ -102,7 +102,8 @@ def test_a_report_reads_as_a_table(graph: IntegerGraph) -> None:
     assert lines[0] == "tiny, 5 images of some" and lines[1].split()[:3] == ["device", "kind", "top-1"]
     assert [line.split()[0] for line in lines[2:5]] == ["fp32", "test", "other"]
     assert "yes" in lines[3] and "no: 2" in lines[4]
-    assert lines[5].startswith("other - test") and f"{wrong.top1 - 100:+.2f}" in lines[5]  # type: ignore[operator]
+    assert wrong.top1 is not None
+    assert lines[5].startswith("other - test") and f"{wrong.top1 - 100:+.2f}" in lines[5]
     assert [values["device"] for values in report.to_json()] == ["test", "other"]
 
 

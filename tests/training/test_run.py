@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
@@ -39,7 +41,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, **options: object) -> Result:
+def _run(
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    stop_after: int | None = None,
+    *,
+    resume: bool = False,
+    trained: Mapping[str, Tensor] | None = None,
+) -> Result:
     """Run; the user presses Ctrl-C in some step."""
     steps = 0
 
@@ -49,7 +58,7 @@ def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, *
         if steps == stop_after:
             signal.raise_signal(signal.SIGINT)
 
-    return run(recipe, images(recipe), folder, on_step=on_step, **options)  # type: ignore[arg-type]
+    return run(recipe, images(recipe), folder, on_step=on_step, resume=resume, trained=trained)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -135,7 +144,8 @@ def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
     module = build("squeezenet1_1", 2)
     load_weights(module, checkpoint.state, BEST)
     tested = bright_or_dark(7, seed=1)
-    answers = logits(module, tested.images, RECIPE.input.preprocessing)  # type: ignore[arg-type]
+    assert isinstance(tested.images, np.ndarray)
+    answers = logits(module, tested.images, RECIPE.input.preprocessing)
     assert 100 * float(np.mean(answers.argmax(1) == tested.labels)) == result.best.top1
 
 
