@@ -232,7 +232,7 @@ def test_devices_open(sound: Path, target: FakeTarget) -> None:
 )
 def test_arguments_that_are_refused(target: FakeTarget, tmp_path: Path, arguments: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        compile(GRAPH, **({"target": "fake", "out": tmp_path / "out"} | arguments))
+        compile(GRAPH, **{"target": "fake", "out": tmp_path / "out", **arguments})
     assert not list(tmp_path.iterdir()) and "lower" not in target.steps
 
 

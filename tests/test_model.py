@@ -148,9 +148,10 @@ def test_labels_are_given_or_read(tmp_path: Path) -> None:
 )
 def test_what_load_refuses(tmp_path: Path, arguments: dict[str, Any], reason: str) -> None:
     (tmp_path / "file.txt").write_text("text")
-    given = {key: str(tmp_path / "file.txt") if value == "FILE" else value for key, value in arguments.items()}
+    if arguments.get("model") == "FILE":
+        arguments = arguments | {"model": tmp_path / "file.txt"}
     with pytest.raises(UsageError, match=reason):
-        load(**given)
+        load(**arguments)
 
 
 def test_a_float_network_is_not_saved(tmp_path: Path) -> None:

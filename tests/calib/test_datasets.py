@@ -139,6 +139,7 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_imagenet_finds_its_class_list(shared_file: Callable[[str], Path]) -> None:
     dataset = open_dataset(str(shared_file("data/imagenet700.tar")))
     assert len(dataset) == 709 and len(dataset.classes) == 1000

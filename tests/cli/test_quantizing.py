@@ -27,8 +27,10 @@ def archive(path: Path, first: int, count: int, labels: int | None = None) -> st
     """Grey images with the values first, first + 1, ..., of a class each if there are any."""
     values = np.arange(first, first + count, dtype=np.uint8)
     images: NDArray[np.uint8] = np.broadcast_to(values[:, None, None, None], (count, *SIZE, 3))
-    more = {} if labels is None else {"labels": np.arange(count) % labels}
-    np.savez(path, images=images, **more)
+    if labels is None:
+        np.savez(path, images=images)
+    else:
+        np.savez(path, images=images, labels=np.arange(count) % labels)
     return str(path)
 
 

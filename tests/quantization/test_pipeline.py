@@ -305,6 +305,7 @@ def test_bad_calibration_images() -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least_agreement", "least_sqnr"), [("squeezenet1_0", 93, 29.5), ("squeezenet1_1", 95, 34.5)]
 )

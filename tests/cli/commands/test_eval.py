@@ -133,6 +133,7 @@ def test_a_processor_on_another_machine(
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "agreement", "sqnr"), [("squeezenet1_0", 95.0, 28.5), ("squeezenet1_1", 97.0, 31.5)]
 )

@@ -26,6 +26,7 @@ def test_an_integer_graph_has_no_fp32_accuracy(invoke: Invoke, tmp_path: Path) -
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a_compressed_network(invoke: Invoke, shared_file: Callable[[str], Path]) -> None:
     weights, data = shared_file("weights/squeezenet1_0-deepcompression.net"), shared_file("data/imagenet700.tar")
     result = invoke("validate", weights, "--data", data, "--limit", "100", "--json")

@@ -20,6 +20,7 @@ HEADER = 4 * len(LAYERS)
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_authors_file_is_the_trained_network_bit_for_bit(shared_file: Callable[[str], Path]) -> None:
     decoded = read_checkpoint(shared_file("weights/squeezenet1_0-deepcompression.net")).state
     trained = torch.load(shared_file("weights/squeezenet1_0-imagenet.pth"), weights_only=True)
