@@ -39,6 +39,7 @@ def test_every_name_is_there() -> None:
         sq.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.slow
 def test_an_artifact_opens_again(artifact: sq.Artifact, digits_model: sq.Model) -> None:
     opened = sq.open_artifact(str(artifact.path))
     assert opened.graph.digest() == artifact.graph.digest() and opened.labels == digits_model.labels
@@ -48,6 +49,7 @@ def test_an_artifact_opens_again(artifact: sq.Artifact, digits_model: sq.Model) 
     assert reference is not None and reference.float_logits is not None
 
 
+@pytest.mark.slow
 def test_images_are_answered(artifact: sq.Artifact, digits_pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.png" for number in range(len(digits_pixels))]
     for path, pixels in zip(files, digits_pixels, strict=True):
@@ -66,6 +68,7 @@ def test_images_are_answered(artifact: sq.Artifact, digits_pixels: NDArray[np.ui
         assert answer.label == artifact.labels[answer.index]
 
 
+@pytest.mark.slow
 def test_devices_are_evaluated(artifact: sq.Artifact, digits_network: sq.Model, tmp_path: Path) -> None:
     images = open_dataset("digits", "test")
     assert isinstance(images.images, np.ndarray) and images.labels is not None

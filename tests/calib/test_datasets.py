@@ -150,6 +150,7 @@ def test_imagenet_finds_its_class_list(shared_file: Callable[[str], Path]) -> No
     np.testing.assert_array_equal(images[[708, 0]], in_process)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     spec = str(shared_file("data/cifar10.tar"))

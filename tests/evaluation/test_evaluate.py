@@ -114,6 +114,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return compile(random_graph(3), "vta", tmp_path_factory.mktemp("evaluate") / "net")
 
 
+@pytest.mark.slow
 def test_devices_in_the_order_asked_for(artifact: Artifact, tmp_path: Path) -> None:
     graph = artifact.graph
     images = random_images(graph, 3, 0)

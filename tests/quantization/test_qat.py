@@ -94,6 +94,7 @@ def test_training_starts_from_the_quantized_network(seed: int) -> None:
         assert _check_bits(network, images[:3]).digest() == graph.digest()
 
 
+@pytest.mark.slow
 def test_the_digits_network(digits: Digits) -> None:
     graph, pixels = digits.graph, digits.pixels
     network = QatNetwork(graph, digits.floating)
@@ -119,6 +120,7 @@ def test_parameters_are_in_the_units_of_the_float_network() -> None:
         np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
     network, floating = QatNetwork(digits.graph, digits.floating), copy.deepcopy(digits.module).eval()
     images, labels = torch.from_numpy(digits.preprocessing.normalize(digits.pixels)), digits.labels
@@ -133,6 +135,7 @@ def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
         assert 0.8 < parameter.grad.norm() / reference.grad.norm() < 1.25, name
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_the_integer_network(digits: Digits) -> None:
     """On labels that it has to learn anew; measured by the oracle."""
     graph, pixels = digits.graph, digits.pixels

@@ -24,6 +24,7 @@ from squeezeedge.training.data import load_images
 from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
 from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
 from squeezeedge.training.validate import logits
+from tests.marks import first_quick
 from tests.training.tiny import RECIPE, bright_or_dark, changed, images
 
 RICH = changed(
@@ -65,7 +66,9 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (BEST, LAST, STATE)}
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
+@pytest.mark.parametrize(
+    "optimizer", first_quick([Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
+)
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer) -> None:
     """Stopped after the last step of an epoch, before its validation; within the second epoch; after it."""
     recipe = replace(RICH, optimizer=optimizer)
@@ -81,6 +84,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer)
     assert _bytes(folder) == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
     trained = {n: t for n, t in build("squeezenet1_1").state_dict().items() if not n.startswith("classifier.1.")}
     optimizer = replace(RECIPE.optimizer, loaded_rate=0.5)
@@ -136,6 +140,7 @@ def test_what_a_run_writes(tmp_path: Path) -> None:
     assert b"epoch/top1" in events.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
     result = _run(tmp_path, changed(epochs=4, ema=0.5))
     assert result.best is not None and result.best.top1 == max(epoch.top1 or 0 for epoch in result.history)

@@ -148,6 +148,7 @@ def test_no_images(invoke: Invoke, tmp_path: Path) -> None:
         _raise(result)
 
 
+@pytest.mark.slow
 def test_images_in_two_places(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
     """--data without parts is learned as a whole; of one with parts, the part to learn."""
     for number, data in enumerate(("data", "data/train")):
@@ -157,6 +158,7 @@ def test_images_in_two_places(invoke: Invoke, tmp_path: Path, arguments: list[st
         assert json.loads(result.stdout)["images"] == 6
 
 
+@pytest.mark.slow
 def test_the_embedded_network_reaches_99_percent() -> None:
     checkpoint = read_checkpoint(default_weights())
     assert checkpoint.metadata["network"] == DEFAULT

@@ -12,6 +12,7 @@ from tests.cli.conftest import Invoke
 from tests.graphs import random_graph
 
 
+@pytest.mark.slow
 def test_embedded_network(invoke: Invoke) -> None:
     result = invoke("validate", "--json")
     assert result.exit_code == 0, result.output
