@@ -74,6 +74,7 @@ def test_a_checkpoint_says_what_network_it_is(digits_network: Model) -> None:
         assert model.name == DEFAULT and model.origin == digits_network.origin
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -> None:
     path = tmp_path / "plain.safetensors"
     save_file(load_file(default_weights()), path)
@@ -90,6 +91,7 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
         load(path)
 
 
+@pytest.mark.slow
 def test_another_input_size(digits_network: Model) -> None:
     model = load(size=64)
     assert model.preprocessing.size == (64, 64) and model.floating is not None

@@ -237,7 +237,8 @@ def test_every_network_has_a_solution(seed: int, blocks: int) -> None:
     assert logits_sqnr(graph, result, CALIBRATION[:12]) > 15
 
 
-@pytest.mark.parametrize("size", first_quick([(35, 61), (64, 40)]))
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(35, 61), (64, 40)])
 def test_torch_networks_of_odd_sizes(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     preprocessing = replace(PREPROCESSING, size=size)

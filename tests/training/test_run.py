@@ -24,7 +24,6 @@ from squeezeedge.training.data import load_images
 from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
 from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
 from squeezeedge.training.validate import logits
-from tests.marks import first_quick
 from tests.training.tiny import RECIPE, bright_or_dark, changed, images
 
 RICH = changed(
@@ -66,9 +65,8 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (BEST, LAST, STATE)}
 
 
-@pytest.mark.parametrize(
-    "optimizer", first_quick([Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer) -> None:
     """Stopped after the last step of an epoch, before its validation; within the second epoch; after it."""
     recipe = replace(RICH, optimizer=optimizer)

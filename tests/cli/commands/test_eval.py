@@ -35,6 +35,7 @@ def test_table(invoke: Invoke, artifact: Path) -> None:
         assert text in result.stdout
 
 
+@pytest.mark.slow
 def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path) -> None:
     result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "101")
     assert isinstance(result.exception, GateError) and result.exception.exit_code == 4

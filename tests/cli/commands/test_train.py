@@ -61,6 +61,7 @@ def _raise(result: object) -> None:
     raise result.exception  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_written_network_has_the_printed_accuracy(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
     result = invoke(*arguments, "--set", "epochs=1", "--set", "seed=5", "--json")
     assert result.exit_code == 0, result.output

@@ -93,7 +93,7 @@ def _arrays(graph: FloatGraph) -> list[NDArray[np.float32]]:
     return [value for node in graph.nodes for value in vars(node).values() if isinstance(value, np.ndarray)]
 
 
-@pytest.mark.parametrize("name", first_quick(name for name in reversed(NETWORKS) if not NETWORKS[name].embedded))
+@pytest.mark.parametrize("name", first_quick(name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded))
 def test_squeezenet_is_the_same_from_torch_and_onnx(folder: Path, name: str) -> None:
     network = build(name, 6)
     assert isinstance(network, SqueezeNet)

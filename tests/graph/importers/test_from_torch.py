@@ -50,7 +50,7 @@ class _Ending(nn.Module):
         return x.mean((2, 3))
 
 
-@pytest.mark.parametrize("name", first_quick(name for name in reversed(NETWORKS) if not NETWORKS[name].embedded))
+@pytest.mark.parametrize("name", first_quick(name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded))
 def test_every_network(name: str) -> None:
     network = build(name, 6)
     graph = _imported(network, (63, 70))
