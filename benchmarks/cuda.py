@@ -143,7 +143,7 @@ def onnxruntime_cuda(job: Job) -> Enqueue:
 
 def tensorrt_int8(job: Job) -> Enqueue:
     """TensorRT on ONNX Runtime's symmetric per-channel int8 quantization, as a CUDA graph."""
-    import tensorrt as trt  # type: ignore[import-not-found]
+    import tensorrt as trt
 
     torch = _torch()
     logger = trt.Logger(trt.Logger.ERROR)

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import squeezeedge as sq
@@ -46,14 +47,13 @@ def main() -> None:
         for isa in dict.fromkeys(choose_isa(CpuOptions(isa=name)) for name in options.isa.split(",")):
             artifact = sq.compile(model, "cpu", Path(folder) / isa, isa=isa)
             network = Network(DeviceArtifact(artifact.path), options.threads)
-            runs[f"squeezeedge {isa}"] = lambda network=network: network.run(pixels[:1])  # type: ignore[misc]
+            runs[f"squeezeedge {isa}"] = partial(network.run, pixels[:1])
         floating = float_onnx(model.floating)
         for name, (packages, make) in PEERS.items():
             found = versions(packages)
             notes[name] = found or "not installed"
             if found:
-                run = make(floating, normalized, options.threads)
-                runs[name] = lambda run=run: run(normalized[:1])  # type: ignore[misc]
+                runs[name] = partial(make(floating, normalized, options.threads), normalized[:1])
         best = dict.fromkeys(runs, float("inf"))
         for _ in range(ROUNDS):
             for name, call in runs.items():

@@ -132,7 +132,7 @@ def _plain(recipe: Recipe, dataset: Dataset) -> Iterator[int]:
         answers = module(torch.from_numpy(preprocessing.normalize(pixels)))
         loss = functional.cross_entropy(answers, torch.from_numpy(dataset.labels[chosen]))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         yield len(chosen)
 

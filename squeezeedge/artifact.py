@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -94,7 +95,7 @@ class Artifact:
             CorruptFileError: the file is damaged.
         """
         try:
-            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO((self.path / GOLDEN).read_bytes()), allow_pickle=False) as arrays:
                 images: NDArray[np.uint8] = arrays["images"]
         except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
             raise CorruptFileError(f"{self.path / GOLDEN}: damaged: {error}; compile the model again") from error
@@ -279,9 +280,13 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     manifest = _read_manifest(path / MANIFEST)
     for name, entry in manifest["files"].items():
         file = path / name
-        if not file.resolve().is_relative_to(path.resolve()):
+        try:
+            inside, exists = file.resolve().is_relative_to(path.resolve()), file.is_file()
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"{path / MANIFEST}: no file can have the name {name[:80]!r}: {error}") from error
+        if not inside:
             raise CorruptFileError(f"{path / MANIFEST}: names a file outside the artifact: {name}")
-        if not file.is_file():
+        if not exists:
             raise CorruptFileError(f"{file}: missing from the artifact; compile the model again")
         if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
             raise CorruptFileError(f"{file}: differs from its checksum in {MANIFEST}; compile the model again")
@@ -293,7 +298,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise CorruptFileError(f"{path.parent}: not an artifact: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not readable as JSON: {error}; compile the model again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None

@@ -1,11 +1,48 @@
 """Fixtures and helpers that every test folder shares."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from squeezeedge.model import Model
+
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def digits_pixels() -> NDArray[np.uint8]:
+    """Some images of the embedded data set, uint8 [6, 8, 8, 3]."""
+    import numpy as np
+
+    from squeezeedge.calib.datasets import open_dataset
+
+    images = open_dataset("digits", "calib").images
+    assert isinstance(images, np.ndarray)
+    return images[:6]
+
+
+@pytest.fixture(scope="session")
+def digits_network() -> Model:
+    """The embedded network."""
+    from squeezeedge.model import load
+
+    return load()
+
+
+@pytest.fixture(scope="session")
+def digits_model(digits_network: Model, digits_pixels: NDArray[np.uint8]) -> Model:
+    """The embedded network, quantized on these images."""
+    from squeezeedge.model import quantize
+
+    return quantize(digits_network, digits_pixels)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
+@pytest.mark.slow
 def test_first_run_and_device_side(folder: Path) -> None:
     """What follows the installation, which this environment stands for."""
     first, device, _ = SCRIPTS
@@ -50,6 +51,7 @@ def test_ci_runs_the_test_command() -> None:
     assert SCRIPTS[2] in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.mark.slow
 def test_console_commands(folder: Path) -> None:
     (session,) = (text for kind, text in BLOCKS if kind == "console")
     for line in session.splitlines():
@@ -58,6 +60,7 @@ def test_console_commands(folder: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_python_lines(tmp_path: Path) -> None:
     """On files of these names: the embedded network as a checkpoint of PyTorch, and the digits as pictures."""
     images = open_dataset("digits", "test")

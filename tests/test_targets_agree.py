@@ -46,7 +46,8 @@ class Block(nn.Module):
         self.last = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.last(self.norm(self.middle(self.first(x).relu())).relu())
+        residual: torch.Tensor = self.last(self.norm(self.middle(self.first(x).relu())).relu())
+        return x + residual
 
 
 class Network(nn.Module):
@@ -70,8 +71,10 @@ class Network(nn.Module):
 def network() -> nn.Module:
     torch.manual_seed(3)
     made = Network()
+    block = made.blocks[0]
+    assert isinstance(block, Block) and block.first.bias is not None
     with torch.no_grad():
-        made.blocks[0].first.bias[::4] += 400  # channels that ask for large shifts
+        block.first.bias[::4] += 400  # channels that ask for large shifts
         made.train()(torch.randn(16, 3, *SIZE))  # running statistics
     return made.eval()
 

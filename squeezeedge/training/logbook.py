@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
-from tensorboardX.summary import scalar  # type: ignore[import-untyped]
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.files import write_figure

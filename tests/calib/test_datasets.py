@@ -139,6 +139,7 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_imagenet_finds_its_class_list(shared_file: Callable[[str], Path]) -> None:
     dataset = open_dataset(str(shared_file("data/imagenet700.tar")))
     assert len(dataset) == 709 and len(dataset.classes) == 1000
@@ -149,6 +150,7 @@ def test_imagenet_finds_its_class_list(shared_file: Callable[[str], Path]) -> No
     np.testing.assert_array_equal(images[[708, 0]], in_process)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     spec = str(shared_file("data/cifar10.tar"))

@@ -53,6 +53,7 @@ def test_small_sets_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list(decode_batches(_write(tmp_path, 3), TINY, 2, np.arange(3)))) == 2
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _write(tmp_path, 40)
     monkeypatch.setattr(decode_module, "WORKERS_FROM", 1)

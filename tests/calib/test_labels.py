@@ -68,14 +68,20 @@ def test_folders_outside_the_list_are_named(tmp_path: Path) -> None:
         found.indices(["dog", *(f"c{i}" for i in range(7))], "data")
 
 
+def keys_beside(data: Path) -> tuple[str, ...]:
+    found = find_class_list(data, ["cat"])
+    assert found is not None
+    return found.keys
+
+
 def test_the_list_in_the_folder_comes_before_the_one_beside_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (tmp_path / "pet_classes.json").write_text('["cat", "dog"]')
-    assert find_class_list(data, ["cat"]).keys == ("cat", "dog")  # type: ignore[union-attr]
-    assert find_class_list(tmp_path / "data.tar", ["cat"]).keys == ("cat", "dog")  # type: ignore[union-attr]
+    assert keys_beside(data) == ("cat", "dog")
+    assert keys_beside(tmp_path / "data.tar") == ("cat", "dog")
     (data / "classes.txt").write_text("dog\ncat")
-    assert find_class_list(data, ["cat"]).keys == ("dog", "cat")  # type: ignore[union-attr]
+    assert keys_beside(data) == ("dog", "cat")
 
 
 def test_a_list_of_other_data_is_passed_over(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Every kind of images becomes a data set."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from squeezeedge.calib.datasets import Dataset
@@ -53,12 +55,12 @@ def test_a_data_set_stays_what_it_is() -> None:
 def test_a_stream_is_read_as_it_is_asked_for() -> None:
     taken = []
 
-    def camera() -> object:
+    def camera() -> Iterator[NDArray[np.uint8]]:
         for value in range(3):
             taken.append(value)
             yield GREY
 
-    stream = image_stream(camera())  # type: ignore[arg-type]
+    stream = image_stream(camera())
     assert taken == []
     next(stream)
     assert taken == [0]

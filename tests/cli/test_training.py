@@ -72,6 +72,7 @@ TRAIN = ["train", "--recipe", "own.toml", "--data", "data"]
 FINETUNE = ["finetune", "squeezenet1_1", "--recipe", "tuned.toml", "--data", "data"]
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_what_runs(invoke: Invoke, here: Path) -> None:
     """The accuracy printed is that of the file, by the oracle and by the processor's own kernels."""
     result = invoke(*FINETUNE, *START, "-o", "run", "--json")
@@ -93,6 +94,7 @@ def test_what_was_trained_is_what_runs(invoke: Invoke, here: Path) -> None:
     assert figures["bit_exact"] and figures["top1"] == pytest.approx(report["int8_top1"])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(invoke: Invoke, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = invoke(*TRAIN, *START, "-o", "whole", "--json")
     assert whole.exit_code == 0, whole.output

@@ -1,19 +1,22 @@
-"""Reports and gates, with devices that answer right and wrong."""
+"""Devices that answer right and wrong, beside fp32 and the oracle; what cannot be evaluated."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from squeezeedge.artifact import Artifact, compile
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import GateError
-from squeezeedge.evaluation.evaluate import run_devices
-from squeezeedge.evaluation.gates import Gates
-from squeezeedge.evaluation.reports import DeviceReport, Report
+from squeezeedge.errors import UsageError
+from squeezeedge.evaluation.evaluate import evaluate, run_devices
+from squeezeedge.evaluation.reports import DeviceReport
 from squeezeedge.graph import IMAGE, Head, IntegerGraph
 from squeezeedge.graph.oracle import run
+from squeezeedge.model import Model
 from squeezeedge.targets.protocol import Kind, RunResult
+from tests.graphs import random_graph, random_images
 
 SIZE = 8
 
@@ -85,41 +88,67 @@ def test_an_exact_device(graph: IntegerGraph) -> None:
         and values["model_bytes"] == 123
     )
     assert values["latency_ms"] == {"p50": 2.0, "p90": 2.0, "min": 2.0} and values["images_per_s"] == 500.0
-    Gates(0.0, 100.0, True).check([report])
 
 
-def test_one_wrong_sum_a_batch_is_counted_and_gated(graph: IntegerGraph) -> None:
+def test_one_wrong_sum_a_batch_is_counted(graph: IntegerGraph) -> None:
     (report,) = _reports(graph, 1)
     assert not report.bit_exact and report.differing_sums == 2
-    with pytest.raises(GateError, match="test: 2 class sums differ"):
-        Gates(require_bit_exact=True).check([report])
 
 
-def test_a_report_reads_as_a_table(graph: IntegerGraph) -> None:
-    (exact,), (wrong,) = _reports(graph, 0), _reports(graph, -(10**8))
-    report = Report("some", (exact, replace(wrong, device="other")))
-    lines = str(report).splitlines()
-    assert lines[0] == "tiny, 5 images of some" and lines[1].split()[:3] == ["device", "kind", "top-1"]
-    assert [line.split()[0] for line in lines[2:5]] == ["fp32", "test", "other"]
-    assert "yes" in lines[3] and "no: 2" in lines[4]
-    assert lines[5].startswith("other - test") and f"{wrong.top1 - 100:+.2f}" in lines[5]  # type: ignore[operator]
-    assert [values["device"] for values in report.to_json()] == ["test", "other"]
-
-
-def test_accuracy_gates(graph: IntegerGraph) -> None:
+def test_a_wrong_device_is_compared_with_fp32(graph: IntegerGraph) -> None:
     (report,) = _reports(graph, -(10**8))
-    assert report.agreement is not None and report.agreement < 100
-    with pytest.raises(GateError, match="agreement"):
-        Gates(min_agreement=100).check([report])
-    with pytest.raises(GateError, match="points below fp32"):
-        Gates(max_drop=0.1).check([report])
+    assert report.fp32_top1 == 100.0 and report.top1 is not None and report.top1 < 100
+    assert report.agreement == report.top1 and report.logits_sqnr_db is not None and report.logits_sqnr_db < 0
 
 
-def test_gates_that_cannot_be_judged_fail(graph: IntegerGraph) -> None:
+def test_what_is_not_known_is_none(graph: IntegerGraph) -> None:
     images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
     (report,) = run_devices(graph, [FakeDevice(graph)], [1], [images], None, None)
-    assert report.top1 is None and report.agreement is None
-    with pytest.raises(GateError, match="unknown"):
-        Gates(max_drop=1.0).check([report])
-    with pytest.raises(GateError, match="unknown"):
-        Gates(min_agreement=1.0).check([report])
+    assert report.bit_exact and report.images == 2
+    unknown = (report.top1, report.top5, report.fp32_top1, report.fp32_top5, report.agreement, report.logits_sqnr_db)
+    assert unknown == (None,) * 6
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return compile(random_graph(3), "vta", tmp_path_factory.mktemp("evaluate") / "net")
+
+
+@pytest.mark.slow
+def test_devices_in_the_order_asked_for(artifact: Artifact, tmp_path: Path) -> None:
+    graph = artifact.graph
+    images = random_images(graph, 3, 0)
+    done: list[int] = []
+    cpu = compile(graph, "cpu", tmp_path / "cpu", isa="generic")
+    report = evaluate([artifact, cpu], images, ["cpu", "vta-sim"], on_progress=done.append)
+    assert [(device.device, device.kind) for device in report.devices] == [
+        ("cpu", "hardware"),
+        ("vta-sim", "simulator"),
+    ]
+    assert all(device.bit_exact and device.images == 3 for device in report.devices) and sum(done) == 3
+    assert [device.model_bytes for device in report.devices] == [cpu.model_bytes, artifact.model_bytes]
+
+
+def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+    graph = artifact.graph
+    images = random_images(graph, 2, 0)
+    other = compile(random_graph(4), "vta", tmp_path / "other")
+    with pytest.raises(UsageError, match="holds another integer graph than"):
+        evaluate([artifact, other], images)
+    with pytest.raises(UsageError, match="net: compiled for vta, which --device cpu does not run"):
+        evaluate(artifact, images, "cpu")
+    with pytest.raises(UsageError, match="images to evaluate on are needed"):
+        evaluate(artifact, device="vta-sim")
+    with pytest.raises(UsageError, match="the reference is an integer graph"):
+        evaluate(artifact, images, "vta-sim", reference=Model.of_graph(graph))
+    model = replace(
+        Model.of_graph(graph), classes=graph.classes + 1, float_logits=lambda _: np.zeros((1, 1), np.float32)
+    )
+    with pytest.raises(UsageError, match="give the network that it was made of"):
+        evaluate(artifact, images, "vta-sim", reference=model)
+    with pytest.raises(UsageError, match="no device was given"):
+        evaluate(artifact, images, [])
+    with pytest.raises(UsageError, match="no artifact was given"):
+        evaluate([], images)
+    with pytest.raises(UsageError, match="vta-sim does not run on another machine"):
+        evaluate(artifact, images, "vta-sim", board="me@there")

@@ -16,6 +16,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
 from squeezeedge.graph.oracle import accumulate, apply, execute, run
 from tests.graphs import integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.marks import first_quick
 
 Map = list[list[list[int]]]
 
@@ -282,7 +283,7 @@ def test_the_head_is_run_like_every_node() -> None:
     np.testing.assert_array_equal(sums, run(graph, image)[0])
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_0_complex_bypass", "squeezenet1_1_mindcv", "resnet18"])
+@pytest.mark.parametrize("name", first_quick(["squeezenet1_1_mindcv", "squeezenet1_0_complex_bypass", "resnet18"]))
 def test_real_topologies_tell_images_apart(name: str) -> None:
     graph = squeezenet_graph(name, (64, 47), 10)
     sums = run(graph, random_images(graph, 3, 0))

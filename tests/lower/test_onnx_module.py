@@ -17,6 +17,7 @@ from squeezeedge.graph import IMAGE, Concat, Conv, Head, IntegerGraph
 from squeezeedge.graph.oracle import execute, run
 from squeezeedge.lower.onnx_module import CLASS_SUMS, OnnxBuilder, to_onnx
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.marks import first_quick
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -40,7 +41,7 @@ def test_random_graphs(graph: IntegerGraph, seed: int) -> None:
     np.testing.assert_array_equal(result, run(graph, images))
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", first_quick(TOPOLOGIES))
 def test_whole_networks(name: str) -> None:
     graph = squeezenet_graph(name, 48, 7)
     images = random_images(graph, 1, 0)

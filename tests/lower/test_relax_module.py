@@ -20,6 +20,7 @@ def run_with_tvm(module: IRModule, images: NDArray[np.uint8]) -> NDArray[np.int3
     return np.concatenate([machine[MAIN](tvm.runtime.tensor(image[None])).numpy() for image in images])
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(graph=integer_graphs())
 def test_default_lowering_equals_the_oracle(graph: IntegerGraph) -> None:

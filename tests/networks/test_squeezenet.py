@@ -10,6 +10,7 @@ from torch import nn
 
 from squeezeedge.errors import UsageError
 from squeezeedge.networks.squeezenet import VARIANTS, Fire, SqueezeNet
+from tests.marks import first_quick
 
 EXPORTED = {
     "aten.adaptive_avg_pool2d.default",
@@ -94,7 +95,7 @@ def test_mindcv_pads_the_first_convolution_and_drops_partial_windows() -> None:
         assert make("1.0-mindcv").features(x).shape == (1, 512, 12, 12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", first_quick(VARIANTS))
 def test_export_gives_only_what_the_importers_know(variant: str) -> None:
     program = torch.export.export(make(variant, 7), (torch.randn(1, 3, 65, 97),))
     operators = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
@@ -108,6 +109,7 @@ def test_export_gives_only_what_the_importers_know(variant: str) -> None:
     classes=st.integers(1, 9),
     extra=st.tuples(st.integers(0, 40), st.integers(0, 40)),
 )
+@pytest.mark.slow
 def test_any_class_count_and_input_size(variant: str, classes: int, extra: tuple[int, int]) -> None:
     with torch.device("meta"):
         network = SqueezeNet(VARIANTS[variant], classes).eval()
@@ -115,7 +117,7 @@ def test_any_class_count_and_input_size(variant: str, classes: int, extra: tuple
         assert network(torch.empty(2, 3, height, width)).shape == (2, classes)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", first_quick(VARIANTS))
 def test_smallest_input_is_the_least_that_works(variant: str) -> None:
     network = make(variant, 3)
     size = network.smallest_input

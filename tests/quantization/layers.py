@@ -44,7 +44,7 @@ class Layer:
 
     def range(self, images: int = 40) -> Range:
         observer = RangeObserver()
-        for part in self.targets.split(self.targets.shape[1] // images, 1):
+        for part in torch.split(self.targets, self.targets.shape[1] // images, 1):
             observer.add(part.mT[..., None], not self.zero_point)
         return observer.range()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -197,7 +197,11 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
             made = net.add(net.conv(net.relu(net.conv(source, 5, 3, padding=1)), shape.channels), source)
         tensors.append(made)
     source = tensors[-1]
-    ends = [net.average, lambda name: net.average(net.relu(name)), lambda name: net.linear(net.average(name), 4)]
+    ends: list[Callable[[str], str]] = [
+        net.average,
+        lambda name: net.average(net.relu(name)),
+        lambda name: net.linear(net.average(name), 4),
+    ]
     return net.graph(ends[rng.integers(3)](source))
 
 
@@ -246,7 +250,7 @@ def natural_images(count: int, size: Sequence[int], seed: int = 0) -> NDArray[np
     height, width = size
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) + 1 / max(size)
     spectrum = np.fft.fft2(rng.normal(size=(count, 3, height, width))) / frequency
-    waves = np.fft.ifft2(spectrum).real
+    waves: NDArray[np.float64] = np.fft.ifft2(spectrum).real
     waves = waves / waves.std((1, 2, 3), keepdims=True)
     waves = waves * rng.uniform(20, 70, (count, 1, 1, 1)) + rng.uniform(80, 170, (count, 1, 1, 1))
     return waves.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1).copy()

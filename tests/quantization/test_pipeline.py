@@ -26,6 +26,7 @@ from squeezeedge.quantization import calibration
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.rewrite import of_kind
 from squeezeedge.training.validate import logits
+from tests.marks import first_quick
 from tests.quantization.networks import (
     PREPROCESSING,
     FloatNet,
@@ -154,7 +155,7 @@ def padded_squeezenet(net: FloatNet) -> FloatGraph:
         (averages, 30),
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", first_quick([0, 1]))
 def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed: int) -> None:
     graph = build(FloatNet(seed))
     result = quantized(graph)
@@ -166,7 +167,7 @@ def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed:
             np.testing.assert_array_equal(exact, node.scale)
 
 
-@pytest.mark.parametrize("build", [depthwise, grouped, groups_everywhere])
+@pytest.mark.parametrize("build", first_quick([groups_everywhere, depthwise, grouped]))
 def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNet], FloatGraph]) -> None:
     """Of the same function; measured over four networks: differences of each are chance, up to 6 dB."""
     difference = []
@@ -205,6 +206,7 @@ def test_a_smaller_largest_shift_still_works(
     assert logits_sqnr(graph, result, OTHERS) > 20
 
 
+@pytest.mark.slow
 def test_a_larger_largest_shift_is_used_where_the_data_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sum over thousands of inputs of one sign is far larger than any of its terms."""
     net = FloatNet(0)
@@ -243,6 +245,7 @@ def test_every_network_has_a_solution(seed: int, blocks: int) -> None:
     assert logits_sqnr(graph, result, CALIBRATION[:12]) > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(35, 61), (64, 40)])
 def test_torch_networks_of_odd_sizes(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
@@ -313,6 +316,7 @@ def test_bad_calibration_images() -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least_agreement", "least_sqnr"), [("squeezenet1_0", 93, 29.5), ("squeezenet1_1", 95, 34.5)]
 )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, oracle, rules
-from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.float.graph import FloatConv, FloatGraph
 from squeezeedge.lower.legalize import legalize
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
@@ -59,7 +59,7 @@ def _disturb(network: QatNetwork, seed: int, amount: float) -> None:
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter *= 1 + amount * torch.randn(parameter.shape, generator=random)
+            parameter.mul_(1 + amount * torch.randn(parameter.shape, generator=random))
 
 
 def _check_bits(network: QatNetwork, images: NDArray[np.uint8]) -> IntegerGraph:
@@ -94,6 +94,7 @@ def test_training_starts_from_the_quantized_network(seed: int) -> None:
         assert _check_bits(network, images[:3]).digest() == graph.digest()
 
 
+@pytest.mark.slow
 def test_the_digits_network(digits: Digits) -> None:
     graph, pixels = digits.graph, digits.pixels
     network = QatNetwork(graph, digits.floating)
@@ -110,19 +111,22 @@ def test_parameters_are_in_the_units_of_the_float_network() -> None:
     floating = net.classifier(net.relu(first))
     graph = quantize(floating, PREPROCESSING, natural_images(8, PREPROCESSING.size), name="net")
     conv = floating.nodes[0]
+    assert isinstance(conv, FloatConv)
     for network, steps in ((QatNetwork(graph, floating), 3.0), (QatNetwork(graph), 3.5)):
         parameters = dict(network.named_parameters())
         weight, bias = parameters["layers.0.weight"].detach(), parameters["layers.0.bias"].detach()
-        largest = np.abs(conv.weight).max((1, 2, 3), keepdims=True)  # type: ignore[union-attr]
-        assert (np.abs(weight.numpy() - conv.weight) <= steps / 60 * largest).all()  # type: ignore[union-attr]
-        np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)  # type: ignore[union-attr]
+        largest = np.abs(conv.weight).max((1, 2, 3), keepdims=True)
+        assert (np.abs(weight.numpy() - conv.weight) <= steps / 60 * largest).all()
+        np.testing.assert_allclose(bias.numpy(), conv.bias, atol=0.05)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
     network, floating = QatNetwork(digits.graph, digits.floating), copy.deepcopy(digits.module).eval()
     images, labels = torch.from_numpy(digits.preprocessing.normalize(digits.pixels)), digits.labels
     for module in (network.eval(), floating):
-        F.cross_entropy(module(images), labels.roll(1)).backward()  # wrong ones: gradients that are not nearly zero
+        # wrong labels: gradients that are not nearly zero
+        torch.autograd.backward(F.cross_entropy(module(images), labels.roll(1)))
     pairs = list(zip(network.named_parameters(), floating.parameters(), strict=True))
     assert len(pairs) == 2 * len(network.layers)
     for (name, parameter), reference in pairs:
@@ -131,6 +135,7 @@ def test_gradients_are_those_of_the_float_network(digits: Digits) -> None:
         assert 0.8 < parameter.grad.norm() / reference.grad.norm() < 1.25, name
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_the_integer_network(digits: Digits) -> None:
     """On labels that it has to learn anew; measured by the oracle."""
     graph, pixels = digits.graph, digits.pixels
@@ -146,7 +151,7 @@ def test_training_lowers_the_loss_of_the_integer_network(digits: Digits) -> None
     network.dropout.p = 0
     for _ in range(8):
         optimizer.zero_grad()
-        F.cross_entropy(network(images[few]), wanted[few]).backward()
+        torch.autograd.backward(F.cross_entropy(network(images[few]), wanted[few]))
         optimizer.step()
     assert loss(_check_bits(network, pixels[:2])) < 0.8 * loss(graph)
 
@@ -159,7 +164,7 @@ def test_what_would_overflow_is_projected() -> None:
     network = QatNetwork(graph)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter *= 100
+            parameter.mul_(100)
         network.get_parameter("layers.0.bias")[:2] = torch.tensor([1e30, -1e30])
     exported = _check_bits(network, random_images(graph, 1, 0))
     first, head = exported.nodes[0], exported.head
@@ -213,7 +218,7 @@ def test_gradients_of_a_grouped_network_are_those_of_the_dense_one() -> None:
     normalized = torch.from_numpy(PREPROCESSING.normalize(images))
     gradients = []
     for network in (QatNetwork(graph).eval(), QatNetwork(legalize(graph, ())).eval()):
-        F.cross_entropy(network(normalized), torch.arange(8) % graph.classes).backward()
+        torch.autograd.backward(F.cross_entropy(network(normalized), torch.arange(8) % graph.classes))
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     nodes: list[Conv | Head] = [*of_kind(graph.nodes, Conv), graph.head]
     for index, node in enumerate(nodes):

@@ -30,6 +30,7 @@ def data(tmp_path: Path) -> str:
     return str(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_an_integer_network_is_trained_and_goes_on(tmp_path: Path, data: str) -> None:
     recipe = changed(epochs=1, input=Input("digits", size=40, first_size=24, cache=40))
     first = train(recipe, data, tmp_path / "float", workers=0)

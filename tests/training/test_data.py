@@ -109,6 +109,7 @@ def test_images_that_are_not_cached_come_at_the_epoch_s_size(folder: Path) -> No
     assert [next(make(epoch, 0)).images.shape[2] for epoch in (0, 1, 2)] == [32, 48, 64]
 
 
+@pytest.mark.slow
 def test_validation_s_pixels_where_nothing_varies(folder: Path) -> None:
     recipe = changed(input=Input("imagenet", 24, resize=27), augmentation=Augmentation())
     dataset = open_dataset(str(folder))

@@ -61,6 +61,7 @@ def _run(processes: int, *arguments: str | Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["false", "true"])
 def test_two_processes_give_one_s_result(tmp_path: Path, batch_norm: str) -> None:
     """19 images: the last batch of an epoch has one image, so one process has none."""

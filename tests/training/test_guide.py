@@ -23,6 +23,7 @@ def test_there_are_commands() -> None:
 def test_the_command_line_takes_it(command: str) -> None:
     name, *arguments = shlex.split(command, comments=True)
     group = typer.main.get_command(app)
-    context = group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    assert isinstance(group, typer.core.TyperGroup)
+    context = group.commands[name].make_context(name, arguments)
     recipe = context.params.get("recipe")
     assert recipe is None or recipe in embedded_recipes()

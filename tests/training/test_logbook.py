@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.training.logbook import Epoch, Logbook, plot_history

@@ -11,6 +11,7 @@ from squeezeedge.networks.squeezenet import Fire, SqueezeNet
 from squeezeedge.training.distributed import World
 from squeezeedge.training.normalize import SharedBatchNorm, folded_weights, normalize
 from squeezeedge.training.train import Trainer
+from tests.marks import first_quick
 from tests.training.tiny import RECIPE, changed, images
 
 
@@ -112,7 +113,7 @@ def test_one_value_a_channel() -> None:
     assert torch.equal(norm(torch.ones(1, 3, 1, 1)), torch.zeros(1, 3, 1, 1))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", first_quick(["float32", "bfloat16"]))
 def test_the_network_for_use_has_none(precision: str) -> None:
     """It answers as the average does, whose statistics are averages too."""
     recipe = changed(batch_norm=True, ema=0.5, precision=precision)

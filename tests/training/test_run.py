@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
@@ -39,7 +41,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, **options: object) -> Result:
+def _run(
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    stop_after: int | None = None,
+    *,
+    resume: bool = False,
+    trained: Mapping[str, Tensor] | None = None,
+) -> Result:
     """Run; the user presses Ctrl-C in some step."""
     steps = 0
 
@@ -49,13 +58,14 @@ def _run(folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None, *
         if steps == stop_after:
             signal.raise_signal(signal.SIGINT)
 
-    return run(recipe, images(recipe), folder, on_step=on_step, **options)  # type: ignore[arg-type]
+    return run(recipe, images(recipe), folder, on_step=on_step, resume=resume, trained=trained)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (BEST, LAST, STATE)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 1e-4, True)])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer) -> None:
     """Stopped after the last step of an epoch, before its validation; within the second epoch; after it."""
@@ -72,6 +82,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: Optimizer)
     assert _bytes(folder) == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
     trained = {n: t for n, t in build("squeezenet1_1").state_dict().items() if not n.startswith("classifier.1.")}
     optimizer = replace(RECIPE.optimizer, loaded_rate=0.5)
@@ -127,6 +138,7 @@ def test_what_a_run_writes(tmp_path: Path) -> None:
     assert b"epoch/top1" in events.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
     result = _run(tmp_path, changed(epochs=4, ema=0.5))
     assert result.best is not None and result.best.top1 == max(epoch.top1 or 0 for epoch in result.history)
@@ -135,7 +147,8 @@ def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
     module = build("squeezenet1_1", 2)
     load_weights(module, checkpoint.state, BEST)
     tested = bright_or_dark(7, seed=1)
-    answers = logits(module, tested.images, RECIPE.input.preprocessing)  # type: ignore[arg-type]
+    assert isinstance(tested.images, np.ndarray)
+    answers = logits(module, tested.images, RECIPE.input.preprocessing)
     assert 100 * float(np.mean(answers.argmax(1) == tested.labels)) == result.best.top1
 
 

@@ -47,6 +47,7 @@ class Listener:
         self.told.append(f"epoch {epoch.epoch} {images}")
 
 
+@pytest.mark.slow
 def test_a_run_and_who_is_told(tmp_path: Path, data: str) -> None:
     listener = Listener()
     outcome = train(RECIPE, data, tmp_path / "run", watcher=listener, workers=0)

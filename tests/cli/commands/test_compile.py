@@ -110,13 +110,13 @@ def test_without_a_compiler_nothing_is_written(invoke: Invoke, tmp_path: Path, m
 
 
 def test_a_full_disk_or_a_failing_target_leaves_nothing_behind(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("squeezeedge.artifact.write_sqe", full)
-    result = invoke("compile", "-o", tmp_path / "out", "--isa", "generic", "--calib-images", "8")
+    result = invoke("compile", program / "model.sqe", "-o", tmp_path / "out", "--target", "vta")
     assert isinstance(result.exception, SqueezeEdgeError)
     assert str(result.exception) == f"{tmp_path / 'out'}: cannot be written: No space left on device"
     assert not list(tmp_path.iterdir())
@@ -165,6 +165,7 @@ def test_bitstreams(invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: 
     open_artifact(out)
 
 
+@pytest.mark.slow
 def test_a_tvm_module(invoke: Invoke, program: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     data = ("--data", program.parent / "images.npz")
@@ -185,6 +186,7 @@ def test_an_old_option_still_works_and_is_noted_once(invoke: Invoke, program: Pa
     assert open_artifact(out).manifest["options"]["instructions"] == "published"
 
 
+@pytest.mark.slow
 def test_an_sqe_without_images_is_checked_on_noise(invoke: Invoke, tmp_path: Path) -> None:
     write_sqe(random_graph(1), tmp_path / "net.sqe")
     result = invoke("compile", tmp_path / "net.sqe", "--isa", "generic", "-o", tmp_path / "out")

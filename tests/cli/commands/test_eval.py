@@ -18,6 +18,7 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 def test_embedded_network(invoke: Invoke, artifact: Path) -> None:
     result = invoke("eval", artifact, "--json", "--require-bit-exact", "--max-drop", "0.5", "--min-agreement", "99")
     assert result.exit_code == 0, result.output
@@ -34,6 +35,7 @@ def test_table(invoke: Invoke, artifact: Path) -> None:
         assert text in result.stdout
 
 
+@pytest.mark.slow
 def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path) -> None:
     result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "101")
     assert isinstance(result.exception, GateError) and result.exception.exit_code == 4
@@ -83,6 +85,7 @@ def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) 
     assert isinstance(result.exception, SqueezeEdgeError) and "10" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
     devices = ("--device", "cpu", "--device", "vta-sim")
     arguments = (*devices, "--isa", "generic", "--instructions", "published", "--limit", "10")
@@ -119,6 +122,7 @@ def test_a_board_must_be_named(invoke: Invoke, program: Path) -> None:
     assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_a_processor_on_another_machine(
     invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_processor_on_another_machine(
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "agreement", "sqnr"), [("squeezenet1_0", 95.0, 28.5), ("squeezenet1_1", 97.0, 31.5)]
 )

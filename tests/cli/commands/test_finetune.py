@@ -99,6 +99,7 @@ def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, wei
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "changes"),
     [

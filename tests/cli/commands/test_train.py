@@ -61,6 +61,7 @@ def _raise(result: object) -> None:
     raise result.exception  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_written_network_has_the_printed_accuracy(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
     result = invoke(*arguments, "--set", "epochs=1", "--set", "seed=5", "--json")
     assert result.exit_code == 0, result.output
@@ -148,6 +149,7 @@ def test_no_images(invoke: Invoke, tmp_path: Path) -> None:
         _raise(result)
 
 
+@pytest.mark.slow
 def test_images_in_two_places(invoke: Invoke, tmp_path: Path, arguments: list[str]) -> None:
     """--data without parts is learned as a whole; of one with parts, the part to learn."""
     for number, data in enumerate(("data", "data/train")):
@@ -157,6 +159,7 @@ def test_images_in_two_places(invoke: Invoke, tmp_path: Path, arguments: list[st
         assert json.loads(result.stdout)["images"] == 6
 
 
+@pytest.mark.slow
 def test_the_embedded_network_reaches_99_percent() -> None:
     checkpoint = read_checkpoint(default_weights())
     assert checkpoint.metadata["network"] == DEFAULT

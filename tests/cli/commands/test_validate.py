@@ -12,6 +12,7 @@ from tests.cli.conftest import Invoke
 from tests.graphs import random_graph
 
 
+@pytest.mark.slow
 def test_embedded_network(invoke: Invoke) -> None:
     result = invoke("validate", "--json")
     assert result.exit_code == 0, result.output
@@ -26,6 +27,7 @@ def test_an_integer_graph_has_no_fp32_accuracy(invoke: Invoke, tmp_path: Path) -
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a_compressed_network(invoke: Invoke, shared_file: Callable[[str], Path]) -> None:
     weights, data = shared_file("weights/squeezenet1_0-deepcompression.net"), shared_file("data/imagenet700.tar")
     result = invoke("validate", weights, "--data", data, "--limit", "100", "--json")

@@ -16,6 +16,7 @@ from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks.registry import NETWORKS, build
 from tests.graph.networks import ResNet18
+from tests.marks import first_quick
 
 SIZE = (17, 14)
 EVEN_KERNELS = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
@@ -49,7 +50,7 @@ class _Ending(nn.Module):
         return x.mean((2, 3))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if not NETWORKS[name].embedded])
+@pytest.mark.parametrize("name", first_quick(name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded))
 def test_every_network(name: str) -> None:
     network = build(name, 6)
     graph = _imported(network, (63, 70))
@@ -68,6 +69,7 @@ def test_names_are_module_paths() -> None:
     assert names[-3:] == ["classifier.1", "classifier.2", "classifier.3"]
 
 
+@pytest.mark.slow
 def test_resnet18_in_training_mode_is_imported_in_evaluation_mode_and_left_alone() -> None:
     network = ResNet18().train()
     statistics = network.bn1.state_dict()["running_mean"].clone()

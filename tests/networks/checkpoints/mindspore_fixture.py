@@ -37,7 +37,7 @@ def value(name: str) -> NDArray[np.float32]:
 
 
 def _write() -> None:
-    import mindspore  # type: ignore[import-not-found]
+    import mindspore
     from mindspore import nn
 
     class Fire(nn.Cell):  # type: ignore[misc]

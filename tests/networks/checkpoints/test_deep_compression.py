@@ -14,12 +14,14 @@ from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import identify
+from tests.marks import first_quick
 from tests.networks.checkpoints.deep_compression_file import LAYERS, SHAPES, encode, sparse_network
 
 HEADER = 4 * len(LAYERS)
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_authors_file_is_the_trained_network_bit_for_bit(shared_file: Callable[[str], Path]) -> None:
     decoded = read_checkpoint(shared_file("weights/squeezenet1_0-deepcompression.net")).state
     trained = torch.load(shared_file("weights/squeezenet1_0-imagenet.pth"), weights_only=True)
@@ -28,7 +30,7 @@ def test_authors_file_is_the_trained_network_bit_for_bit(shared_file: Callable[[
         assert torch.equal(decoded[name].view(torch.int32), tensor.view(torch.int32)), name
 
 
-@pytest.mark.parametrize("density", [0.02, 0.3])
+@pytest.mark.parametrize("density", first_quick([0.02, 0.3]))
 def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: float) -> None:
     network = sparse_network(1, density)
     (tmp_path / "a.net").write_bytes(encode(network))
@@ -41,6 +43,7 @@ def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: fl
         assert np.array_equal(checkpoint.state[f"{name}.bias"].numpy(), bias)
 
 
+@pytest.mark.slow
 def test_first_convolution_sees_the_same_image(tmp_path: Path) -> None:
     """On BGR less the training mean as written, on normalized RGB as read: the same result."""
     network = sparse_network(2, 0.5)

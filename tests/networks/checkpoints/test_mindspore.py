@@ -127,7 +127,8 @@ def test_file_of_nothing_but_a_checksum(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("version", ["squeezenet1_0", "squeezenet1_1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["squeezenet1_1", "squeezenet1_0"])
 def test_validate_as_mindcv_does(tmp_path: Path, version: str) -> None:
     """Shorter side to 256 (224 / crop_pct 0.875), bilinear, centre crop of 224, ImageNet's mean and deviation.
 

@@ -1,0 +1,252 @@
+"""Networks: every way to load one, what they were made of, and quantizing them on images of every kind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from squeezeedge.calib.preprocess import IMAGENET, PRESETS
+from squeezeedge.calib.selection import calibration_images
+from squeezeedge.calib.sources import ImageSource
+from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.graph import IMAGE
+from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference, quantize
+from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights
+from tests.calib.images import write_folder, write_tar
+from tests.graphs import random_graph
+from tests.quantization.networks import PREPROCESSING, FloatNet, natural_images
+
+GRAPH = random_graph(3)
+SHA256 = hashlib.sha256(default_weights().read_bytes()).hexdigest()
+
+
+def small_network() -> Model:
+    """Two convolutions, of which only the graph is known."""
+    net = FloatNet(0)
+    floating = net.classifier(net.relu(net.conv(IMAGE, 4, 3, stride=2)))
+    return Model("net", PREPROCESSING, (), 7, {"network": "net"}, floating=floating)
+
+
+def onnx_file(path: Path, side: int = 10) -> Path:
+    """A convolution and an average."""
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32), "weight")
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["conv"], kernel_shape=[3, 3]),
+        helper.make_node("GlobalAveragePool", ["conv"], ["average"]),
+        helper.make_node("Flatten", ["average"], ["logits"]),
+    ]
+    given = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, side, side])
+    made = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 5])
+    graph = helper.make_graph(nodes, "net", [given], [made], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+    return path
+
+
+# Loading
+
+
+def test_the_embedded_network(digits_network: Model) -> None:
+    model = digits_network
+    assert (model.name, model.classes, model.dataset) == (DEFAULT, 10, "digits")
+    assert model.origin == {"network": DEFAULT, "weights": default_weights().name, "sha256": SHA256}
+    assert model.floating is not None and model.module is not None and model.integer is None
+    assert model.preprocessing.size == model.floating.input_size and len(model.labels) == 10
+    assert model.float_logits is not None
+    logits = model.float_logits(np.zeros((2, *model.preprocessing.size, 3), np.uint8))
+    assert logits.shape == (2, 10) and logits.dtype == np.float32
+
+
+def test_a_checkpoint_says_what_network_it_is(digits_network: Model) -> None:
+    for model in (load(default_weights()), load(weights=default_weights()), load(DEFAULT, str(default_weights()))):
+        assert model.name == DEFAULT and model.origin == digits_network.origin
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file(load_file(default_weights()), path)
+    model = load(path)
+    assert (model.name, model.classes, model.labels) == ("squeezenet1_1", 10, ())
+    assert model.preprocessing == PRESETS[NETWORKS["squeezenet1_1"].preprocessing]
+    save_file(load_file(default_weights()), path, {"preprocessing": "{"})
+    with pytest.raises(SqueezeEdgeError, match="metadata 'preprocessing' is not JSON"):
+        load(path)
+    save_file(load_file(default_weights()), path, {"labels": json.dumps(["one", "two"])})
+    assert load(path).labels == (), "these are of another network"
+    save_file({"a": next(iter(load_file(default_weights()).values()))}, path)
+    with pytest.raises(SqueezeEdgeError, match=f"^{path}: "):
+        load(path)
+
+
+@pytest.mark.slow
+def test_another_input_size(digits_network: Model) -> None:
+    model = load(size=64)
+    assert model.preprocessing.size == (64, 64) and model.floating is not None
+    assert model.floating.input_size == (64, 64)
+    assert model.preprocessing == replace(
+        digits_network.preprocessing, size=(64, 64), resize=model.preprocessing.resize
+    )
+
+
+def test_an_onnx_file(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "own.onnx")
+    model = load(path)
+    assert (model.name, model.classes, model.labels, model.dataset) == ("own", 5, (), None)
+    assert model.preprocessing == replace(IMAGENET, size=(10, 10), resize=11)
+    assert model.origin["weights"] == "own.onnx" and model.origin["sha256"]
+    assert model.float_logits is not None
+    assert model.float_logits(np.zeros((2, 10, 10, 3), np.uint8)).shape == (2, 5)
+    with pytest.raises(UsageError, match="the input size of an ONNX file is fixed"):
+        load(path, size=12)
+
+
+def test_an_integer_graph(tmp_path: Path) -> None:
+    path = tmp_path / "net.sqe"
+    Model.of_graph(GRAPH).save(path)
+    model = load(path)
+    assert model.integer is not None and model.floating is None and model.float_logits is None
+    assert model.integer.digest() == read_sqe(path).digest() == GRAPH.digest()
+    assert (model.name, model.classes, model.preprocessing) == (GRAPH.name, GRAPH.classes, GRAPH.preprocessing)
+    assert model.origin["network"] == GRAPH.name and model.origin["weights"] == "net.sqe"
+    with pytest.raises(UsageError, match="the input size of an integer graph is fixed"):
+        load(path, size=12)
+
+
+def test_labels_are_given_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.sqe"
+    write_sqe(GRAPH, path)
+    names = [f"n{index}" for index in range(GRAPH.classes)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    for labels in (names, tmp_path / "names.txt", str(tmp_path / "names.txt")):
+        model = load(path, labels=labels)
+        assert model.integer is not None and model.labels == model.integer.labels == tuple(names)
+    with pytest.raises(UsageError, match=f"has {GRAPH.classes} classes, 1 names were given"):
+        load(path, labels=["a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"model": "nothing"}, f"nothing: neither a file nor a network; the networks are: {next(iter(NETWORKS))}"),
+        ({"model": "squeezenet1_0"}, "squeezenet1_0 has no embedded weights: give --weights FILE or --pretrained"),
+        ({"weights": "a.pth", "pretrained": True}, "--weights and --pretrained exclude each other"),
+        ({"model": "FILE", "weights": "a.pth"}, "--weights goes with a network's name, not with"),
+        ({"model": "FILE", "pretrained": True}, "--pretrained goes with a network's name, not with"),
+        ({"model": "FILE"}, r"file\.txt: the ending must be one of \.sqe \.onnx \.pth \.pt \.safetensors"),
+    ],
+)
+def test_what_load_refuses(tmp_path: Path, arguments: dict[str, Any], reason: str) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    if arguments.get("model") == "FILE":
+        arguments = arguments | {"model": tmp_path / "file.txt"}
+    with pytest.raises(UsageError, match=reason):
+        load(**arguments)
+
+
+def test_a_float_network_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="net: only an integer graph is written; quantize the model first"):
+        small_network().save(tmp_path / "net.sqe")
+    assert not list(tmp_path.iterdir())
+
+
+# What an integer graph was made of
+
+
+def test_the_reference_is_the_file_that_the_graph_was_made_of(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "own.onnx")
+    origin, graph = load(path).origin, replace(GRAPH, name="own")
+    found = load_reference(graph, origin, path)
+    assert found is not None and found.float_logits is not None and found.preprocessing == graph.preprocessing
+    assert load_reference(graph, origin) is None, "nobody knows where that file is"
+    path = onnx_file(tmp_path / "other.onnx", side=12)
+    with pytest.raises(UsageError, match=r"other\.onnx: the artifact was made of another file, own\.onnx"):
+        load_reference(graph, origin, path)
+
+
+# Quantizing
+
+
+def test_a_model_is_quantized_beside_its_float_network(digits_network: Model, digits_model: Model) -> None:
+    graph = digits_model.integer
+    assert graph is not None and digits_model.floating is digits_network.floating
+    assert (graph.name, graph.labels, graph.classes) == (DEFAULT, digits_network.labels, 10)
+    assert digits_model.calibration is not None and digits_model.golden is not None
+    pixels = digits_model.calibration.load(digits_network.preprocessing)
+    assert (digits_model.golden == pixels[:GOLDEN_IMAGES]).all()
+    assert digits_network.integer is None, "the model that was given stays as it is"
+
+
+def test_every_kind_of_images_is_the_same(
+    digits_network: Model, digits_pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """What is calibrated on are equal pixels, so one kind is quantized below."""
+    count = len(digits_pixels)
+    files = [tmp_path / f"{number}.png" for number in range(count)]
+    for path, pixels in zip(files, digits_pixels, strict=True):
+        Image.fromarray(pixels).save(path)
+    members = {path.name: path.read_bytes() for path in files}
+    np.savez(tmp_path / "images.npz", images=digits_pixels)
+    kinds: dict[str, Callable[[], ImageSource]] = {
+        "paths": lambda: files,
+        "texts": lambda: map(str, files),
+        "folder": lambda: write_folder(tmp_path / "folder", members),
+        "archive": lambda: write_tar(tmp_path / "images.tar", members),
+        "array file": lambda: tmp_path / "images.npz",
+        "pixels": lambda: list(digits_pixels),
+        "PIL": lambda: (Image.fromarray(pixels) for pixels in digits_pixels),
+    }
+    expected = calibration_images(digits_pixels).load(digits_network.preprocessing)
+    for name, make in kinds.items():
+        selection = calibration_images(make(), count=count)
+        assert (selection.load(digits_network.preprocessing) == expected).all(), name
+
+
+def test_the_result_depends_on_images_and_seed_only() -> None:
+    network, images = small_network(), natural_images(12, PREPROCESSING.size)
+    first = quantize(network, images, count=6)
+    same = quantize(network, images, count=6)
+    assert first.integer is not None and same.integer is not None
+    assert first.integer.digest() == same.integer.digest()
+    chosen = calibration_images(images, count=6)
+    given = quantize(network, [Image.fromarray(images[index]) for index in chosen.indices])
+    assert given.integer is not None and given.integer.digest() == first.integer.digest()
+    other = quantize(network, images, count=6, seed=1)
+    assert other.integer is not None and other.integer.digest() != first.integer.digest()
+
+
+def test_progress_is_told() -> None:
+    decoded: list[int] = []
+    layers: list[tuple[str, int, int]] = []
+    quantize(
+        small_network(),
+        natural_images(5, PREPROCESSING.size),
+        on_decode=decoded.append,
+        on_layer=lambda *layer: layers.append(layer),
+    )
+    assert sum(decoded) == 5
+    assert [(index, total) for _, index, total in layers] == [(0, 2), (1, 2)]
+
+
+def test_what_quantize_refuses(tmp_path: Path) -> None:
+    network = small_network()
+    with pytest.raises(UsageError, match="is an integer graph already"):
+        quantize(Model.of_graph(GRAPH), "digits")
+    with pytest.raises(UsageError, match="net: calibration images are needed: give some"):
+        quantize(network)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        quantize(network, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="0 calibration images are too few"):
+        quantize(network, natural_images(2, PREPROCESSING.size), count=0)
