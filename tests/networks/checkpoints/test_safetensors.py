@@ -114,6 +114,11 @@ def test_a_header_that_disagrees_with_itself(tmp_path: Path, header: str, reason
             read_checkpoint(path)
 
 
+def test_metadata_may_be_null(tmp_path: Path) -> None:
+    header = {"__metadata__": None, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    assert read_checkpoint(with_header(tmp_path / "a.safetensors", header, bytes(4))).metadata == {}
+
+
 def test_absurd_header_size(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
     with pytest.raises(CorruptFileError, match="not a safetensors file"):
