@@ -239,6 +239,8 @@ def _files(artifact: Artifact, patterns: Sequence[str]) -> list[str]:
     for name in names[1:]:
         if artifact.has(name) or name in (SCRIPT, DEVICE, GOLDEN):  # else made after compiling: as model.om by ATC
             artifact.path(name)
+        elif artifact.folder.resolve() not in (artifact.folder / name).resolve().parents:
+            raise SqueezeEdgeError(f"{artifact.folder / name}: a link that leads outside of the artifact; remove it")
     return list(dict.fromkeys(names))
 
 

@@ -70,6 +70,15 @@ def test_files_are_copied_when_they_changed(made: FakeArtifact, board: FakeBoard
     assert not board.calls, "nothing is sent that is damaged"
 
 
+def test_a_link_cannot_lead_outside(made: FakeArtifact, board: FakeBoard, tmp_path: Path) -> None:
+    """Not even one that the manifest does not list."""
+    (tmp_path / "secret").write_text("x")
+    (made.folder / "weights2.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(SqueezeEdgeError, match=r"weights2\.bin: a link that leads outside of the artifact; remove it"):
+        sums(made, BOARD)
+    assert not board.calls
+
+
 def test_a_copy_that_breaks_off_is_repeated(made: FakeArtifact, board: FakeBoard) -> None:
     tar = board.programs / "tar"
     tar.write_text("#!/bin/sh\n# FAKE tar\necho 'tar: no space left on device' >&2\nexit 2\n")

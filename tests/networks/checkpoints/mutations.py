@@ -53,8 +53,7 @@ def flipped(content: bytes, rng: Random) -> bytes:
 def hostile_pickle(mark: Path, rng: Random) -> bytes:
     """A pickle that creates a file where it is executed, in one of the ways that pickle has for it."""
     call = f"open({str(mark)!r}, 'w').close()".encode()
-    function, name = rng.choice([(b"builtins\nexec\n", call), (b"__builtin__\nexec\n", call), (b"os\nsystem\n", b"")])
-    text = name or f"touch {mark}".encode()
+    function, text = rng.choice([(b"builtins\nexec\n", call), (b"os\nsystem\n", f"touch {mark}".encode())])
     argument = b"X" + struct.pack("<I", len(text)) + text
     module, attribute = (part for part in function.split(b"\n") if part)
     named = b"".join(b"\x8c" + bytes([len(part)]) + part for part in (module, attribute)) + b"\x93"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -146,6 +148,16 @@ def test_no_pickle_is_executed(tmp_path: Path, zipped: bool) -> None:
         with pytest.raises(CorruptFileError, match=r"a\.pth: not a PyTorch state dict"):
             read_checkpoint(path)
         assert not mark.exists()
+
+
+def test_those_pickles_would_do_something(tmp_path: Path) -> None:
+    mark, done = tmp_path / "mark", 0
+    for seed in range(60):
+        with suppress(pickle.UnpicklingError, AttributeError):
+            pickle.loads(hostile_pickle(mark, Random(seed)))
+        done += mark.exists()
+        mark.unlink(missing_ok=True)
+    assert done > 40
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
