@@ -6,7 +6,6 @@ import ctypes
 import importlib.util
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +50,6 @@ def build(cxx: str, folder: Path, geometry: Geometry, flags: list[str], source: 
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[:4000]
     return folder / output
-
-
-def test_config_header(golden: Callable[[str, str], None]) -> None:
-    golden("vta_config.h", config_header(Geometry()))
 
 
 @pytest.mark.slow

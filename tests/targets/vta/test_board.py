@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError
 from squeezeedge.targets.protocol import RunResult
+from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
-from squeezeedge.targets.vta import TARGET
 from tests.targets.devices import FakeBoard
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
 
+TARGET = get_target("vta")
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
 BOARD = "root@pynq"
 

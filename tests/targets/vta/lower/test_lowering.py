@@ -9,7 +9,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, rules
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, MAX_SHIFT, InstructionSet
 from tests.graphs import GraphBuilder, largest_shift_graph
-from tests.targets.vta.lower.test_compiler import build, check
+from tests.targets.vta.compiled import build, check
 
 
 def network(first: int, second: int, total: int) -> IntegerGraph:
