@@ -16,10 +16,11 @@ from PIL import Image
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.ascend import TARGET
+from squeezeedge.targets.registry import get_target
 from tests.targets.ascend.conftest import HERE, RUNTIMES, Make, Outcome, forget_runtimes
 from tests.targets.devices import FakeBoard, answers
 
+TARGET = get_target("ascend")
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
 Script = Callable[..., Outcome]
 BOARD = "user@ascend"

@@ -19,13 +19,15 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET
 from squeezeedge.targets.cpu import device as device_side
 from squeezeedge.targets.cpu.device import LIBRARY, THREADS_VARIABLE, Network
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.registry import get_target
 from tests.graphs import random_graph, random_images
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
+
+TARGET = get_target("cpu")
 
 
 @pytest.fixture(scope="module")

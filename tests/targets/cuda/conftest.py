@@ -15,16 +15,18 @@ import squeezeedge
 from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
-from squeezeedge.targets.cuda import TARGET, CudaOptions
+from squeezeedge.targets.cuda import CudaOptions
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.lower import graph_launches
 from squeezeedge.targets.cuda.options import TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
 from squeezeedge.targets.cuda.toolchain import find_compiler
+from squeezeedge.targets.registry import get_target
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cuda.emulation import build_fake_driver
 
+TARGET = get_target("cuda")
 Digits = tuple[IntegerGraph, NDArray[np.uint8]]
 
 

@@ -12,14 +12,15 @@ import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cuda import TARGET
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.device import Network
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.registry import get_target
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
 from tests.targets.devices import answers, seal
 
+TARGET = get_target("cuda")
 pytestmark = pytest.mark.tool
 
 
