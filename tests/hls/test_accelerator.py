@@ -89,7 +89,7 @@ def test_two_multiplications_in_one_are_exact(cxx: str, tmp_path: Path) -> None:
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "0\n"
 
 
-@pytest.mark.parametrize("name", ["pynq-z2", "zcu104-block32"])
+@pytest.mark.parametrize("name", ["pynq-z2", pytest.param("zcu104-block32", marks=pytest.mark.slow)])
 def test_processes_on_threads(cxx: str, tmp_path: Path, name: str) -> None:
     """The real processes with real queues, without the simulator's scheduler, compute the same."""
     geometry = load_config(name).geometry

@@ -70,6 +70,7 @@ def test_the_board_is_set_up_once(remote: FakeBoard, made: Made) -> None:
     assert parts[-1].metrics["pack_ms"] > 0
 
 
+@pytest.mark.slow
 def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
     artifact, images, _ = made
     (artifact / "vta.hwh").unlink()
@@ -82,6 +83,7 @@ def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
         on_board(artifact, images)
 
 
+@pytest.mark.slow
 def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images, _ = made
     with pytest.raises(UnavailableError, match="--board user@host") as caught:
@@ -99,6 +101,7 @@ def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch
         on_board(artifact, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "kind", "text"),
     [("wrong", GateError, r"board root@pynq: \d+ class sums differ"), ("hang", SqueezeEdgeError, "did not finish")],

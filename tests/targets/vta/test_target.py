@@ -45,7 +45,7 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]
     return result.metrics
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
 def test_random_graphs(seed: int, tmp_path: Path) -> None:
     simulate(random_graph(seed), tmp_path, 2)
 

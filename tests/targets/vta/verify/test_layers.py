@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.graph import Conv
 from squeezeedge.lower.legalize import legalize
-from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
+from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.lower.layers import AddLayer
 from squeezeedge.targets.vta.verify.layers import Mismatch, check_layers
 from squeezeedge.targets.vta.verify.machine import Machine
@@ -19,6 +19,8 @@ from squeezeedge.targets.vta.verify.symbols import Symbols
 from squeezeedge.targets.vta.verify.tokens import trace
 from tests.graphs import random_graph
 from tests.targets.vta.compiled import SMALL, layers_of, small
+
+BOTH = ["extended", pytest.param("published", marks=pytest.mark.slow)]
 
 
 @cache
@@ -45,7 +47,7 @@ def first_cells(instructions: InstructionSet) -> dict[int, int]:
     return cells
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("instructions", BOTH)
 def test_an_element_of_each_layer(instructions: InstructionSet) -> None:
     """Whatever the layer makes: the first layer that is wrong is named, not one that reads it."""
     program, layers = small(instructions)
@@ -64,7 +66,7 @@ def test_an_element_of_each_layer(instructions: InstructionSet) -> None:
         assert (caught.value.layer, caught.value.cell) == (index, cell)
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("instructions", BOTH)
 def test_the_class_sums(instructions: InstructionSet) -> None:
     program, layers = small(instructions)
     symbols, written = after_a_run(instructions)
@@ -76,7 +78,7 @@ def test_the_class_sums(instructions: InstructionSet) -> None:
     assert (caught.value.layer, caught.value.cell) == (len(layers.layers) - 1, cell)
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("instructions", BOTH)
 def test_a_store_beside_the_tensors(instructions: InstructionSet) -> None:
     program, layers = small(instructions)
     symbols, written = after_a_run(instructions)
@@ -88,7 +90,7 @@ def test_a_store_beside_the_tensors(instructions: InstructionSet) -> None:
     assert caught.value.cell == cell
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize("instructions", BOTH)
 def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> None:
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""
     program, _ = small(instructions)

@@ -21,6 +21,7 @@ from tests.graphs import TOPOLOGIES, random_graph, squeezenet_graph
 from tests.targets.vta.compiled import BLOCK32, DEFAULT, SMALL, build_with_layers, small
 from tests.targets.vta.verify.by_hand import GOOD, Wrong, program, refused
 
+LARGER = [pytest.param(seed, marks=pytest.mark.slow) for seed in (5, 19)]
 GEOMETRIES = {"small": SMALL, "block32": BLOCK32}
 
 
@@ -34,7 +35,7 @@ def test_topologies_pass(name: str, instructions: InstructionSet) -> None:
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("seed", [0, 5, 19, 33])
+@pytest.mark.parametrize("seed", [0, *LARGER, 33])
 def test_random_graphs_pass(seed: int, geometry: str, instructions: InstructionSet) -> None:
     program, layers = build_with_layers(random_graph(seed), instructions, GEOMETRIES[geometry])
     verify(program, layers)
@@ -59,6 +60,7 @@ def test_a_program_that_was_read_passes_without_layers(instructions: Instruction
     verify(VtaProgram.from_json(json.loads(json.dumps(made.to_json())), made.image))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.sampled_from(INSTRUCTION_SETS), st.integers(0, 1 << 30), st.integers(0, 255))
 def test_damaged_programs_that_are_read_give_one_error(instructions: InstructionSet, at: int, value: int) -> None:
