@@ -103,7 +103,7 @@ def test_published_opcodes() -> None:
     }
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("geometry", [GEOMETRIES[0], pytest.param(GEOMETRIES[1], marks=pytest.mark.slow)])
 @given(data=st.data())
 def test_decoding_inverts_encoding(geometry: Geometry, data: st.DataObject) -> None:
     program = data.draw(st.lists(with_tokens(geometry), max_size=4))
