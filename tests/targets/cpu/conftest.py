@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.device import Network
 from squeezeedge.targets.cpu.options import FEATURES, host_features
 from squeezeedge.targets.device.run import Artifact
+from tests.graphs import GraphBuilder
 
 Runner = Callable[[IntegerGraph, NDArray[np.uint8], str, int], NDArray[np.int32]]
 
@@ -35,6 +36,13 @@ def available(name: str) -> str:
 def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this processor has."""
     return available(request.param)
+
+
+@pytest.fixture(scope="session")
+def two_layers() -> IntegerGraph:
+    """What is compiled in a moment."""
+    builder = GraphBuilder(np.random.default_rng(0), (9, 8))
+    return builder.finish(builder.conv(IMAGE, 9, (3, 3), (2, 1)), 5)
 
 
 @pytest.fixture(scope="session")

@@ -19,18 +19,20 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET
 from squeezeedge.targets.cpu import device as device_side
 from squeezeedge.targets.cpu.device import LIBRARY, THREADS_VARIABLE, Network
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
-from tests.graphs import random_graph, random_images
+from squeezeedge.targets.registry import get_target
+from tests.graphs import random_images
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
+
+TARGET = get_target("cpu")
 
 
 @pytest.fixture(scope="module")
-def graph() -> IntegerGraph:
-    return random_graph(3)
+def graph(two_layers: IntegerGraph) -> IntegerGraph:
+    return two_layers
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,7 @@ def test_nonsense_threads(artifact: Path, value: str, monkeypatch: pytest.Monkey
         Network(Artifact(artifact))
 
 
+@pytest.mark.slow
 def test_nonsense_threads_are_one_line(artifact: Path) -> None:
     done = script(artifact, SQUEEZEEDGE_THREADS="many")
     assert done.returncode == 1 and not done.stdout

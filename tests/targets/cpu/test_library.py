@@ -12,12 +12,11 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.device import LIBRARY
 from squeezeedge.targets.cpu.library import HEADER
-from tests.graphs import random_graph
 
 
 @pytest.fixture(scope="module")
-def graph() -> IntegerGraph:
-    return random_graph(0)
+def graph(two_layers: IntegerGraph) -> IntegerGraph:
+    return two_layers
 
 
 @pytest.fixture(scope="module")

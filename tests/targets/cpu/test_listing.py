@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from squeezeedge.errors import CorruptFileError, UnavailableError
+from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.device import LIBRARY
 from squeezeedge.targets.cpu.listing import disassemble
-from tests.graphs import random_graph
 
 
 def _manifest(folder: Path, triple: str | None) -> None:
     (folder / "manifest.json").write_text(json.dumps({"options": {"mtriple": triple}}))
 
 
-def test_the_listing(tmp_path: Path) -> None:
-    TARGET.lower(random_graph(0), CpuOptions(isa="generic")).write(tmp_path)
+def test_the_listing(two_layers: IntegerGraph, tmp_path: Path) -> None:
+    TARGET.lower(two_layers, CpuOptions(isa="generic")).write(tmp_path)
     _manifest(tmp_path, None)
     assert any("<squeezeedge_run@@Base>:" in line for line in disassemble(tmp_path))
 
