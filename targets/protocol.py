@@ -140,7 +140,7 @@ class Target(Protocol):
     needs_root: bool
     options: type[Any]
     device_module: str
-    supports: Collection[Feature]
+    supports: frozenset[Feature]
 
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""
