@@ -44,12 +44,14 @@ class Dataset:
         images: encoded images, RGB pixels (uint8 [h, w, 3]) or PIL images; or pixels uint8 [N, h, w, 3].
         labels: int64 [N], or ``None`` if unlabelled.
         classes: class names in index order; empty if unknown.
+        keys: what the classes' folders are called, where a class list says so; else empty.
     """
 
     name: str
     images: Sequence[AnyImage] | NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -163,11 +165,13 @@ def _one_of(spec: str, split: str | None, splits: Collection[str]) -> str:
 
 
 def _from_pixels(name: str, pixels: Pixels, classes: Path | None) -> Dataset:
-    names = pixels.classes
+    names: tuple[str, ...] = pixels.classes
+    keys: tuple[str, ...] = ()
     if classes is not None:
-        names = read_class_list(classes).names
+        found = read_class_list(classes)
+        names, keys = found.names, found.keys
         if pixels.classes and len(names) != len(pixels.classes):
             raise UsageError(f"{classes}: lists {len(names)} classes, {name} has {len(pixels.classes)}")
     if not len(pixels.images):
         raise SqueezeEdgeError(f"{name}: holds no image")
-    return Dataset(name, pixels.images, pixels.labels, names)
+    return Dataset(name, pixels.images, pixels.labels, names, keys)

@@ -61,7 +61,7 @@ def evaluate(
         device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
         board: ``user@host`` of the machine with the devices that can be on another one.
         reference: a model with the float network; ``None``: the embedded one, if the artifact was made of that.
-        classes: class list of the data.
+        classes: class list of the data, in the order of the network's classes; ``None``: classes are found by name.
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
         on_progress: called with the number of images done since the last call.
@@ -93,7 +93,7 @@ def evaluate(
         data = Model.of_graph(graph).dataset
     if data is None:
         raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
-    images = evaluation_images(data, graph.classes, limit=limit, seed=seed, classes=classes)
+    images = evaluation_images(data, graph.classes, graph.labels, limit=limit, seed=seed, classes=classes)
     reference = reference or artifacts[0].reference()
     if reference is not None:
         _check_reference(reference, graph)
@@ -111,7 +111,7 @@ def evaluate(
             None if reference is None else reference.float_logits,
             on_progress,
         )
-    return Report(images.dataset.name, tuple(reports))
+    return Report(images.dataset.name, tuple(reports), images.remarks)
 
 
 def check_board(devices: Sequence[str], board: str | None) -> None:

@@ -80,17 +80,19 @@ class Report:
     Attributes:
         data: name of the images.
         devices: one report a device, in the order asked for.
+        remarks: what people should know of the images.
     """
 
     data: str
     devices: tuple[DeviceReport, ...]
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a device, see :meth:`DeviceReport.to_json`."""
         return [report.to_json() for report in self.devices]
 
     def __str__(self) -> str:
-        return str(self.table())
+        return "\n".join([str(self.table()), *self.remarks])
 
     def table(self) -> Table:
         """The devices beside fp32, and the differences of the others from the first."""
