@@ -47,7 +47,8 @@ def number(value: float | None, digits: int = 2) -> str:
 class DeviceReport:
     """Parity of one device; the fields are the JSON keys of ``eval --json`` (accuracies in percent).
 
-    ``None``: not known (no labels, no float network).
+    ``None``: not known (no labels, no float network). ``left_out``: images that are not among ``images``, because the
+    network was quantized on them.
     """
 
     model: str
@@ -65,6 +66,7 @@ class DeviceReport:
     latency_ms: dict[str, float]
     images_per_s: float
     model_bytes: int
+    left_out: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +131,9 @@ def _spec(name: str) -> NetworkSpec:
     try:
         return NETWORKS[name]
     except KeyError:
-        raise UsageError(f"no network {name!r}; there are: {', '.join(NETWORKS)}") from None
+        raise UsageError(
+            f"no network {name!r}{did_you_mean(name, NETWORKS)}; there are: {', '.join(NETWORKS)}"
+        ) from None
 
 
 def build(name: str, classes: int | None = None) -> Module:

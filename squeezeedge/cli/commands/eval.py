@@ -118,6 +118,8 @@ def eval_command(
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(artifacts, images, names, board=board, reference=reference, on_progress=advance)
+    for remark in report.remarks[len(images.remarks) :]:
+        note(remark)
     if json:
         for values in report.to_json():
             emit_json(values)

@@ -113,6 +113,20 @@ def test_folders_are_matched_by_name(invoke: Invoke, artifact: Path, tmp_path: P
     assert "has 3 of the network's 10 classes" in validated.stderr
 
 
+def test_images_quantized_on_are_left_out(invoke: Invoke, tmp_path: Path) -> None:
+    data, file, out = some_digits(tmp_path / "some", {7: "7", 3: "3"}), tmp_path / "net.sqe", tmp_path / "net"
+    assert invoke("quantize", "-o", file, "--data", data, "--calib-images", "4").exit_code == 0
+    assert invoke("compile", file, "--isa", "generic", "-o", out).exit_code == 0
+    result = invoke("eval", out, "--data", data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["images"], report["left_out"]) == (6, 4)
+    assert f"{data}: 4 images are left out, because squeezenet1_1_digits was quantized on them" in result.stderr
+    assert invoke("quantize", "-o", file.with_name("all.sqe"), "--data", data).exit_code == 0
+    result = invoke("eval", file.with_name("all.sqe"), "--isa", "generic", "--data", data)
+    assert isinstance(result.exception, UsageError) and "quantized on all 10 images, none is left" in str(result.exception)
+
+
 def test_other_names_are_an_error(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
     data = some_digits(tmp_path / "others", {0: "zero", 1: "1", 2: "two"})
     for command in (["eval", artifact], ["eval"], ["validate"]):
