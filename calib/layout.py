@@ -14,12 +14,16 @@ from squeezeedge.calib.files import SUFFIXES, Listing
 from squeezeedge.calib.labels import WORDNET_ID, ClassList, a_few, find_class_list, find_file_labels, read_class_list
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
-__all__ = ["Arranged", "arrange"]
+__all__ = ["Arranged", "UndividedError", "arrange"]
 
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation"), "calib": ("calib", "train")}
 """What the folder of a split is called, the first that exists."""
 
 MAX_INDEX_DIGITS = 9
+
+
+class UndividedError(UsageError):
+    """A part of data was asked for that does not come in parts."""
 
 
 class Arranged(NamedTuple):
@@ -59,6 +63,7 @@ def arrange(path: Path, listing: Listing, split: str | None, classes: Path | Non
         classes: class list; ``None``: one that is found beside the data, else the sorted folder names.
 
     Raises:
+        UndividedError: a split is asked for, and there are none.
         UsageError: no such split, or a class list that is missing.
         SqueezeEdgeError: no images, or some of them have no class, or none of the class list.
     """
@@ -97,7 +102,7 @@ def _pick_split(path: Path, listing: Listing, split: str | None) -> Listing:
     tops = {parts[0] for parts in listing}
     if not tops <= set().union(*SPLIT_FOLDERS.values()) or any(len(parts) == 1 for parts in listing):
         if split is not None:
-            raise UsageError(f"{path}: has no split {split!r}: its folders are not train, test or val")
+            raise UndividedError(f"{path}: has no split {split!r}: its folders are not train, test or val")
         return listing
     folder = next((name for name in SPLIT_FOLDERS.get(split or "test", ()) if name in tops), None)
     if folder is None and split is None and len(tops) == 1:

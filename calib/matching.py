@@ -1,4 +1,4 @@
-"""Which class of a network each class of a data set is: by name, never by the order of folders where names are known."""
+"""Which class of a network each class of a data set is: by name, not by the folders' order, where names are known."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def _check_different(dataset: Dataset, indices: NDArray[np.int64], names: Sequen
         if times > 1:
             same = [name for name, found in zip(dataset.classes, indices, strict=True) if found == index]
             raise SqueezeEdgeError(
-                f"{dataset.name}: its classes {a_few(same)} are all the network's {names[index]!r}; rename them, or say "
-                "with --classes which class each folder is"
+                f"{dataset.name}: its classes {a_few(same)} are all the network's {names[index]!r}; rename them, or "
+                "say with --classes which class each folder is"
             )
 
 

@@ -118,7 +118,9 @@ def evaluate(
         )
     left_out, remarks = reports[0].left_out, images.remarks
     if left_out:
-        remarks += (f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",)
+        remarks += (
+            f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",
+        )
     return Report(images.dataset.name, tuple(reports), remarks)
 
 
@@ -180,8 +182,8 @@ def run_devices(
     used = np.concatenate(kept)
     if not used.any():
         raise UsageError(
-            f"{graph.name}: was quantized on all {len(used)} images, none is left to evaluate on; give others (--data), or "
-            "quantize again on fewer (--calib-images) or on others (--calib)"
+            f"{graph.name}: was quantized on all {len(used)} images, none is left to evaluate on; give others "
+            "(--data), or quantize again on fewer (--calib-images) or on others (--calib)"
         )
     labels, left_out = None if labels is None else labels[used], int((~used).sum())
     oracle, reference = np.concatenate(expected), np.concatenate(fp32) if fp32 else None

@@ -47,7 +47,9 @@ class Gates:
         """
         for option, value in (("--max-drop", self.max_drop), ("--min-agreement", self.min_agreement)):
             if value is not None and not fp32:
-                raise UsageError(f"{option}: fp32 is not known here; give the weights that this was made of (--weights)")
+                raise UsageError(
+                    f"{option}: fp32 is not known here; give the weights that this was made of (--weights)"
+                )
         if self.max_drop is not None and not labelled:
             raise UsageError(f"--max-drop: {name} has no labels (class = subfolder) to measure accuracy with")
 

@@ -20,6 +20,8 @@ from squeezeedge.training.train import Step, Trainer
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 RECIPE = """
 summary = "own"
 network = "squeezenet1_1"

@@ -124,7 +124,9 @@ def test_images_quantized_on_are_left_out(invoke: Invoke, tmp_path: Path) -> Non
     assert f"{data}: 4 images are left out, because squeezenet1_1_digits was quantized on them" in result.stderr
     assert invoke("quantize", "-o", file.with_name("all.sqe"), "--data", data).exit_code == 0
     result = invoke("eval", file.with_name("all.sqe"), "--isa", "generic", "--data", data)
-    assert isinstance(result.exception, UsageError) and "quantized on all 10 images, none is left" in str(result.exception)
+    assert isinstance(result.exception, UsageError) and "quantized on all 10 images, none is left" in str(
+        result.exception
+    )
 
 
 def test_other_names_are_an_error(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from squeezeedge.training.validate import logits
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 RECIPE = """
 summary = "own"
 network = "squeezenet1_1"
