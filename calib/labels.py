@@ -95,7 +95,7 @@ def _from_json(value: object) -> list[tuple[str, str]]:
         value = [value[str(position)] for position in range(len(value))]
     if not isinstance(value, list):
         raise TypeError("it is neither a JSON list nor an object with the keys 0, 1, 2, ...")
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for entry in value:
         key, name = entry if isinstance(entry, list) else (entry, entry)
         if not isinstance(key, str) or not isinstance(name, str):

@@ -17,8 +17,12 @@ from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["with_classes_of"]
 
+FIX = "rename the folders, or say with --classes which class each folder is"
 
-def with_classes_of(dataset: Dataset, count: int, names: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
+
+def with_classes_of(
+    dataset: Dataset, count: int, names: Sequence[str], whose: str = "the network's", fix: str = FIX
+) -> tuple[Dataset, tuple[str, ...]]:
     """A data set whose labels are class indices of a network.
 
     A class of the data is the network's class of the same name; else of the name that differs only in case, or in
@@ -29,6 +33,8 @@ def with_classes_of(dataset: Dataset, count: int, names: Sequence[str]) -> tuple
         dataset: with or without labels.
         count: number of classes of the network.
         names: of the network's classes in index order; empty if unknown.
+        whose: these names are, for messages.
+        fix: what to do where they are not the data's.
 
     Returns:
         The data set (its ``classes`` are ``names`` where these are known) and remarks for people.
@@ -51,15 +57,15 @@ def with_classes_of(dataset: Dataset, count: int, names: Sequence[str]) -> tuple
         check_labels(dataset, count)
         indices: NDArray[np.int64] = np.arange(count)
     else:
-        indices = _indices(dataset, names)
+        indices = _indices(dataset, names, whose, fix)
     found = len(np.unique(dataset.labels))
-    remarks = [f"{dataset.name}: has {found} of the network's {count} classes"] if found < count else []
+    remarks = [f"{dataset.name}: has {found} of {whose} {count} classes"] if found < count else []
     if dataset.classes == tuple(names):
         return dataset, tuple(remarks)
     return replace(dataset, labels=indices[dataset.labels], classes=tuple(names), keys=()), tuple(remarks)
 
 
-def _indices(dataset: Dataset, names: Sequence[str]) -> NDArray[np.int64]:
+def _indices(dataset: Dataset, names: Sequence[str], whose: str, fix: str) -> NDArray[np.int64]:
     """Class of the network of each class that the data set has images of, -1 for the others."""
     assert dataset.labels is not None
     check_labels(dataset, len(dataset.classes))
@@ -82,21 +88,16 @@ def _indices(dataset: Dataset, names: Sequence[str]) -> NDArray[np.int64]:
             unknown.append(own[0])
     if unknown:
         raise SqueezeEdgeError(
-            f"{dataset.name}: {len(unknown)} of its classes are none of the network's: {a_few(unknown)}; the network's "
-            f"are {a_few(names)}; rename the folders, or say with --classes which class each folder is"
+            f"{dataset.name}: {len(unknown)} of its classes are none of {whose}: {a_few(unknown)}; {whose} are "
+            f"{a_few(names)}; {fix}"
         )
-    _check_different(dataset, indices, names)
-    return indices
-
-
-def _check_different(dataset: Dataset, indices: NDArray[np.int64], names: Sequence[str]) -> None:
     for index, times in Counter(indices[indices >= 0].tolist()).items():
         if times > 1:
-            same = [name for name, found in zip(dataset.classes, indices, strict=True) if found == index]
+            several = [dataset.classes[position] for position in np.flatnonzero(indices == index).tolist()]
             raise SqueezeEdgeError(
-                f"{dataset.name}: its classes {a_few(same)} are all the network's {names[index]!r}; rename them, or "
-                "say with --classes which class each folder is"
+                f"{dataset.name}: its classes {a_few(several)} are one of {whose}, {names[index]!r}; {fix}"
             )
+    return indices
 
 
 def _forms(name: str, ids: Mapping[str, str]) -> Iterator[str]:

@@ -41,7 +41,7 @@ Data = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
-        help="The network's classes in index order, by folder name (JSON or one a line). Default: found by their names.",
+        help="The network's classes in index order, by folder name (JSON or one a line). Default: by name.",
         rich_help_panel=_DATA,
         show_default=False,
     ),

@@ -29,6 +29,8 @@ __all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "network_o
 START = "start.sqe"
 """Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
 
+OTHER_CLASSES = "rename the folders; --qat trains no new layer: for other classes fine-tune without it first"
+
 MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
 """(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
 
@@ -176,7 +178,8 @@ def train(
     if classes is not None:
         check_labels(learned, classes)
     if learned.classes:
-        tested, remarks = with_classes_of(tested, len(learned.classes), learned.classes)
+        whose = f"{learned.name}'s"
+        tested, remarks = with_classes_of(tested, len(learned.classes), learned.classes, whose, "rename the folders")
         for text in remarks:
             watcher.remark(text)
     with watcher.progress("decode", len(learned) + len(tested) if recipe.input.cache else 0) as advance:
@@ -207,12 +210,7 @@ def train(
 
 def _named(learned: Dataset, names: Sequence[str], watcher: Watcher) -> Dataset:
     """The images to learn with the class indices of a network whose last layer is kept."""
-    try:
-        learned, remarks = with_classes_of(learned, len(names or learned.classes), names)
-    except SqueezeEdgeError as failure:
-        raise SqueezeEdgeError(
-            f"{failure}; --qat trains no new layer: for other classes fine-tune without it first"
-        ) from None
+    learned, remarks = with_classes_of(learned, len(names or learned.classes), names, fix=OTHER_CLASSES)
     for text in remarks:
         watcher.remark(text)
     return learned

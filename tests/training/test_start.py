@@ -107,9 +107,7 @@ def test_images_without_parts(tmp_path: Path) -> None:
     listener = Listener()
     outcome = train(changed(epochs=1), str(whole), tmp_path / "2", test_data=str(part), watcher=listener, workers=0)
     assert outcome.tested.labels is not None and outcome.tested.labels.tolist() == [2, 0]
-    assert (
-        listener.told[0] == f"{part}: has 2 of the network's 3 classes" and "begins squeezenet1_1 12" in listener.told
-    )
+    assert listener.told[0] == f"{part}: has 2 of {whole}'s 3 classes" and "begins squeezenet1_1 12" in listener.told
     with pytest.raises(UsageError, match="no such file or folder"):
         train(RECIPE, str(tmp_path / "absent"), tmp_path / "3")
 

@@ -107,7 +107,7 @@ def _trained(network: str | None, weights: Path | None, pretrained: bool, resume
         raise UsageError("--weights and --pretrained exclude each other")
     if network is None and weights is None:
         raise UsageError("a network is needed: give its name (`squeezeedge models`) or a checkpoint")
-    if network in NETWORKS:
+    if network is not None and network in NETWORKS:
         if weights is None and not pretrained and not resume:
             raise UsageError("trained weights are needed: give --weights FILE or --pretrained")
         return network, weights
