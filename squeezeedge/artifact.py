@@ -15,7 +15,7 @@ import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -86,6 +86,11 @@ class Artifact:
     def labels(self) -> tuple[str, ...]:
         """Class names in index order; empty if unknown."""
         return self.graph.labels
+
+    @property
+    def calibrated_on(self) -> frozenset[str]:
+        """Fingerprints of the images that the network was quantized on; empty if they are not known."""
+        return frozenset(self.manifest.get("calibration", {}).get("fingerprints", ()))
 
     @property
     def golden(self) -> NDArray[np.uint8]:
@@ -197,7 +202,15 @@ def compile(
         needed = ", ".join(map(str, graph.input_shape))
         raise UsageError(f"golden images are {golden.dtype} {list(golden.shape)}; they must be uint8 [n, {needed}]")
     folder = Path(f"{model.name}-{target}") if out is None else Path(out)
-    return write_artifact(graph, chosen, chosen.options(**options), folder, golden=golden, source=model.origin)
+    return write_artifact(
+        graph,
+        chosen,
+        chosen.options(**options),
+        folder,
+        golden=golden,
+        source=model.origin,
+        calibrated_on=model.calibrated_on,
+    )
 
 
 def write_artifact(
@@ -208,6 +221,7 @@ def write_artifact(
     *,
     golden: NDArray[np.uint8],
     source: Mapping[str, Any],
+    calibrated_on: Collection[str] = (),
 ) -> Artifact:
     """Compile a graph and write the artifact folder ``out``.
 
@@ -218,6 +232,7 @@ def write_artifact(
         out: the folder to make; must not exist.
         golden: uint8 [n, H, W, 3]: inputs with which a device checks itself.
         source: where the network came from (JSON values), kept in the manifest.
+        calibrated_on: fingerprints of the images that it was quantized on, kept there, too.
 
     Raises:
         UsageError: ``out`` exists or its parent does not.
@@ -246,6 +261,7 @@ def write_artifact(
             "graph_sha256": graph.digest(),
             "options": asdict(options),
             "source": dict(source),
+            "calibration": {"images": len(calibrated_on), "fingerprints": sorted(calibrated_on)},
             "input": list(graph.input_shape),
             "preprocessing": graph.preprocessing.to_json(),
             "labels": list(graph.labels),
@@ -314,6 +330,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for key, kind in expected.items():
         if not isinstance(manifest.get(key), kind):
             raise CorruptFileError(f"{path}: {key!r} is missing or damaged; compile the model again")
+    calibration = manifest.get("calibration", {"fingerprints": []})
+    prints = calibration.get("fingerprints") if isinstance(calibration, dict) else None
+    if not isinstance(prints, list) or not all(isinstance(text, str) for text in prints):
+        raise CorruptFileError(f"{path}: 'calibration' is damaged; compile the model again")
     for name in (GRAPH, GOLDEN):
         if name not in manifest["files"]:
             raise CorruptFileError(f"{path}: lists no {name}; compile the model again")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from squeezeedge import artifact as module
 from squeezeedge.artifact import Artifact, compile, open_artifact, write_artifact
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
@@ -143,8 +144,8 @@ def test_files_and_manifest(target: FakeTarget, tmp_path: Path) -> None:
     assert files == listed | {"manifest.json"} and [path.name for path in tmp_path.iterdir()] == ["net"]
     manifest = manifest_of(made.path)
     assert list(manifest) == [
-        *("schema", "model", "target", "graph_sha256", "options", "source", "input", "preprocessing", "labels"),
-        *("logit_scale", "versions", "compiled", "files"),
+        *("schema", "model", "target", "graph_sha256", "options", "source", "calibration", "input", "preprocessing"),
+        *("labels", "logit_scale", "versions", "compiled", "files"),
     ]
     assert manifest == json.loads(json.dumps(dict(made.manifest)))
     assert manifest["schema"] == 2 and manifest["model"] == GRAPH.name and manifest["target"] == "fake"
@@ -193,10 +194,29 @@ def test_the_float_network_is_known_if_it_is_the_embedded_one(sound: Path) -> No
     assert opened.reference() is None
     of_other = Artifact(sound, {**opened.manifest, "source": {"network": DEFAULT, "sha256": "0" * 64}})
     assert of_other.reference() is None, "that network with other weights"
-    with pytest.raises(UsageError, match=r"other\.sqe: the artifact was made of another file, first\.pth"):
-        path = sound.parent / "other.sqe"
-        write_sqe(GRAPH, path)
-        Artifact(sound, {**opened.manifest, "source": {"network": "net", "weights": "first.pth"}}).reference(path)
+    path = sound.parent / "other.sqe"
+    write_sqe(GRAPH, path)
+    source = {"network": "net", "weights": "first.pth", "sha256": "0" * 64}
+    with pytest.raises(
+        UsageError, match=r"other\.sqe: .* was made of another file, first\.pth \(SHA-256 0000000000000000"
+    ):
+        Artifact(sound, {**opened.manifest, "source": source}).reference(path)
+
+
+def test_the_images_calibrated_on_are_known(target: FakeTarget, tmp_path: Path) -> None:
+    prints = fingerprints(GOLDEN)
+    model = replace(Model.of_graph(GRAPH), calibrated_on=frozenset(prints))
+    made = compile(model, "fake", tmp_path / "net")
+    assert made.calibrated_on == open_artifact(made.path).calibrated_on == frozenset(prints)
+    assert manifest_of(made.path)["calibration"] == {"images": 2, "fingerprints": sorted(prints)}
+    without = manifest_of(made.path)
+    del without["calibration"]
+    write_manifest(made.path, without)
+    assert open_artifact(made.path).calibrated_on == frozenset(), "an artifact of before"
+    for damage in (None, [], {}, {"fingerprints": {}}, {"fingerprints": [1]}):
+        write_manifest(made.path, {**without, "calibration": damage})
+        with pytest.raises(CorruptFileError, match="'calibration' is damaged"):
+            open_artifact(made.path)
 
 
 def test_devices_open(sound: Path, target: FakeTarget) -> None:
