@@ -374,12 +374,10 @@ def test_a_failed_write_leaves_what_was_there(folder: Path, monkeypatch: pytest.
     write_sqe(graph, path)
     before = path.read_bytes()
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:100])
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(SqueezeEdgeError, match="cannot be written: No space left on device"):
         write_sqe(replace(graph, name="other"), path)
     assert path.read_bytes() == before
