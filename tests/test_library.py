@@ -227,7 +227,7 @@ def test_what_evaluate_refuses(artifact: sq.Artifact, model: sq.Model, network: 
 def test_what_compile_refuses(model: sq.Model, network: sq.Model, artifact: sq.Artifact, tmp_path: Path) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"target": "abacus"}, "no target 'abacus'"),
-        ({"speed": 9}, "target cpu has no option 'speed'; it has isa, mtriple, mcpu, cc"),
+        ({"speed": 9}, "target cpu has no option 'speed'; it has isa, mtriple, mcpu, prefix, cc"),
         ({"isa": "mmx"}, "not known; there are: auto"),
         ({"out": artifact.path}, "exists already"),
         ({"out": tmp_path / "no" / "out"}, "its parent folder does not exist"),

@@ -49,7 +49,7 @@ def test_nothing_is_written_or_linked_before_write() -> None:
     """The machine code is made already: what LLVM does not take is an error of ``lower``."""
     graph = squeezenet_graph("squeezenet1_1", 40, 10)
     lowered = lower(graph, CpuOptions(isa="generic"))
-    assert lowered.machine_code.startswith(b"\x7fELF") and lowered.shape == graph.input_shape
+    assert lowered.machine_code.startswith(b"\x7fELF") and lowered.interface.shape == graph.input_shape
     assert lowered.plan.constants.nbytes >= sum(node.weight.nbytes for node in graph.convolutions)
 
 
