@@ -104,6 +104,20 @@ def test_the_documented_program_on_a_board(machine: Machine, static: bool, graph
     check_documented(machine, graph, tmp_path, [tmp_path / "libnet.a", "-pthread", "-lm"] if static else shared)
 
 
+def test_the_documented_commands(folder: Path, tmp_path: Path, graph: IntegerGraph) -> None:
+    commands = re.findall(r"^cc .*", (CHECKOUT / "docs" / "c-interface.md").read_text(), re.MULTILINE)
+    (tmp_path / "net-cpu").symlink_to(folder)
+    (tmp_path / "classify.c").write_text(documented_program())
+    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes())
+    answers = set()
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+        environment = {"LD_LIBRARY_PATH": "net-cpu"} if "-lnet" in command else {}
+        run_it = subprocess.run(["./classify", "image"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+        answers.add(run_it.stdout)
+    assert len(commands) == 2 and len(answers) == 1
+
+
 def test_the_documented_program_refuses_other_sizes(graph: IntegerGraph, folder: Path, tmp_path: Path) -> None:
     program = HERE.build(documented_program(), tmp_path, [f"-I{folder}", folder / "libnet.a", "-pthread", "-lm"])
     (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes() + b"x")
