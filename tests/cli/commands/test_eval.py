@@ -55,7 +55,7 @@ def test_unknown_device(invoke: Invoke, artifact: Path) -> None:
     assert "there are: ascend, ascend-emulation, cpu" in str(result.exception)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libmodel.so", "run.py"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libsqueezenet1_1_digits.so", "run.py"])
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_damaged_artifacts(invoke: Invoke, artifact: Path, tmp_path: Path, name: str, damage: str) -> None:
     copy = tmp_path / "copy"
@@ -259,7 +259,7 @@ def test_a_processor_on_another_machine(
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bit_exact"] and report["device"] == "cpu" and report["kind"] == "hardware"
-    assert list(board.home.glob(".cache/squeezeedge/*/libmodel.so"))
+    assert list(board.home.glob(".cache/squeezeedge/*/libsqueezenet1_1_digits.so"))
     unreachable = invoke("eval", artifact, "--board", "me@unreachable", "--limit", "1")
     assert isinstance(unreachable.exception, UnavailableError) and "Connection refused" in str(unreachable.exception)
 

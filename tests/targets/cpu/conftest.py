@@ -51,9 +51,11 @@ def run_graph() -> Runner:
 
     def run(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, threads: int) -> NDArray[np.int32]:
         with tempfile.TemporaryDirectory() as folder:
-            TARGET.lower(graph, CpuOptions(isa=isa)).write(Path(folder))
+            compiled = TARGET.lower(graph, CpuOptions(isa=isa)).write(Path(folder))
             # All that the device's side asks of an artifact; the checksums are not what is tested here.
-            asked = SimpleNamespace(path=Path(folder).joinpath, shape=graph.input_shape, classes=graph.classes)
+            asked = SimpleNamespace(
+                path=Path(folder).joinpath, shape=graph.input_shape, classes=graph.classes, compiled=compiled
+            )
             network = Network(cast(Artifact, asked), threads)
             try:
                 return network.run(images)[0]

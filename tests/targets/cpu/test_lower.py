@@ -48,7 +48,7 @@ def test_full_size(run_graph: Runner) -> None:
 def test_nothing_is_written_or_linked_before_write(two_layers: IntegerGraph) -> None:
     """The machine code is made already: what LLVM does not take is an error of ``lower``."""
     lowered = lower(two_layers, CpuOptions(isa="generic"))
-    assert lowered.machine_code.startswith(b"\x7fELF") and lowered.shape == two_layers.input_shape
+    assert lowered.machine_code.startswith(b"\x7fELF") and lowered.interface.shape == two_layers.input_shape
     assert lowered.plan.constants.nbytes >= sum(node.weight.nbytes for node in two_layers.convolutions)
 
 

@@ -246,6 +246,14 @@ def test_registers_are_those_of_the_device_program() -> None:
     assert bits == {"START": START, "DONE": DONE}
 
 
+def test_the_driver_and_the_module_say_that_sums_are_no_logits() -> None:
+    """Each class has a scale of its own: who compares sums gets another class."""
+    header = " ".join((DRIVER / "network.h").read_text().split())
+    assert "class sums, NOT LOGITS" in header and "logit[c] = (float)sums[c] * logit_scale[c]" in header
+    assert re.findall(r"int (\w+)\(", header) == ["vta_class_sums"]
+    assert "sums * the manifest's logit_scale (float32) are logits" in " ".join((export_module.__doc__ or "").split())
+
+
 class Board:
     """Files in place of a board's devices, and a thread that does what its accelerator would."""
 
