@@ -77,7 +77,9 @@ class Network(Protocol):
     """A device that is ready to run one artifact: what every ``device.py``, simulator and emulation offers."""
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
-        """Images uint8 [N, height, width, 3] -> int32 sums [N, classes], timings as in :class:`RunResult`.
+        """Images uint8 [N, height, width, 3] -> class sums int32 [N, classes], timings as in :class:`RunResult`.
+
+        Sums of different classes are not comparable: each class has a scale of its own.
 
         Raises:
             ValueError: images of another shape or type.
@@ -128,7 +130,9 @@ class Target(Protocol):
         options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
             ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
             emulation; ``metadata["names"]`` are the option's names on the command line where they differ.
-        device_module: dotted name of the module that is copied into artifacts as device.py.
+        device_module: dotted name of the module that is copied into artifacts as device.py. Its ``FILES`` are glob
+            patterns of the artifact's files that the hardware needs; its ``REQUIRED`` pairs (pattern, remedy) of those
+            that an artifact may lack: they are looked for before a device is opened or a board is reached.
         supports: what its kernels have beyond the base; :meth:`lower` begins with
             :func:`squeezeedge.lower.legalize.legalize`, which rewrites everything else.
     """
@@ -140,7 +144,7 @@ class Target(Protocol):
     needs_root: bool
     options: type[Any]
     device_module: str
-    supports: Collection[Feature]
+    supports: frozenset[Feature]
 
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -20,11 +21,11 @@ from squeezeedge.cli.options import (
     Weights,
 )
 from squeezeedge.cli.target_options import add_command, options_of
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
     from squeezeedge.model import Model
@@ -78,15 +79,15 @@ def eval_command(
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compare devices with fp32 and with the integer oracle on labelled images."""
-    import tempfile
-
     from squeezeedge.cli.output import emit_json, emit_table, note, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
+    from squeezeedge.files import scratch_folder
     from squeezeedge.model import Model, load
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
+    gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
     for target, name in zip(targets, names, strict=True):
@@ -95,52 +96,77 @@ def eval_command(
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)
     ]
-    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
+    with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if model is not None and Path(model).is_dir():
-            artifact, reference = _opened(Path(model), weights, size, target_options)
+            artifact, reference = _opened(Path(model), names, weights, size, target_options)
             artifacts = [artifact]
             images = given.evaluation(Model.of_graph(artifact.graph))
+            gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             for target, own in zip(targets, options, strict=True):
                 target.check_options(target.options(**own))
             network = load(model, weights, pretrained=pretrained, size=size)
-            if network.integer is None:
-                # A wrong data set is reported before quantizing.
-                given.evaluation(network, given.calibration(network))
+            reference = network if network.float_logits is not None else _reference(network)
+            images = given.evaluation(network, given.calibration(network) if network.integer is None else None)
+            gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             network = given.quantized(network)
-            images = given.evaluation(network, network.calibration)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            artifacts = [_compiled(network, name, own, Path(scratch)) for name, own in by_target.items()]
-            reference = network if network.float_logits is not None else None
+            artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
+        for remark in images.remarks:
+            note(remark)
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(artifacts, images, names, board=board, reference=reference, on_progress=advance)
+    for remark in report.remarks[len(images.remarks) :]:
+        note(remark)
     if json:
         for values in report.to_json():
             emit_json(values)
     else:
         emit_table(*report.table())
-    Gates(max_drop, min_agreement, require_bit_exact).check(report.devices)
+    gates.check(report.devices)
 
 
 def _opened(
-    path: Path, weights: Path | None, size: int | None, target_options: Mapping[str, Any]
+    path: Path, devices: list[str], weights: Path | None, size: int | None, target_options: Mapping[str, Any]
 ) -> tuple[Artifact, Model | None]:
     """An artifact, and the float network that it was made of, if that is known.
 
     Raises:
-        UsageError: options were given that an artifact does not take, or it was made of other weights.
+        UsageError: options were given that an artifact does not take, it does not run on one of the devices, or it was
+            made of other weights.
         CorruptFileError: the artifact is damaged.
     """
     from squeezeedge.artifact import open_artifact
+    from squeezeedge.evaluation.evaluate import artifact_for
 
     artifact = open_artifact(path)
     if any(value is not None for value in target_options.values()):
         raise UsageError(f"{path}: is compiled already; options of a target are for a MODEL")
     if size is not None:
         raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
+    for device in devices:
+        artifact_for(device, [artifact])
     return artifact, artifact.reference(weights)
+
+
+def _reference(model: Model) -> Model | None:
+    """The float network of an integer graph, if that is embedded."""
+    from squeezeedge.model import load_reference
+
+    assert model.integer is not None
+    return load_reference(model.integer, model.origin)
+
+
+@contextmanager
+def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
+    """Failures name the model instead of a folder that is gone when they are read."""
+    try:
+        yield
+    except SqueezeEdgeError as failure:
+        text = str(failure).replace(f"{scratch}/", f"{model} compiled for ")
+        raise type(failure)(text) from failure
 
 
 def _compiled(model: Model, target: str, options: Mapping[str, Any], scratch: Path) -> Artifact:

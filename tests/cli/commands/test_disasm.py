@@ -20,10 +20,24 @@ def test_vta(invoke: Invoke, program: Path, golden: Callable[[str, str], None]) 
 
 def test_cpu(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = invoke("disasm", artifact)
-    assert result.exit_code == 0 and "<squeezeedge_open@@Base>:" in result.stdout
+    assert result.exit_code == 0 and "<squeezenet1_1_digits_open@@Base>:" in result.stdout
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = invoke("disasm", artifact)
     assert isinstance(missing.exception, UnavailableError) and "install binutils" in str(missing.exception)
+
+
+@pytest.mark.parametrize("command", ["disasm", "profile"])
+def test_what_is_no_artifact(invoke: Invoke, program: Path, tmp_path: Path, command: str) -> None:
+    places = {
+        program / "model.sqe": "it is a file",
+        tmp_path: "it has no manifest.json",
+        tmp_path / "nowhere": "it does not exist",
+    }
+    for place, reason in places.items():
+        result = invoke(command, place)
+        assert isinstance(result.exception, CorruptFileError), result.output
+        text = "an artifact is the folder that `squeezeedge compile` makes"
+        assert str(result.exception) == f"{place}: not an artifact: {reason}; {text}"
 
 
 def test_damaged(invoke: Invoke, program: Path, tmp_path: Path) -> None:
