@@ -85,6 +85,8 @@ def faults(source: str) -> list[str]:
                 wrong = f".{name}"
             case ast.Call() if {keyword.arg for keyword in node.keywords} & NEWER_KEYWORDS:
                 wrong = "a new keyword"
+            case ast.keyword(arg="dtype", value=ast.Name(id="object")):
+                wrong = "dtype=object, of which numpy 1.20 cannot make products"
         if wrong:
             found.append(f"{getattr(node, 'lineno', 0)}: {wrong}")
     return found
@@ -143,6 +145,7 @@ def test_the_program_stays_small() -> None:
         "functools.cache(f)",
         "np.concat([a])",
         "np.bool",
+        "np.prod(shape, dtype=object)",
         "np.lib.stride_tricks.sliding_window_view(a, 3)",
         "hashlib.sha1(usedforsecurity=False)",
         "def f(a: int | None) -> int:\n    return 1",
