@@ -14,7 +14,7 @@ from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.interface import HEADER
 from tests.targets.cpu.programs import HERE
 
-LIBRARY, ARCHIVE = "librandom_0.so", "librandom_0.a"
+LIBRARY, ARCHIVE = "librandom.so", "librandom.a"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_it_needs_the_c_library_only(folder: Path) -> None:
 
 
 def test_it_exports_its_interface_only(folder: Path) -> None:
-    header = {f"random_0_{name}" for name in re.findall(r"#define squeezeedge_(\w+)", (folder / HEADER).read_text())}
+    header = {f"random_{name}" for name in re.findall(r"#define squeezeedge_(\w+)", (folder / HEADER).read_text())}
     for option, path in (("-D", folder / LIBRARY), ("-g", folder / ARCHIVE)):
         command = ["nm", "-P", "--defined-only", option, str(path)]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -77,17 +77,17 @@ def test_the_header_is_c_and_matches(folder: Path, tmp_path: Path) -> None:
 
 def test_running_before_opening_fails(folder: Path, graph: IntegerGraph) -> None:
     library = ctypes.CDLL(str(folder / LIBRARY))
-    library.random_0_close()
-    library.random_0_error.restype = ctypes.c_char_p
+    library.random_close()
+    library.random_error.restype = ctypes.c_char_p
     image, sums = np.zeros(graph.input_shape, np.uint8), np.zeros(graph.classes, np.int32)
-    call = library.random_0_run
+    call = library.random_run
     call.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    assert call(image.ctypes.data, sums.ctypes.data) == -1 and library.random_0_error() == b"the network is not open"
-    library.random_0_open.restype = ctypes.c_char_p
-    assert b"1..64" in library.random_0_open(0)
-    assert library.random_0_open(2) is None
-    assert call(image.ctypes.data, sums.ctypes.data) == 0 and library.random_0_error() == b""
-    library.random_0_close()
+    assert call(image.ctypes.data, sums.ctypes.data) == -1 and library.random_error() == b"the network is not open"
+    library.random_open.restype = ctypes.c_char_p
+    assert b"1..64" in library.random_open(0)
+    assert library.random_open(2) is None
+    assert call(image.ctypes.data, sums.ctypes.data) == 0 and library.random_error() == b""
+    library.random_close()
 
 
 REOPEN = """
