@@ -130,6 +130,8 @@ def evaluation_images(
     if isinstance(images, Selection):
         dataset, remarks = with_classes_of(images.dataset, network_classes, labels)
         return replace(images, dataset=dataset, remarks=images.remarks or remarks)
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} images: at least 1 is needed")
     dataset = open_images(images, None, classes)
     if classes is not None and dataset.classes and labels:
         check_labels(dataset, network_classes)

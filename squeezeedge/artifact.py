@@ -29,7 +29,7 @@ from squeezeedge.files import check_output, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.model import GOLDEN_IMAGES, Model, load_reference
+from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
@@ -79,6 +79,10 @@ class Artifact:
         graph = read_sqe(self.path / GRAPH)
         if graph.digest() != self.manifest["graph_sha256"]:
             raise CorruptFileError(f"{self.path / GRAPH}: not the graph of {MANIFEST}; compile the model again")
+        said = {"labels": list(graph.labels), "logit_scale": graph.head.scale.tolist(), "input": list(graph.input_shape)}
+        for key, value in said.items():
+            if self.manifest.get(key) != value:
+                raise CorruptFileError(f"{self.path / MANIFEST}: {key} is not that of {GRAPH}; compile the model again")
         return graph
 
     @property
@@ -148,15 +152,17 @@ class Artifact:
         from squeezeedge.device import Device
         from squeezeedge.targets.session import open_session
 
-        target = self.target
+        target, graph = self.target, self.graph
+        if _read_manifest(self.path / MANIFEST)["graph_sha256"] != self.manifest["graph_sha256"]:
+            raise UsageError(f"{self.path}: holds another network than when it was opened; open it again")
         name = device or next(iter(target.devices))
         target.check_device(name, board)
         with open_session(self.path, target, name, board) as session:
-            yield Device(session, self.graph)
+            yield Device(session, graph)
 
 
 def compile(
-    model: Model | IntegerGraph,
+    model: Model | IntegerGraph | str | os.PathLike[str],
     target: str = "cpu",
     out: str | os.PathLike[str] | None = None,
     *,
@@ -167,7 +173,7 @@ def compile(
     """Compile a quantized network into an artifact folder.
 
     Args:
-        model: a quantized model, or an integer graph.
+        model: a quantized model, an integer graph, or the path of an .sqe.
         target: what to compile for (``squeezeedge targets``).
         out: the folder to make. ``None``: MODEL-TARGET in the working directory.
         golden: uint8 [n, H, W, 3], preprocessed: inputs with which a device checks itself; ``None``: some of those
@@ -189,6 +195,8 @@ def compile(
         raise UsageError(f"target {target} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     if isinstance(model, IntegerGraph):
         model = Model.of_graph(model)
+    elif not isinstance(model, Model):
+        model = load(model)
     graph = model.integer
     if graph is None:
         raise UsageError(f"{model.name}: is not quantized; quantize it on some images first")

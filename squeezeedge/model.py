@@ -91,7 +91,7 @@ class Model:
             SqueezeEdgeError: the file cannot be written.
         """
         if self.integer is None:
-            raise UsageError(f"{self.name}: only an integer graph is written; quantize the model first")
+            raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
         origin = {"network": self.name, **{key: str(known[key]) for key in ORIGIN if key in known}}
         write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden))
@@ -203,7 +203,7 @@ def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any])
 
 
 def quantize(
-    model: Model,
+    model: Model | str | os.PathLike[str],
     images: ImageSource | Selection | None = None,
     *,
     count: int = 64,
@@ -217,7 +217,7 @@ def quantize(
     The result depends on the model, the images and the seed only.
 
     Args:
-        model: a network with its float graph.
+        model: a network with its float graph, or what :func:`load` takes.
         images: to calibrate on, in any form, each preprocessed as the model says (pixels of the model's own input size,
             too, unless it only scales); ``None``: of the embedded data set that the network was trained on. A
             selection is taken as it is.
@@ -237,6 +237,8 @@ def quantize(
     """
     from squeezeedge.quantization import pipeline
 
+    if not isinstance(model, Model):
+        model = load(model)
     if model.floating is None:
         raise UsageError(f"{model.name}: is an integer graph already")
     if images is None:

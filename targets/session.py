@@ -36,6 +36,7 @@ class Session:
     def __init__(self, network: Network, device: str, kind: Kind, origin: _Failures) -> None:
         self.device, self.kind = device, kind
         self._network, self._origin = network, origin
+        self._closed = False
         self._timings: dict[str, list[NDArray[np.float64]]] = {}
 
     def run(self, images: NDArray[np.uint8]) -> RunResult:
@@ -49,9 +50,13 @@ class Session:
             names, the medians of all timings but the latency, over all images of this session.
 
         Raises:
+            UsageError: the device is closed.
             SqueezeEdgeError: images of another shape or type, or the device failed.
         """
         import numpy as np
+
+        if self._closed:
+            raise UsageError(f"{self.device}: the device is closed; run images inside of the block that opens it")
 
         with self._origin.named():
             sums, timings = self._network.run(images)
@@ -64,6 +69,11 @@ class Session:
             if name != "latency_ms" and len(images)
         }
         return RunResult(sums, timings, {**about, **medians})
+
+
+    def close(self) -> None:
+        """Take no more images."""
+        self._closed = True
 
 
 class _Failures:
@@ -128,7 +138,9 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
                 network = BoardNetwork(files, board, module.FILES, root=target.needs_root)
         done = False
         try:
-            yield Session(network, device, target.devices[device], failures)
+            session = Session(network, device, target.devices[device], failures)
+            yield session
+            session.close()
             done = True
         finally:
             try:

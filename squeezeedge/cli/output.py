@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
+
+
+WIDTH = 160
+"""Columns of output that is not read on a terminal."""
 
 
 def emit_json(value: object) -> None:
@@ -27,21 +36,45 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+_FIGURE = re.compile(r"[-+]?[0-9][0-9.,]*( %)?|-|")
+"""A cell that is a number, or says that there is none."""
+_FEW_ROWS = 4
+
+
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; the first column is text, the others are right-aligned."""
-    from rich.box import SIMPLE
+    """Print a table on stdout: text on the left, figures on the right and never broken.
+
+    A table of a few rows that is too wide for the terminal is printed with rows and columns exchanged; a longer one
+    goes beyond the terminal's width.
+    """
     from rich.console import Console
+
+    console = Console(soft_wrap=False)
+    table = _table(title, columns, rows)
+    least = console.measure(table).minimum
+    if console.is_terminal and least > console.width and len(rows) <= _FEW_ROWS:
+        names, *figures = zip(columns, *rows, strict=True)
+        table = _table(title, names, figures)
+        least = console.measure(table).minimum
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        least = max(least, WIDTH)
+    Console(width=max(console.width, least)).print(table)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE, title_justify="left")
+    table = Table(title=title, box=SIMPLE, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+        figures = index > 0 and all(_FIGURE.fullmatch(row[index]) for row in rows)
+        if figures:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 160))
-    console.print(table)
+    return table
 
 
 def note(text: str) -> None:

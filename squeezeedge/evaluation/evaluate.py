@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.artifact import Artifact
+from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
@@ -43,7 +44,7 @@ class Runner(Protocol):
 
 
 def evaluate(
-    artifact: Artifact | Sequence[Artifact],
+    artifact: Artifact | str | os.PathLike[str] | Sequence[Artifact],
     data: ImageSource | Selection | None = None,
     device: str | Sequence[str] | None = None,
     *,
@@ -57,7 +58,8 @@ def evaluate(
     """Compare devices with the float network and with the integer oracle.
 
     Args:
-        artifact: what runs; several ones of the same integer graph where devices of several targets are compared.
+        artifact: what runs, or its folder; several ones of the same integer graph where devices of several targets are
+            compared.
         data: images in any form, with labels where they are a data set; ``None``: the embedded data set that the
             network was trained on. Of data in parts the test part; a selection is taken as it is.
         device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
@@ -79,6 +81,8 @@ def evaluate(
         GateError: a device's own check on the golden inputs failed.
         SqueezeEdgeError: a device fails, an image is damaged, or labels do not fit the network's classes.
     """
+    if isinstance(artifact, str | os.PathLike):
+        artifact = open_artifact(artifact)
     artifacts = [artifact] if isinstance(artifact, Artifact) else list(artifact)
     if not artifacts:
         raise UsageError("no artifact was given")

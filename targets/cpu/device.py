@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _ctypes
 import argparse
 import ctypes
 import os
 import re
 import struct
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +73,17 @@ def machine_of(path: Path) -> str | None:
     return MACHINES.get(number, f"ELF machine {number}")
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    """The library, loaded; the reason why that fails is looked for in its header."""
+def _load(path: Path, content: bytes) -> ctypes.CDLL:
+    """The library, loaded from a copy of its own; the reason why that fails is looked for in its header.
+
+    By the artifact's path, the system would give the library that was loaded from there before, whatever is there now;
+    and two devices in one process would share their threads.
+    """
     try:
-        return ctypes.CDLL(str(path.resolve()))
+        with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
+            private = Path(folder, path.name)
+            private.write_bytes(content)
+            return ctypes.CDLL(str(private))  # stays loaded without its file
     except OSError as error:
         try:
             wanted, here = machine_of(path), machine_of(Path("/proc/self/exe"))
@@ -120,8 +129,10 @@ class Network:
         prefix = artifact.compiled.get("prefix")
         if type(prefix) is not str or not PREFIX.fullmatch(prefix):
             raise ValueError(f"{artifact.folder}: the manifest names no library; compile the model again")
-        path = artifact.path(library_name(prefix))
-        library = _load(path)
+        name = library_name(prefix)
+        path = artifact.folder / name
+        library = _load(path, artifact.read(name))
+        self._handle: int | None = library._handle
         try:
             self._open, self._run, self._close = (library[f"{prefix}_{name}"] for name in ("open", "run", "close"))
             self._error = library[f"{prefix}_error"]
@@ -165,5 +176,8 @@ class Network:
         return {"threads": self._threads}
 
     def close(self) -> None:
-        """Stop its threads."""
-        self._close()
+        """Stop its threads and unload it."""
+        if self._handle is not None:
+            self._close()
+            _ctypes.dlclose(self._handle)
+            self._handle = None

@@ -90,6 +90,7 @@ def eval_command(
     gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
+    opened = _opened(Path(model), names) if model is not None and Path(model).is_dir() else None
     for target, name in zip(targets, names, strict=True):
         target.check_device(name, board if name in target.remote else None)
     options = [
@@ -97,10 +98,10 @@ def eval_command(
         for target, name in zip(targets, names, strict=True)
     ]
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
-        if model is not None and Path(model).is_dir():
-            artifact, reference = _opened(Path(model), names, weights, size, target_options)
-            artifacts = [artifact]
-            images = given.evaluation(Model.of_graph(artifact.graph))
+        if opened is not None:
+            reference = _reference_of(opened, weights, size, target_options)
+            artifacts = [opened]
+            images = given.evaluation(Model.of_graph(opened.graph))
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             for target, own in zip(targets, options, strict=True):
@@ -114,6 +115,8 @@ def eval_command(
             artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
         for remark in images.remarks:
             note(remark)
+        if images.labels is None:
+            note(f"{images.dataset.name}: has no labels (class = subfolder), so no accuracy is measured")
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
@@ -128,27 +131,35 @@ def eval_command(
     gates.check(report.devices)
 
 
-def _opened(
-    path: Path, devices: list[str], weights: Path | None, size: int | None, target_options: Mapping[str, Any]
-) -> tuple[Artifact, Model | None]:
-    """An artifact, and the float network that it was made of, if that is known.
+def _opened(path: Path, devices: list[str]) -> Artifact:
+    """An artifact that runs on these devices.
 
     Raises:
-        UsageError: options were given that an artifact does not take, it does not run on one of the devices, or it was
-            made of other weights.
-        CorruptFileError: the artifact is damaged.
+        UsageError: it was compiled for others.
+        CorruptFileError: it is damaged.
     """
     from squeezeedge.artifact import open_artifact
     from squeezeedge.evaluation.evaluate import artifact_for
 
     artifact = open_artifact(path)
-    if any(value is not None for value in target_options.values()):
-        raise UsageError(f"{path}: is compiled already; options of a target are for a MODEL")
-    if size is not None:
-        raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
     for device in devices:
         artifact_for(device, [artifact])
-    return artifact, artifact.reference(weights)
+    return artifact
+
+
+def _reference_of(
+    artifact: Artifact, weights: Path | None, size: int | None, target_options: Mapping[str, Any]
+) -> Model | None:
+    """The float network that an artifact was made of, if that is known.
+
+    Raises:
+        UsageError: options were given that an artifact does not take, or it was made of other weights.
+    """
+    if any(value is not None for value in target_options.values()):
+        raise UsageError(f"{artifact.path}: is compiled already; options of a target are for a MODEL")
+    if size is not None:
+        raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
+    return artifact.reference(weights)
 
 
 def _reference(model: Model) -> Model | None:

@@ -29,7 +29,11 @@ def profile_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Cycles, utilization and the unit that limits each layer, of one golden input."""
+    """Cycles, utilization and the unit that limits each layer, of one golden input.
+
+    "bound" is the unit that is busy longest with a layer, "busy %" for how long, as a share of the layer's cycles:
+    above 100 where it works ahead or behind, during other layers. Then the cycles of every unit.
+    """
     from squeezeedge.artifact import open_artifact
     from squeezeedge.cli.output import emit_json
     from squeezeedge.files import check_output, write_file

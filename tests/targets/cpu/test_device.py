@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import getpass
 import json
+import shutil
 import os
 import subprocess
 import sys
@@ -204,6 +205,30 @@ def test_two_networks_in_one_process(
     with open_session(artifact, TARGET, "cpu") as first, open_session(made, TARGET, "cpu") as second:
         np.testing.assert_array_equal(second.run(others).sums, run(other, others))
         np.testing.assert_array_equal(first.run(images).sums, run(graph, images))
+
+
+def test_one_path_with_another_network(graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    """The system knows a library by its path; what answers is what lies there now."""
+    other = dataclasses.replace(random_graph(4), name=graph.name)
+    for turn in range(6):
+        made = (graph, other)[turn % 2]
+        inputs = images if turn % 2 == 0 else random_images(other, 2, 0)
+        folder = tmp_path / "artifact"
+        if folder.exists():
+            shutil.rmtree(folder)
+        path = write_artifact(made, TARGET, CpuOptions(isa="generic"), folder, golden=inputs, source={}).path
+        np.testing.assert_array_equal(answers(TARGET, path, inputs, "cpu").sums, run(made, inputs))
+
+
+def test_two_sessions_on_one_artifact(artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
+    expected = run(graph, images)
+    with open_session(artifact, TARGET, "cpu") as first:
+        for _ in range(20):
+            with open_session(artifact, TARGET, "cpu") as second:
+                np.testing.assert_array_equal(second.run(images).sums, expected)
+            with pytest.raises(UsageError, match="cpu: the device is closed"):
+                second.run(images)
+        np.testing.assert_array_equal(first.run(images).sums, expected)
 
 
 def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> None:
