@@ -54,7 +54,7 @@ def _small() -> dict[str, Tensor]:
 
 
 def _pytorch_seeds() -> list[Files]:
-    seeds = []
+    seeds: list[Files] = []
     parameters = {name: torch.nn.Parameter(value) for name, value in list(_small().items())[:2]}
     for saved, options in (
         (_small(), {}),
@@ -64,7 +64,7 @@ def _pytorch_seeds() -> list[Files]:
         (_small(), {"_use_new_zipfile_serialization": False}),
     ):
         file = io.BytesIO()
-        torch.save(saved, file, **options)  # type: ignore[arg-type]
+        torch.save(saved, file, **options)
         seeds.append({"weights.pth": file.getvalue()})
     return seeds
 

@@ -31,7 +31,7 @@ CENTRAL_FIELDS = (
     (38, 4),
     (42, 4),
 )
-"""Offset and width of versions, flags, method, time, checksum, sizes, lengths, attributes, place of the local header."""
+"""Offset and width of versions, flags, method, time, checksum, sizes, lengths, attributes, place of the member."""
 DTYPES = (
     "|u1",
     "<i4",

@@ -147,7 +147,7 @@ def _extended(random: Random) -> bytes:
 
 
 def _cifar_seeds() -> list[Files]:
-    seeds = []
+    seeds: list[Files] = []
     for protocol in (3, 4):
         files = {"batches.meta": pickle.dumps({b"label_names": [b"c%d" % n for n in range(10)]}, protocol)}
         for name in ("test_batch", *(f"data_batch_{number}" for number in range(1, 6))):

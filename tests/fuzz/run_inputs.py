@@ -29,7 +29,7 @@ def _seeds() -> list[Files]:
         artifact = FakeArtifact(Path(place, "artifact"))
         files = {path.name: path.read_bytes() for path in artifact.folder.iterdir()}
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype(np.uint8)
-    seeds = []
+    seeds: list[Files] = []
     for arrays in ([images], [images[0]], [images, images[:1]], [images[:0]]):
         stream = io.BytesIO()
         for array in arrays:
