@@ -13,9 +13,8 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from squeezeedge._version import __version__
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.files import check_output, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
@@ -38,7 +38,7 @@ from squeezeedge.targets.registry import get_target
 if TYPE_CHECKING:
     from squeezeedge.device import Device
 
-__all__ = ["GOLDEN", "MANIFEST", "Artifact", "compile", "open_artifact", "write_artifact"]
+__all__ = ["GOLDEN", "MANIFEST", "Artifact", "check_artifact_output", "compile", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -86,6 +86,11 @@ class Artifact:
     def labels(self) -> tuple[str, ...]:
         """Class names in index order; empty if unknown."""
         return self.graph.labels
+
+    @property
+    def calibrated_on(self) -> frozenset[str]:
+        """Fingerprints of the images that the network was quantized on; empty if they are not known."""
+        return frozenset(self.manifest.get("calibration", {}).get("fingerprints", ()))
 
     @property
     def golden(self) -> NDArray[np.uint8]:
@@ -159,6 +164,7 @@ def compile(
     out: str | os.PathLike[str] | None = None,
     *,
     golden: NDArray[np.uint8] | None = None,
+    force: bool = False,
     **options: object,
 ) -> Artifact:
     """Compile a quantized network into an artifact folder.
@@ -166,14 +172,15 @@ def compile(
     Args:
         model: a quantized model, or an integer graph.
         target: what to compile for (``squeezeedge targets``).
-        out: the folder to make; must not exist. ``None``: MODEL-TARGET in the working directory.
+        out: the folder to make. ``None``: MODEL-TARGET in the working directory.
         golden: uint8 [n, H, W, 3], preprocessed: inputs with which a device checks itself; ``None``: some of those
             that the model was quantized on, else noise.
+        force: replace an artifact that is there, once the new one is whole.
         options: the target's own, fields of its ``options`` (such as ``isa="avx2"``); the others have their defaults.
 
     Raises:
-        UsageError: the model is not quantized, there is no such target or option, ``out`` exists or its parent does
-            not, or ``golden`` is of another shape or type.
+        UsageError: the model is not quantized, there is no such target or option, ``out`` exists and is not to be
+            replaced, its parent does not exist, or ``golden`` is of another shape or type.
         UnavailableError: a tool that the target needs is missing.
         UnsupportedError: the target cannot run the graph; the text names the layer, the reason and the fix.
         SqueezeEdgeError: a tool fails, or the folder cannot be written.
@@ -197,7 +204,16 @@ def compile(
         needed = ", ".join(map(str, graph.input_shape))
         raise UsageError(f"golden images are {golden.dtype} {list(golden.shape)}; they must be uint8 [n, {needed}]")
     folder = Path(f"{model.name}-{target}") if out is None else Path(out)
-    return write_artifact(graph, chosen, chosen.options(**options), folder, golden=golden, source=model.origin)
+    return write_artifact(
+        graph,
+        chosen,
+        chosen.options(**options),
+        folder,
+        golden=golden,
+        source=model.origin,
+        calibrated_on=model.calibrated_on,
+        force=force,
+    )
 
 
 def write_artifact(
@@ -208,6 +224,8 @@ def write_artifact(
     *,
     golden: NDArray[np.uint8],
     source: Mapping[str, Any],
+    calibrated_on: Collection[str] = (),
+    force: bool = False,
 ) -> Artifact:
     """Compile a graph and write the artifact folder ``out``.
 
@@ -215,59 +233,74 @@ def write_artifact(
         graph: the integer graph.
         target: what to compile for.
         options: the target's options.
-        out: the folder to make; must not exist.
+        out: the folder to make.
         golden: uint8 [n, H, W, 3]: inputs with which a device checks itself.
         source: where the network came from (JSON values), kept in the manifest.
+        calibrated_on: fingerprints of the images that it was quantized on, kept there, too.
+        force: replace an artifact that is there, once the new one is whole.
 
     Raises:
-        UsageError: ``out`` exists or its parent does not.
+        UsageError: ``out`` exists and is not to be replaced, or its parent does not exist.
         SqueezeEdgeError: the target refuses the graph, a tool is missing or the disk is full.
     """
-    if out.exists():
-        raise UsageError(f"{out}: exists already; choose another output folder or remove it")
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"{out}: its parent folder does not exist")
+    check_artifact_output(out, force=force)
     target.check_options(options)
     lowered = target.lower(graph, options)
     program = {PROGRAM: _source_file(PROGRAM_MODULE), DEVICE: _source_file(target.device_module)}
-    partial: Path | None = None
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-        partial.chmod(0o755)
-        compiled = lowered.write(partial)
-        for name, module in program.items():
-            shutil.copyfile(module, partial / name)
-        write_sqe(graph, partial / GRAPH)
-        np.savez_compressed(partial / GOLDEN, images=golden, sums=run(graph, golden))
-        manifest = {
-            "schema": SCHEMA,
-            "model": graph.name,
-            "target": target.name,
-            "graph_sha256": graph.digest(),
-            "options": asdict(options),
-            "source": dict(source),
-            "input": list(graph.input_shape),
-            "preprocessing": graph.preprocessing.to_json(),
-            "labels": list(graph.labels),
-            "logit_scale": [float(scale) for scale in graph.head.scale],
-            "versions": _versions(),
-            "compiled": compiled,
-            "files": {
-                path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-                for path in sorted(partial.rglob("*"))
-                if path.is_file()
-            },
-        }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
-        partial.rename(out)
+        with write_folder(out, force=force) as partial:
+            compiled = lowered.write(partial)
+            for name, module in program.items():
+                shutil.copyfile(module, partial / name)
+            write_sqe(graph, partial / GRAPH)
+            np.savez_compressed(partial / GOLDEN, images=golden, sums=run(graph, golden))
+            manifest = {
+                "schema": SCHEMA,
+                "model": graph.name,
+                "target": target.name,
+                "graph_sha256": graph.digest(),
+                "options": asdict(options),
+                "source": dict(source),
+                "calibration": {"images": len(calibrated_on), "fingerprints": sorted(calibrated_on)},
+                "input": list(graph.input_shape),
+                "preprocessing": graph.preprocessing.to_json(),
+                "labels": list(graph.labels),
+                "logit_scale": [float(scale) for scale in graph.head.scale],
+                "versions": _versions(),
+                "compiled": compiled,
+                "files": {
+                    path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                    for path in sorted(partial.rglob("*"))
+                    if path.is_file()
+                },
+            }
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
+            if out.exists() and not _is_artifact(out):
+                raise FileExistsError
+    except FileExistsError as error:
+        raise UsageError(f"{out}: somebody else has written it meanwhile; choose another output folder") from error
     except OSError as error:
-        if out.exists():
-            raise UsageError(f"{out}: somebody else has written it meanwhile; choose another output folder") from error
         raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
     return Artifact(out, manifest)
+
+
+def check_artifact_output(out: Path, *, force: bool = False) -> None:
+    """Refuse, before any work is done, a place where no artifact can be made.
+
+    Raises:
+        UsageError: it exists and is not to be replaced, is no artifact, or its parent does not exist.
+        SqueezeEdgeError: it cannot be written.
+    """
+    check_output(out, force=force, kind="artifact", is_kind=_is_artifact)
+
+
+def _is_artifact(path: Path) -> bool:
+    """Whether a folder is one, of any version, be it damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"schema", "graph_sha256", "files"} <= manifest.keys()
 
 
 def open_artifact(path: str | os.PathLike[str]) -> Artifact:
@@ -314,6 +347,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for key, kind in expected.items():
         if not isinstance(manifest.get(key), kind):
             raise CorruptFileError(f"{path}: {key!r} is missing or damaged; compile the model again")
+    calibration = manifest.get("calibration", {"fingerprints": []})
+    prints = calibration.get("fingerprints") if isinstance(calibration, dict) else None
+    if not isinstance(prints, list) or not all(isinstance(text, str) for text in prints):
+        raise CorruptFileError(f"{path}: 'calibration' is damaged; compile the model again")
     for name in (GRAPH, GOLDEN):
         if name not in manifest["files"]:
             raise CorruptFileError(f"{path}: lists no {name}; compile the model again")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images
@@ -19,7 +20,8 @@ from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.networks.registry import DEFAULT, NETWORKS
+from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
+from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINTS", "GOLDEN_IMAGES", "Model", "load", "load_reference", "quantize"]
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".net")
-GOLDEN_IMAGES = 4
-"""So many of the images that a model was quantized on are kept, for its devices to check themselves with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,7 @@ class Model:
         float_logits: fp32 on preprocessed images, uint8 [N, H, W, 3] -> float32 [N, classes]; ``None`` as ``floating``.
         module: the torch network, if it is one.
         calibration: the images that it was quantized on, if it was quantized here.
+        calibrated_on: their fingerprints (:func:`squeezeedge.calib.fingerprint.fingerprints`); empty if not known.
         golden: a few of them, preprocessed, uint8 [n, H, W, 3].
     """
 
@@ -61,6 +62,7 @@ class Model:
     float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = field(default=None, repr=False)
     module: Module | None = field(default=None, repr=False)
     calibration: Selection | None = field(default=None, repr=False)
+    calibrated_on: frozenset[str] = field(default=frozenset(), repr=False)
     golden: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @classmethod
@@ -82,17 +84,17 @@ class Model:
         return spec.dataset if spec is not None else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the integer graph as .sqe, whole or not at all.
+        """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.
 
         Raises:
             UsageError: the model is not quantized.
             SqueezeEdgeError: the file cannot be written.
         """
-        from squeezeedge.graph.sqe import write_sqe
-
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; quantize the model first")
-        write_sqe(self.integer, Path(path))
+        known = self.origin if all(key in self.origin for key in ORIGIN) else {}
+        origin = {"network": self.name, **{key: str(known[key]) for key in ORIGIN if key in known}}
+        write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden))
 
 
 def load(
@@ -108,7 +110,7 @@ def load(
     Args:
         model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint (.pth, .pt, .safetensors,
             .ckpt, .net), an .onnx or an .sqe; ``None``: the network of ``weights``, or the embedded default.
-        weights: checkpoint for a network given by name.
+        weights: checkpoint for a network given by name; of an .sqe, the file that it was made of.
         pretrained: download the published weights.
         size: input height and width in pixels, if not the network's own.
         labels: class names in index order, or the path of a class list (JSON or one name a line); ``None``: those that
@@ -132,15 +134,15 @@ def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained
     if name in NETWORKS:
         return _from_network(name, weights, pretrained, size)
     path = Path(name)
-    if weights is not None and weights != path:
-        raise UsageError(f"--weights goes with a network's name, not with {name}")
+    if weights is not None and weights != path and path.suffix != ".sqe":
+        raise UsageError(f"--weights goes with a network's name or an .sqe, not with {name}")
     if pretrained:
         raise UsageError(f"--pretrained goes with a network's name, not with {name}")
     if not path.exists():
         known = ", ".join(NETWORKS)
         raise UsageError(f"{name}: neither a file nor a network; the networks are: {known}")
     if path.suffix == ".sqe":
-        return _from_sqe(path, size)
+        return _from_sqe(path, None if weights == path else weights, size)
     if path.suffix == ".onnx":
         return _from_onnx(path, size)
     if path.suffix in CHECKPOINTS:
@@ -169,16 +171,35 @@ def load_reference(
     found = None
     if weights is not None:
         weights = Path(weights)
+        _check_source(weights, graph, origin)
         by_name = network in NETWORKS and weights.suffix not in (".onnx", ".sqe")
         # the input size of a file that says it itself is not chosen
         found = load(network, weights, size=size) if by_name else load(weights)
     elif network in NETWORKS and NETWORKS[network].embedded:
-        found = load(network, size=size)
-    if found is not None and found.origin.get("sha256") == origin.get("sha256"):
-        return replace(found, preprocessing=graph.preprocessing)
-    if weights is not None:
-        raise UsageError(f"{weights}: the artifact was made of another file, {origin.get('weights')}")
-    return None
+        if _file(default_weights())["sha256"] == origin.get("sha256"):
+            found = load(network, size=size)
+    return replace(found, preprocessing=graph.preprocessing) if found is not None else None
+
+
+def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any]) -> None:
+    """Refuse a file that an integer graph was not made of.
+
+    Raises:
+        UsageError: it is another one, or nobody knows.
+        SqueezeEdgeError: it cannot be read.
+    """
+    name, expected = str(origin.get("weights", "")), origin.get("sha256")
+    if expected is None or name.endswith(".sqe"):
+        raise UsageError(
+            f"--weights {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
+            "with fp32; quantize the network again"
+        )
+    found = _file(weights)["sha256"]
+    if found != expected:
+        raise UsageError(
+            f"--weights {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
+            f"this one has {found[:16]}...)"
+        )
 
 
 def quantize(
@@ -227,7 +248,13 @@ def quantize(
     graph = pipeline.quantize(
         model.floating, model.preprocessing, pixels, name=model.name, labels=model.labels, on_layer=on_layer
     )
-    return replace(model, integer=graph, calibration=chosen, golden=pixels[:GOLDEN_IMAGES].copy())
+    return replace(
+        model,
+        integer=graph,
+        calibration=chosen,
+        calibrated_on=frozenset(fingerprints(pixels)),
+        golden=pixels[:GOLDEN_IMAGES].copy(),
+    )
 
 
 def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None) -> Model:
@@ -291,13 +318,18 @@ def _from_onnx(path: Path, size: int | None) -> Model:
     )
 
 
-def _from_sqe(path: Path, size: int | None) -> Model:
-    from squeezeedge.graph.sqe import read_sqe
-
+def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
     if size is not None:
         raise UsageError("--size: the input size of an integer graph is fixed; quantize again at the size you need")
-    graph = read_sqe(path)
-    return Model.of_graph(graph, {"network": graph.name, **_file(path)})
+    graph, record = read_recorded(path)
+    if record is None:
+        model = Model.of_graph(graph, {"network": graph.name, **_file(path)})
+    else:
+        model = replace(Model.of_graph(graph, record.origin), calibrated_on=record.calibrated_on, golden=record.golden)
+    reference = None if weights is None else load_reference(graph, model.origin, weights)
+    if reference is None:
+        return model
+    return replace(model, floating=reference.floating, float_logits=reference.float_logits, module=reference.module)
 
 
 def _labelled(model: Model, labels: str | os.PathLike[str] | Sequence[str]) -> Model:
@@ -338,5 +370,8 @@ def _resized(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
 
 
 def _file(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
-        return {"weights": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    try:
+        with path.open("rb") as file:
+            return {"weights": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from squeezeedge import artifact as module
 from squeezeedge.artifact import Artifact, compile, open_artifact, write_artifact
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
@@ -143,8 +146,8 @@ def test_files_and_manifest(target: FakeTarget, tmp_path: Path) -> None:
     assert files == listed | {"manifest.json"} and [path.name for path in tmp_path.iterdir()] == ["net"]
     manifest = manifest_of(made.path)
     assert list(manifest) == [
-        *("schema", "model", "target", "graph_sha256", "options", "source", "input", "preprocessing", "labels"),
-        *("logit_scale", "versions", "compiled", "files"),
+        *("schema", "model", "target", "graph_sha256", "options", "source", "calibration", "input", "preprocessing"),
+        *("labels", "logit_scale", "versions", "compiled", "files"),
     ]
     assert manifest == json.loads(json.dumps(dict(made.manifest)))
     assert manifest["schema"] == 2 and manifest["model"] == GRAPH.name and manifest["target"] == "fake"
@@ -193,10 +196,29 @@ def test_the_float_network_is_known_if_it_is_the_embedded_one(sound: Path) -> No
     assert opened.reference() is None
     of_other = Artifact(sound, {**opened.manifest, "source": {"network": DEFAULT, "sha256": "0" * 64}})
     assert of_other.reference() is None, "that network with other weights"
-    with pytest.raises(UsageError, match=r"other\.sqe: the artifact was made of another file, first\.pth"):
-        path = sound.parent / "other.sqe"
-        write_sqe(GRAPH, path)
-        Artifact(sound, {**opened.manifest, "source": {"network": "net", "weights": "first.pth"}}).reference(path)
+    path = sound.parent / "other.sqe"
+    write_sqe(GRAPH, path)
+    source = {"network": "net", "weights": "first.pth", "sha256": "0" * 64}
+    with pytest.raises(
+        UsageError, match=r"other\.sqe: .* was made of another file, first\.pth \(SHA-256 0000000000000000"
+    ):
+        Artifact(sound, {**opened.manifest, "source": source}).reference(path)
+
+
+def test_the_images_calibrated_on_are_known(target: FakeTarget, tmp_path: Path) -> None:
+    prints = fingerprints(GOLDEN)
+    model = replace(Model.of_graph(GRAPH), calibrated_on=frozenset(prints))
+    made = compile(model, "fake", tmp_path / "net")
+    assert made.calibrated_on == open_artifact(made.path).calibrated_on == frozenset(prints)
+    assert manifest_of(made.path)["calibration"] == {"images": 2, "fingerprints": sorted(prints)}
+    without = manifest_of(made.path)
+    del without["calibration"]
+    write_manifest(made.path, without)
+    assert open_artifact(made.path).calibrated_on == frozenset(), "an artifact of before"
+    for damage in (None, [], {}, {"fingerprints": {}}, {"fingerprints": [1]}):
+        write_manifest(made.path, {**without, "calibration": damage})
+        with pytest.raises(CorruptFileError, match="'calibration' is damaged"):
+            open_artifact(made.path)
 
 
 def test_devices_open(sound: Path, target: FakeTarget) -> None:
@@ -243,7 +265,9 @@ def test_a_model_that_is_not_quantized_is_refused(target: FakeTarget, tmp_path: 
 
 def test_a_folder_that_exists_or_has_no_parent(target: FakeTarget, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match="file: exists already; choose another output folder or remove it"):
+    with pytest.raises(
+        UsageError, match=r"file: exists already; choose another output \(-o\) or replace it \(--force\)"
+    ):
         compile(GRAPH, "fake", tmp_path / "file")
     for parent in ("no", "file"):
         with pytest.raises(UsageError, match="its parent folder does not exist"):
@@ -299,6 +323,85 @@ def test_a_target_without_a_device_program(target: FakeTarget, tmp_path: Path, m
         with pytest.raises(SqueezeEdgeError, match=f"{name}: no such module"):
             compile(GRAPH, "fake", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_artifact_is_replaced_by_force_once_the_new_one_is_whole(
+    target: FakeTarget, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = manifest_of(copy)
+    (copy / "__pycache__").mkdir()
+    monkeypatch.setattr(target, "write_fault", RuntimeError("half way"))
+    with pytest.raises(RuntimeError, match="half way"):
+        compile(GRAPH, "fake", copy, level=5, force=True)
+    assert manifest_of(copy) == before and open_artifact(copy).golden.shape == GOLDEN.shape
+    monkeypatch.setattr(target, "write_fault", None)
+    made = compile(GRAPH, "fake", copy, level=5, force=True)
+    assert made.path == copy and manifest_of(copy)["options"] == {"level": 5} and not (copy / "__pycache__").exists()
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+    open_artifact(copy)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"name": "an extension", "manifest_version": 3}'])
+def test_force_replaces_nothing_but_artifacts(target: FakeTarget, tmp_path: Path, content: str | None) -> None:
+    out = tmp_path / "work"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of it")
+    if content is not None:
+        (out / "manifest.json").write_text(content)
+    with pytest.raises(UsageError, match="work: is no artifact, so --force does not replace it"):
+        compile(GRAPH, "fake", out, force=True)
+    with pytest.raises(UsageError, match=r"thesis\.tex: is no artifact, so --force does not replace it"):
+        compile(GRAPH, "fake", out / "thesis.tex", force=True)
+    assert (out / "thesis.tex").read_text() == "years of it" and target.steps == []
+
+
+def test_a_broken_link_is_there(target: FakeTarget, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="out: exists already"):
+        compile(GRAPH, "fake", tmp_path / "out")
+    assert target.steps == []
+
+
+def test_what_a_killed_compile_left_is_cleared_by_the_next(sound: Path, tmp_path: Path) -> None:
+    """The process is killed while its target writes; a live one beside it keeps its folder."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from tests import test_artifact as t\n"
+        "class Target(t.FakeTarget):\n"
+        "    def lower(self, graph, options):\n"
+        "        made = t.FakeLowered(graph, options, None)\n"
+        "        whole = made.write\n"
+        "        def write(folder):\n"
+        "            whole(folder)\n"
+        "            print('half way', flush=True)\n"
+        "            time.sleep(100)\n"
+        "        made.write = write\n"
+        "        return made\n"
+        "t.write_artifact(t.GRAPH, Target(), t.Options(), Path(sys.argv[1]), golden=t.GOLDEN, source={})\n"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code]
+    runs = [
+        subprocess.Popen([*command, str(tmp_path / name)], cwd=root, stdout=subprocess.PIPE, text=True)
+        for name in ("dead", "live")
+    ]
+    try:
+        for run_ in runs:
+            assert run_.stdout is not None and run_.stdout.readline() == "half way\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        runs[0].kill()
+        runs[0].wait()
+        chosen = cast(Target, FakeTarget())
+        write_artifact(GRAPH, chosen, Options(), tmp_path / "next", golden=GOLDEN, source={})
+        live, made = sorted(path.name for path in tmp_path.iterdir())
+        assert made == "next" and live.startswith(".live.sqe-") and (tmp_path / live / "weights.bin").exists()
+    finally:
+        for run_ in runs:
+            run_.kill()
+            run_.wait()
+            assert run_.stdout is not None
+            run_.stdout.close()
 
 
 # What is damaged

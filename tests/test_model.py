@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
 from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.sources import ImageSource
@@ -120,7 +121,9 @@ def test_an_integer_graph(tmp_path: Path) -> None:
     assert model.integer is not None and model.floating is None and model.float_logits is None
     assert model.integer.digest() == read_sqe(path).digest() == GRAPH.digest()
     assert (model.name, model.classes, model.preprocessing) == (GRAPH.name, GRAPH.classes, GRAPH.preprocessing)
-    assert model.origin["network"] == GRAPH.name and model.origin["weights"] == "net.sqe"
+    assert model.origin == {"network": GRAPH.name} and (model.calibrated_on, model.golden) == (frozenset(), None)
+    write_sqe(GRAPH, path)
+    assert load(path).origin["weights"] == "net.sqe", "a file of before"
     with pytest.raises(UsageError, match="the input size of an integer graph is fixed"):
         load(path, size=12)
 
@@ -143,7 +146,7 @@ def test_labels_are_given_or_read(tmp_path: Path) -> None:
         ({"model": "nothing"}, f"nothing: neither a file nor a network; the networks are: {next(iter(NETWORKS))}"),
         ({"model": "squeezenet1_0"}, "squeezenet1_0 has no embedded weights: give --weights FILE or --pretrained"),
         ({"weights": "a.pth", "pretrained": True}, "--weights and --pretrained exclude each other"),
-        ({"model": "FILE", "weights": "a.pth"}, "--weights goes with a network's name, not with"),
+        ({"model": "FILE", "weights": "a.pth"}, "--weights goes with a network's name or an .sqe, not with"),
         ({"model": "FILE", "pretrained": True}, "--pretrained goes with a network's name, not with"),
         ({"model": "FILE"}, r"file\.txt: the ending must be one of \.sqe \.onnx \.pth \.pt \.safetensors"),
     ],
@@ -172,8 +175,51 @@ def test_the_reference_is_the_file_that_the_graph_was_made_of(tmp_path: Path) ->
     assert found is not None and found.float_logits is not None and found.preprocessing == graph.preprocessing
     assert load_reference(graph, origin) is None, "nobody knows where that file is"
     path = onnx_file(tmp_path / "other.onnx", side=12)
-    with pytest.raises(UsageError, match=r"other\.onnx: the artifact was made of another file, own\.onnx"):
+    with pytest.raises(UsageError, match=r"other\.onnx: own was made of another file, own\.onnx \(SHA-256 \w{16}"):
         load_reference(graph, origin, path)
+
+
+def quantized_file(folder: Path) -> tuple[Path, Path, NDArray[np.uint8]]:
+    """An ONNX file, the .sqe made of it, and the images that it was quantized on."""
+    weights = onnx_file(folder / "own.onnx")
+    images = natural_images(6, (10, 10))
+    quantize(load(weights), images).save(folder / "own.sqe")
+    return weights, folder / "own.sqe", images
+
+
+def test_an_sqe_knows_what_it_was_made_of_and_on(tmp_path: Path) -> None:
+    weights, path, images = quantized_file(tmp_path)
+    float_model, model = load(weights), load(path)
+    assert model.origin == float_model.origin and model.origin["weights"] == "own.onnx"
+    quantized = quantize(float_model, images)
+    assert model.integer is not None and quantized.integer is not None
+    assert model.integer.digest() == quantized.integer.digest(), "it is no part of the graph"
+    assert model.calibrated_on == quantized.calibrated_on and len(model.calibrated_on) == 6
+    assert model.calibrated_on == frozenset(fingerprints(calibration_images(images).load(model.preprocessing)))
+    assert model.golden is not None and quantized.golden is not None and len(model.golden) == GOLDEN_IMAGES
+    np.testing.assert_array_equal(model.golden, quantized.golden)
+    assert model.float_logits is None, "the file holds no floats"
+    model.save(tmp_path / "again.sqe")
+    assert (tmp_path / "again.sqe").read_bytes() == path.read_bytes()
+
+
+def test_an_sqe_takes_the_file_that_it_was_made_of(tmp_path: Path) -> None:
+    weights, path, images = quantized_file(tmp_path)
+    model, floating = load(path, weights), load(weights)
+    assert model.integer is not None and model.float_logits is not None and floating.float_logits is not None
+    np.testing.assert_array_equal(model.float_logits(images), floating.float_logits(images))
+    other = onnx_file(tmp_path / "other.onnx", side=12)
+    with pytest.raises(
+        UsageError, match=r"--weights .*other\.onnx: own was made of another file, own\.onnx \(SHA-256 "
+    ):
+        load(path, other)
+    with pytest.raises(UsageError, match=r"nowhere\.onnx: cannot be read: No such file"):
+        load(path, tmp_path / "nowhere.onnx")
+    write_sqe(read_sqe(path), tmp_path / "old.sqe")
+    with pytest.raises(UsageError, match=r"own does not say which file it was made of, .* quantize the network again"):
+        load(tmp_path / "old.sqe", weights)
+    with pytest.raises(UsageError, match=r"--weights goes with a network's name or an \.sqe, not with"):
+        load(weights, other)
 
 
 # Quantizing

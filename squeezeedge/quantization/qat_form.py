@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from torch.nn import Module
 
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.graph.sqe import GOLDEN_IMAGES, Record, read_recorded, write_sqe
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.qat import QatNetwork
 from squeezeedge.training.distributed import World
@@ -37,10 +39,10 @@ def resumed_form(recipe: Recipe, out: Path) -> Form:
     start = out / START
     if not start.is_file():
         raise UsageError(f"{start}: no such file, so the run in {out} is not one with --qat; leave out --qat")
-    graph = read_sqe(start)
+    graph, record = read_recorded(start)
     if graph.preprocessing != recipe.input.preprocessing:
         raise UsageError(f"{start}: was quantized for another input than the recipe's; give the run's own recipe")
-    return Form(QatNetwork(graph), ".sqe", _write)
+    return Form(QatNetwork(graph), ".sqe", partial(_write, record))
 
 
 def new_form(
@@ -69,15 +71,16 @@ def new_form(
     preprocessing = recipe.input.preprocessing
     pixels = calibration_images(images, count=CALIBRATION_IMAGES, seed=recipe.seed).load(preprocessing)
     network = QatNetwork(quantize(floating, preprocessing, pixels, name=recipe.network, labels=classes), floating)
+    record = Record({"network": recipe.network}, frozenset(fingerprints(pixels)), pixels[:GOLDEN_IMAGES])
     if world.leads:
         try:
             out.mkdir(exist_ok=True)
         except OSError as error:
             raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error
-        write_sqe(network.integer_graph(), out / START)
-    return Form(network, ".sqe", _write)
+        write_sqe(network.integer_graph(), out / START, record)
+    return Form(network, ".sqe", partial(_write, record))
 
 
-def _write(path: Path, module: Module) -> None:
+def _write(record: Record | None, path: Path, module: Module) -> None:
     assert isinstance(module, QatNetwork)
-    write_sqe(module.integer_graph(), path)
+    write_sqe(module.integer_graph(), path, record)

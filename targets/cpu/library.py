@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import tvm_ffi
 from tvm.target import Target
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.files import scratch_folder
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.device import LIBRARY
@@ -33,8 +33,8 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
         kernels: of the plan.
         target: TVM's target.
     """
-    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
-        path = Path(folder) / OBJECT
+    with scratch_folder() as folder:
+        path = folder / OBJECT
         with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):  # it drops loops.scratch's mark
             tvm.tirx.build(kernels, target=Target(target)).write_to_file(str(path), "o")
         return path.read_bytes()
@@ -64,8 +64,7 @@ def link_library(
         UnavailableError: the C compiler is missing.
         SqueezeEdgeError: it fails; the text has its first error.
     """
-    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
-        scratch = Path(folder)
+    with scratch_folder() as scratch:
         (scratch / OBJECT).write_bytes(machine_code)
         plan.constants.tofile(scratch / "constants.bin")
         (scratch / "plan.h").write_text(_plan_header(plan, features, shape, classes))

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.files import scratch_folder
 
 __all__ = ["FIX", "Compiler", "Nvcc", "Nvrtc", "find_compiler"]
 
@@ -66,8 +66,8 @@ class Nvcc:
         return self._compile(source, ["-ptx", f"-arch={arch.replace('sm', 'compute')}"])
 
     def _compile(self, source: str, options: Sequence[str]) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
-            path, out = Path(folder) / "kernels.cu", Path(folder) / "out"
+        with scratch_folder() as folder:
+            path, out = folder / "kernels.cu", folder / "out"
             path.write_text(source)
             self._run([*options, "-w", str(path), "-o", str(out)])
             return out.read_bytes()

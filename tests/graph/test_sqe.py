@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.graph.sqe import MAX_GOLDEN_BYTES, Record, read_recorded, read_sqe, write_sqe
 from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
 
 PREFIX = 16
@@ -137,6 +139,122 @@ def test_groups_that_lie(folder: Path, version: int, change: Callable[[dict[str,
         _read(folder, _with_header(content, change))
 
 
+# What stands beside the graph
+
+PRINTS = frozenset({"0" * 63 + "1", "ab" * 32, "f" * 64})
+
+
+def _recorded(folder: Path, graph: IntegerGraph, **values: Any) -> bytes:  # noqa: ANN401
+    origin = {"network": "net", "weights": "net.pth", "sha256": "a" * 64}
+    golden = random_images(graph, 2, 0)
+    write_sqe(
+        graph,
+        folder / "recorded.sqe",
+        Record(**{"origin": origin, "calibrated_on": PRINTS, "golden": golden, **values}),
+    )
+    return (folder / "recorded.sqe").read_bytes()
+
+
+@given(integer_graphs(max_channels=12, max_size=10))
+@settings(max_examples=20, deadline=None)
+def test_a_record_is_kept_beside_the_graph(folder: Path, graph: IntegerGraph) -> None:
+    content = _recorded(folder, graph)
+    assert struct.unpack_from("<I", content, 8) == (3,)
+    read, record = read_recorded(folder / "recorded.sqe")
+    assert read.digest() == read_sqe(folder / "recorded.sqe").digest() == graph.digest()
+    assert record is not None and record.calibrated_on == PRINTS
+    assert record.origin == {"network": "net", "weights": "net.pth", "sha256": "a" * 64}
+    assert record.golden is not None and record.golden.dtype == np.uint8
+    np.testing.assert_array_equal(record.golden, random_images(graph, 2, 0))
+
+
+def test_a_record_may_say_little(folder: Path) -> None:
+    graph = random_graph(4, blocks=1)
+    _recorded(folder, graph, origin={"network": "net"}, calibrated_on=frozenset(), golden=None)
+    record = read_recorded(folder / "recorded.sqe")[1]
+    assert record is not None and record.origin == {"network": "net"}
+    assert (record.calibrated_on, record.golden) == (frozenset(), None)
+    write_sqe(graph, folder / "without.sqe")
+    assert read_recorded(folder / "without.sqe")[1] is None
+
+
+def test_only_so_many_golden_images_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(4, blocks=1)
+    one = random_images(graph, 1, 0).nbytes
+    for limit, kept in ((2 * one, 2), (2 * one - 1, 1), (one - 1, None)):
+        monkeypatch.setattr("squeezeedge.graph.sqe.MAX_GOLDEN_BYTES", limit)
+        _recorded(folder, graph)
+        record = read_recorded(folder / "recorded.sqe")[1]
+        assert record is not None and (None if record.golden is None else len(record.golden)) == kept
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ((), None, "record is not an object"),
+        (("extra",), 1, "record lacks or should not have: extra"),
+        (("origin",), [], "origin is not an object"),
+        (("origin",), {}, "origin lacks or should not have: network, sha256, weights"),
+        (("origin", "path"), "/", "origin lacks or should not have: path"),
+        (("origin", "network"), 1, "origin: network is not a"),
+        (("origin", "sha256"), "A" * 64, "sha256 is not a SHA-256"),
+        (("origin", "sha256"), "a" * 64 + "\n", "sha256 is not a SHA-256"),
+        (("calibration",), None, "array 'golden' cannot be decompressed|its arrays take"),
+        (("calibration", "shape"), [96], r"calibration is uint8 \[96\], not uint8 \[n, 32\]"),
+        (("calibration", "shape"), [], "do not make a shape"),
+        (("calibration", "shape"), [6, 16], "not uint8"),
+        (("calibration", "dtype"), "int8", "calibration is int8"),
+        (("calibration", "encoding"), "zlib", "unknown encoding 'zlib'"),
+        (("golden",), None, "its arrays take"),
+        (("golden",), [], "golden is not an object"),
+        (("golden", "encoding"), "raw", "unknown encoding 'raw'"),
+        (("golden", "dtype"), "int8", "golden images are 'int8', not uint8"),
+        (("golden", "shape"), 3, "shape is not a list"),
+        (("golden", "shape"), [], "number of golden images is None"),
+        (("golden", "shape", 0), 0, "must be an integer in 0..0"),
+        (("golden", "shape", 0), 1, "do not make a shape"),
+        (("golden", "shape", 0), 3, "do not make a shape"),
+        (("golden", "shape", 0), 2**40, "number of golden images is 1099511627776, must be an integer in 0"),
+        (("golden", "shape", 1), 1, "array 'golden' has the shape"),
+        (("golden", "bytes"), 10, "do not make a shape"),
+        (("golden", "bytes"), 2**40, "must be an integer in"),
+    ],
+)
+def test_a_record_that_lies(folder: Path, keys: tuple[str | int, ...], value: object, message: str) -> None:
+    content = _recorded(folder, random_graph(4, blocks=1))
+    with pytest.raises(CorruptFileError, match=message):
+        _read(folder, _with_header(content, _set(("record", *keys), value)))
+
+
+def test_fingerprints_stand_in_one_order_only(folder: Path) -> None:
+    content = _recorded(folder, random_graph(4, blocks=1))
+    first, last = bytes(31) + b"\1", b"\xff" * 32
+    swapped = content.replace(first, b"?" * 32).replace(last, first).replace(b"?" * 32, last)
+    assert swapped != content
+    for changed in (swapped, content.replace(b"\xab" * 32, first)):
+        with pytest.raises(CorruptFileError, match="fingerprints are not in ascending order"):
+            _read(folder, _sealed(changed[:-32]))
+
+
+def test_golden_images_never_take_more_than_their_pixels(folder: Path) -> None:
+    """64 MiB of zeros are 64 kB in the file; the graph says that the images have a few hundred bytes."""
+    graph = random_graph(4, blocks=1)
+    content = _recorded(folder, graph)
+    bomb = zlib.compress(bytes(2**26), 9)
+    length = struct.unpack_from("<I", content, 12)[0]
+    entry = json.loads(content[PREFIX : PREFIX + length])["record"]["golden"]
+    body = content[: -32 - -(-entry["bytes"] // 64) * 64] + bomb.ljust(-(-len(bomb) // 64) * 64, b"\0")
+    changed = _with_header(_sealed(body), _set(("record", "golden", "bytes"), len(bomb)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFileError, match=r"array 'golden': its .* bytes do not make a shape"):
+            _read(folder, changed)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert MAX_GOLDEN_BYTES <= 2**28, "what images that are as large as their graph says may take"
+
+
 def test_arrays_take_little_more_than_their_bytes(folder: Path) -> None:
     graph = squeezenet_graph("squeezenet1_1", 48, 10)
     write_sqe(graph, folder / "net.sqe")
@@ -164,8 +282,8 @@ def test_any_flipped_bits(folder: Path, content: bytes, data: st.DataObject) -> 
 
 
 def test_another_version_says_so(folder: Path, content: bytes) -> None:
-    body = content[:8] + struct.pack("<I", 3) + content[12:-32]
-    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 3 .* reads versions 1 and 2"):
+    body = content[:8] + struct.pack("<I", 4) + content[12:-32]
+    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 4 .* reads versions 1 to 3"):
         _read(folder, _sealed(body))
 
 
@@ -256,12 +374,10 @@ def test_a_failed_write_leaves_what_was_there(folder: Path, monkeypatch: pytest.
     write_sqe(graph, path)
     before = path.read_bytes()
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:100])
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(SqueezeEdgeError, match="cannot be written: No space left on device"):
         write_sqe(replace(graph, name="other"), path)
     assert path.read_bytes() == before

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from squeezeedge.calib.datasets import Dataset
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.graph.sqe import read_sqe
+from squeezeedge.graph.sqe import GOLDEN_IMAGES, read_recorded, read_sqe
 from squeezeedge.model import load
 from squeezeedge.quantization.qat_form import new_form, resumed_form
 from squeezeedge.training.distributed import World
@@ -46,7 +47,15 @@ def test_an_integer_network_is_trained_and_goes_on(tmp_path: Path, data: str) ->
     outcome = train(recipe, data, out, make_form=fresh, workers=0)
     assert outcome.suffix == ".sqe" and sizes == [0], "an integer network is of one size"
     assert read_sqe(out / "best.sqe").digest() != read_sqe(out / START).digest()
-    assert resumed_form(recipe, out).suffix == ".sqe"
+    record = read_recorded(out / "best.sqe")[1]
+    assert record is not None and record.golden is not None and len(record.golden) <= GOLDEN_IMAGES
+    assert record.calibrated_on >= set(fingerprints(record.golden)), "the images that it was first quantized on"
+    resumed = resumed_form(recipe, out)
+    assert resumed.suffix == ".sqe"
+    resumed.write(out / "again.sqe", resumed.module)
+    again = read_recorded(out / "again.sqe")[1]
+    assert again is not None and again.calibrated_on == record.calibrated_on
+    (out / "again.sqe").unlink()
     with pytest.raises(UsageError, match="another input than the recipe's"):
         resumed_form(replace(recipe, input=Input("digits", size=48)), out)
     with pytest.raises(UsageError, match="the run in it is one with --qat"):

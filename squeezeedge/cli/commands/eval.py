@@ -78,12 +78,11 @@ def eval_command(
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compare devices with fp32 and with the integer oracle on labelled images."""
-    import tempfile
-
     from squeezeedge.cli.output import emit_json, emit_table, note, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
+    from squeezeedge.files import scratch_folder
     from squeezeedge.model import Model, load
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
@@ -95,7 +94,7 @@ def eval_command(
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)
     ]
-    with tempfile.TemporaryDirectory(prefix="squeezeedge-") as scratch:
+    with scratch_folder() as scratch:
         if model is not None and Path(model).is_dir():
             artifact, reference = _opened(Path(model), weights, size, target_options)
             artifacts = [artifact]
@@ -110,7 +109,7 @@ def eval_command(
             network = given.quantized(network)
             images = given.evaluation(network, network.calibration)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            artifacts = [_compiled(network, name, own, Path(scratch)) for name, own in by_target.items()]
+            artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
             reference = network if network.float_logits is not None else None
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")

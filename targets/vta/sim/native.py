@@ -11,11 +11,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from squeezeedge.errors import UnavailableError
+from squeezeedge.files import scratch_folder
 from squeezeedge.targets.vta.isa.config_header import CONFIG_HEADER, HLS, config_header, hardware_sources
 from squeezeedge.targets.vta.isa.geometry import Geometry
 
@@ -77,8 +77,7 @@ def load_simulator(geometry: Geometry) -> ctypes.CDLL:
 
 
 def _build(command: str, header: str, library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as name:
-        folder = Path(name)
+    with scratch_folder(library.parent) as folder:
         (folder / CONFIG_HEADER).write_text(header, encoding="utf-8")
         built = folder / library.name
         source = HLS / "sim" / "simulator.cpp"
