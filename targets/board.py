@@ -44,7 +44,7 @@ SSH_FAILED = 255
 CLOSING_S = 10
 """How long the script may take to end when it gets no more images."""
 
-ANSWER = frozenset({"image", "index", "classes", "labels", "logits", "sums"})
+ANSWER = frozenset({"image", "index", "classes", "labels", "logits", "scores", "sums"})
 """Keys of an answer's line; all others are timings."""
 
 CHECK = frozenset({"golden", "differing_sums", "largest_error"})

@@ -408,10 +408,11 @@ class Network:
         self.driver.cuDevicePrimaryCtxRelease_v2(self._device)
 
 
-def measure(network: Network, images: np.ndarray, options: argparse.Namespace) -> dict[str, Any] | None:
-    """Images a second in batches of --throughput copies of some images; ``None`` without that option."""
+def measure(network: Network, artifact: Artifact, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Images a second in batches of --throughput copies of the golden inputs; ``None`` without that option."""
     if options.throughput is None:
         return None
+    images = artifact.golden()[0]
     many = np.resize(images, (options.throughput, *images.shape[1:]))
     return {"batch": options.throughput, **network.throughput(many, options.repeats)}
 

@@ -7,11 +7,12 @@
 
 Needs Python 3.8 or later, numpy and what ``device.py`` beside it says; Pillow too, to read image files. Every file is
 compared with its checksum before it is used. Results are JSON objects, one a line, on the standard output; errors are
-lines on the standard error. Exit codes: 0 done, 1 a known failure (of an image, too: the others are answered), 2 wrong
-usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong sums.
+lines on the standard error. An answer has the likeliest classes, best first: their labels (null: names are not known),
+scores (probabilities, 0..1) and logits. Exit codes: 0 done, 1 a known failure (of an image, too: the others are
+answered), 2 wrong usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong sums.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # if this is the error: this Python is too old, run.py needs 3.8 or later
 
 import argparse
 import hashlib
@@ -19,6 +20,7 @@ import inspect
 import io
 import json
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +28,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
+if sys.version_info < (3, 8):  # noqa: UP036
+    print(f"run.py: error: this is Python {sys.version.split()[0]}; 3.8 or later is needed", file=sys.stderr)
+    sys.exit(3)
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # an artifact's folder stays as it was copied
 try:
     import numpy as np
 except ImportError as error:
@@ -38,7 +45,7 @@ SCRIPT, DEVICE = "run.py", "device.py"
 MANIFEST, GOLDEN = "manifest.json", "golden.npz"
 COPY_AGAIN = "copy the artifact again, or compile the model again"
 
-DONE, FAILED, UNAVAILABLE, WRONG_SUMS = 0, 1, 3, 4
+DONE, FAILED, UNAVAILABLE, WRONG_SUMS, INTERRUPTED = 0, 1, 3, 4, 130
 
 FILTERS = ("nearest", "bilinear", "bicubic")
 FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -73,7 +80,7 @@ class Artifact:
             self._check_manifest()
         except FileNotFoundError:
             raise ValueError(f"{path}: missing, so this folder is no artifact; {COPY_AGAIN}") from None
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
             raise ValueError(f"{path}: damaged ({error!r}); {COPY_AGAIN}") from error
 
     def _check_manifest(self) -> None:
@@ -117,14 +124,14 @@ class Artifact:
             hasher = hashlib.sha256()
             for chunk in iter(lambda: file.read(CHUNK), b""):
                 hasher.update(chunk)
-        self._compare(name, path.stat().st_size, hasher.hexdigest())
+        self._compare(name, hasher.hexdigest())
         return path
 
     def read(self, name: str) -> bytes:
         """A file's bytes; raises as :meth:`path`."""
         with self._open(name) as file:
             data = file.read()
-        self._compare(name, len(data), hashlib.sha256(data).hexdigest())
+        self._compare(name, hashlib.sha256(data).hexdigest())
         return data
 
     def golden(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,6 +143,7 @@ class Artifact:
         data = io.BytesIO(self.read(GOLDEN))
         try:
             with np.load(data, allow_pickle=False) as file:
+                _require(sum(record.file_size for record in file.zip.infolist()) <= 3 * MAX_PIXELS, "too large")
                 images, sums = file["images"], file["sums"]
             _require(images.dtype == np.uint8 and images.shape == (len(images), *self.shape), "images")
             _require(sums.dtype == np.int32 and sums.shape == (len(images), self.classes), "sums")
@@ -145,16 +153,19 @@ class Artifact:
         return images, sums
 
     def _open(self, name: str) -> io.BufferedReader:
+        """A file that is listed and has its size."""
+        if name not in self._files:
+            raise ValueError(f"{self.folder / name}: {MANIFEST} does not list it; {COPY_AGAIN}")
         try:
+            found = (self.folder / name).stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != self._files[name]["bytes"]:
+                self._compare(name, "")
             return (self.folder / name).open("rb")
         except OSError as error:
             raise ValueError(f"{self.folder / name}: {error.strerror}; {COPY_AGAIN}") from error
 
-    def _compare(self, name: str, size: int, sha256: str) -> None:
-        if name not in self._files:
-            raise ValueError(f"{self.folder / name}: {MANIFEST} does not list it; {COPY_AGAIN}")
-        entry = self._files[name]
-        if size != entry["bytes"] or sha256 != entry["sha256"]:
+    def _compare(self, name: str, sha256: str) -> None:
+        if sha256 != self._files[name]["sha256"]:
             raise ValueError(f"{self.folder / name}: differs from its checksum in {MANIFEST}; {COPY_AGAIN}")
 
 
@@ -181,23 +192,24 @@ def read_images(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
     Raises:
         ValueError: it cannot be read; the text names the file and the reason.
     """
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; name the files in it, or run `squeezeedge eval` on it")
     try:
-        if path.is_dir():
-            raise ValueError("this is a folder; name the files in it, or run `squeezeedge eval` on it")
-        if path.suffix == ".npy":
-            array = np.load(str(path), allow_pickle=False)
-            _require(isinstance(array, np.ndarray), "not one array but an archive; save it with numpy.save")
-            return cast(np.ndarray, array)
+        if path.suffix.lower() == ".npy":
+            array = np.load(str(path), allow_pickle=False, mmap_mode="r")  # which compares its size with the file's
+            _require(isinstance(array, np.ndarray), "not one array but an archive")
+            return np.array(array)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels
             return _decode(path, preprocessing)[None]
     except ImportError as error:
-        text = f"Pillow is needed to read image files ({error}): pip install pillow, or give .npy arrays"
+        fix = f"{sys.executable} -m pip install pillow, or give .npy arrays"
+        text = f"Pillow is needed to read image files ({error}): {fix}"
         raise ValueError(f"{path}: {text}") from error
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # malformed files make the decoders raise all sorts of things
-        raise ValueError(f"{path}: {str(error) or repr(error)}") from error
+        fix = "save images with numpy.save" if path.suffix.lower() == ".npy" else "give a whole image file"
+        reason = getattr(error, "strerror", None) or f"{str(error) or repr(error)}; {fix}"
+        raise ValueError(f"{path}: {reason}") from error
 
 
 def _decode(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
@@ -274,12 +286,14 @@ def _answer(network: Any, artifact: Artifact, source: Path, images: np.ndarray, 
     all_sums, timings = network.run(_batch(source, images, artifact.shape))
     for index, sums in enumerate(all_sums):
         logits = sums * artifact.logit_scale
+        weights = np.exp(logits.astype(np.float64) - logits.max())
         best = np.argsort(-logits, kind="stable")[: options.top]
         line = {
             "image": str(source),
             "index": index,
             "classes": best.tolist(),
             "labels": [artifact.labels[c] for c in best] if artifact.labels else None,
+            "scores": (weights / weights.sum())[best].tolist(),
             "logits": [float(logits[c]) for c in best],
         }
         line.update((name, float(values[index])) for name, values in timings.items())
@@ -297,7 +311,9 @@ def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -
                 for images in _standard_input():
                     _answer(network, artifact, source, images, options)
             else:
-                _answer(network, artifact, source, read_images(source, artifact.preprocessing), options)
+                images = read_images(source, artifact.preprocessing)
+                _require(images.shape[:1] != (0,), f"{source}: holds no images")
+                _answer(network, artifact, source, images, options)
         except ValueError as error:
             code = _report(error, FAILED)
     return code
@@ -313,7 +329,7 @@ def _run(device: Any, artifact: Artifact, options: argparse.Namespace) -> int:  
                 return code
         code = _answer_all(network, artifact, options)
         if hasattr(device, "measure"):
-            measured = device.measure(network, artifact.golden()[0], options)
+            measured = device.measure(network, artifact, options)
             if measured is not None:
                 _print(measured)
         return code
@@ -332,10 +348,9 @@ def _report(error: object, code: int) -> int:
 
 
 def _top(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number, at least 1")
+    return int(text)
 
 
 def _load_device(artifact: Artifact) -> Any:  # noqa: ANN401  (the module)
@@ -373,6 +388,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads the answers any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (OSError, ValueError, RuntimeError, LookupError, MemoryError, ImportError) as error:
         return _report(str(error) or repr(error), FAILED)
 

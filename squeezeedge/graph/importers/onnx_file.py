@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.graph.float.builder import SUPPORTED
+from squeezeedge.networks.onnx_tensors import ExternalData, check_form
 
 __all__ = ["FLOATS", "image_input", "label", "live_nodes", "load_onnx", "opset", "type_name"]
 
@@ -56,7 +56,7 @@ def load_onnx(path: Path, operators: Collection[str]) -> ModelProto:
         raise UnsupportedError("sparse weights are not supported; export dense ones")
     _check_operators(model.graph, operators)
     _fix_input(image_input(model.graph))
-    _load_external_data(model.graph, path.parent)
+    _load_values(model.graph, path.parent)
     try:
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -157,23 +157,16 @@ def _fix_input(image: ValueInfoProto) -> None:
     dims[0].dim_value = 1
 
 
-def _load_external_data(graph: GraphProto, folder: Path) -> None:
-    """Read weights from files beside the model; onnx refuses paths that leave its folder, and lying lengths."""
-    left = MAX_BYTES
+def _load_values(graph: GraphProto, folder: Path) -> None:
+    """Read weights from files beside the model."""
+    external = ExternalData(folder, MAX_BYTES)
     for tensor in _tensors(graph):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        where = f"external data of {tensor.name!r}"
-        size = math.prod(tensor.dims) * FLOATS.get(tensor.data_type, 8)
-        lengths = [entry.value for entry in tensor.external_data if entry.key == "length"]
-        if min(tensor.dims, default=0) < 0 or size > left or lengths not in ([], [str(size)]):
-            raise CorruptFileError(f"{where}: {lengths} bytes for a shape of {list(tensor.dims)[:8]}; export it again")
-        left -= size
         try:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CorruptFileError(f"{where} cannot be read ({reason}); its file must lie beside the model") from error
+            check_form(tensor)
+            if tensor.data_location == TensorProto.EXTERNAL:
+                external.load(tensor, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"values of {tensor.name[:80]!r}: {error}") from error
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:

@@ -9,11 +9,10 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo
 from torch import Tensor
 
-from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints.record import MAX_BYTES, Checkpoint, check_bytes, corrupt
+from squeezeedge.networks.onnx_tensors import ExternalData, check_form
 
 __all__ = ["read"]
 
@@ -41,17 +40,19 @@ def read(path: Path, data: bytes) -> Checkpoint:
     except DecodeError as failure:
         raise corrupt(path, KIND, failure) from failure
     state: dict[str, Tensor] = {}
-    external_bytes = 0
+    external = ExternalData(path.parent, MAX_BYTES)
     for initializer in model.graph.initializer:
         if initializer.data_type not in ITEM_BYTES:  # shapes, axes
             continue
         label = f"initializer {initializer.name[:80]}"
         if initializer.name in state:
             raise corrupt(path, KIND, f"{label} appears twice")
-        if initializer.data_location == TensorProto.EXTERNAL:
-            initializer.raw_data = _external_data(path, initializer, label, MAX_BYTES - external_bytes)
-            initializer.data_location = TensorProto.DEFAULT
-            external_bytes += len(initializer.raw_data)
+        try:
+            check_form(initializer)
+            if initializer.data_location == TensorProto.EXTERNAL:
+                external.load(initializer, ITEM_BYTES[initializer.data_type])
+        except (OSError, ValueError) as failure:
+            raise corrupt(path, KIND, f"{label}: {failure}") from failure
         if initializer.HasField("raw_data"):
             wrong = check_bytes(initializer.dims, ITEM_BYTES[initializer.data_type], len(initializer.raw_data))
             if wrong is not None:
@@ -63,29 +64,3 @@ def read(path: Path, data: bytes) -> Checkpoint:
             raise corrupt(path, KIND, f"{label}: {failure}") from failure
         state[initializer.name] = torch.from_numpy(array)
     return Checkpoint(state)
-
-
-def _external_data(path: Path, initializer: TensorProto, label: str, most: int) -> bytes:
-    """The bytes of an initializer that lies in another file of the model's folder."""
-    try:
-        info = ExternalDataInfo(initializer)
-        offset, length = int(info.offset or 0), int(info.length or -1)
-    except (TypeError, ValueError) as failure:
-        raise corrupt(path, KIND, f"{label}: {failure}") from failure
-    folder = path.parent.resolve()
-    source = (folder / str(info.location)).resolve() if "\0" not in str(info.location) else folder
-    if not source.is_relative_to(folder) or not source.is_file():
-        raise CorruptFileError(
-            f"{path}: {label} refers to {str(info.location)[:80]!r}, which is not a file of the model's folder; "
-            "put its data file beside it"
-        )
-    wrong = check_bytes(initializer.dims, ITEM_BYTES[initializer.data_type], length)
-    if wrong is None and not 0 <= offset <= source.stat().st_size - length:
-        wrong = f"{source.name} ends before byte {offset + length}"
-    if wrong is None and length > most:
-        wrong = f"the external data exceed {MAX_BYTES} bytes"
-    if wrong is not None:
-        raise corrupt(path, KIND, f"{label}: {wrong}")
-    with source.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)

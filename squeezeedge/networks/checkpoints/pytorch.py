@@ -26,6 +26,8 @@ KIND = "a PyTorch state dict"
 WRAPPERS = ("state_dict", "model")
 PICKLE = "data.pkl"
 LEGACY_PICKLES = 5  # before the storages: magic number, protocol, system, the object, keys of the storages
+SYSTEM = 2
+MEMO = ("BINPUT", "LONG_BINPUT", "MEMOIZE", "PUT")
 GLOBALS = {
     "collections OrderedDict",
     "torch Size",
@@ -64,7 +66,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
                 data = _canonical(path, data)
             elif data.startswith(b"PK"):
                 raise corrupt(path, KIND, "the archive's directory at the end is missing")
-            _check_globals(path, data, archive)
+            _check_pickles(path, data, archive)
         except _DAMAGE as failure:
             raise corrupt(path, KIND, failure) from failure
         for device in ("meta", "cpu"):  # "meta": shapes only, before anything is allocated
@@ -99,22 +101,35 @@ def _canonical(path: Path, data: bytes) -> bytes:
             if name in (PICKLE, "version", "byteorder") or name.startswith("data/"):
                 if not checked:
                     record.CRC = None  # type: ignore[assignment]
-                target.writestr(f"archive/{name}", source.read(record))
+                content = source.read(record)
+                if name == "byteorder" and content != b"little":
+                    raise _big_endian(path)
+                target.writestr(f"archive/{name}", content)
                 written.add(name)
         if PICKLE not in written:
             raise corrupt(path, KIND, f"it has no {PICKLE}")
     return copy.getvalue()
 
 
-def _check_globals(path: Path, data: bytes, archive: bool) -> None:
-    """Refuse pickles that refer to anything but tensors and their containers."""
+def _big_endian(path: Path) -> CorruptFileError:
+    """PyTorch would take a file without an archive for little-endian, and crashes where it turns the bytes."""
+    return CorruptFileError(f"{path}: its byte order is not little-endian; save it again on a little-endian machine")
+
+
+def _check_pickles(path: Path, data: bytes, archive: bool) -> None:
+    """Refuse pickles that refer to anything but tensors and their containers, and another byte order."""
     if archive:
         with zipfile.ZipFile(BytesIO(data)) as file:
             stream = BytesIO(file.read(f"archive/{PICKLE}"))
     else:
         stream = BytesIO(data)
-    for _ in range(1 if archive else LEGACY_PICKLES):
+    for number in range(1 if archive else LEGACY_PICKLES):
+        previous: object = None
         for opcode, argument, _position in pickletools.genops(stream):
+            if number == SYSTEM and opcode.name not in MEMO:
+                if previous == "little_endian" and opcode.name != "NEWTRUE":
+                    raise _big_endian(path)
+                previous = argument
             storage = str(argument).startswith("torch ") and str(argument).endswith("Storage")
             if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not storage and argument not in GLOBALS:
                 raise CorruptFileError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -33,7 +34,10 @@ def read(path: Path, data: bytes) -> Checkpoint:
         state = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as failure:  # KeyError: a type that torch lacks
         raise corrupt(path, KIND, failure) from failure
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as failure:
+        raise corrupt(path, KIND, failure) from failure
     metadata = {key: str(value) for key, value in header.get("__metadata__", {}).items()}
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
@@ -42,6 +46,15 @@ def read(path: Path, data: bytes) -> Checkpoint:
         checkpoint = from_mindcv(state)
         return Checkpoint(checkpoint.state, checkpoint.metadata | known)
     return Checkpoint(state, known)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of equal names, readers would take one or the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in found if names.count(name) > 1)[:80]!r} appears twice in the header")
+    return found
 
 
 def _check_json(path: Path, metadata: dict[str, str], key: str, kind: type) -> None:

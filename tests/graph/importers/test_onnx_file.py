@@ -211,6 +211,10 @@ def test_external_data(folder: Path, content: bytes) -> None:
         ("../onnx_outside.bin", {}),
         ("/etc/hostname", {}),
         ("", {}),
+        ("x" * 5000, {}),
+        ("a\0b", {}),
+        ("link.bin", {}),
+        ("circle.bin", {}),
         ("weights.bin", {"offset": 16}),
         ("weights.bin", {"offset": 10**12}),
         ("weights.bin", {"offset": -8}),
@@ -220,6 +224,31 @@ def test_external_data(folder: Path, content: bytes) -> None:
     ],
 )
 def test_external_data_that_is_not_there(folder: Path, location: str, arguments: dict[str, Any]) -> None:
-    (folder.parent / "onnx_outside.bin").write_bytes(bytes(432))
-    with pytest.raises(CorruptFileError, match=r"changed\.onnx: external data of 'conv\.weight'"):
+    outside = folder.parent / "onnx_outside.bin"
+    outside.write_bytes(bytes(432))
+    for name, target in (("link.bin", outside), ("circle.bin", folder / "circle.bin")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    with pytest.raises(CorruptFileError, match=r"changed\.onnx: values of 'conv\.weight': "):
         _import(folder, _external(folder, location, **arguments))
+
+
+def test_values_that_are_given_twice(folder: Path) -> None:
+    model = _model()
+    model.graph.initializer[0].float_data.extend([1.0] * 108)
+    with pytest.raises(CorruptFileError, match=r"values of 'conv\.weight': its values are given as float_data and raw"):
+        _import(folder, model.SerializeToString())
+
+
+def test_external_data_of_integers(folder: Path) -> None:
+    """Their size is that of their type."""
+    model = _model()
+    shape = model.graph.initializer.add(name="shape", data_type=TensorProto.INT32, dims=[2])
+    (folder / "shape.bin").write_bytes(bytes(8))
+    shape.data_location = TensorProto.EXTERNAL
+    shape.external_data.add(key="location", value="shape.bin")
+    shape.external_data.add(key="length", value="8")
+    _import(folder, model.SerializeToString())
+    shape.data_type = 99
+    with pytest.raises(CorruptFileError, match="values of 'shape'"):
+        _import(folder, model.SerializeToString())

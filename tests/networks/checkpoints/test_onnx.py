@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,13 @@ def test_external_data_outside_the_folder_are_not_read(tmp_path: Path) -> None:
     inside = tmp_path / "model"
     inside.mkdir()
     (inside / "link").symlink_to(tmp_path / "secret")
-    for location in ("../secret", str(tmp_path / "secret"), "link", "model/../../secret", "", ".", "missing", "a\0b"):
+    (inside / "circle").symlink_to(inside / "circle")
+    (inside / "own").write_bytes(WEIGHT.tobytes())
+    names = ("../secret", str(tmp_path / "secret"), "link", "model/../../secret", "", ".", "missing", "a\0b")
+    more = ("x" * 5000, "x/" * 5000, "circle", "own/own", str(inside / "own"), "../model/own", "own\0", " own")
+    for location in names + more:
         path = saved(inside / "a.onnx", external(location))
-        with pytest.raises(CorruptFileError, match=r"initializer w refers to .* not a file of the model's folder"):
+        with pytest.raises(CorruptFileError, match=r"initializer w: refers to .*, not a file of the model's folder"):
             read_checkpoint(path)
 
 
@@ -98,6 +103,41 @@ def test_external_data_of_the_wrong_size(tmp_path: Path, offset: int | str, leng
     path = saved(tmp_path / "a.onnx", external("a.data", offset, length))
     with pytest.raises(CorruptFileError, match=r"not an ONNX model, truncated or damaged \(initializer w"):
         read_checkpoint(path)
+
+
+def test_checksum_of_external_data(tmp_path: Path) -> None:
+    data = b"skip" + WEIGHT.tobytes()
+    (tmp_path / "a.data").write_bytes(data)
+    tensor = external("a.data", offset=4)
+    tensor.external_data.add(key="checksum", value=hashlib.sha1(data).hexdigest().upper())
+    assert np.array_equal(read_checkpoint(saved(tmp_path / "a.onnx", tensor)).state["w"].numpy(), WEIGHT)
+    (tmp_path / "a.data").write_bytes(b"Skip" + WEIGHT.tobytes())
+    with pytest.raises(CorruptFileError, match=r"initializer w: a\.data differs from its checksum"):
+        read_checkpoint(tmp_path / "a.onnx")
+    tensor.external_data.add(key="offset", value="0")
+    with pytest.raises(CorruptFileError, match="initializer w: its offset is given twice"):
+        read_checkpoint(saved(tmp_path / "a.onnx", tensor))
+
+
+def test_values_that_are_given_twice(tmp_path: Path) -> None:
+    """Which of them is meant nobody can say."""
+    (tmp_path / "a.data").write_bytes(WEIGHT.tobytes())
+    tensor = numpy_helper.from_array(WEIGHT, "w")
+    tensor.float_data.extend([9.0] * WEIGHT.size)
+    with pytest.raises(CorruptFileError, match="w: its values are given as float_data and raw_data; one of them"):
+        read_checkpoint(saved(tmp_path / "a.onnx", tensor))
+    tensor = external("a.data")
+    tensor.raw_data = bytes(WEIGHT.nbytes)
+    with pytest.raises(CorruptFileError, match="w: its values are given as raw_data and external data"):
+        read_checkpoint(saved(tmp_path / "a.onnx", tensor))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("bits", [0x13C00, -1])
+def test_a_half_of_more_than_16_bits(tmp_path: Path, kind: int, bits: int) -> None:
+    tensor = TensorProto(name="w", data_type=kind, dims=[1], int32_data=[bits])
+    with pytest.raises(CorruptFileError, match="initializer w: a 16-bit value has more than 16 bits"):
+        read_checkpoint(saved(tmp_path / "a.onnx", tensor))
 
 
 def test_external_data_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.checkpoints import Checkpoint, read_checkpoint
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([0.5, -1.0, 2.0])}
 
@@ -74,6 +74,44 @@ def test_file_without_checksums(tmp_path: Path) -> None:
     finally:
         torch.serialization.set_crc32_options(True)
     assert torch.equal(read_checkpoint(path).state["a.weight"], STATE["a.weight"])
+
+
+@pytest.mark.parametrize("order", [b"big", b"", b"little\n", b"x" * 1000])
+def test_another_byte_order(tmp_path: Path, order: bytes) -> None:
+    """PyTorch's own way with it on tensors without memory is a crash."""
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer)
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, order if name.endswith("/byteorder") else source.read(name))
+    with pytest.raises(CorruptFileError, match=r"a\.pth: its byte order is not little-endian; save it again on"):
+        read_checkpoint(path)
+
+
+def test_another_byte_order_without_an_archive(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer, _use_new_zipfile_serialization=False)
+    little, big = b"\x88", b"\x89"  # pickle's NEWTRUE and NEWFALSE
+    before, mark, after = buffer.getvalue().partition(b"little_endian")
+    assert torch.equal(_written(tmp_path / "a.pt", before + mark + after).state["a.bias"], STATE["a.bias"])
+    with pytest.raises(CorruptFileError, match=r"a\.pt: its byte order is not little-endian"):
+        _written(tmp_path / "a.pt", before + mark + after.replace(little, big, 1))
+
+
+def _written(path: Path, content: bytes) -> Checkpoint:
+    path.write_bytes(content)
+    return read_checkpoint(path)
+
+
+def test_a_storage_of_another_size_than_its_record(tmp_path: Path) -> None:
+    """Nothing beyond the record is read."""
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(4)}, buffer)
+    with zipfile.ZipFile(buffer) as file:
+        content = file.read("archive/data.pkl").replace(b"K\x04", b"K\x6c")
+    with pytest.raises(CorruptFileError, match=r"record size \(48 bytes\) does not match expected size \(432 bytes"):
+        read_checkpoint(with_pickle(tmp_path / "a.pth", content))
 
 
 def test_damaged_weights_are_noticed(tmp_path: Path) -> None:

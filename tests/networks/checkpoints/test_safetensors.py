@@ -92,6 +92,28 @@ def test_malformed(tmp_path: Path, header: object, content: bytes) -> None:
         read_checkpoint(with_header(tmp_path / "a.safetensors", header, content))
 
 
+ENTRY = '"a":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}'
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (f"{ENTRY % (0, 4)},{ENTRY % (0, 4)}", "'a' appears twice in the header"),
+        (f"{ENTRY % (0, 4)},{ENTRY % (4, 8)}", "invalid offset"),
+        ('"__metadata__":{"network":"x","network":"y"},' + ENTRY % (0, 4), "'network' appears twice in the header"),
+        (f"{ENTRY % (0, 4)},{(ENTRY % (0, 4)).replace('a', 'b', 1)}", "invalid offset"),
+        (f"{ENTRY % (0, 4)},{(ENTRY % (8, 12)).replace('a', 'b', 1)}", "invalid offset"),
+        (f"{ENTRY % (4, 8)}", "invalid offset"),
+    ],
+)
+def test_a_header_that_disagrees_with_itself(tmp_path: Path, header: str, reason: str) -> None:
+    """The same name twice; offsets that overlap or leave gaps."""
+    for size in (4, 8, 12):
+        path = with_header(tmp_path / "a.safetensors", f"{{{header}}}".encode(), bytes(size))
+        with pytest.raises(CorruptFileError, match=reason if size == 4 else "not a safetensors file"):
+            read_checkpoint(path)
+
+
 def test_absurd_header_size(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
     with pytest.raises(CorruptFileError, match="not a safetensors file"):

@@ -38,6 +38,8 @@ class Network:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         if FAULT == "broken" or (FAULT == "breaks" and len(images) == 1):
             raise RuntimeError("the FAKE device is on fire")
+        if FAULT == "interrupt":
+            raise KeyboardInterrupt
         totals = images.astype(np.int32).sum((1, 2, 3))
         sums = self._gain * totals[:, None] * self._weight + self._offset
         latency = 1.0 + np.arange(len(images))
@@ -50,5 +52,5 @@ class Network:
         print("closed", flush=True)
 
 
-def measure(network: Network, images: np.ndarray, options: argparse.Namespace) -> dict[str, Any] | None:
-    return {"measured": options.measure, "shape": list(images.shape)} if options.measure else None
+def measure(network: Network, artifact: Artifact, options: argparse.Namespace) -> dict[str, Any] | None:
+    return {"measured": options.measure, "shape": list(artifact.golden()[0].shape)} if options.measure else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ast
+import importlib.util
 import io
 import json
+import os
+import py_compile
 import re
 import subprocess
 import sys
@@ -52,12 +54,61 @@ def test_it_classifies_files_and_arrays(made: FakeArtifact, tmp_path: Path) -> N
     assert [line["sums"] for line in answers] == expected.tolist()
     for line, sums in zip(answers, expected, strict=True):
         assert line.keys() == {
-            *("image", "index", "classes", "labels", "logits", "sums", "latency_ms", "fake_ms"),
+            *("image", "index", "classes", "labels", "logits", "scores", "sums", "latency_ms", "fake_ms"),
         }
         assert line["classes"] == [0, 1], "of equal logits the first class comes first"
         assert line["labels"] == ["one", "two"]
         assert line["logits"] == [sums[0] / 2, sums[1] / 4] == [sums[0] / 2] * 2
+        assert line["scores"] == [1 / 3] * 2, "the third class has the same logit; the fourth's is far below"
         assert line["fake_ms"] == line["latency_ms"] / 2 > 0
+
+
+def test_scores_are_the_softmax_of_the_logits(made: FakeArtifact, tmp_path: Path) -> None:
+    """Also where the exponentials of the logits have no floating-point number."""
+    scale = np.array([-1e-4, 3e-4, 1, -1e-5])
+    made.change_manifest(lambda manifest: manifest.update(logit_scale=(scale * [1, 1, 1e-4, 1]).tolist()))
+    np.save(tmp_path / "x.npy", made.images)
+    answers = made.run(tmp_path / "x.npy", "--top", 4).lines
+    for line, sums in zip(answers, made.sums, strict=True):
+        logits = sums * scale * [1, 1, 1e-4, 1]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(line["scores"], np.sort(expected)[::-1], rtol=1e-5)
+        assert sum(line["scores"]) == pytest.approx(1)
+    made.change_manifest(lambda manifest: manifest.update(logit_scale=[1000, -1000, -1000, -1000]))
+    assert made.run(tmp_path / "x.npy").lines[0]["scores"] == [1, 0, 0, 0]
+
+
+def test_images_are_answered_without_the_golden_inputs(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", made.images)
+    (made.folder / "golden.npz").unlink()
+    done = made.run(tmp_path / "x.npy")
+    assert (done.returncode, len(done.lines), done.stderr) == (0, 3, "")
+    text = r"golden\.npz: No such file or directory; copy the artifact again"
+    assert made.fails(1, text) == made.fails(1, text, "--check", tmp_path / "x.npy") == []
+    assert len(made.fails(1, text, tmp_path / "x.npy", "--measure", "3")) == 3
+
+
+def test_the_folder_stays_as_it_was(made: FakeArtifact) -> None:
+    """No bytecode is written into it, and none that lies about device.py is executed."""
+    device = made.folder / "device.py"
+    (made.folder / "helper.py").write_text("")
+    device.write_text(device.read_text().replace("import os\n", "import os\nimport helper\n"))
+    made.seal()
+    before = sorted(made.folder.rglob("*"))
+    done = made.start(alone=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(made.folder.rglob("*")) == before
+    (made.folder / "other.py").write_text("raise SystemExit('other code')")
+    cache = importlib.util.cache_from_source(str(device))
+    py_compile.compile(
+        str(made.folder / "other.py"), cache, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    assert made.start(alone=False).returncode == 0
+
+
+def test_interrupted(made: FakeArtifact) -> None:
+    done = made.run(FAKE_FAULT="interrupt")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "closed\n", "")
 
 
 def test_golden_inputs_beside_images_only_if_asked(made: FakeArtifact, tmp_path: Path) -> None:
@@ -85,7 +136,13 @@ def test_options_of_the_device(made: FakeArtifact) -> None:
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [(["--top", "0"], "at least 1"), (["--gain", "x"], "invalid int"), (["--nonsense"], "unrecognized")],
+    [
+        (["--top", "0"], "at least 1"),
+        (["--top", "x"], "'x' must be a number"),
+        (["--top", "\u00b2"], "a number"),
+        (["--gain", "x"], "invalid int"),
+        (["--nonsense"], "unrecognized"),
+    ],
 )
 def test_usage(made: FakeArtifact, options: list[str], text: str) -> None:
     done = made.run(*options)
@@ -133,23 +190,37 @@ def _write_archive(path: Path) -> None:
         np.savez(file, a=np.zeros(3))
 
 
+def _write_huge(path: Path) -> None:
+    """It declares 8 GiB, and holds 90 bytes."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (2**33 // 90, 6, 5, 3)}
+        )
+        file.write(bytes(90))
+
+
 NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a.npy": (
         lambda path: np.save(path, np.zeros((1, 6, 4, 3), np.uint8)),
         r"images must be uint8 \[N, 6, 5, 3\], not uint8 \[1, 6, 4, 3\]",
     ),
     "b.npy": (lambda path: np.save(path, np.zeros((6, 5, 3), np.float32)), r"images must be uint8 .*, not float32"),
-    "c.npy": (lambda path: np.save(path, np.array([object()])), "allow_pickle"),
+    "c.npy": (
+        lambda path: np.save(path, np.array([object()])),
+        "Python objects in dtype.*; save images with numpy.save",
+    ),
     "d.npy": (lambda path: path.write_bytes(b""), "No data left"),
     "e.npy": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), "EOF"),
     "f.npy": (_write_archive, "not one array but an archive"),
     "g.npy": (Path.mkdir, "this is a folder; name the files in it"),
+    "g2.npy": (_write_huge, "mmap length is greater than file size; save images with numpy.save"),
+    "g3.npy": (lambda path: np.save(path, np.zeros((0, 6, 5, 3), np.uint8)), "holds no images"),
     "h.npy": (lambda path: None, "No such file"),
     "i.png": (lambda path: Image.fromarray(np.zeros((96, 96), np.uint16)).save(path), "more than 8 bits"),
     "j.png": (lambda path: Image.new("L", (20000, 5000)).save(path), r"too large; at most \d+ pixels"),
     "k.png": (lambda path: Image.new("L", (3000000, 1)).save(path), "too elongated to scale"),
     "l.tga": (lambda path: Image.new("RGB", (9, 9)).save(path), "TGA images are not read, only BMP, GIF, JPEG"),
-    "m.png": (lambda path: path.write_bytes(b"no image"), "cannot identify image file"),
+    "m.png": (lambda path: path.write_bytes(b"no image"), "cannot identify image file .*; give a whole image file"),
 }
 
 
@@ -262,6 +333,38 @@ def test_golden_inputs_that_are_damaged_though_their_checksum_fits(made: FakeArt
         program.Artifact(made.folder).golden()
 
 
+def test_golden_inputs_that_unpack_to_more_than_a_network_has(
+    made: FakeArtifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made.folder / "golden.npz").write_bytes(GOLDEN)
+    made.seal()
+    program.Artifact(made.folder).golden()
+    monkeypatch.setattr(program, "MAX_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"golden\.npz: damaged \(ValueError\('too large'\)\)"):
+        program.Artifact(made.folder).golden()
+
+
+def test_what_is_not_listed_is_not_opened(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = program.Artifact(made.folder)
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("opened"))
+    for name in ("/etc/passwd", "../x", "manifest.json", "a\0b", "x" * 5000):
+        for read in (artifact.path, artifact.read):
+            with pytest.raises(ValueError, match=r"manifest\.json does not list it"):
+                read(name)
+
+
+def test_what_is_no_file(made: FakeArtifact) -> None:
+    """A pipe would be waited for; a large file is not read to find that it is another one."""
+    path = made.folder / "weights.bin"
+    path.unlink()
+    os.mkfifo(path)
+    assert made.fails(1, r"weights\.bin: differs from its checksum") == []
+    path.unlink()
+    path.touch()
+    os.truncate(path, 1 << 40)
+    assert made.fails(1, r"weights\.bin: differs from its checksum") == []
+
+
 def test_damaged_golden_inputs_are_one_line(made: FakeArtifact) -> None:
     (made.folder / "golden.npz").write_bytes(GOLDEN[:-30])
     made.seal()
@@ -326,6 +429,20 @@ def test_a_link_cannot_lead_outside(made: FakeArtifact, tmp_path: Path) -> None:
     made.fails(1, r"manifest\.json: damaged .*weights2\.bin.* is outside of the folder")
 
 
+def test_links_in_a_circle(made: FakeArtifact) -> None:
+    (made.folder / "circle").symlink_to("circle")
+    made.change_manifest(lambda manifest: manifest["files"].update(circle={"bytes": 0, "sha256": ""}))
+    done = made.run()
+    assert (done.returncode, done.stderr.count("\n")) in ((0, 0), (1, 1)), "depends on Python's version"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000])
+def test_odd_names_in_a_manifest(made: FakeArtifact, name: str) -> None:
+    made.change_manifest(lambda manifest: manifest["files"].update({name: {"bytes": 0, "sha256": ""}}))
+    done = made.run("--top", "1")
+    assert (done.returncode, done.stderr.count("\n")) in ((0, 0), (1, 1)), done.stderr
+
+
 def test_no_manifest(made: FakeArtifact) -> None:
     (made.folder / "manifest.json").unlink()
     made.fails(1, r"manifest\.json: missing, so this folder is no artifact")
@@ -358,12 +475,3 @@ def test_the_same_pixels_as_in_calibration(tmp_path: Path, size: tuple[int, int]
         with Image.open(path) as image:
             expected = preprocessing(image)
         np.testing.assert_array_equal(program.read_images(path, preprocessing.to_json())[0], expected)
-
-
-def test_it_is_a_program_for_python_3_8_and_needs_numpy_only() -> None:
-    """Pillow only where image files are read."""
-    tree = ast.parse(Path(program.__file__).read_text(), feature_version=(3, 8))
-    nodes = list(ast.walk(tree))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"numpy", "PIL"}
