@@ -48,7 +48,7 @@ BAIT = "outside.bin"
 """A file beside the input's folder; mutators write its name into inputs."""
 LIBRARY = "/libmodel.so"
 """What a CPU artifact is, so it is loaded; its bytes are not mutated."""
-PROGRAMS = frozenset({"objdump", "aarch64-linux-gnu-objdump"})
+PROGRAMS = frozenset({"objdump", "aarch64-linux-gnu-objdump", "fc-list"})
 
 Files = Mapping[str, bytes]
 """Relative path -> content."""
@@ -56,7 +56,8 @@ Mutator = Callable[[Random, Files], Files]
 Reader = Callable[[Path], object]
 """Reads an input, given its folder."""
 
-RARE = 100
+RARE = 400
+"""One in so many inputs also goes to the readers that take long."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 import struct
 import warnings
 import zipfile
@@ -92,7 +93,7 @@ def change_zip(random: Random, data: bytes, change_member: Callable[[Random, str
 
 def _change_directory(random: Random, data: bytearray) -> None:
     """A few fields of the directory say something else."""
-    starts = [place for place in range(len(data) - 46) if data[place : place + 4] == CENTRAL]
+    starts = [match.start() for match in re.finditer(re.escape(CENTRAL), data)]
     for _ in range(some(random, 3)):
         if starts:
             offset, width = random.choice(CENTRAL_FIELDS)

@@ -68,7 +68,7 @@ def test_wrong_options() -> None:
         TARGET.check_options(VtaOptions(clock=0))
 
 
-@pytest.mark.parametrize(("old", "new"), [("vta-x", "extended"), ("vta", "published")])
+@pytest.mark.parametrize(("old", "new"), [("extended", "extended"), ("vta", "published")])
 def test_old_names_of_the_instructions(old: str, new: str) -> None:
     with pytest.warns(FutureWarning, match=f"{old}.*{new}"):
         options = VtaOptions(instructions=old)
