@@ -107,8 +107,8 @@ def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.ui
         with _open(image) as opened:
             try:
                 return preprocessing(opened)
-            except UnsupportedError as error:
-                raise UnsupportedError(f"{image}: {error}") from error
+            except (CorruptFileError, UnsupportedError) as error:
+                raise type(error)(f"{image}: {error}") from error
 
 
 def _open(image: EncodedImage) -> Image.Image:

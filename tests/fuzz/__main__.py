@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.fuzz.formats import FORMATS
+from tests.fuzz.formats import NAMES
 from tests.fuzz.runner import fuzz
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Damaged inputs for every reader.")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--inputs", type=int, help="stop after so many inputs")
-    parser.add_argument("--format", action="append", choices=sorted(FORMATS), help="of this kind; may be repeated")
+    parser.add_argument("--format", action="append", choices=sorted(NAMES), help="of this kind; may be repeated")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="of the inputs (default: the time)")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="this input alone, as a fault's text names it")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
@@ -28,7 +28,7 @@ def main() -> int:
         parser.error("say when to stop: --minutes, --inputs or --only")
     print(f"seed {options.seed}", flush=True)
     report = fuzz(
-        options.format or sorted(FORMATS),
+        options.format or sorted(NAMES),
         options.seed,
         inputs=options.inputs,
         minutes=options.minutes,

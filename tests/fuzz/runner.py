@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from tests.fuzz import HARD_SECONDS
-from tests.fuzz.formats import FORMATS
+from tests.fuzz.formats import get_format
 from tests.fuzz.judge import Verdict, make_input, write_files
 from tests.fuzz.worker import serve
 
@@ -74,7 +74,7 @@ class Report:
         if self.kinds[fault.kind] > 1:
             return
         if keep is not None:
-            folder, format = keep / f"{fault.format}-{fault.seed}-{fault.number}", FORMATS[fault.format]
+            folder, format = keep / f"{fault.format}-{fault.seed}-{fault.number}", get_format(fault.format)
             fault = replace(fault, kept=folder)
             write_files(folder / "input", make_input(format, format.seeds(), fault.seed, fault.number))
             (folder / "fault.txt").write_text(f"{fault}\n", errors="replace")
@@ -163,7 +163,7 @@ def plan(names: Sequence[str], first: int = 0) -> Iterator[tuple[str, int]]:
     numbers = dict.fromkeys(names, first)
     while True:
         for name in names:
-            for _ in range(FORMATS[name].share):
+            for _ in range(get_format(name).share):
                 yield name, numbers[name]
                 numbers[name] += 1
 

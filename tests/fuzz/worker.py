@@ -11,7 +11,7 @@ import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.fuzz.formats import FORMATS
+from tests.fuzz.formats import get_format
 from tests.fuzz.judge import Judge, Verdict, make_input
 
 __all__ = ["serve", "temporary_folder"]
@@ -36,16 +36,13 @@ def serve(tasks: Connection, names: tuple[str, ...], seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz.", dir=temporary_folder()) as folder:
         for variable in ("TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR"):
             os.environ[variable] = str(Path(folder, "temporary"))
-        import torch
-
-        torch.set_num_threads(1)
         os.chdir(folder)
-        seeds = {name: FORMATS[name].seeds() for name in names}
+        seeds = {name: get_format(name).seeds() for name in names}
         judge = Judge(Path(folder))
         faulthandler.enable()
         for name in names:  # imports, caches; what is sound must be taken
             for files in seeds[name]:
-                verdict = judge.judge(FORMATS[name], files, 1)
+                verdict = judge.judge(get_format(name), files, 1)
                 if verdict.outcome not in ("accepted", "UnavailableError") or verdict.fault:
                     tasks.send(Verdict("seed", f"a sound {name} is refused: {verdict}"))
                     return
@@ -54,4 +51,4 @@ def serve(tasks: Connection, names: tuple[str, ...], seed: int) -> None:
         tasks.send(Verdict("ready"))
         while (task := tasks.recv()) is not None:
             name, number = task
-            tasks.send(judge.judge(FORMATS[name], make_input(FORMATS[name], seeds[name], seed, number), number))
+            tasks.send(judge.judge(get_format(name), make_input(get_format(name), seeds[name], seed, number), number))
