@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import platform
 import shutil
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -32,6 +30,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.model import GOLDEN_IMAGES, Model, load_reference
+from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
 
@@ -100,11 +99,9 @@ class Artifact:
             CorruptFileError: the file is damaged.
         """
         try:
-            with np.load(io.BytesIO((self.path / GOLDEN).read_bytes()), allow_pickle=False) as arrays:
-                images: NDArray[np.uint8] = arrays["images"]
-        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-            raise CorruptFileError(f"{self.path / GOLDEN}: damaged: {error}; compile the model again") from error
-        return images
+            return DeviceArtifact(self.path).golden()[0]
+        except ValueError as error:
+            raise CorruptFileError(str(error)) from error
 
     @property
     def model_bytes(self) -> int:
@@ -311,26 +308,52 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     """
     path = Path(path)
     manifest = _read_manifest(path / MANIFEST)
+    for name in manifest["files"]:  # all of them before anything is opened
+        _check_name(path, name)
     for name, entry in manifest["files"].items():
         file = path / name
-        try:
-            inside, exists = file.resolve().is_relative_to(path.resolve()), file.is_file()
-        except (OSError, ValueError) as error:
-            raise CorruptFileError(f"{path / MANIFEST}: no file can have the name {name[:80]!r}: {error}") from error
-        if not inside:
-            raise CorruptFileError(f"{path / MANIFEST}: names a file outside the artifact: {name}")
-        if not exists:
+        if not file.is_file():
             raise CorruptFileError(f"{file}: missing from the artifact; compile the model again")
         if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
             raise CorruptFileError(f"{file}: differs from its checksum in {MANIFEST}; compile the model again")
+    try:
+        DeviceArtifact(path)  # checks what a device reads of the manifest
+    except ValueError as error:
+        raise CorruptFileError(str(error)) from error
     return Artifact(path, manifest)
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a name that is none of a file inside of an artifact.
+
+    Raises:
+        CorruptFileError: it is absolute, leads out of the folder, also by a symbolic link, or no file can have it.
+    """
+    where = f"{folder / MANIFEST}: "
+    try:
+        name.encode()
+        inside = not {"", ".", ".."} & set(name.split("/")) and (folder / name).resolve(strict=False).is_relative_to(
+            folder.resolve()
+        )
+        (folder / name).lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CorruptFileError(f"{where}no file can have the name {name[:80]!a}: {reason}") from error
+    if not inside:
+        raise CorruptFileError(f"{where}names a file outside the artifact: {name[:80]!a}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CorruptFileError(f"{path.parent}: not an artifact: it has no {MANIFEST}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        folder = path.parent
+        known = "has no manifest.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+        raise CorruptFileError(
+            f"{folder}: not an artifact: it {known}; an artifact is the folder that `squeezeedge compile` makes"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not readable as JSON: {error}; compile the model again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:

@@ -436,9 +436,12 @@ def test_a_manifest_that_is_not_json(copy: Path, content: bytes) -> None:
 def test_folders_that_are_no_artifacts(copy: Path, tmp_path: Path) -> None:
     (copy / "manifest.json").unlink()
     for folder in (copy, tmp_path / "nowhere"):
-        with pytest.raises(CorruptFileError, match=f"^{folder}: not an artifact: it has no manifest.json$"):
+        known = "has no manifest.json" if folder == copy else "does not exist"
+        with pytest.raises(
+            CorruptFileError, match=f"^{folder}: not an artifact: it {known}; an artifact is the folder"
+        ):
             open_artifact(folder)
-    with pytest.raises(CorruptFileError, match=r"not readable as JSON: .*Not a directory"):
+    with pytest.raises(CorruptFileError, match=r"model\.sqe: not an artifact: it is a file; an artifact is the folder"):
         open_artifact(copy / "model.sqe")
     (copy / "manifest.json").mkdir()
     with pytest.raises(CorruptFileError, match=r"not readable as JSON: .*Is a directory"):
@@ -496,16 +499,31 @@ def test_the_checksum_of_a_file(copy: Path, change: dict[str, object]) -> None:
         ("logs/../../secret", "names a file outside the artifact"),
         ("/etc/passwd", "names a file outside the artifact"),
         ("link", "names a file outside the artifact"),
-        ("", "missing from the artifact"),
+        ("", "names a file outside the artifact"),
+        ("logs/../weights.bin", "names a file outside the artifact"),
+        ("./weights.bin", "names a file outside the artifact"),
+        ("logs//tool.log", "names a file outside the artifact"),
+        ("FOLDER/weights.bin", "names a file outside the artifact"),
+        ("folder-link/secret", "names a file outside the artifact"),
+        ("folder-link/none", "names a file outside the artifact"),
         ("logs", "missing from the artifact"),
+        ("circle", "no file can have the name|missing from the artifact"),
         ("nul\0", "no file can have the name"),
+        ("half \ud800", "no file can have the name 'half .ud800'"),
+        ("byte \udcff", "no file can have the name"),
         ("n" * 5000, "no file can have the name"),
     ],
 )
 def test_names_of_files_that_cannot_be(copy: Path, name: str, reason: str) -> None:
     (copy.parent / "secret").write_text("secret")
     (copy / "link").symlink_to(copy.parent / "secret")
+    (copy / "folder-link").symlink_to(copy.parent)
+    (copy / "circle").symlink_to("circle")
+    name = name.replace("FOLDER", str(copy))
+    (copy / "weights.bin").write_bytes(b"changed, and not looked at: names come first" * ("missing" not in reason))
     manifest = manifest_of(copy)
+    if "missing" in reason:
+        manifest["files"] = {key: entry for key, entry in manifest["files"].items() if key != "weights.bin"}
     manifest["files"][name] = {"bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
     write_manifest(copy, manifest)
     with pytest.raises(CorruptFileError, match=reason):
@@ -514,7 +532,7 @@ def test_names_of_files_that_cannot_be(copy: Path, name: str, reason: str) -> No
 
 def test_another_graph_or_golden_file_with_its_checksum(copy: Path) -> None:
     write_sqe(random_graph(4), copy / "model.sqe")
-    (copy / "golden.npz").write_bytes(b"no arrays")
+    (copy / "golden.npz").write_bytes(b"nothing yet")
     seal(copy)
     artifact = open_artifact(copy)
     with pytest.raises(CorruptFileError, match=r"model\.sqe: not the graph of manifest\.json; compile the model again"):
@@ -522,7 +540,10 @@ def test_another_graph_or_golden_file_with_its_checksum(copy: Path) -> None:
     np.savez(copy.parent / "other.npz", sums=np.zeros(3))
     for content in (b"no arrays", b"", b"PK\x03\x04", (copy.parent / "other.npz").read_bytes()):
         (copy / "golden.npz").write_bytes(content)
-        with pytest.raises(CorruptFileError, match=r"golden\.npz: damaged: .*; compile the model again"):
+        with pytest.raises(CorruptFileError, match=r"golden\.npz: differs from its checksum"):
+            _ = artifact.golden
+        seal(copy)
+        with pytest.raises(CorruptFileError, match=r"golden\.npz: damaged .*compile the model again"):
             _ = artifact.golden
     assert read_sqe(copy / "model.sqe").digest() != GRAPH.digest()
 

@@ -5,7 +5,20 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Calib", "CalibImages", "Classes", "Data", "Json", "Limit", "Model", "Pretrained", "Seed", "Size", "Weights"]
+__all__ = [
+    "Calib",
+    "CalibImages",
+    "Classes",
+    "Data",
+    "Force",
+    "Json",
+    "Limit",
+    "Model",
+    "Pretrained",
+    "Seed",
+    "Size",
+    "Weights",
+]
 
 _MODEL = "Model"
 _DATA = "Data"
@@ -21,7 +34,11 @@ Model = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Checkpoint of a network given by name.", rich_help_panel=_MODEL, show_default=False),
+    typer.Option(
+        help="Checkpoint of a network given by name; of an .sqe or artifact, the file that it was made of.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
 ]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Download the network's published weights.", rich_help_panel=_MODEL)
@@ -60,4 +77,5 @@ Limit = Annotated[
     typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_DATA)]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists, once the new one is whole.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]

@@ -22,7 +22,7 @@ from squeezeedge.model import Model
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
 
-__all__ = ["Runner", "check_board", "evaluate", "run_devices"]
+__all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
 
 
 class Runner(Protocol):
@@ -88,7 +88,7 @@ def evaluate(
     if not names:
         raise UsageError("no device was given")
     check_board(names, board)
-    chosen = [_artifact_for(name, artifacts) for name in names]
+    chosen = [artifact_for(name, artifacts) for name in names]
     if data is None:
         data = Model.of_graph(graph).dataset
     if data is None:
@@ -197,7 +197,7 @@ def _report(
     )
 
 
-def _artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
+def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
     """The artifact that a device runs.
 
     Raises:

@@ -1,7 +1,10 @@
 """The output sink: tables, JSON lines, and warnings that become notes."""
 
+import json
+import math
 import warnings
 
+import numpy as np
 import pytest
 
 from squeezeedge.cli.output import emit_json, emit_table, warnings_as_notes
@@ -17,6 +20,17 @@ def test_results_are_on_stdout_and_notes_on_stderr(capsys: pytest.CaptureFixture
     output = capsys.readouterr()
     assert output.out.startswith('{"a": 1}\n') and "title" in output.out and "1.50" in output.out
     assert output.err == "note: old is called new now\nnote: another\n"
+
+
+def test_json_is_valid_whatever_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"a": float("nan"), "b": [1.5, (float("inf"), -math.inf)], "c": {"d": np.float64("nan"), "e": True}}
+    emit_json(values)
+
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    read = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert read == {"a": None, "b": [1.5, [None, None]], "c": {"d": None, "e": True}}
 
 
 def test_other_warnings_stay_what_they_are() -> None:

@@ -7,9 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Model, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.options import (
+    Calib,
+    CalibImages,
+    Classes,
+    Data,
+    Force,
+    Json,
+    Model,
+    Pretrained,
+    Seed,
+    Size,
+    Weights,
+)
 from squeezeedge.cli.target_options import add_command, options_of
-from squeezeedge.errors import UsageError
 from squeezeedge.targets.registry import get_target
 
 __all__ = ["compile_command", "register"]
@@ -30,13 +41,14 @@ def compile_command(
     calib: Calib = None,
     calib_images: CalibImages = 64,
     seed: Seed = 0,
+    force: Force = False,
     json: Json = False,
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compile a model into an artifact folder that a device runs without this package."""
     from dataclasses import replace
 
-    from squeezeedge.artifact import compile
+    from squeezeedge.artifact import check_artifact_output, compile
     from squeezeedge.cli.output import emit_json, note
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import GOLDEN_IMAGES, load
@@ -44,28 +56,29 @@ def compile_command(
     chosen = get_target(target)
     options = options_of(chosen, target_options, [chosen])
     chosen.check_options(chosen.options(**options))
-    _check_free(out)
+    if out is not None:
+        check_artifact_output(out, force=force)
     network = load(model, weights, pretrained=pretrained, size=size)
-    out = out or Path(f"{network.name}-{target}")
-    _check_free(out)
+    if out is None:
+        out = Path(f"{network.name}-{target}")
+        check_artifact_output(out, force=force)
     given = DataOptions(data, calib, classes, calib_images, None, seed)
     golden = None
-    if network.integer is not None and (calib or data or network.dataset):  # any images check a device
+    if network.integer is not None and (calib or data):  # any images check a device
         golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(network).load(network.preprocessing)
+    elif network.integer is not None and network.golden is None:
+        note(
+            f"{model}: holds no images, so devices check themselves on noise; give --data to have them check on images"
+        )
     quantized = given.quantized(network)
     note(f"compiling {quantized.name} for {target}")
-    artifact = compile(quantized, target, out, golden=golden, **options)
+    artifact = compile(quantized, target, out, golden=golden, force=force, **options)
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
         emit_json({"artifact": str(out), **artifact.manifest})
     else:
         print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
-
-
-def _check_free(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise UsageError(f"{out}: exists already; choose another output folder with -o or remove it")
 
 
 def register(app: typer.Typer) -> None:

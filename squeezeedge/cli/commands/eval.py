@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -20,11 +21,11 @@ from squeezeedge.cli.options import (
     Weights,
 )
 from squeezeedge.cli.target_options import add_command, options_of
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
     from squeezeedge.model import Model
@@ -94,9 +95,9 @@ def eval_command(
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)
     ]
-    with scratch_folder() as scratch:
+    with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if model is not None and Path(model).is_dir():
-            artifact, reference = _opened(Path(model), weights, size, target_options)
+            artifact, reference = _opened(Path(model), names, weights, size, target_options)
             artifacts = [artifact]
             images = given.evaluation(Model.of_graph(artifact.graph))
         else:
@@ -110,7 +111,7 @@ def eval_command(
             images = given.evaluation(network, network.calibration)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
-            reference = network if network.float_logits is not None else None
+            reference = network if network.float_logits is not None else artifacts[0].reference()
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
@@ -124,22 +125,36 @@ def eval_command(
 
 
 def _opened(
-    path: Path, weights: Path | None, size: int | None, target_options: Mapping[str, Any]
+    path: Path, devices: list[str], weights: Path | None, size: int | None, target_options: Mapping[str, Any]
 ) -> tuple[Artifact, Model | None]:
     """An artifact, and the float network that it was made of, if that is known.
 
     Raises:
-        UsageError: options were given that an artifact does not take, or it was made of other weights.
+        UsageError: options were given that an artifact does not take, it does not run on one of the devices, or it was
+            made of other weights.
         CorruptFileError: the artifact is damaged.
     """
     from squeezeedge.artifact import open_artifact
+    from squeezeedge.evaluation.evaluate import artifact_for
 
     artifact = open_artifact(path)
     if any(value is not None for value in target_options.values()):
         raise UsageError(f"{path}: is compiled already; options of a target are for a MODEL")
     if size is not None:
         raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
+    for device in devices:
+        artifact_for(device, [artifact])
     return artifact, artifact.reference(weights)
+
+
+@contextmanager
+def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
+    """Failures name the model instead of a folder that is gone when they are read."""
+    try:
+        yield
+    except SqueezeEdgeError as failure:
+        text = str(failure).replace(f"{scratch}/", f"{model} compiled for ")
+        raise type(failure)(text) from failure
 
 
 def _compiled(model: Model, target: str, options: Mapping[str, Any], scratch: Path) -> Artifact:

@@ -32,8 +32,11 @@ def profile_command(
     """Cycles, utilization and the unit that limits each layer, of one golden input."""
     from squeezeedge.artifact import open_artifact
     from squeezeedge.cli.output import emit_json
-    from squeezeedge.files import write_file
+    from squeezeedge.files import check_output, write_file
 
+    for file in (timeline, plot):
+        if file is not None:
+            check_output(file, force=True)
     opened = open_artifact(artifact)
     target = opened.target
     if not isinstance(target, Profiler):

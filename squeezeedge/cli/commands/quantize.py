@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Model, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.options import (
+    Calib,
+    CalibImages,
+    Classes,
+    Data,
+    Force,
+    Json,
+    Model,
+    Pretrained,
+    Seed,
+    Size,
+    Weights,
+)
 from squeezeedge.errors import UsageError
 
 __all__ = ["quantize_command", "register"]
@@ -26,20 +38,24 @@ def quantize_command(
     calib: Calib = None,
     calib_images: CalibImages = 64,
     seed: Seed = 0,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Quantize a model to one integer-only int8 graph and write it as .sqe."""
     from squeezeedge.cli.output import emit_json, emit_table
     from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.files import check_output
     from squeezeedge.graph import Conv
     from squeezeedge.model import load
 
+    if out is not None:
+        check_output(out, force=force)
     network = load(model, weights, pretrained=pretrained, size=size)
     if network.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
-    out = out or Path(f"{network.name}.sqe")
-    if out.exists():
-        raise UsageError(f"{out}: exists already; choose another file with -o or remove it")
+    if out is None:
+        out = Path(f"{network.name}.sqe")
+        check_output(out, force=force)
     quantized = DataOptions(data, calib, classes, calib_images, None, seed).quantized(network)
     quantized.save(out)
     graph = quantized.integer

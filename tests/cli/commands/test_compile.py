@@ -13,12 +13,13 @@ import tvm
 from tvm import relax
 
 from squeezeedge.artifact import open_artifact, write_artifact
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.oracle import run
-from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
 from squeezeedge.targets.registry import get_target
 from tests.cli.conftest import Invoke
-from tests.graphs import random_graph
+from tests.graphs import random_graph, random_images
 from tests.targets.vta.board_artifact import fake_bitstream
 
 
@@ -186,11 +187,31 @@ def test_an_old_option_still_works_and_is_noted_once(invoke: Invoke, program: Pa
     assert open_artifact(out).manifest["options"]["instructions"] == "published"
 
 
+def test_an_sqe_brings_its_golden_images(invoke: Invoke, tmp_path: Path) -> None:
+    path, graph = tmp_path / "net.sqe", random_graph(1)
+    golden = random_images(graph, 3, 0)
+    prints = frozenset(fingerprints(golden))
+    origin = {"network": "net", "weights": "net.pth", "sha256": "0" * 64}
+    write_sqe(graph, path, Record(origin, prints, golden))
+    result = invoke("compile", path, "--target", "vta", "-o", tmp_path / "out")
+    assert result.exit_code == 0 and "noise" not in result.output, result.output
+    opened = open_artifact(tmp_path / "out")
+    np.testing.assert_array_equal(opened.golden, golden)
+    assert opened.manifest["source"] == origin and opened.calibrated_on == prints
+    (tmp_path / "out" / "more").write_text("")
+    again = invoke("compile", path, "--target", "vta", "-o", tmp_path / "out", "--force", "--instructions", "published")
+    assert again.exit_code == 0, again.output
+    assert open_artifact(tmp_path / "out").manifest["options"]["instructions"] == "published"
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["net.sqe", "out"]
+    assert not (tmp_path / "out" / "more").exists()
+
+
 @pytest.mark.slow
-def test_an_sqe_without_images_is_checked_on_noise(invoke: Invoke, tmp_path: Path) -> None:
+def test_an_old_sqe_without_images_is_checked_on_noise(invoke: Invoke, tmp_path: Path) -> None:
     write_sqe(random_graph(1), tmp_path / "net.sqe")
     result = invoke("compile", tmp_path / "net.sqe", "--isa", "generic", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
+    assert "net.sqe: holds no images, so devices check themselves on noise; give --data" in result.stderr
     images = open_artifact(tmp_path / "out").golden
     assert images.shape == (4, *random_graph(1).input_shape) and len(np.unique(images)) > 50
 

@@ -26,6 +26,20 @@ def test_cpu(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert isinstance(missing.exception, UnavailableError) and "install binutils" in str(missing.exception)
 
 
+@pytest.mark.parametrize("command", ["disasm", "profile"])
+def test_what_is_no_artifact(invoke: Invoke, program: Path, tmp_path: Path, command: str) -> None:
+    places = {
+        program / "model.sqe": "it is a file",
+        tmp_path: "it has no manifest.json",
+        tmp_path / "nowhere": "it does not exist",
+    }
+    for place, reason in places.items():
+        result = invoke(command, place)
+        assert isinstance(result.exception, CorruptFileError), result.output
+        text = "an artifact is the folder that `squeezeedge compile` makes"
+        assert str(result.exception) == f"{place}: not an artifact: {reason}; {text}"
+
+
 def test_damaged(invoke: Invoke, program: Path, tmp_path: Path) -> None:
     result = invoke("disasm", tmp_path)
     assert isinstance(result.exception, CorruptFileError) and "not an artifact" in str(result.exception)

@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from squeezeedge.artifact import Artifact
 from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.graph.sqe import write_sqe
 from tests.cli.conftest import Invoke
+from tests.graphs import random_graph, random_images
+from tests.quantization.networks import natural_images
 from tests.targets.devices import FakeBoard
+from tests.test_model import onnx_file
 
 KEYS = {
     *("model", "device", "kind", "images", "top1", "top5", "fp32_top1", "fp32_top5", "agreement", "bit_exact"),
@@ -63,6 +68,47 @@ def test_damaged_artifacts(invoke: Invoke, artifact: Path, tmp_path: Path, name:
     result = invoke("eval", copy, "--limit", "1")
     assert isinstance(result.exception, CorruptFileError), result.output
     assert str(copy) in str(result.exception)
+
+
+def test_a_device_of_another_target_is_refused_before_any_work(
+    invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = invoke("eval", artifact, "--device", "cpu", "--device", "vta-sim", "--data", tmp_path / "never opened")
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == f"{artifact}: compiled for cpu, which --device vta-sim does not run"
+
+
+def test_an_sqe_and_its_artifact_take_the_checkpoint_that_they_were_made_of(invoke: Invoke, tmp_path: Path) -> None:
+    weights, data = onnx_file(tmp_path / "own.onnx"), tmp_path / "images.npz"
+    np.savez(data, images=natural_images(6, (10, 10)), labels=np.arange(6) % 5)
+    file, out = tmp_path / "own.sqe", tmp_path / "out"
+    assert invoke("quantize", weights, "--data", data, "-o", file).exit_code == 0
+    assert invoke("compile", file, "--target", "vta", "-o", out).exit_code == 0
+    other = onnx_file(tmp_path / "other.onnx", side=12)
+    (tmp_path / "more").mkdir()
+    np.savez(tmp_path / "more" / "images.npz", images=natural_images(4, (10, 10), seed=9), labels=np.arange(4))
+    given = ("--device", "vta-sim", "--data", tmp_path / "more" / "images.npz", "--json")
+    for model in (file, out):
+        without = invoke("eval", model, *given)
+        assert without.exit_code == 0 and json.loads(without.stdout)["fp32_top1"] is None, without.output
+        result = invoke("eval", model, *given, "--weights", weights)
+        assert result.exit_code == 0 and json.loads(result.stdout)["fp32_top1"] is not None, result.output
+        result = invoke("eval", model, *given, "--weights", other)
+        assert isinstance(result.exception, UsageError), result.output
+        assert f"--weights {other}: own was made of another file, own.onnx (SHA-256 " in str(result.exception)
+
+
+def test_failures_name_no_temporary_folder(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(artifacts: list[Artifact], *_: object, **__: object) -> None:
+        raise CorruptFileError(f"{artifacts[0].path}/dram.bin: damaged")
+
+    monkeypatch.setattr("squeezeedge.evaluation.evaluate.evaluate", fails)
+    graph = random_graph(1)
+    write_sqe(graph, tmp_path / "net.sqe")
+    np.savez(tmp_path / "images.npz", images=random_images(graph, 2, 0), labels=np.zeros(2, int))
+    result = invoke("eval", tmp_path / "net.sqe", "--device", "vta-sim", "--data", tmp_path / "images.npz")
+    assert isinstance(result.exception, CorruptFileError)
+    assert str(result.exception) == f"{tmp_path / 'net.sqe'} compiled for vta/dram.bin: damaged"
 
 
 def test_a_manifest_that_names_files_outside_is_refused(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ def test_what_has_no_profile(invoke: Invoke, artifact: Path, program: Path, tmp_
     assert isinstance(result.exception, UsageError) and "compiled for cpu" in str(result.exception)
     result = invoke("profile", program, "--plot", tmp_path / "p.doc")
     assert isinstance(result.exception, UsageError) and ".png" in str(result.exception)
-    result = invoke("profile", program, "--timeline", tmp_path / "no" / "t.json")
+    for option in ("--timeline", "--plot"):
+        result = invoke("profile", tmp_path / "never opened", option, tmp_path / "no" / "p.png")
+        assert isinstance(result.exception, UsageError) and "parent folder does not exist" in str(result.exception)
+    result = invoke("profile", tmp_path / "never opened", "--timeline", "/proc/t.json")
     assert isinstance(result.exception, SqueezeEdgeError) and "cannot be written" in str(result.exception)
     assert not list(tmp_path.iterdir())

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph.sqe import read_sqe
 from tests.cli.conftest import Invoke
+from tests.quantization.networks import natural_images
+from tests.test_model import onnx_file
 
 
 def test_quantize(invoke: Invoke, tmp_path: Path) -> None:
@@ -26,6 +29,45 @@ def test_quantize(invoke: Invoke, tmp_path: Path) -> None:
     damaged = invoke("compile", file, "-o", tmp_path / "out")
     assert isinstance(damaged.exception, CorruptFileError) and str(file) in str(damaged.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["digits.sqe"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("there.sqe", "there.sqe: exists already; choose another output (-o) or replace it (--force)"),
+        ("no/net.sqe", "no/net.sqe: its parent folder does not exist"),
+        ("n" * 256, "cannot be written: File name too long"),
+        ("/proc/net.sqe", "/proc/net.sqe: cannot be written: "),
+    ],
+)
+@pytest.mark.parametrize("command", ["quantize", "compile"])
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, place: str, reason: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is loaded")
+
+    monkeypatch.setattr("squeezeedge.model.load", work)
+    (tmp_path / "there.sqe").write_bytes(b"there")
+    result = invoke(command, "-o", tmp_path / place)
+    assert isinstance(result.exception, SqueezeEdgeError) and reason in str(result.exception), result.output
+    result = invoke(command, "-o", tmp_path, "--force")
+    assert isinstance(result.exception, UsageError) and "so --force does not replace it" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.sqe"]
+
+
+def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "net.sqe"
+    file.write_bytes(b"before")
+    result = invoke("quantize", tmp_path / "none.onnx", "-o", file, "--force")
+    assert isinstance(result.exception, UsageError) and file.read_bytes() == b"before"
+    images, weights = natural_images(4, (10, 10)), onnx_file(tmp_path / "own.onnx")
+    np.savez(tmp_path / "images.npz", images=images)
+    command = ("quantize", weights, "--data", tmp_path / "images.npz", "-o", file, "--force", "--json")
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["graph_sha256"] == read_sqe(file).digest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
 
 
 @pytest.mark.slow
