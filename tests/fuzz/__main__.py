@@ -35,6 +35,7 @@ def main() -> int:
         only=options.only,
         workers=options.workers,
         keep=options.keep,
+        on_progress=lambda report: print(f"{report.inputs} inputs, {len(report.faults)} faults", file=sys.stderr),
     )
     for fault in report.faults:
         print(f"{report.kinds[fault.kind]} x {fault}".encode(errors="backslashreplace").decode())

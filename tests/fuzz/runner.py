@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.fuzz.worker import serve
 __all__ = ["Fault", "Report", "fuzz", "plan"]
 
 READY_SECONDS = 300.0
+PROGRESS = 1000
 INPUTS_A_WORKER = 4000
 """A worker is replaced after so many: memory that torch and onnx keep is not the next input's."""
 
@@ -177,6 +178,7 @@ def fuzz(
     only: int | None = None,
     workers: int = 1,
     keep: Path | None = None,
+    on_progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Try inputs.
 
@@ -188,6 +190,10 @@ def fuzz(
         only: the input of this number alone, of each format.
         workers: processes at a time.
         keep: folder for the inputs with faults.
+        on_progress: called after every :data:`PROGRESS` inputs.
+
+    Raises:
+        RuntimeError: a worker does not start, or a seed is refused.
     """
     report, lock = Report(), threading.Lock()
     tasks = iter([(name, only) for name in names]) if only is not None else islice(plan(names), inputs)
@@ -209,6 +215,8 @@ def fuzz(
                     report.outcomes.setdefault(task[0], Counter())[verdict.outcome] += 1
                     if verdict.fault is not None:
                         report.add(Fault(*task, seed, verdict.fault), keep)
+                    if report.inputs % PROGRESS == 0:
+                        on_progress(report)
             worker.close()
         except BaseException as error:
             failures.append(error)
