@@ -86,7 +86,7 @@ def _usage(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "KeyError": (lambda folder: {}["x"], "KeyError"),
+    "KeyError": (lambda folder: dict[str, int]()["x"], "KeyError"),
     "a traceback": (_traceback, "a traceback on the standard error"),
     "no file": (_wrong_file, "names no file"),
     "memory": (lambda folder: bytearray(3 << 30), "MemoryError"),
