@@ -72,7 +72,7 @@ class Judge:
         self._root = Path(os.path.realpath(folder))
         (self._root / BAIT).write_bytes(b"not of the input")
         self._input, temporary = self._root / "input", self._root / "temporary"
-        temporary.mkdir()
+        temporary.mkdir(exist_ok=True)
         tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
         self._own = tuple(f"{path}{os.sep}" for path in (self._input, temporary))
         self._errors = tempfile.TemporaryFile(dir=folder)

@@ -22,7 +22,7 @@ __all__ = ["Fault", "Report", "fuzz", "plan"]
 
 READY_SECONDS = 300.0
 PROGRESS = 1000
-INPUTS_A_WORKER = 4000
+INPUTS_A_WORKER = 10_000
 """A worker is replaced after so many: memory that torch and onnx keep is not the next input's."""
 
 
