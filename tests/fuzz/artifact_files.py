@@ -199,7 +199,7 @@ def _plan(folder: Path) -> object:
 
 
 def _program(folder: Path) -> object:
-    """The host's side with a memory, and the whole program."""
+    """The host's side with a memory, and the description of the program; its instructions are in the listing."""
     with of_device(folder, vta.Unavailable):
         artifact = run.Artifact(folder)
         program = vta.Program.of(artifact)
@@ -208,7 +208,7 @@ def _program(folder: Path) -> object:
             program.load(memory)
             program.pack(np.zeros(program.shape, np.uint8), memory)
             program.result(memory)
-        return read_program(artifact).decoded()
+        return read_program(artifact)
 
 
 def _disasm(folder: Path) -> list[str]:
