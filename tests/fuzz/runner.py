@@ -22,7 +22,7 @@ __all__ = ["Fault", "Report", "fuzz", "plan"]
 
 READY_SECONDS = 300.0
 PROGRESS = 1000
-INPUTS_A_WORKER = 10_000
+INPUTS_A_WORKER = 20_000
 """A worker is replaced after so many: memory that torch and onnx keep is not the next input's."""
 
 
@@ -192,6 +192,9 @@ def fuzz(
         keep: folder for the inputs with faults.
         on_progress: called after every :data:`PROGRESS` inputs.
 
+    Returns:
+        What was found, also when Ctrl-C ends it.
+
     Raises:
         RuntimeError: a worker does not start, or a seed is refused.
     """
@@ -199,10 +202,11 @@ def fuzz(
     tasks = iter([(name, only) for name in names]) if only is not None else islice(plan(names), inputs)
     end = time.monotonic() + minutes * 60 if minutes is not None else None
     failures: list[BaseException] = []
+    interrupted = threading.Event()
 
     def next_task() -> tuple[str, int] | None:
         with lock:
-            if failures or (end is not None and time.monotonic() > end):
+            if failures or interrupted.is_set() or (end is not None and time.monotonic() > end):
                 return None
             return next(tasks, None)
 
@@ -224,8 +228,13 @@ def fuzz(
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        interrupted.set()
+        for thread in threads:
+            thread.join()
     if failures:
         raise failures[0]
     return report
