@@ -221,7 +221,7 @@ MANIFEST = Format(
     seeds=lambda: [ascend_artifact(), cuda_artifact(), vta_artifact(), cpu_artifact()],
     mutate=_change_manifest,
     readers=(_opened, _on_device),
-    rare=(_with_device,),
+    rare=(_with_device, _listed),
     command=lambda folder: ["eval", str(folder), "--data", str(folder / "none")],
 )
 GOLDEN = Format(
