@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezeedge.evaluation.reports import Table
+from squeezeedge.files import write_file
 
 __all__ = ["note", "print_table", "versions", "write_report"]
 
@@ -37,7 +38,8 @@ def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
 def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: ANN401  (JSON values)
     """Write a benchmark's figures and the machine that they were measured on as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1) + "\n")
+    text = json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1)
+    write_file(path, f"{text}\n".encode())
 
 
 def _machine() -> dict[str, Any]:

@@ -215,7 +215,8 @@ def test_the_images_calibrated_on_are_known(target: FakeTarget, tmp_path: Path) 
     del without["calibration"]
     write_manifest(made.path, without)
     assert open_artifact(made.path).calibrated_on == frozenset(), "an artifact of before"
-    for damage in (None, [], {}, {"fingerprints": {}}, {"fingerprints": [1]}):
+    damages: list[object] = [None, [], {}, {"fingerprints": {}}, {"fingerprints": [1]}]
+    for damage in damages:
         write_manifest(made.path, {**without, "calibration": damage})
         with pytest.raises(CorruptFileError, match="'calibration' is damaged"):
             open_artifact(made.path)

@@ -50,6 +50,8 @@ def quantize_command(
 
     if out is not None:
         check_output(out, force=force)
+        if out.suffix != ".sqe":
+            raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
     network = load(model, weights, pretrained=pretrained, size=size)
     if network.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")

@@ -56,6 +56,12 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["there.sqe"]
 
 
+def test_a_file_that_no_command_would_take_is_refused(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("quantize", "-o", tmp_path / "net.bin")
+    assert isinstance(result.exception, UsageError) and "net.bin: must end in .sqe" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_path: Path) -> None:
     file = tmp_path / "net.sqe"
     file.write_bytes(b"before")
