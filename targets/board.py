@@ -1,7 +1,7 @@
 """An artifact on another machine, over ssh: its run.py is started there, gets images as they come and prints answers.
 
-The files stay in ``~/.cache/squeezeedge`` of that machine and are copied again only if they changed. Nothing but ssh,
-a shell, tar and what run.py needs has to be there.
+The files stay in ``~/.cache/squeezeedge`` of that machine and are copied again only if they changed, or if run.py finds
+them damaged. Nothing but ssh, a shell, tar and what run.py needs has to be there. The script there ends when ssh does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.device.run import DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
+from squeezeedge.targets.device.run import COPY_AGAIN, DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
 
 __all__ = ["BoardNetwork"]
 
@@ -40,7 +40,29 @@ LOGIN = "exec bash -lc"
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; exec $root bash -lc'
 """The same as root."""
 
-SSH_FAILED = 255
+WATCHED = """
+import os, runpy, select, sys, threading
+def watch():
+    poll = select.poll()
+    poll.register(1, 0)
+    poll.poll()
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+sys.path, sys.argv = [path for path in sys.path if path], sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script until nobody is there any more to read what it prints, even if it hangs: sshd sends it no signal."""
+
+SSH_FAILED, NOT_FOUND = 255, 127
+REFUSED = {
+    "Permission denied": "it must log in without a password: ssh-copy-id {board}",
+    "Host key verification failed": "log in once by hand to see its key: ssh {board}",
+}
+"""What ssh says when it may not log in, and what to do."""
+
+TOLD = f"{SCRIPT}: error: "
+TOO_OLD = "future feature annotations is not defined"
+PYTHON_NEEDED = "Python 3.8 or later with numpy is needed there, as python3"
 CLOSING_S = 10
 """How long the script may take to end when it gets no more images."""
 
@@ -73,16 +95,32 @@ class BoardNetwork:
         if shutil.which("ssh") is None:
             raise UnavailableError("ssh is not on the path; install an OpenSSH client")
         self._board, self._classes = board, artifact.classes
-        folder = _copy(board, artifact.folder, _files(artifact, patterns))
-        script = shlex.join(["python3", f"{folder}/{SCRIPT}", "-", "--check", "--top", "1", "--sums"])
+        self._timings: frozenset[str] = frozenset()
+        self._damaged = False
+        names = _files(artifact, patterns)
+        folder = f"{REMOTE_CACHE}/{_digest(artifact.folder, names)}"
+        script = shlex.join(["python3", "-c", WATCHED, f"{folder}/{SCRIPT}", "-", "--check", "--top", "1", "--sums"])
         command = _command(board, f"{AS_ROOT if root else LOGIN} {shlex.quote(script)}")
+        there = _ssh(board, f"if [ -d {folder} ]; then echo there; fi").strip() == b"there"
+        if not there:
+            _copy(board, folder, _archive(artifact.folder, names))
+        try:
+            self._start(command)
+        except SqueezeEdgeError:
+            if not there or not self._damaged:
+                raise
+            _copy(board, folder, _archive(artifact.folder, names), again=True)
+            self._start(command)
+
+    def _start(self, command: Sequence[str]) -> None:
+        """Start the script and wait for its check of the golden inputs."""
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
-        self._timings: frozenset[str] = frozenset()
         try:
             check = next(self._lines("golden"), None)
             if check is None:
                 self._end()
+                self._damaged = True  # an empty run.py does nothing
                 raise self._strange("no check of the golden inputs")
             self._check = check
         except BaseException:
@@ -98,6 +136,13 @@ class BoardNetwork:
         Raises:
             SqueezeEdgeError: the script ended or failed, or answered something strange.
         """
+        try:
+            return self._answers(images)
+        except (KeyboardInterrupt, SystemExit):
+            self._kill()  # its last answers are not waited for
+            raise
+
+    def _answers(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
         assert self._process.stdin is not None
         array = io.BytesIO()
         np.save(array, images)
@@ -123,6 +168,8 @@ class BoardNetwork:
     def close(self) -> None:
         """Let the script end, and see that it ended well."""
         assert self._process.stdin is not None
+        if self._errors.closed:  # it is killed
+            return
         try:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -168,7 +215,9 @@ class BoardNetwork:
             raise SqueezeEdgeError(f"board {self._board}: {SCRIPT} does not end") from None
         if self._process.returncode:
             self._errors.seek(0)
-            raise _failure(self._board, self._process.returncode, self._errors.read())
+            errors = self._errors.read()
+            self._damaged = COPY_AGAIN.encode() in errors or TOLD.encode() not in errors
+            raise _failure(self._board, self._process.returncode, errors)
 
     def _kill(self) -> None:
         self._process.kill()
@@ -193,20 +242,22 @@ def _files(artifact: Artifact, patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _copy(board: str, artifact: Path, names: Sequence[str]) -> str:
-    """Copy what the board lacks; returns the folder there, relative to the login's home."""
+def _digest(artifact: Path, names: Sequence[str]) -> str:
+    """Of the names and contents of files."""
     hasher = hashlib.sha256()
     for name in names:
         hasher.update(name.encode() + b"\0" + hashlib.sha256((artifact / name).read_bytes()).digest())
-    digest = hasher.hexdigest()[:24]
-    folder = f"{REMOTE_CACHE}/{digest}"
-    if _ssh(board, f"if [ -d {folder} ]; then echo there; fi").strip() == b"there":
-        return folder
-    partial = f"{folder}.$$"  # the number of the shell there: two copies at once do not meet
+    return hasher.hexdigest()[:24]
+
+
+def _copy(board: str, folder: str, archive: bytes, *, again: bool = False) -> None:
+    """Put the files of an archive into a folder there, relative to the login's home; again: instead of those there."""
+    partial, before = f"{folder}.$$", f"{folder}.$$.before"  # the shell's number there: two copies at once do not meet
     unpacked = f"mkdir -p {partial} && tar -xf - -C {partial}"
     renamed = f"if [ -d {folder} ]; then rm -rf {partial}; else mv {partial} {folder}; fi"
-    _ssh(board, f"{unpacked} && {renamed} || {{ rm -rf {partial}; exit 1; }}", _archive(artifact, names))
-    return folder
+    if again:
+        renamed = f"mv {folder} {before} && mv {partial} {folder} && rm -rf {before}"
+    _ssh(board, f"{unpacked} && {{ {renamed}; }} || {{ rm -rf {partial}; exit 1; }}", archive)
 
 
 def _archive(artifact: Path, names: Sequence[str]) -> bytes:
@@ -234,13 +285,22 @@ def _ssh(board: str, command: str, data: bytes = b"") -> bytes:
 
 
 def _failure(board: str, code: int, errors: bytes) -> SqueezeEdgeError:
-    """What ssh or the script on the board failed with."""
-    lines = errors.decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    text = f"board {board}: {last.removeprefix(f'{SCRIPT}: error: ')}"
-    if code == SSH_FAILED:
-        return UnavailableError(f"{text} (ssh failed; it must log in without a password)")
+    """What ssh or the script on the board failed with; the script's own words count more than those of others."""
+    lines = [line.strip() for line in errors.decode(errors="replace").split("\n") if line.strip()]
+    told = [line for line in lines if line.startswith(TOLD)]
+    last = (told or lines or [f"exit code {code}"])[-1].removeprefix(TOLD)
+    if code == SSH_FAILED and not told:
+        for line in reversed(lines):
+            for words, fix in REFUSED.items():
+                if words in line:
+                    return UnavailableError(
+                        f"board {board}: {line.removeprefix(f'{board}: ')} (ssh failed; {fix.format(board=board)})"
+                    )
+        return UnavailableError(f"board {board}: {last} (ssh failed)")
+    text = f"board {board}: {last}"
     if "sudo:" in last:
         return UnavailableError(f"{text} (this needs root: log in as root or allow sudo without a password)")
+    if code == NOT_FOUND or TOO_OLD in last:
+        return UnavailableError(f"{text} ({PYTHON_NEEDED})")
     kinds = {UnavailableError.exit_code: UnavailableError, GateError.exit_code: GateError}
     return kinds.get(code, SqueezeEdgeError)(text)

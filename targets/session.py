@@ -7,8 +7,11 @@ runs beside its device.py, and :mod:`.board` speaks with it.
 from __future__ import annotations
 
 import importlib
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,26 +115,44 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
 
     module: Any = importlib.import_module(target.device_module)
     failures = _Failures(artifact, module.Unavailable, _elsewhere(target, device))
-    with failures.named():
-        files = Artifact(artifact)
-        network: Network
-        if board is None:
-            network = target.network(device)(files)
-        else:
-            from squeezeedge.targets.board import BoardNetwork
+    with nullcontext() if board is None else _closed_when_terminated():
+        with failures.named():
+            files = Artifact(artifact)
+            network: Network
+            if board is None:
+                network = target.network(device)(files)
+            else:
+                from squeezeedge.targets.board import BoardNetwork
 
-            network = BoardNetwork(files, board, module.FILES, root=target.needs_root)
-    done = False
-    try:
-        yield Session(network, device, target.devices[device], failures)
-        done = True
-    finally:
+                network = BoardNetwork(files, board, module.FILES, root=target.needs_root)
+        done = False
         try:
-            with failures.named():
-                network.close()
-        except SqueezeEdgeError:
-            if done:  # else what went wrong before tells more
-                raise
+            yield Session(network, device, target.devices[device], failures)
+            done = True
+        finally:
+            try:
+                with failures.named():
+                    network.close()
+            except SqueezeEdgeError:
+                if done:  # else what went wrong before tells more
+                    raise
+
+
+@contextmanager
+def _closed_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the program by SystemExit, so that ssh is ended, too; unless the program has its own way.
+
+    Not for devices of this machine: Python would see the signal only when a library's call returns.
+    """
+    main = threading.current_thread() is threading.main_thread()  # which alone may set handlers
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _elsewhere(target: Target, device: str) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
+import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,6 +92,118 @@ def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard, monke
         sums(made, BOARD)
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (
+            "Warning: banner\nuser@board: Permission denied (publickey).\nlost connection",
+            r"Permission denied \(publickey\)\. \(ssh failed; it must log in without a password: ssh-copy-id user@.*\)",
+        ),
+        (
+            "No ED25519 host key is known for board\nHost key verification failed.",
+            r"Host key verification failed\. \(ssh failed; log in once by hand to see its key: ssh user@board\)",
+        ),
+        ("ssh: Could not resolve hostname board: Name or service not known", r"ssh: .* not known \(ssh failed\)"),
+        ("", r"exit code 255 \(ssh failed\)"),
+    ],
+)
+def test_what_ssh_says(made: FakeArtifact, board: FakeBoard, said: str, text: str) -> None:
+    """A password is only spoken of where ssh was refused."""
+    (board.programs / "ssh").write_text(f"#!/bin/sh\n# FAKE ssh\ncat >&2 <<END\n{said}\nEND\nexit 255\n")
+    with pytest.raises(UnavailableError, match=f"^board user@board: {text}$"):
+        sums(made, BOARD)
+
+
+def test_the_scripts_own_words_win(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries print lines when they end, and shells when they start."""
+    with (board.home / ".profile").open("a") as profile:
+        profile.write("echo noise >&2; trap 'echo driver: goodbye >&2' EXIT\n")
+    monkeypatch.setenv("FAKE_FAULT", "broken")
+    with pytest.raises(SqueezeEdgeError, match=r"^board user@board: the FAKE device is on fire$"):
+        sums(made, BOARD)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("run.py", None),
+        ("run.py", b""),
+        ("run.py", b"import \xff"),
+        ("device.py", b""),
+        ("manifest.json", b"{"),
+        ("golden.npz", None),
+        ("weights.bin", b"x"),
+    ],
+)
+def test_a_damaged_copy_is_repaired(made: FakeArtifact, board: FakeBoard, name: str, data: bytes | None) -> None:
+    """Once: what fails again is an error."""
+    assert sums(made, BOARD) == made.sums.tolist()
+    (copy,) = (board.home / ".cache" / "squeezeedge").iterdir()
+    (copy / name).unlink()
+    if data is not None:
+        (copy / name).write_bytes(data)
+    board.calls.clear()
+    assert sums(made, BOARD) == made.sums.tolist()
+    assert board.calls == ["ssh"] * 4, "a look, the script, the copy, the script"
+    assert list(copy.parent.iterdir()) == [copy] and (copy / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_what_is_no_damage_is_not_repeated(
+    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sums(made, BOARD) == made.sums.tolist()
+    monkeypatch.setenv("FAKE_FAULT", "broken")
+    board.calls.clear()
+    with pytest.raises(SqueezeEdgeError, match="on fire"):
+        sums(made, BOARD)
+    assert board.calls == ["ssh"] * 2
+
+
+PARENT = """
+import signal, sys, threading, os
+from pathlib import Path
+from squeezeedge.targets.session import open_session
+from tests.targets.device.target import TARGET
+import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with open_session(Path(sys.argv[1]), TARGET, "fake", "user@board") as session:
+    print("open", flush=True)
+    if sys.argv[2] == "idle":
+        sys.stdin.read()
+    session.run(np.zeros((1, 6, 5, 3), np.uint8))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_nothing_stays_behind(
+    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, state: str
+) -> None:
+    """Neither ssh nor the script, though its device hangs."""
+    monkeypatch.setenv("FAKE_FAULT", "hangs")
+    command = [sys.executable, "-c", PARENT, str(made.folder), state]
+    pipe, checkout = subprocess.PIPE, Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=checkout) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"open\n"
+        time.sleep(0.3)
+        process.send_signal(number)
+        process.wait(5)
+        deadline = time.monotonic() + 5
+        while left := _processes(str(board.home)):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+
+def _processes(text: str) -> list[str]:
+    """Command lines of those that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and str((entry / "cwd").readlink()).startswith(text):
+                found.append((entry / "cmdline").read_text())
+    return found
+
+
 @pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "x;reboot", "$(x)", "a\nb"])
 def test_names_that_are_no_board(made: FakeArtifact, board: FakeBoard, name: str) -> None:
     with pytest.raises(UsageError, match="must be user@host"):
@@ -151,6 +267,10 @@ def answer(**changes: object) -> str:
         (answer(latency_ms=float("inf")), "latency_ms is inf"),
         (answer(fake_ms=-1), "fake_ms is -1"),
         (answer(fake_ms="1"), "fake_ms is '1'"),
+        ("raise SystemExit(127)", r"exit code 127 \(Python 3\.8 or later with numpy is needed there, as python3\)"),
+        ("import sys; sys.exit('SyntaxError: future feature annotations is not defined')", "Python 3.8 or later"),
+        ("import sys; sys.exit('run.py: error: this\\nbye')", "user@board: this$"),
+        ("raise SystemExit(255)", r"exit code 255 \(ssh failed\)$"),
         ("import sys; sys.exit('sudo: a password is required')", "this needs root: log in as root or allow sudo"),
         ("raise SystemExit(9)", "exit code 9"),
     ],
@@ -193,8 +313,33 @@ def test_over_a_real_ssh(made: FakeArtifact, loopback: Path) -> None:
         sums(made, name)
 
 
+@pytest.mark.slow
+@pytest.mark.tool
+def test_nothing_stays_behind_over_a_real_ssh(
+    made: FakeArtifact, loopback: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = loopback.parents[1] / "home"
+    with (home / ".profile").open("a") as profile:
+        profile.write("export FAKE_FAULT=hangs\n")
+    name = f"{getpass.getuser()}@loopback"
+    command = [sys.executable, "-c", PARENT.replace("user@board", name), str(made.folder), "busy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"open\n"
+        time.sleep(0.5)
+        assert _processes(str(home))
+        process.terminate()
+        assert process.wait(5) == 128 + signal.SIGTERM
+        deadline = time.monotonic() + 5
+        while left := _processes(str(home)):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+
 @pytest.mark.tool
 def test_a_key_that_a_real_ssh_does_not_know(made: FakeArtifact, loopback: Path) -> None:
     (loopback.parent / "authorized_keys").write_text("")
-    with pytest.raises(UnavailableError, match=r"board .*@loopback: .*Permission denied .*ssh failed; it must log in"):
+    with pytest.raises(
+        UnavailableError,
+        match=r"board .*@loopback: .*Permission denied .*ssh failed; it must log in without a password",
+    ):
         sums(made, f"{getpass.getuser()}@loopback")

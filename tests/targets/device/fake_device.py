@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class Network:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         if FAULT == "broken" or (FAULT == "breaks" and len(images) == 1):
             raise RuntimeError("the FAKE device is on fire")
+        if FAULT == "hangs" and len(images) == 1:
+            time.sleep(1000)
         if FAULT == "interrupt":
             raise KeyboardInterrupt
         totals = images.astype(np.int32).sum((1, 2, 3))
