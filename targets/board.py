@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -234,11 +235,14 @@ class BoardNetwork:
 def _files(artifact: Artifact, patterns: Sequence[str]) -> list[str]:
     """Names of what the board needs, relative to the artifact's folder; each has its checksum."""
     names = [MANIFEST, SCRIPT, DEVICE, GOLDEN]
-    for pattern in patterns:
-        names += sorted(path.relative_to(artifact.folder).as_posix() for path in artifact.folder.glob(pattern))
+    names += [name for name in artifact.manifest["files"] if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for name in names[1:]:
-        if artifact.has(name) or name in (SCRIPT, DEVICE, GOLDEN):  # else made after compiling: as model.om by ATC
-            artifact.path(name)
+        artifact.path(name)
+    for pattern in patterns:  # and what was made after compiling, as model.om by ATC
+        for path in sorted(artifact.folder.glob(pattern)):
+            if artifact.folder.resolve() not in path.resolve().parents:
+                raise ValueError(f"{path}: leads out of the artifact; remove it")
+            names.append(path.relative_to(artifact.folder).as_posix())
     return list(dict.fromkeys(names))
 
 

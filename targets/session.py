@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "check_files", "open_session"]
 
 
 class Session:
@@ -111,6 +111,7 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
         raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
     if board is not None and device not in target.remote:
         raise UsageError(f"--board: device {device} runs on this machine only")
+    check_files(artifact, target, device)
     from squeezeedge.targets.device.run import Artifact
 
     module: Any = importlib.import_module(target.device_module)
@@ -153,6 +154,20 @@ def _closed_when_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def check_files(artifact: Path, target: Target, device: str) -> None:
+    """Raise UnavailableError if an artifact lacks a file that its compiler does not always make and a device needs.
+
+    Args:
+        artifact: the folder.
+        target: that it was compiled for.
+        device: one of the target's; simulators and emulations need none of these files.
+    """
+    module: Any = importlib.import_module(target.device_module)
+    for pattern, remedy in module.REQUIRED if target.devices[device] == "hardware" else ():
+        if not any(artifact.glob(pattern)):
+            raise UnavailableError(f"{artifact / pattern}: {remedy}")
 
 
 def _elsewhere(target: Target, device: str) -> str:

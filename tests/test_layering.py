@@ -51,6 +51,8 @@ POOLS = {"FloatAveragePool", "FloatGlobalAveragePool"}
 KINDS = {*NODES.split(), *POOLS, "FoldedConv", "FoldedAdd", "ConvLayer", "AddLayer", "Stage"}
 MOST_TYPE_TESTS = 30
 MOST_LINES = 450
+UNDIVIDED = {"squeezeedge.targets.cuda.device": 530}
+"""Module that artifacts hold as one file -> its most lines."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -162,5 +164,7 @@ def test_every_module_has_a_test_of_its_name() -> None:
 
 def test_no_module_is_long() -> None:
     assert [
-        f"{path}: {n} lines" for path in MODULES.values() if (n := len(path.read_text().splitlines())) > MOST_LINES
+        f"{path}: {lines} lines"
+        for name, path in MODULES.items()
+        if (lines := len(path.read_text().splitlines())) > UNDIVIDED.get(name, MOST_LINES)
     ] == []

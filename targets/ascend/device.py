@@ -22,10 +22,12 @@ import numpy as np
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "Network", "Unavailable", "add_arguments", "find_runtime", "read_constants", "sums_of"]
+__all__ = ["FILES", "REQUIRED", "Network", "Unavailable", "add_arguments", "find_runtime", "read_constants", "sums_of"]
 
 MODEL = "model.om"
 FILES = (MODEL,)
+REQUIRED = ((MODEL, "missing, the model is not converted yet: run `sh atc.sh` where CANN is installed"),)
+"""What may be missing from an artifact and is needed to run it, and what to do then."""
 
 DEVICE_FILES = "davinci*"
 
@@ -251,7 +253,7 @@ def sums_of(means: np.ndarray, sum_scale: float) -> np.ndarray:
 
 def _model(artifact: Artifact) -> Path:
     """Path of the converted model, checked if the artifact was compiled with it."""
-    path = artifact.folder / MODEL
+    path = artifact.folder / MODEL  # may be made after compiling, so that the manifest does not know it
     if not path.is_file():
-        raise Unavailable(f"{path}: missing, the model is not converted yet: run `sh atc.sh` where CANN is installed")
+        raise Unavailable(f"{path}: {REQUIRED[0][1]}")
     return artifact.path(MODEL) if artifact.has(MODEL) else path

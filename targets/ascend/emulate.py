@@ -20,11 +20,11 @@ graph than this emulation; with "exact" there is nothing to join.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
@@ -33,9 +33,9 @@ from torch import Tensor
 from squeezeedge.graph import IntegerGraph, rules
 from squeezeedge.graph.oracle import execute
 from squeezeedge.graph.sqe import read_sqe
-from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, FP16_DTYPE
 from squeezeedge.targets.ascend.device import read_constants, sums_of
+from squeezeedge.targets.ascend.reading import read_deploy_model
 from squeezeedge.targets.ascend.structure import DeployConv, attributes, constants, deploy_convs
 
 if TYPE_CHECKING:
@@ -58,14 +58,16 @@ class EmulatedNetwork:
         artifact: its files.
 
     Raises:
-        ValueError: a file is damaged.
+        CorruptFileError, ValueError: a file is damaged.
     """
 
     def __init__(self, artifact: Artifact) -> None:
         self._shape = artifact.shape
         self._sum_scale, self.tolerance = read_constants(artifact)
         self._graph = read_sqe(artifact.path(GRAPH))
-        self._emulator = Emulator(onnx.load_model_from_string(artifact.read(DEPLOY_MODEL)))
+        if (tuple(self._graph.input_shape), self._graph.classes) != (artifact.shape, artifact.classes):
+            raise ValueError(f"{artifact.folder / GRAPH}: not of this artifact; compile the model again")
+        self._emulator = Emulator(read_deploy_model(artifact, self._graph))
         self._differing: dict[str, float] = {}
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[str, NDArray[np.float64]]]:
@@ -126,7 +128,11 @@ def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
 
 
 class Emulator:
-    """A deploy model, ready to run."""
+    """A deploy model, ready to run.
+
+    Args:
+        model: as :mod:`.deploy` makes it or :mod:`.reading` reads it.
+    """
 
     def __init__(self, model: ModelProto) -> None:
         self._nodes = list(model.graph.node)
@@ -138,7 +144,7 @@ class Emulator:
             if value.dtype in (np.float16, np.int64)
         }
         self._convs = {conv.name: _Conv(conv) for conv in deploy_convs(model)}
-        self._readers = {name: sum(name in node.input for node in self._nodes) for name in self._names()}
+        self._readers = Counter(name for node in self._nodes for name in {*node.input})
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model answers, float32 [N, 2 * classes], to images uint8 [N, height, width, 3]."""
@@ -164,15 +170,10 @@ class Emulator:
                     result = self._apply(node, values)
                 values[node.output[0]] = result
                 yield node.output[0], result
-                for name in inputs:
+                for name in {*inputs}:
                     left[name] -= 1
                     if not left[name]:
                         del values[name]
-
-    def _names(self) -> Iterator[str]:
-        yield self._input
-        for node in self._nodes:
-            yield from node.output
 
     def _apply(self, node: NodeProto, values: dict[str, Tensor]) -> Tensor:
         inputs = [values[name] if name in values else self._constants[name] for name in node.input]

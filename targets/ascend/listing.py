@@ -6,24 +6,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
+from squeezeedge.targets.ascend.reading import read_deploy_model
+from squeezeedge.targets.device.run import Artifact
 
 __all__ = ["model_lines"]
 
 
-def model_lines(artifact: Path) -> Iterator[str]:
+def model_lines(folder: Path) -> Iterator[str]:
     """The deploy model's graph in ONNX's text form, without the constants' values.
 
     Raises:
         CorruptFileError: it can not be read.
     """
-    path = artifact / DEPLOY_MODEL
     try:
-        graph = onnx.load_model(path).graph
-    except (OSError, DecodeError) as error:
-        raise CorruptFileError(f"{path}: cannot be read ({error}); compile the model again") from error
-    del graph.initializer[:]
-    yield from onnx.printer.to_text(graph).splitlines()
+        graph = read_deploy_model(Artifact(folder)).graph
+        del graph.initializer[:]
+        lines = onnx.printer.to_text(graph).splitlines()
+    except (ValueError, RuntimeError) as error:
+        text = str(error)
+        if str(folder) not in text:
+            text = f"{folder / DEPLOY_MODEL}: damaged ({text}); compile the model again"
+        raise CorruptFileError(text) from error
+    yield from lines

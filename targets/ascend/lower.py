@@ -100,7 +100,7 @@ def lower(graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
     deploy = deploy_model(graph, options.rounding)
     return AscendLowered(
         image=Shape(*graph.input_shape),
-        soc_version=options.soc_version,
+        soc_version=options.chip,
         reference=to_onnx(graph),
         deploy=deploy,
         operators=check_structure(deploy),

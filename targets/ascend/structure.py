@@ -13,14 +13,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.targets.ascend.deploy import OPSET
+from squeezeedge.targets.ascend.shapes import OPERATORS, check_form, check_text
 
-__all__ = ["OPERATORS", "DeployConv", "attributes", "check_structure", "constants", "deploy_convs", "unpack_scale"]
+__all__ = ["DeployConv", "attributes", "check_structure", "constants", "deploy_convs", "unpack_scale"]
 
 CUSTOM = ("AscendQuant", "AscendDequant")
-OPERATORS = frozenset(
-    (*CUSTOM, "Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu", "Sub"),
-)
-"""What a deploy model may contain: all in ATC's list of ONNX operators."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +57,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def constants(model: ModelProto) -> dict[str, NDArray[Any]]:
-    """A model's constants by name."""
+    """A model's constants by name; all lie in the model, as :func:`~.shapes.check_form` finds."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
@@ -78,6 +75,9 @@ def unpack_scale(param: NDArray[np.uint64]) -> NDArray[np.float32]:
 def deploy_convs(model: ModelProto) -> list[DeployConv]:
     """The convolutions of a deploy model, in order.
 
+    Args:
+        model: in which :func:`~.shapes.check_form` found nothing.
+
     Raises:
         SqueezeEdgeError: one is not AscendQuant -> int8 Conv -> AscendDequant.
     """
@@ -93,14 +93,19 @@ def deploy_convs(model: ModelProto) -> list[DeployConv]:
         _require(quant is not None and quant.op_type == "AscendQuant", node, "its input is not quantized")
         _require([reader.op_type for reader in after] == ["AscendDequant"], node, "its output is not dequantized once")
         assert quant is not None
+        held = {*node.input[1:], after[0].input[1]} <= values.keys()
+        _require(held, node, "its weight, bias or scale is no constant")
         weight, bias = values[node.input[1]], values[node.input[2]]
         _require(weight.dtype == np.int8 and bias.dtype == np.int32, node, "it is not int8 with an int32 bias")
         own, before, behind = attributes(node), attributes(quant), attributes(after[0])
-        _require(before.keys() == {"scale", "offset", "dst_type"}, node, "AscendQuant has other attributes")
         _require(before["dst_type"] == b"INT8", node, "AscendQuant does not make int8")
-        _require(behind.keys() == {"dtype"}, node, "AscendDequant has other attributes")
         scale = unpack_scale(values[after[0].input[1]])
-        _require(bias.shape == scale.shape == weight.shape[:1], node, "bias or scale does not fit the weight")
+        fits = (
+            weight.ndim == 4
+            and bias.shape == scale.shape == weight.shape[:1]
+            and list(weight.shape[2:]) == own["kernel_shape"]
+        )
+        _require(fits, node, "bias or scale does not fit the weight")
         _require(after[0].input[1] == f"{node.name}.dequant.param", node, "another name of the parameter")
         _require((quant.name, after[0].name) == (f"{node.name}.quant", f"{node.name}.dequant"), node, "names")
         _require(own["group"] == 1 and own["dilations"] == [1, 1], node, "groups or dilations")
@@ -131,18 +136,20 @@ def check_structure(model: ModelProto) -> Counter[str]:
     Raises:
         SqueezeEdgeError: an operator, name, opset, packing or attribute is not as it must be.
     """
+    check_text(model)
     counts = Counter(node.op_type for node in model.graph.node)
     unknown = counts.keys() - OPERATORS
     if unknown:
         raise SqueezeEdgeError(f"deploy model: operators that ATC may not take: {', '.join(sorted(unknown))}")
     names = Counter(node.name for node in model.graph.node)
-    if max(names.values()) > 1 or "" in names:
+    if max(names.values(), default=0) > 1 or "" in names:
         raise SqueezeEdgeError(f"deploy model: node name {names.most_common(1)[0][0]!r} is used twice or empty")
     if [(entry.domain, entry.version) for entry in model.opset_import] != [("", OPSET)]:
         raise SqueezeEdgeError(f"deploy model: must use opset {OPSET} and no other domain")
+    check_form(model)
     for conv in deploy_convs(model):
-        exponent = np.log2(conv.scale)
-        if conv.quant_scale != 1 or conv.offset not in (-128, 0) or (exponent != np.rint(exponent)).any():
+        power_of_two = (conv.scale > 0) & (np.frexp(conv.scale)[0] == 0.5)
+        if conv.quant_scale != 1 or conv.offset not in (-128, 0) or not power_of_two.all():
             raise SqueezeEdgeError(f"deploy model: {conv.name}: scales or offset are not those of q units")
     _check_standard_part(model)
     return counts

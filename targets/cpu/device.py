@@ -13,10 +13,11 @@ import numpy as np
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "THREADS_VARIABLE", "Network", "Unavailable", "add_arguments"]
+__all__ = ["FILES", "REQUIRED", "THREADS_VARIABLE", "Network", "Unavailable", "add_arguments"]
 
 LIBRARY = "libmodel.so"
 FILES = (LIBRARY,)
+REQUIRED: tuple[tuple[str, str], ...] = ()
 
 THREADS_VARIABLE = "SQUEEZEEDGE_THREADS"
 DEFAULT_THREADS, MAX_THREADS = 8, 64

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.targets.cuda.options import CudaOptions, choose_architectures
+from squeezeedge.targets.cuda.options import CudaOptions, asked_architectures
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class CudaTarget:
         ]
 
     def check_options(self, options: CudaOptions) -> None:
-        """A compiler must be there, a GPU need not."""
-        from squeezeedge.targets.cuda.toolchain import find_compiler
+        """A compiler that knows the architecture must be there, a GPU need not."""
+        from squeezeedge.targets.cuda.toolchain import find_compiler, known_architectures
 
-        choose_architectures(options)
-        find_compiler()
+        asked = asked_architectures(options)
+        known_architectures(find_compiler(), asked)
 
     def check_device(self, device: str, board: str | None) -> None:
         """Without a board, this machine must have a driver and a GPU."""

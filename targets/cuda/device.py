@@ -2,6 +2,11 @@
 
 latency_ms is from the images in the host's memory to the class sums there, device_ms the part between the copies; both
 are of the whole batch that an image was in (--batch, 1 by default). --throughput N measures with batches of N images.
+
+Which of the artifact's files a GPU executes (NVIDIA's compatibility guides): machine code of its own architecture; on
+a card also machine code of an older one of the same major version. Integrated GPUs (Jetson) execute nothing but their
+own, and cards nothing of theirs. Everything else is PTX, which the driver compiles: of the newest architecture that is
+not newer than the GPU.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import re
 import time
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any
@@ -16,21 +22,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "Driver", "Network", "Unavailable", "add_arguments", "measure"]
+__all__ = [
+    "FILES",
+    "REQUIRED",
+    "Driver",
+    "Network",
+    "Unavailable",
+    "add_arguments",
+    "choose_code",
+    "measure",
+    "read_plan",
+]
 
 DRIVER = "libcuda.so.1"
 PLAN = "plan.json"
 CONSTANTS = "constants.bin"
 FILES = (PLAN, CONSTANTS, "*.ptx", "*.cubin")
+REQUIRED: tuple[tuple[str, str], ...] = ()
 
-COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
+TEGRA = ("sm_72", "sm_87")
+"""Architectures that only integrated GPUs have: Jetson Xavier and Orin."""
+
+COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR, INTEGRATED = 75, 76, 18
 CAPTURE_MODE_THREAD_LOCAL = 1
 NO_DEVICE = 100
 OUT_OF_MEMORY = 2
 TOO_NEW = (209, 222)
 """Code that a driver can't load: no binary for the GPU, unsupported PTX version."""
+
+# Limits of what a plan may say, checked before anything is allocated.
+MOST_BYTES = 2**31 - 1
+MOST_BLOCKS = 2**31 - 1
+MOST_THREADS = 1024
+MOST_IMAGES = 65535
+MOST_ARGUMENTS = 64
 
 HANDLE = c_void_p
 FUNCTIONS = {
@@ -148,33 +177,47 @@ class Driver:
 
     def capability(self, device: int) -> tuple[int, int]:
         """A device's compute capability."""
-        numbers = []
-        for attribute in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR):
-            number = c_int()
-            self.cuDeviceGetAttribute(byref(number), attribute, device)
-            numbers.append(number.value)
-        return numbers[0], numbers[1]
+        return self._attribute(COMPUTE_CAPABILITY_MAJOR, device), self._attribute(COMPUTE_CAPABILITY_MINOR, device)
+
+    def integrated(self, device: int) -> bool:
+        """Whether a device shares the processor's memory, as Jetson's does."""
+        return self._attribute(INTEGRATED, device) != 0
+
+    def _attribute(self, attribute: int, device: int) -> int:
+        number = c_int()
+        self.cuDeviceGetAttribute(byref(number), attribute, device)
+        return number.value
 
 
-def choose_code(plan: dict[str, Any], capability: tuple[int, int]) -> tuple[str, str]:
-    """The file that a device executes, and what it is: machine code of its major version, else PTX.
+def choose_code(
+    cubins: Mapping[str, str], ptx: Mapping[str, str], capability: tuple[int, int], integrated: bool
+) -> tuple[str, str]:
+    """The file that a device executes, and what it is, as the module's text says.
+
+    Args:
+        cubins: architecture -> file of machine code.
+        ptx: architecture -> file of PTX.
+        capability: the device's compute capability.
+        integrated: whether it is part of a processor (Tegra).
 
     Raises:
-        Unavailable: there is neither.
+        Unavailable: there is nothing for it.
     """
-    fitting = [
-        arch for arch in plan["cubins"] if _version(arch)[0] == capability[0] and _version(arch)[1] <= capability[1]
-    ]
+    own = "sm_{}{}".format(*capability)
+    if own in cubins:
+        return cubins[own], own
+    older = [arch for arch in cubins if arch not in TEGRA and _version(arch)[0] == capability[0]]
+    older = [arch for arch in older if _version(arch) < capability]
+    if older and not integrated:
+        best = max(older, key=_version)
+        return cubins[best], best
+    fitting = [arch for arch in ptx if _version(arch) <= capability]
     if fitting:
         best = max(fitting, key=_version)
-        return plan["cubins"][best], best
-    ptx = plan["ptx"]
-    if capability >= _version(ptx["arch"]):
-        return ptx["file"], "PTX of " + ptx["arch"]
+        return ptx[best], f"PTX of {best}"
     raise Unavailable(
-        "this GPU is sm_{}{}, the artifact was compiled for {}: compile it again with another --arch".format(
-            *capability, ", ".join(plan["cubins"])
-        )
+        f"this GPU is {own}{', an integrated one' if integrated else ''}, the artifact was compiled for "
+        f"{', '.join(cubins)}: compile it again with --arch {own}, or with an older one that --help names"
     )
 
 
@@ -239,6 +282,7 @@ class Buffers:
                 c_uint64(starts[place] + offset * (1 if place == "constants" else self.images))
                 for place, offset in launch["arguments"]
             ]
+            values += [c_uint64()] * (MOST_ARGUMENTS - len(values))  # a kernel that takes more finds no address
             pointers = (HANDLE * len(values))(*(ctypes.cast(byref(value), HANDLE) for value in values))
             grid, block = (launch["blocks"], 1, self.images), (launch["threads"], 1, 1)
             self._driver.cuLaunchKernel(function, *grid, *block, 0, self._stream, pointers, None)
@@ -297,7 +341,7 @@ class Network:
     tolerance = 0.0
 
     def __init__(self, artifact: Artifact, device: int = 0, batch: int = 1) -> None:
-        self.plan = _read_plan(artifact)
+        self.plan = read_plan(artifact)
         constants = artifact.read(CONSTANTS)
         if len(constants) != self.plan["constant_bytes"]:
             raise ValueError(f"{artifact.folder / CONSTANTS}: not of this artifact; copy it again")
@@ -309,7 +353,8 @@ class Network:
         driver.cuDeviceGet(byref(number), device)
         self._device = number.value
         self._name = driver.name(self._device)
-        file, self._code = choose_code(self.plan, driver.capability(self._device))
+        capability, integrated = driver.capability(self._device), driver.integrated(self._device)
+        file, self._code = choose_code(self.plan["cubins"], self.plan["ptx"], capability, integrated)
         code = artifact.read(file)
         context, self._module = HANDLE(), HANDLE()
         driver.cuDevicePrimaryCtxRetain(byref(context), self._device)
@@ -417,23 +462,53 @@ def measure(network: Network, artifact: Artifact, options: argparse.Namespace) -
     return {"batch": options.throughput, **network.throughput(many, options.repeats)}
 
 
-def _read_plan(artifact: Artifact) -> dict[str, Any]:
-    """The plan, checked: every argument lies inside what is allocated."""
-    path = artifact.folder / PLAN
+def read_plan(artifact: Artifact) -> dict[str, Any]:
+    """The plan, checked: every value has its type and range, and every argument lies inside what is allocated.
+
+    Raises:
+        ValueError: it is damaged; the text names the file and the remedy.
+    """
+    data = artifact.read(PLAN)
     try:
-        plan: dict[str, Any] = json.loads(artifact.read(PLAN).decode())
-        if (tuple(plan["input"]), plan["classes"]) != (artifact.shape, artifact.classes):
-            raise ValueError("of another network")
-        sizes = {
-            "input": int(np.prod(plan["input"])),
-            "output": plan["classes"] * 4,
-            "workspace": plan["workspace_bytes"],
-            "constants": plan["constant_bytes"],
-        }
-        for launch in plan["launches"]:
-            for place, offset in launch["arguments"]:
-                if not 0 <= offset < sizes[place]:
-                    raise ValueError(f"{launch['kernel']} reads outside its memory")
-    except (TypeError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({error!r}); copy the artifact again") from error
+        plan: dict[str, Any] = json.loads(data.decode())
+        _check_plan(plan, artifact)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        text = f"{artifact.folder / PLAN}: damaged ({error!r}); copy the artifact again, or compile the model again"
+        raise ValueError(text) from error
     return plan
+
+
+def _check_plan(plan: dict[str, Any], artifact: Artifact) -> None:
+    height, width, channels = (_number(value, MOST_BYTES) for value in plan["input"])
+    classes = _number(plan["classes"], MOST_BYTES)
+    if ((height, width, channels), classes) != (artifact.shape, artifact.classes):
+        raise ValueError("of another network")
+    sizes = {
+        "input": height * width * channels,
+        "output": classes * 4,
+        "workspace": _number(plan["workspace_bytes"], MOST_BYTES, least=0),
+        "constants": _number(plan["constant_bytes"], MOST_BYTES),
+    }
+    _number(plan["most_images"], MOST_IMAGES)
+    for kind, ending in (("cubins", "cubin"), ("ptx", "ptx")):
+        for arch, file in plan[kind].items():
+            if not re.fullmatch("sm_[1-9][0-9]{1,2}", arch) or file != f"kernels.{arch}.{ending}":
+                raise ValueError(f"{kind}: {arch!r}")
+            if not artifact.has(file):
+                raise ValueError(f"{file} is not in the manifest")
+    for launch in plan["launches"]:
+        kernel, arguments = launch["kernel"], launch["arguments"]
+        if type(kernel) is not str or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", kernel):
+            raise ValueError(f"kernel {kernel!r}")
+        _number(launch["blocks"], MOST_BLOCKS)
+        _number(launch["threads"], MOST_THREADS)
+        if type(arguments) is not list or len(arguments) > MOST_ARGUMENTS:
+            raise ValueError(f"arguments of {kernel}")
+        for place, offset in arguments:
+            _number(offset, sizes[place] - 1, least=0)
+
+
+def _number(value: Any, most: int, least: int = 1) -> int:  # noqa: ANN401  (JSON)
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{str(value)[:20]!r} is not a whole number in {least}..{most}")
+    return value

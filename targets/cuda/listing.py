@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets.cuda.options import PTX
+from squeezeedge.targets.cuda.device import read_plan
+from squeezeedge.targets.device.run import Artifact
 
 __all__ = ["ptx_lines"]
 
 
-def ptx_lines(artifact: Path) -> Iterator[str]:
-    """The PTX of an artifact, line by line.
+def ptx_lines(folder: Path) -> Iterator[str]:
+    """The PTX of an artifact, line by line, one architecture after the other.
 
     Raises:
-        CorruptFileError: it has none.
+        CorruptFileError: it has none, or a file is damaged.
     """
-    path = artifact / PTX
     try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{path}: not readable as PTX: {error}; compile the model again") from error
-    return iter(text.splitlines())
+        artifact = Artifact(folder)
+        files = read_plan(artifact)["ptx"].values()
+        return iter([line for file in files for line in artifact.read(file).decode("ascii").splitlines()])
+    except ValueError as error:
+        raise CorruptFileError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from error

@@ -18,13 +18,14 @@ from squeezeedge.lower.stages import stages
 from squeezeedge.targets.cuda.device import CONSTANTS, PLAN
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.module import Launch, kernel_launches, plan_launches
-from squeezeedge.targets.cuda.options import ARCHITECTURES, PTX, CudaOptions, choose_architectures
+from squeezeedge.targets.cuda.options import ARCHITECTURES, CudaOptions, asked_architectures
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
-from squeezeedge.targets.cuda.toolchain import find_compiler
+from squeezeedge.targets.cuda.toolchain import find_compiler, known_architectures
 
 __all__ = ["CudaLowered", "graph_launches", "lower"]
 
 FUSIONS = (Pattern.CONCAT_CONVOLUTIONS,)
+CUBIN, PTX = "cubin", "ptx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +36,17 @@ class CudaLowered:
         plan: memory and constants of one image.
         compiler: name and version.
         cubins: architecture -> machine code.
-        ptx: of the newest architecture.
+        ptx: architecture -> PTX, of the oldest one of each way to multiply: every newer GPU has a way then, and those
+            with tensor cores use them.
+        left_out: architectures that were asked for and that the compiler does not know.
         launches: what the device's side reads (plan.json).
     """
 
     plan: CallPlan
     compiler: str
     cubins: Mapping[str, bytes]
-    ptx: bytes
+    ptx: Mapping[str, bytes]
+    left_out: tuple[str, ...]
     launches: Mapping[str, Any]
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -51,13 +55,15 @@ class CudaLowered:
         Returns:
             What the manifest says of them.
         """
-        for arch, cubin in self.cubins.items():
-            (folder / _cubin(arch)).write_bytes(cubin)
-        (folder / PTX).write_bytes(self.ptx)
+        for made, ending in ((self.cubins, CUBIN), (self.ptx, PTX)):
+            for arch, code in made.items():
+                (folder / _file(arch, ending)).write_bytes(code)
         self.plan.constants.tofile(folder / CONSTANTS)
         (folder / PLAN).write_text(json.dumps(self.launches, indent=1) + "\n")
         return {
             "architectures": list(self.cubins),
+            "ptx": list(self.ptx),
+            "left_out": list(self.left_out),
             "compiler": self.compiler,
             "kernels": len(self.plan.calls),
             "workspace_bytes": self.plan.workspace,
@@ -74,24 +80,23 @@ def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
 
     Raises:
         UsageError: the architecture is not known.
-        UnavailableError: there is no compiler, or it can't be started.
+        UnavailableError: there is no compiler, it can't be started, or it does not know the architecture.
         UnsupportedError: the kernels cannot compute a layer exactly; the text has its name.
         SqueezeEdgeError: the compiler fails.
     """
-    architectures = choose_architectures(options)
+    asked = asked_architectures(options)
     compiler = find_compiler()
+    architectures = known_architectures(compiler, asked)
     launches = graph_launches(graph)
     height, width, channels = graph.input_shape
-    newest = architectures[-1]
-    plan = plan_launches(launches, INSTRUCTION_SETS[ARCHITECTURES[newest]], height * width * channels)
-    kernels = [launch.kernel for launch in launches]
-    sources: dict[str, str] = {}
+    oldest: dict[str, str] = {}
     for arch in architectures:
-        isa = ARCHITECTURES[arch]
-        if isa not in sources:
-            sources[isa] = cuda_source(kernels, INSTRUCTION_SETS[isa], arch)
+        oldest.setdefault(ARCHITECTURES[arch], arch)
+    plan = plan_launches(launches, INSTRUCTION_SETS[ARCHITECTURES[architectures[0]]], height * width * channels)
+    kernels = [launch.kernel for launch in launches]
+    sources = {isa: cuda_source(kernels, INSTRUCTION_SETS[isa], arch) for isa, arch in oldest.items()}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ptx = pool.submit(compiler.ptx, sources[ARCHITECTURES[newest]], newest)
+        ptx = {arch: pool.submit(compiler.ptx, sources[isa], arch) for isa, arch in oldest.items()}
         cubins = {arch: pool.submit(compiler.cubin, sources[ARCHITECTURES[arch]], arch) for arch in architectures}
     listed = {
         "input": list(graph.input_shape),
@@ -99,12 +104,18 @@ def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
         "workspace_bytes": plan.workspace,
         "constant_bytes": len(plan.constants),
         "most_images": most_images(kernels),
-        "cubins": {arch: _cubin(arch) for arch in architectures},
-        "ptx": {"arch": newest, "file": PTX},
-        "launches": _listed(launches, plan, parameters(sources[ARCHITECTURES[newest]])),
+        "cubins": {arch: _file(arch, CUBIN) for arch in architectures},
+        "ptx": {arch: _file(arch, PTX) for arch in oldest.values()},
+        "launches": _listed(launches, plan, parameters(sources[ARCHITECTURES[architectures[0]]])),
     }
-    made = {arch: cubin.result() for arch, cubin in cubins.items()}
-    return CudaLowered(plan, compiler.version, made, ptx.result(), listed)
+    return CudaLowered(
+        plan=plan,
+        compiler=compiler.version,
+        cubins={arch: cubin.result() for arch, cubin in cubins.items()},
+        ptx={arch: code.result() for arch, code in ptx.items()},
+        left_out=tuple(arch for arch in asked if arch not in architectures),
+        launches=listed,
+    )
 
 
 def graph_launches(graph: IntegerGraph) -> list[Launch]:
@@ -116,8 +127,8 @@ def graph_launches(graph: IntegerGraph) -> list[Launch]:
     return kernel_launches(stages(partition(to_relax(graph), FUSIONS), graph), graph.input_shape)
 
 
-def _cubin(arch: str) -> str:
-    return f"kernels.{arch}.cubin"
+def _file(arch: str, ending: str) -> str:
+    return f"kernels.{arch}.{ending}"
 
 
 def _listed(launches: Sequence[Launch], plan: CallPlan, order: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:

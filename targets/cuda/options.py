@@ -8,18 +8,30 @@ from types import MappingProxyType
 
 from squeezeedge.errors import UsageError
 
-__all__ = ["ALL", "ARCHITECTURES", "DOT_PRODUCT", "PTX", "TENSOR_CORE", "CudaOptions", "choose_architectures"]
+__all__ = ["ALL", "ARCHITECTURES", "DOT_PRODUCT", "TENSOR_CORE", "CudaOptions", "asked_architectures"]
 
 DOT_PRODUCT = "dp4a"
 TENSOR_CORE = "mma"
 ALL = "all"
-PTX = "kernels.ptx"
-"""The file of an artifact that a driver compiles for GPUs without machine code."""
 
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {"sm_75": DOT_PRODUCT, "sm_80": TENSOR_CORE, "sm_86": TENSOR_CORE, "sm_89": TENSOR_CORE, "sm_90": TENSOR_CORE}
+    {
+        "sm_72": DOT_PRODUCT,
+        "sm_75": DOT_PRODUCT,
+        "sm_80": TENSOR_CORE,
+        "sm_86": TENSOR_CORE,
+        "sm_87": TENSOR_CORE,
+        "sm_89": TENSOR_CORE,
+        "sm_90": TENSOR_CORE,
+        "sm_100": TENSOR_CORE,
+        "sm_120": TENSOR_CORE,
+    }
 )
-"""Architecture -> how its kernels multiply (:mod:`squeezeedge.targets.cuda.isa`); oldest first."""
+"""Architecture -> how its kernels multiply (:mod:`squeezeedge.targets.cuda.isa`); oldest first.
+
+sm_72 and sm_87 are Jetson Xavier and Orin, which execute no other machine code. CUDA 13 has no sm_72, CUDA 12.6 and
+older no sm_100 and sm_120.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,12 +40,15 @@ class CudaOptions:
 
     arch: str = field(
         default=ALL,
-        metadata={"help": f"GPU architecture: {', '.join(ARCHITECTURES)}, or all. PTX for later ones is added."},
+        metadata={
+            "help": f"GPU architecture: {', '.join(ARCHITECTURES)}, or all that the compiler here knows. PTX for later "
+            "ones is added. Jetson needs its own: Xavier sm_72, Orin sm_87."
+        },
     )
 
 
-def choose_architectures(options: CudaOptions) -> tuple[str, ...]:
-    """The architectures to compile for, oldest first.
+def asked_architectures(options: CudaOptions) -> tuple[str, ...]:
+    """The architectures that the options name, oldest first.
 
     Raises:
         UsageError: it is not known.

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.files import scratch_folder
 
-__all__ = ["FIX", "Compiler", "Nvcc", "Nvrtc", "find_compiler"]
+__all__ = ["FIX", "Compiler", "Nvcc", "Nvrtc", "find_compiler", "known_architectures"]
 
 FIX = "install the CUDA toolkit (nvcc on the path), or: pip install nvidia-cuda-nvrtc"
 WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
@@ -28,6 +28,9 @@ class Compiler(Protocol):
     @property
     def version(self) -> str:
         """Name and version, for people."""
+
+    def architectures(self) -> frozenset[str]:
+        """What it makes machine code for, as ``sm_80``."""
 
     def cubin(self, source: str, arch: str) -> bytes:
         """Machine code.
@@ -56,6 +59,10 @@ class Nvcc:
         said = self._run(["--version"])
         found = re.search(r"release [\d.]+, V([\d.]+)", said)
         return f"nvcc {found[1] if found else said.strip()}"
+
+    def architectures(self) -> frozenset[str]:
+        """See :class:`Compiler`."""
+        return frozenset(self._run(["--list-gpu-code"]).split())
 
     def cubin(self, source: str, arch: str) -> bytes:
         """See :class:`Compiler`."""
@@ -98,6 +105,14 @@ class Nvrtc:
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         return f"NVRTC {major.value}.{minor.value}"
+
+    def architectures(self) -> frozenset[str]:
+        """See :class:`Compiler`."""
+        count = ctypes.c_int()
+        self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
+        numbers = (ctypes.c_int * count.value)()
+        self._call("nvrtcGetSupportedArchs", numbers)
+        return frozenset(f"sm_{number}" for number in numbers)
 
     def cubin(self, source: str, arch: str) -> bytes:
         """See :class:`Compiler`."""
@@ -146,6 +161,22 @@ def find_compiler() -> Compiler:
     if library is not None:
         return Nvrtc(library)
     raise UnavailableError(f"no CUDA compiler: neither nvcc nor NVRTC is here; {FIX}")
+
+
+def known_architectures(compiler: Compiler, asked: Sequence[str]) -> tuple[str, ...]:
+    """Those of the architectures that a compiler makes machine code for, in the same order.
+
+    Raises:
+        UnavailableError: none of them.
+    """
+    known: Collection[str] = compiler.architectures()
+    kept = tuple(arch for arch in asked if arch in known)
+    if not kept:
+        raise UnavailableError(
+            f"{compiler.version} makes no code for {', '.join(asked)}, only for {', '.join(sorted(known, key=len))}; "
+            "install the CUDA release that does (sm_72: 12, sm_120: 12.8 or later), or choose another --arch"
+        )
+    return kept
 
 
 def _nvrtc_library() -> Path | None:

@@ -18,7 +18,17 @@ import numpy as np
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "Network", "Packing", "Program", "Unavailable", "add_arguments", "check_bitstream", "check_images"]
+__all__ = [
+    "FILES",
+    "REQUIRED",
+    "Network",
+    "Packing",
+    "Program",
+    "Unavailable",
+    "add_arguments",
+    "check_bitstream",
+    "check_images",
+]
 
 BITSTREAM = "vta.bit"
 HANDOFF = "vta.hwh"
@@ -26,6 +36,13 @@ PROGRAM = "program.json"
 DRAM = "dram.bin"
 
 FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF)
+REQUIRED = (
+    (BITSTREAM, "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"),
+    (HANDOFF, "missing; pynq needs it beside the bitstream"),
+)
+"""What may be missing from an artifact and is needed to run it, and what to do then."""
+
+INSTRUCTION_BYTES = 16
 
 IP_TYPE = "squeezeedge:hls:squeezeedge_vta"
 
@@ -43,7 +60,13 @@ REGISTERS = {
 }
 """Offsets in the control port; all but the instruction count are 64-bit byte addresses."""
 
-MOST_DRAM_BYTES = 1 << 30
+MOST_DRAM_BYTES = 1 << 28
+"""Of a program: checked before anything is allocated. Boards reserve 128 MiB or less for such memory."""
+
+MOST_PACKINGS, MOST_TAPS, MOST_PADDED_BYTES = 8, 1 << 16, 1 << 26
+"""Packings, values of a patch, and bytes of an image with its border."""
+
+BYTE = 0xFF
 
 
 class Unavailable(Exception):
@@ -164,10 +187,9 @@ def _bitstream(artifact: Artifact, chosen: Path | None) -> Path:
         ValueError: it is truncated or none.
     """
     path = artifact.folder / BITSTREAM if chosen is None else chosen
-    if not path.is_file():
-        raise Unavailable(f"{path}: no bitstream; compile with --bitstream, or name one with --bitstream PATH")
-    if not path.with_suffix(".hwh").is_file():
-        raise Unavailable(f"{path.with_suffix('.hwh')}: missing; pynq needs it beside the bitstream")
+    for file, (_, remedy) in zip((path, path.with_suffix(".hwh")), REQUIRED):  # noqa: B905  (Python 3.8)
+        if not file.is_file():
+            raise Unavailable(f"{file}: {remedy}")
     if chosen is None:
         for name in (BITSTREAM, HANDOFF):
             artifact.path(name)
@@ -207,23 +229,27 @@ class Packing:
 
     def __init__(self, record: dict[str, Any], regions: dict[str, slice]) -> None:
         self.region = regions[record["region"]]
-        self.image = (_natural(record["image"][0]), _natural(record["image"][1]), 3)
-        kernel_h, kernel_w = map(_natural, record["kernel"])
-        stride_h, stride_w = map(_natural, record["stride"])
-        top, left, bottom, right = map(_natural, record["padding"])
-        rows, columns, block = (_natural(record[key]) for key in ("height", "width", "block"))
+        height, width = _numbers(record["image"], 2, least=1)
+        self.image = (height, width, 3)
+        kernel_h, kernel_w = _numbers(record["kernel"], 2, least=1)
+        stride_h, stride_w = _numbers(record["stride"], 2, least=1)
+        top, left, bottom, right = _numbers(record["padding"], 4)
+        rows, columns, block = (_number(record[key], least=1) for key in ("height", "width", "block"))
+        pad_value = _numbers(record["pad_value"], 3, most=BYTE)
         values = kernel_h * kernel_w * 3
+        if values > MOST_TAPS:
+            raise ValueError(f"a packing of {values} values")
         shape = (-(-values // block), rows, columns, block)
         padded = (top + self.image[0] + bottom, left + self.image[1] + right, 3)
         if (
             int(np.prod(shape, dtype=object)) != self.region.stop - self.region.start
-            or int(np.prod(padded, dtype=object)) > MOST_DRAM_BYTES
+            or int(np.prod(padded, dtype=object)) > MOST_PADDED_BYTES
             or (rows - 1) * stride_h + kernel_h > padded[0]
             or (columns - 1) * stride_w + kernel_w > padded[1]
         ):
             raise ValueError("a packing does not fit its region")
         self._padded = np.empty(padded, np.uint8)
-        self._padded[:] = np.frombuffer(bytes(record["pad_value"]), np.uint8) ^ 0x80
+        self._padded[:] = np.array(pad_value, np.uint8) ^ 0x80
         self._inside = self._padded[top : top + self.image[0], left : left + self.image[1]]
         self._patches = np.zeros(shape, np.uint8)
         self._copies = []
@@ -263,31 +289,40 @@ class Program:
     def __init__(self, record: dict[str, Any], image: bytes) -> None:
         self._image = np.frombuffer(image, np.uint8)
         try:
-            self.dram_bytes = _natural(record["dram_bytes"])
-            if not len(self._image) <= self.dram_bytes <= MOST_DRAM_BYTES:
-                raise ValueError(f"dram_bytes {self.dram_bytes}")
-            regions, self._fills = {}, []
+            self.dram_bytes = _number(record["dram_bytes"], least=len(self._image), most=MOST_DRAM_BYTES)
+            regions, self._fills, end = {}, [], 0
             for region in record["regions"]:
-                begin, size = _natural(region["offset"]), _natural(region["size"])
-                if begin + size > self.dram_bytes:
+                begin, size = _number(region["offset"], least=end), _number(region["size"])
+                end = begin + size
+                if end > self.dram_bytes:
                     raise ValueError(f"region {region['name']} is outside of the memory")
-                regions[region["name"]] = slice(begin, begin + size)
+                regions[region["name"]] = slice(begin, end)
                 if region["writer"] != "compiler":
-                    self._fills.append((regions[region["name"]], _natural(region["fill"])))
-            self.registers = {name: _natural(record["bases"][name]) for name in REGISTERS if name in record["bases"]}
-            self.registers.update(count=_natural(record["count"]), program=regions["program"].start)
-            if set(self.registers) != set(REGISTERS):
-                raise ValueError("a base address is missing")
+                    self._fills.append((regions[region["name"]], _number(region["fill"], most=BYTE)))
+            bases = record["bases"]
+            self.registers = {
+                name: _number(bases[name], most=self.dram_bytes)
+                for name in REGISTERS
+                if name not in ("count", "program")
+            }
+            program = regions["program"]
+            most = (program.stop - program.start) // INSTRUCTION_BYTES
+            self.registers.update(count=_number(record["count"], most=most), program=program.start)
+            if len(record["packings"]) > MOST_PACKINGS:
+                raise ValueError("too many packings")
             self.packings = [Packing(packing, regions) for packing in record["packings"]]
             if len({packing.image for packing in self.packings}) != 1:
                 raise ValueError("the packings are not of one image")
+            if len({packing.region.start for packing in self.packings}) != len(self.packings):
+                raise ValueError("two packings of one region")
             sums = record["sums"]
             self.sums_region = regions[sums["region"]]
-            self.classes, self._planes = _natural(sums["classes"]), _natural(sums["planes"])
             size = self.sums_region.stop - self.sums_region.start
-            if self._planes not in (1, 4) or size % 4 or self.classes > size // 4:
+            self.classes = _number(sums["classes"], least=1, most=size // 4)
+            self._planes = _number(sums["planes"])
+            if self._planes not in (1, 4) or size % 4:
                 raise ValueError("region of the sums")
-        except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"damaged ({error!r}); copy the artifact again") from error
 
     @classmethod
@@ -303,9 +338,12 @@ class Program:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{artifact.folder / PROGRAM}: damaged ({error!r}); copy the artifact again") from error
         try:
-            return cls(record, image)
+            program = cls(record, image)
+            if (program.shape, program.classes) != (artifact.shape, artifact.classes):
+                raise ValueError("of another network; copy the artifact again")
         except ValueError as error:
             raise ValueError(f"{artifact.folder / PROGRAM}: {error}") from error
+        return program
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -335,7 +373,13 @@ class Program:
         return np.ascontiguousarray(data).reshape(-1).view("<i4")[: self.classes]
 
 
-def _natural(value: Any) -> int:  # noqa: ANN401  (JSON)
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is not a natural number")
+def _number(value: Any, least: int = 0, most: int = MOST_DRAM_BYTES) -> int:  # noqa: ANN401  (JSON)
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{str(value)[:20]!r} is not a whole number in {least}..{most}")
     return value
+
+
+def _numbers(values: Any, count: int, least: int = 0, most: int = MOST_DRAM_BYTES) -> list[int]:  # noqa: ANN401
+    if type(values) not in (list, tuple) or len(values) != count:
+        raise ValueError(f"{str(values)[:40]!r} is not {count} numbers")
+    return [_number(value, least, most) for value in values]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.vta.device import PROGRAM
 from squeezeedge.targets.vta.isa.program import read_program
 from squeezeedge.targets.vta.isa.words import disassemble
 
@@ -26,6 +27,9 @@ def listing(folder: Path) -> Iterator[str]:
         program = read_program(Artifact(folder))
     except ValueError as error:
         raise CorruptFileError(str(error)) from error
-    lines = disassemble(program.words(), program.geometry, program.instructions).splitlines()
+    try:
+        lines = disassemble(program.words(), program.geometry, program.instructions).splitlines()
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{folder / PROGRAM}: {error}; compile again") from error
     for line, layer in zip(lines, program.instruction_layers, strict=True):
         yield f"{line:<{WIDTH}}  ; {program.layers[layer].name}"

@@ -70,6 +70,23 @@ def test_files_are_copied_when_they_changed(made: FakeArtifact, board: FakeBoard
     assert not board.calls, "nothing is sent that is damaged"
 
 
+def test_no_file_from_outside_is_sent(made: FakeArtifact, board: FakeBoard, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of this machine")
+    (made.folder / "weights9.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(SqueezeEdgeError, match=r"weights9\.bin: leads out of the artifact; remove it"):
+        sums(made, BOARD)
+    assert not board.calls
+
+
+def test_a_listed_file_that_is_missing(made: FakeArtifact, board: FakeBoard) -> None:
+    (made.folder / "weights2.bin").write_text("FAKE")
+    made.seal()
+    (made.folder / "weights2.bin").unlink()
+    with pytest.raises(SqueezeEdgeError, match=r"weights2\.bin: No such file or directory; copy the artifact again"):
+        sums(made, BOARD)
+    assert not board.calls, "the board is not reached"
+
+
 def test_a_copy_that_breaks_off_is_repeated(made: FakeArtifact, board: FakeBoard) -> None:
     tar = board.programs / "tar"
     tar.write_text("#!/bin/sh\n# FAKE tar\necho 'tar: no space left on device' >&2\nexit 2\n")

@@ -87,6 +87,7 @@ import time
 import numpy as np
 
 FILES = ("layer.npz",)
+REQUIRED = ()
 
 
 class Unavailable(Exception):

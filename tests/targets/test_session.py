@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.session import open_session
+from squeezeedge.targets.session import check_files, open_session
 from tests.targets.device import fake_device
 from tests.targets.device.artifact import FakeArtifact
 from tests.targets.device.target import TARGET
@@ -60,3 +60,15 @@ def test_what_fails_first_is_told(made: FakeArtifact, monkeypatch: pytest.Monkey
         answers(TARGET, made.folder, made.images, "fake")
     with pytest.raises(ZeroDivisionError), open_session(made.folder, TARGET, "fake"):
         print(1 / 0)
+
+
+def test_a_file_that_is_not_always_made(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is missed before a device is opened or a board is reached; an emulation does not need it."""
+    (made.folder / "weights.bin").unlink()
+    made.seal()
+    monkeypatch.setattr(fake_device, "FAULT", "unavailable")
+    monkeypatch.setenv("PATH", "")
+    for board in (None, "user@board"):
+        with pytest.raises(UnavailableError, match=rf"^{made.folder}/weights\.bin: missing, the FAKE device needs it$"):
+            answers(TARGET, made.folder, made.images, "fake", board)
+    check_files(made.folder, TARGET, "fake-emulation")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, UsageError
-from squeezeedge.targets.vta.device import DRAM, PROGRAM
+from squeezeedge.targets.vta.device import BYTE, DRAM, INSTRUCTION_BYTES, MOST_DRAM_BYTES, PROGRAM
 from squeezeedge.targets.vta.device import Program as HostProgram
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, Instruction, InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry
@@ -21,13 +21,15 @@ from squeezeedge.targets.vta.isa.words import decode
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["ALIGNMENT", "Layer", "Packing", "Region", "Sums", "VtaProgram", "Writer", "read_program"]
+__all__ = ["ALIGNMENT", "NUMBER_LIMIT", "Layer", "Packing", "Region", "Sums", "VtaProgram", "Writer", "read_program"]
 
 ALIGNMENT = 256
 """Bytes: what the base of every memory is a multiple of."""
 
-DRAM_LIMIT = 1 << 32
-"""Bytes that the instructions' address fields surely reach."""
+NUMBER_LIMIT = 1 << 62
+"""Multiply-accumulates of a layer are the largest numbers of a description."""
+
+MOST_LAYERS = 1 << 16
 
 BASES = ("uop", "inp", "wgt", "acc", "out", "par")
 
@@ -224,45 +226,59 @@ class VtaProgram:
             CorruptFileError: a value is missing, of the wrong type or out of range, or the image is not the record's.
         """
         try:
-            expected = record["image"]
-            if len(image) != expected["bytes"] or hashlib.sha256(image).hexdigest() != expected["sha256"]:
-                raise CorruptFileError("VTA program: the image is truncated or damaged; compile again")
-            runs = np.array(record["instruction_layers"], np.int64).reshape(-1, 2)
-            if runs.min(initial=0) < 0 or runs[:, 0].max(initial=0) >= len(record["layers"]):
-                raise ValueError("instruction_layers out of range")
-            if runs[:, 1].sum() != record["count"] or record["count"] > len(image) // 16:
-                raise ValueError("instruction_layers do not cover the program")
-            program = cls(
-                instructions=_one_of(record["instructions"], *INSTRUCTION_SETS),
-                geometry=Geometry(**record["geometry"]),
-                image=image,
-                dram_bytes=_natural(record["dram_bytes"]),
-                regions=tuple(Region(**region) for region in record["regions"]),
-                count=_natural(record["count"]),
-                bases={name: _natural(record["bases"][name]) for name in BASES},
-                packings=tuple(Packing(**_tuples(packing)) for packing in record["packings"]),
-                sums=Sums(**record["sums"]),
-                layers=tuple(Layer(**layer) for layer in record["layers"]),
-                instruction_layers=np.repeat(runs[:, 0], runs[:, 1]).astype(np.uint16),
-            )
+            program = cls._of(record, image)
             program._check()
-        except (KeyError, TypeError, ValueError, OverflowError, StopIteration, UsageError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, StopIteration, UsageError) as error:
             raise CorruptFileError(f"VTA program: damaged description ({error!r}); compile again") from error
         return program
 
+    @classmethod
+    def _of(cls, record: Any, image: bytes) -> VtaProgram:  # noqa: ANN401
+        expected = record["image"]
+        if len(image) != expected["bytes"] or hashlib.sha256(image).hexdigest() != expected["sha256"]:
+            raise CorruptFileError("VTA program: the image is truncated or damaged; compile again")
+        count, layers = _natural(record["count"]), [_dataclass(Layer, layer) for layer in record["layers"]]
+        if count * INSTRUCTION_BYTES > len(image) or len(layers) > MOST_LAYERS:
+            raise ValueError("more instructions or layers than there can be")
+        runs = [(_natural(layer), _natural(length)) for layer, length in record["instruction_layers"]]
+        if sum(length for _, length in runs) != count or any(layer >= len(layers) for layer, _ in runs):
+            raise ValueError("instruction_layers do not cover the program")
+        return cls(
+            instructions=_one_of(record["instructions"], *INSTRUCTION_SETS),
+            geometry=_dataclass(Geometry, record["geometry"]),
+            image=image,
+            dram_bytes=_natural(record["dram_bytes"]),
+            regions=tuple(_dataclass(Region, region) for region in record["regions"]),
+            count=count,
+            bases={name: _natural(record["bases"][name]) for name in BASES},
+            packings=tuple(_dataclass(Packing, packing) for packing in record["packings"]),
+            sums=_dataclass(Sums, record["sums"]),
+            layers=tuple(layers),
+            instruction_layers=np.repeat(
+                np.array([layer for layer, _ in runs], np.uint16), [length for _, length in runs]
+            ),
+        )
+
     def _check(self) -> None:
         """Raise ValueError where the parts don't fit together; bounds every later allocation."""
-        if self.dram_bytes >= DRAM_LIMIT:
+        if self.dram_bytes > MOST_DRAM_BYTES or self.dram_bytes % ALIGNMENT:
             raise ValueError(f"dram_bytes {self.dram_bytes}")
         end = 0
         for region in self.regions:
-            if _natural(region.offset) < end or region.offset % 16 or not 0 <= _natural(region.fill) < 256:
+            if region.offset < end or region.offset % 16 or region.fill > BYTE:
                 raise ValueError(f"region {region.name}")
-            end = region.offset + _natural(region.size)
-            if end > (len(self.image) if _one_of(region.writer, *WRITERS) == "compiler" else self.dram_bytes):
+            end = region.offset + region.size
+            if end > (len(self.image) if region.writer == "compiler" else self.dram_bytes):
                 raise ValueError(f"region {region.name}")
-        if self.region("program").size != 16 * self.count or self.region("uop").size % 4:
+        if len({region.name for region in self.regions}) != len(self.regions):
+            raise ValueError("two regions of one name")
+        for name, base in self.bases.items():
+            if base > self.dram_bytes or base % 16:
+                raise ValueError(f"base of {name}")
+        if self.region("program").size != INSTRUCTION_BYTES * self.count or self.region("uop").size % 4:
             raise ValueError("region program or uop")
+        if {self.sums.block, *(packing.block for packing in self.packings)} != {self.geometry.block}:
+            raise ValueError("blocks")
         if self.region(self.sums.region).size != self.sums.size or self.sums.planes not in (1, 4):
             raise ValueError("region of the sums")
         for packing in self.packings:
@@ -271,32 +287,72 @@ class VtaProgram:
 
 
 def read_program(artifact: Artifact) -> VtaProgram:
-    """The program of an artifact.
+    """The program of an artifact, of its image and classes; the host's side of it fits, too.
 
     Raises:
-        CorruptFileError: it is damaged; the text names the file.
-        ValueError: a file is not the manifest's.
+        CorruptFileError: a file is damaged; the text names it.
     """
-    text, image = artifact.read(PROGRAM), artifact.read(DRAM)
+    path = artifact.folder / PROGRAM
     try:
-        return VtaProgram.from_json(json.loads(text.decode()), image)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{artifact.folder / PROGRAM}: damaged ({error!r}); compile again") from error
+        text, image = artifact.read(PROGRAM), artifact.read(DRAM)
+    except ValueError as error:
+        raise CorruptFileError(str(error)) from error
+    try:
+        program = VtaProgram.from_json(json.loads(text.decode()), image)
+        host = program.host()
+        if (host.shape, host.classes) != (artifact.shape, artifact.classes):
+            raise ValueError("of another network")
     except CorruptFileError as error:
-        raise CorruptFileError(f"{artifact.folder}: {error}") from error
+        raise CorruptFileError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: damaged ({error!r}); compile again") from error
+    return program
+
+
+Record = TypeVar("Record")
+
+
+def _dataclass(kind: type[Record], value: Any) -> Record:  # noqa: ANN401  (JSON)
+    """A dataclass of a JSON object that has all of its fields and no others, of their types."""
+    types = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
+    if type(value) is not dict or value.keys() != types.keys():
+        raise ValueError(f"{kind.__name__} must have {', '.join(types)}")
+    return kind(**{name: _VALUES[types[name]](value[name]) for name in types})
 
 
 def _natural(value: Any) -> int:  # noqa: ANN401
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is not a natural number")
+    if type(value) is not int or not 0 <= value < NUMBER_LIMIT:
+        raise ValueError(f"{str(value)[:20]!r} is not a whole number in 0..{NUMBER_LIMIT - 1}")
     return value
 
 
-def _one_of(value: Any, *choices: str) -> Any:  # noqa: ANN401
-    if value not in choices:
-        raise ValueError(f"{value!r} is not one of {choices}")
+def _naturals(count: int) -> Callable[[Any], tuple[int, ...]]:
+    def read(value: Any) -> tuple[int, ...]:  # noqa: ANN401
+        if type(value) not in (list, tuple) or len(value) != count:
+            raise ValueError(f"{str(value)[:40]!r} is not {count} numbers")
+        return tuple(_natural(number) for number in value)
+
+    return read
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    if type(value) is not str:
+        raise ValueError(f"{str(value)[:20]!r} is no text")
+    value.encode()  # a ValueError for half of a surrogate pair
     return value
 
 
-def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+def _one_of(value: Any, *choices: Any) -> Any:  # noqa: ANN401
+    if not any(value is choice or (type(value) is str and value == choice) for choice in choices):
+        raise ValueError(f"{str(value)[:20]!r} is not one of {choices}")
+    return value
+
+
+_VALUES: Mapping[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "int": _natural,
+    "bool": lambda value: _one_of(value, True, False),
+    "Writer": lambda value: _one_of(value, *WRITERS),
+    **{f"tuple[{', '.join(['int'] * count)}]": _naturals(count) for count in (2, 3, 4)},
+}
+"""Type of a field -> what checks a JSON value of it."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
+from squeezeedge.targets.vta.device import MOST_DRAM_BYTES
 from squeezeedge.targets.vta.emit.accumulators import vectors
 from squeezeedge.targets.vta.emit.common import Emitter
 from squeezeedge.targets.vta.emit.extended import ExtendedEmitter
@@ -98,6 +99,11 @@ def _assemble(
     sums = Sums("sums", lowered.classes, 4 if instructions == "published" else 1, geometry.block)
     regions.append(Region("sums", offset, sums.size, "device"))
     total = -(-(offset + sums.size) // ALIGNMENT) * ALIGNMENT
+    if total > MOST_DRAM_BYTES:
+        raise UnsupportedError(
+            f"the program needs {total >> 20} MiB of a board's memory, at most {MOST_DRAM_BYTES >> 20} are supported; "
+            "use a smaller image or network"
+        )
     del bases["program"]
     bases |= {"inp": arena, "out": arena}
     if instructions == "extended":

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.protocol import Profile
 from squeezeedge.targets.vta import device
-from squeezeedge.targets.vta.isa.program import VtaProgram, read_program
+from squeezeedge.targets.vta.isa.program import NUMBER_LIMIT, VtaProgram, read_program
 from squeezeedge.targets.vta.sim.native import load_simulator
 from squeezeedge.targets.vta.sim.profile import layer_profiles
 from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator, Timing
@@ -66,7 +67,7 @@ class SimulatorNetwork:
         artifact: its files.
 
     Raises:
-        CorruptFileError, ValueError: a file is damaged.
+        CorruptFileError: a file is damaged.
         UnavailableError: no C++ compiler.
     """
 
@@ -75,7 +76,7 @@ class SimulatorNetwork:
     def __init__(self, artifact: Artifact) -> None:
         self._shape = artifact.shape
         self._program = read_program(artifact)
-        self._clock_mhz, self._macs = int(artifact.compiled["clock_mhz"]), int(artifact.compiled["macs"])
+        self._clock_mhz, self._macs = _facts(artifact)
         load_simulator(self._program.geometry)
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(os.cpu_count())
@@ -125,21 +126,39 @@ def profile_on_simulator(folder: Path, image: NDArray[np.uint8]) -> Profile:
     Raises:
         As :class:`SimulatorNetwork`.
     """
-    artifact = Artifact(folder)
-    device.check_images(image[None], artifact.shape)
-    program, clock_mhz = read_program(artifact), int(artifact.compiled["clock_mhz"])
+    try:
+        artifact = Artifact(folder)
+    except ValueError as error:
+        raise CorruptFileError(str(error)) from error
+    program, (clock_mhz, macs) = read_program(artifact), _facts(artifact)
+    try:
+        device.check_images(image[None], artifact.shape)
+        instructions = program.decoded()
+    except (ValueError, CorruptFileError) as error:
+        raise CorruptFileError(f"{folder}: {error}; compile the model again") from error
     _, report, _ = Board(program).run(image)
-    instructions = program.decoded()
     names = [program.layers[owner].name for owner in program.instruction_layers]
     return Profile(
         device="vta-sim",
         kind="simulator",
         cycles=report.cycles,
         clock_mhz=clock_mhz,
-        utilization=_utilization(program, int(artifact.compiled["macs"]), report),
+        utilization=_utilization(program, macs, report),
         layers=layer_profiles(program, instructions, report, Timing()),
         timeline=chrome_trace(instructions, report, clock_mhz, names),
     )
+
+
+def _facts(artifact: Artifact) -> tuple[int, int]:
+    """Clock in MHz, and multiply-accumulates of the network.
+
+    Raises:
+        CorruptFileError: the manifest does not give them.
+    """
+    values: list[Any] = [artifact.compiled.get(name) for name in ("clock_mhz", "macs")]
+    if not all(type(value) is int and 0 < value < NUMBER_LIMIT for value in values):
+        raise CorruptFileError(f"{artifact.folder}: the manifest's clock_mhz or macs is damaged; compile again")
+    return values[0], values[1]
 
 
 def _utilization(program: VtaProgram, macs: int, report: Report) -> float:

@@ -27,7 +27,7 @@ def test_the_script_converts_later(make: Make, atc: Path) -> None:
 
 def test_a_failing_atc(make: Make, atc: Path, tmp_path: Path) -> None:
     with pytest.raises(SqueezeEdgeError) as caught:
-        make(soc_version="Ascend999")
+        make(soc_version="=Ascend999")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("atc failed (atc --framework=5 ") and "--soc_version=Ascend999" in lines[0]
     assert lines[1].startswith("ATC run failed")

@@ -1,9 +1,10 @@
 """The digits network, a graph with every kind of kernel, and an artifact behind the fake driver."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 import squeezeedge
 from squeezeedge.artifact import open_artifact, write_artifact
-from squeezeedge.errors import UnavailableError
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
-from squeezeedge.targets.cuda import TARGET, CudaOptions
+from squeezeedge.targets.cuda import TARGET, CudaOptions, lower, toolchain
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.lower import graph_launches
-from squeezeedge.targets.cuda.options import TENSOR_CORE
+from squeezeedge.targets.cuda.options import ARCHITECTURES, TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
 from squeezeedge.targets.cuda.toolchain import find_compiler
 from tests.graphs import GraphBuilder, random_images
@@ -48,6 +49,47 @@ def every_kernel() -> IntegerGraph:
     large = builder.conv(added, 70, (5, 5), padding=(2, 2, 2, 2))
     small = builder.pool(large, (3, 3), (2, 2))
     return builder.finish(builder.conv(small, 40), 21)
+
+
+class Toolchain:
+    """A compiler that takes everything that is for architectures it knows, or nothing."""
+
+    version = "none"
+
+    def __init__(self, known: Collection[str] = ARCHITECTURES, fails: bool = False) -> None:
+        self.known, self.fails = known, fails
+
+    def architectures(self) -> frozenset[str]:
+        """See :class:`squeezeedge.targets.cuda.toolchain.Compiler`."""
+        return frozenset(self.known)
+
+    def cubin(self, source: str, arch: str) -> bytes:
+        """See :class:`squeezeedge.targets.cuda.toolchain.Compiler`."""
+        if self.fails:
+            raise SqueezeEdgeError(f"no code for {arch}")
+        return arch.encode()
+
+    def ptx(self, source: str, arch: str) -> bytes:
+        """See :class:`squeezeedge.targets.cuda.toolchain.Compiler`."""
+        return b"ptx of " + arch.encode()
+
+
+@pytest.fixture(scope="session")
+def uncompiled(every_kernel: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact for sm_75 and sm_80 of a compiler that is none."""
+    folder = tmp_path_factory.mktemp("uncompiled") / "artifact"
+    golden = random_images(every_kernel, 1, 7)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (lower, toolchain):
+            patch.setattr(module, "find_compiler", lambda: Toolchain({"sm_75", "sm_80"}))
+        return write_artifact(every_kernel, TARGET, CudaOptions(), folder, golden=golden, source={}).path
+
+
+@pytest.fixture
+def artifact(uncompiled: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(uncompiled, tmp_path / "artifact")
+    return tmp_path / "artifact"
 
 
 @dataclass(frozen=True)

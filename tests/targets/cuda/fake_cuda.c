@@ -4,8 +4,8 @@
  * each). Work on a stream waits until that is synchronized, so a missing synchronization gives wrong sums; memory is
  * checked: pointers must lie in live allocations, asynchronous copies need pinned memory, all must be freed at the end.
  *
- * Environment: FAKE_CUDA_INIT, FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (as 90), FAKE_CUDA_LOAD (result of loading a
- * module), FAKE_CUDA_TRACE (file to which every call is written).
+ * Environment: FAKE_CUDA_INIT, FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (as 90), FAKE_CUDA_INTEGRATED (0 or 1),
+ * FAKE_CUDA_LOAD (result of loading a module), FAKE_CUDA_TRACE (file to which every call is written).
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -193,7 +193,8 @@ int cuDeviceGetName(char *name, int bytes, int device) {
 }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     int capability = setting("FAKE_CUDA_CAPABILITY", 90);
-    if (device || (attribute != 75 && attribute != 76)) return INVALID_VALUE;
+    if (device || (attribute != 75 && attribute != 76 && attribute != 18)) return INVALID_VALUE;
+    if (attribute == 18) return *value = setting("FAKE_CUDA_INTEGRATED", 0), SUCCESS;
     return *value = attribute == 75 ? capability / 10 : capability % 10, SUCCESS;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) {

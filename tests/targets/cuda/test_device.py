@@ -84,7 +84,7 @@ def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callabl
         ({"FAKE_CUDA_DEVICES": "0"}, "finds no CUDA device"),
         ({"FAKE_CUDA_INIT": "999"}, "does not start: fake error"),
         ({"FAKE_CUDA_CAPABILITY": "75"}, "this GPU is sm_75, the artifact was compiled for sm_90"),
-        ({"FAKE_CUDA_CAPABILITY": "120", "FAKE_CUDA_LOAD": "222"}, "too old for kernels.ptx: update it"),
+        ({"FAKE_CUDA_CAPABILITY": "120", "FAKE_CUDA_LOAD": "222"}, "too old for kernels.sm_90.ptx: update it"),
         ({"LD_LIBRARY_PATH": ""}, "driver is not installed here: libcuda.so.1"),
     ],
 )
@@ -129,16 +129,14 @@ def test_newer_gpus_get_ptx(emulated: Emulated) -> None:
     assert json.loads(done.stdout)["code"] == "PTX of sm_90"
 
 
-@pytest.mark.parametrize(
-    ("capability", "code"),
-    [((8, 0), "sm_80"), ((8, 6), "sm_86"), ((8, 7), "sm_86"), ((9, 0), "sm_90"), ((7, 5), "sm_75"), ((10, 0), "PTX")],
-)
-def test_choice_of_code(capability: tuple[int, int], code: str) -> None:
-    cubins = {arch: f"kernels.{arch}.cubin" for arch in ("sm_75", "sm_80", "sm_86", "sm_90")}
-    file, what = device_side.choose_code(
-        {"cubins": cubins, "ptx": {"arch": "sm_90", "file": "kernels.ptx"}}, capability
-    )
-    assert what.startswith(code) and (file == "kernels.ptx") == (code == "PTX")
+def test_a_jetson_executes_nothing_of_a_card(emulated: Emulated) -> None:
+    """The driver is asked whether its GPU is part of a processor."""
+    done = emulated.script(FAKE_CUDA_CAPABILITY="91")
+    assert json.loads(done.stdout)["code"] == "sm_90", done.stderr
+    done = emulated.script(FAKE_CUDA_CAPABILITY="91", FAKE_CUDA_INTEGRATED="1")
+    assert json.loads(done.stdout)["code"] == "PTX of sm_90", done.stderr
+    done = emulated.script(FAKE_CUDA_CAPABILITY="87", FAKE_CUDA_INTEGRATED="1")
+    assert done.returncode == 3 and "this GPU is sm_87, an integrated one, the artifact was" in done.stderr
 
 
 def test_wrong_golden_sums(emulated: Emulated, tmp_path: Path) -> None:
@@ -164,11 +162,20 @@ def test_a_damaged_artifact(emulated: Emulated, tmp_path: Path) -> None:
     (copy.artifact / "plan.json").write_text(json.dumps(plan))
     seal(copy.artifact)
     done = copy.script()
-    assert done.returncode == 1 and "reads outside its memory" in done.stderr
-    (copy.artifact / "plan.json").write_text("{}")
+    assert done.returncode == 1 and "plan.json: damaged" in done.stderr
+    assert "'1000000000' is not a whole number in 0.." in done.stderr
+
+
+def test_a_kernel_with_too_few_arguments(emulated: Emulated, tmp_path: Path) -> None:
+    """The driver takes as many as the kernel has, whatever the plan says."""
+    copy = _copy(emulated, tmp_path)
+    plan = json.loads((copy.artifact / "plan.json").read_text())
+    for launch in plan["launches"]:
+        del launch["arguments"][1:]
+    (copy.artifact / "plan.json").write_text(json.dumps(plan))
     seal(copy.artifact)
     done = copy.script()
-    assert done.returncode == 1 and "plan.json: damaged (KeyError('input')); copy the artifact again" in done.stderr
+    assert done.returncode == 1 and "run.py: error: cuStreamSynchronize: fake error (700)" in done.stderr
 
 
 def test_wrong_images_and_batches(emulated: Emulated, fake_driver: Callable[..., None]) -> None:

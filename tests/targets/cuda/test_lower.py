@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UnsupportedError
 from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, rules
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cuda import TARGET, CudaOptions, lower
 from squeezeedge.targets.cuda.lower import graph_launches
-from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
+from squeezeedge.targets.cuda.options import ARCHITECTURES, DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.cuda.packing import MAX_SHIFT
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, largest_shift_graph, random_images, squeezenet_graph
-from tests.targets.cuda.conftest import Digits
+from tests.targets.cuda.conftest import Digits, Toolchain
 from tests.targets.cuda.emulation import run_loops
 
 BOTH = [TENSOR_CORE, DOT_PRODUCT]
@@ -83,43 +83,26 @@ def test_shifts(isa: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, isa), run(graph, images))
 
 
-class _Toolchain:
-    """A compiler that takes everything, or nothing."""
-
-    version = "none"
-
-    def __init__(self, fails: bool) -> None:
-        self.fails = fails
-
-    def cubin(self, source: str, arch: str) -> bytes:
-        """See :class:`squeezeedge.targets.cuda.toolchain.Compiler`."""
-        if self.fails:
-            raise SqueezeEdgeError(f"no code for {arch}")
-        return arch.encode()
-
-    def ptx(self, source: str, arch: str) -> bytes:
-        """See :class:`squeezeedge.targets.cuda.toolchain.Compiler`."""
-        return b"ptx of " + arch.encode()
-
-
 def test_a_failing_compiler_is_reported_before_anything_is_written(
     every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lower, "find_compiler", lambda: _Toolchain(fails=True))
+    monkeypatch.setattr(lower, "find_compiler", lambda: Toolchain(fails=True))
     with pytest.raises(SqueezeEdgeError, match="no code for sm_80"):
         TARGET.lower(every_kernel, CudaOptions(arch="sm_80"))
 
 
 def test_what_is_written(every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every launch's arguments lie within their places; a kernel's parameters are in the order of its signature."""
-    monkeypatch.setattr(lower, "find_compiler", lambda: _Toolchain(fails=False))
+    monkeypatch.setattr(lower, "find_compiler", Toolchain)
     entry = TARGET.lower(every_kernel, CudaOptions(arch="all")).write(tmp_path)
     launches = graph_launches(every_kernel)
     plan = json.loads((tmp_path / "plan.json").read_text())
     sizes = {"workspace": plan["workspace_bytes"], "constants": plan["constant_bytes"], "input": 13 * 11 * 3}
     assert (tmp_path / "constants.bin").stat().st_size == plan["constant_bytes"] == entry["constant_bytes"]
-    assert (tmp_path / "kernels.ptx").read_bytes() == b"ptx of sm_90"
     assert [(tmp_path / name).read_text() for name in plan["cubins"].values()] == list(plan["cubins"])
+    assert list(plan["cubins"]) == entry["architectures"] == list(ARCHITECTURES) and entry["left_out"] == []
+    assert plan["ptx"] == {arch: f"kernels.{arch}.ptx" for arch in ("sm_72", "sm_80")}, "dp4a, and tensor cores"
+    assert [(tmp_path / name).read_text() for name in plan["ptx"].values()] == ["ptx of sm_72", "ptx of sm_80"]
     assert len(plan["launches"]) == entry["kernels"] == len(launches)
     for listed, launch in zip(plan["launches"], launches, strict=True):
         kernel = launch.kernel
@@ -134,6 +117,18 @@ def test_what_is_written(every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyP
         for place, offset in listed["arguments"]:
             assert offset == 0 if place == "output" else 0 <= offset < sizes[place]
     assert plan["launches"][-1]["arguments"].count(["output", 0]) == 1
+
+
+def test_what_the_compiler_does_not_know_is_left_out(
+    every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """CUDA 13 has no sm_72, older ones no sm_120; an architecture that is asked for by name must be there."""
+    monkeypatch.setattr(lower, "find_compiler", lambda: Toolchain({"sm_86", "sm_87", "sm_75", "sm_61"}))
+    entry = TARGET.lower(every_kernel, CudaOptions()).write(tmp_path)
+    assert entry["architectures"] == ["sm_75", "sm_86", "sm_87"] and entry["ptx"] == ["sm_75", "sm_86"]
+    assert entry["left_out"] == ["sm_72", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
+    with pytest.raises(UnavailableError, match=r"none makes no code for sm_72, only for .*sm_61.*sm_72: 12"):
+        TARGET.lower(every_kernel, CudaOptions(arch="sm_72"))
 
 
 def test_shifts_beyond_int32_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

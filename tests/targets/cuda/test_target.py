@@ -21,10 +21,10 @@ pytestmark = pytest.mark.tool
 def test_files(emulated: Emulated) -> None:
     artifact = open_artifact(emulated.artifact)
     own = set(artifact.manifest["files"]) - {"model.sqe", "golden.npz"}
-    assert own == {"run.py", "device.py", "plan.json", "constants.bin", "kernels.sm_90.cubin", "kernels.ptx"}
+    assert own == {"run.py", "device.py", "plan.json", "constants.bin", "kernels.sm_90.cubin", "kernels.sm_90.ptx"}
     assert (emulated.artifact / "kernels.sm_90.cubin").read_bytes().startswith(b"\x7fELF")
     compiled = artifact.manifest["compiled"]
-    assert compiled["architectures"] == ["sm_90"]
+    assert compiled["architectures"] == compiled["ptx"] == ["sm_90"] and compiled["left_out"] == []
     plan = json.loads((emulated.artifact / "plan.json").read_text())
     assert len(plan["launches"]) == compiled["kernels"]
     assert plan["workspace_bytes"] == compiled["workspace_bytes"]

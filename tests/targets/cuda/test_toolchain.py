@@ -50,6 +50,21 @@ def test_the_wheel_is_found_wherever_it_puts_its_library(monkeypatch: pytest.Mon
         find_compiler()
 
 
+def test_an_architecture_that_the_compiler_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any work."""
+    fake = tmp_path / "nvcc"
+    said = "case $1 in --version) echo release 13.0, V13.0.88;; --list-gpu-code) echo sm_75; echo sm_120;; esac"
+    fake.write_text(f"#!/bin/sh\n{said}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert Nvcc(str(fake)).architectures() == {"sm_75", "sm_120"}
+    with pytest.raises(
+        UnavailableError, match=r"nvcc 13\.0\.88 makes no code for sm_72, only for sm_75, sm_120; install"
+    ):
+        TARGET.check_options(CudaOptions(arch="sm_72"))
+    TARGET.check_options(CudaOptions())
+
+
 def test_a_failing_nvcc_is_reported(tmp_path: Path) -> None:
     fake = tmp_path / "nvcc"
     fake.write_text("#!/bin/sh\necho 'kernels.cu(3): error: no such thing' >&2\nexit 1\n")
@@ -87,5 +102,6 @@ def test_nvrtc() -> None:
 
 def _check(found: Nvcc | Nvrtc) -> None:
     assert found.cubin(SOURCE, "sm_80").startswith(b"\x7fELF")
+    assert {"sm_80", "sm_87", "sm_90"} <= found.architectures()
     ptx = found.ptx(SOURCE, "sm_90").decode()
     assert ".target sm_90" in ptx and ".entry copy" in ptx and "dp4a.u32.s32" in ptx

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FAULT = os.environ.get("FAKE_FAULT", "")
 FILES = ("weights*.bin",)
+REQUIRED = (("weights.bin", "missing, the FAKE device needs it"),)
 
 
 class Unavailable(Exception):

@@ -77,8 +77,9 @@ def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
         on_board(artifact, images)
     (artifact / "vta.bit").unlink()
     write_manifest(artifact)
-    with pytest.raises(UnavailableError, match="no bitstream; compile with --bitstream"):
+    with pytest.raises(UnavailableError, match=rf"{artifact}/vta\.bit: no bitstream; compile with --bitstream"):
         on_board(artifact, images)
+    assert not remote.calls, "the board is not reached"
 
 
 def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_damaged_program(made: Made) -> None:
     folder = made[0]
     record = json.loads((folder / "program.json").read_text())
     (folder / "program.json").write_text(json.dumps({**record, "count": 1}))
-    with pytest.raises(ValueError, match=r"program\.json: differs from its checksum"):
+    with pytest.raises(CorruptFileError, match=r"program\.json: differs from its checksum"):
         SimulatorNetwork(Artifact(folder))
     write_manifest(folder, {"clock_mhz": 100, "macs": 1000})
     with pytest.raises(CorruptFileError, match=r"program\.json: damaged|VTA program: damaged"):
