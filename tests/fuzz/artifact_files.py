@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -30,11 +32,14 @@ from tests.fuzz.devices import of_device
 from tests.fuzz.graph_files import change_sqe, sqe_bytes
 from tests.fuzz.protobuf import change_protobuf
 from tests.fuzz.values import change_bytes, change_json, dump_json
-from tests.targets.vta.board_artifact import CLASSES, SIZE, hand_written
+from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, hand_written
 
-__all__ = ["DEPLOY", "GOLDEN", "MANIFEST", "PLAN", "PROGRAM", "seal"]
+__all__ = ["BITSTREAM", "DEPLOY", "GOLDEN", "MANIFEST", "PLAN", "PROGRAM", "seal"]
 
 MANIFEST_FILE, GOLDEN_FILE = "manifest.json", "golden.npz"
+GPUS = ((7, 2), (7, 5), (8, 0), (8, 7), (9, 0), (12, 0))
+"""Compute capabilities."""
+BITSTREAM_FILE = "vta.bit"
 MOST_MEMORY = 1 << 24
 """Bytes of a VTA program's memory that are really made."""
 
@@ -194,8 +199,14 @@ def _with_device(folder: Path) -> object:
 
 
 def _plan(folder: Path) -> object:
-    with of_device(folder, cuda.Unavailable):
-        return cuda.Network(run.Artifact(folder))  # the driver is asked for behind the plan and the constants
+    """The plan, and what each of a few GPUs would load."""
+    with of_device(folder):
+        plan = cuda.read_plan(run.Artifact(folder))
+    chosen = []
+    for capability, integrated in itertools.product(GPUS, (False, True)):
+        with contextlib.suppress(cuda.Unavailable):
+            chosen.append(cuda.choose_code(plan["cubins"], plan["ptx"], capability, integrated))
+    return chosen
 
 
 def _program(folder: Path) -> object:
@@ -209,6 +220,11 @@ def _program(folder: Path) -> object:
             program.pack(np.zeros(program.shape, np.uint8), memory)
             program.result(memory)
         return read_program(artifact)
+
+
+def _bitstream(folder: Path) -> None:
+    with of_device(folder):
+        vta.check_bitstream(folder / BITSTREAM_FILE)
 
 
 def _disasm(folder: Path) -> list[str]:
@@ -240,6 +256,13 @@ PLAN = Format(
     readers=(_plan,),
     rare=(_with_device, _listed),
     command=_disasm,
+)
+BITSTREAM = Format(
+    name="bitstream",
+    share=2,
+    seeds=lambda: [{BITSTREAM_FILE: fake_bitstream(200)}],
+    mutate=lambda random, files: {BITSTREAM_FILE: change_bytes(random, files[BITSTREAM_FILE])},
+    readers=(_bitstream,),
 )
 PROGRAM = Format(
     name="program",

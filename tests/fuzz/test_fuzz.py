@@ -41,7 +41,7 @@ def test_twenty_thousand_inputs_of_all_formats(tmp_path: Path) -> None:
     check(report)
     assert report.inputs == 20_000 and report.outcomes.keys() == NAMES.keys()
     for name, counts in report.outcomes.items():  # else the mutator damages too much, or nothing
-        assert 0.01 < counts["accepted"] / counts.total() < 0.95 or "UnavailableError" in counts, (name, counts)
+        assert 0.01 < counts["accepted"] / counts.total() < 0.95, (name, counts)
 
 
 @pytest.mark.parametrize("name", ["classes", "npz", "tar", "recipe"])
