@@ -176,7 +176,8 @@ def _change_deploy(random: Random, files: Files) -> Files:
 def _opened(folder: Path) -> object:
     """Everything that an artifact says of itself."""
     artifact = open_artifact(folder)
-    return artifact.graph, artifact.golden, artifact.labels, artifact.model_bytes, artifact.target
+    said = artifact.labels, artifact.model_bytes, artifact.calibrated_on, artifact.reference()
+    return artifact.graph, artifact.golden, artifact.target, said
 
 
 def _on_device(folder: Path) -> object:

@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
 from squeezeedge.model import load
 from tests.fuzz import Files, Format
 from tests.fuzz.values import change_bytes, change_json, change_number, dump_json
@@ -23,15 +23,20 @@ PREFIX, CHECKSUM, ALIGNMENT = 16, 32, 64
 DEVICES = ("cpu", "ascend", "vta")
 
 
-def sqe_bytes(seed: int, size: tuple[int, int] = (6, 5), classes: int = 4) -> bytes:
-    """A small graph's file: a fire module, or a random one for seeds above 0."""
+def sqe_bytes(seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recorded: bool = False) -> bytes:
+    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph or not."""
     if seed:
         graph = random_graph(seed, blocks=2, max_channels=4, max_size=6)
     else:
         builder = GraphBuilder(np.random.default_rng(0), size)
         graph = builder.finish(builder.fire(builder.conv("image", 4, (3, 3), (2, 2)), 3, (2, 3)), classes)
+    record = None
+    if recorded:
+        golden = np.random.default_rng(0).integers(0, 256, (2, *graph.input_shape)).astype(np.uint8)
+        origin = {"network": "small", "weights": "a.pth", "sha256": "0" * 64}
+        record = Record(origin, frozenset({"1" * 64, "2" * 64}), golden)
     with tempfile.TemporaryDirectory() as folder:
-        write_sqe(graph, Path(folder, NAME))
+        write_sqe(graph, Path(folder, NAME), record)
         return Path(folder, NAME).read_bytes()
 
 
@@ -65,7 +70,7 @@ def _mutate(random: Random, files: Files) -> Files:
 SQE = Format(
     name="sqe",
     share=12,
-    seeds=lambda: [{NAME: sqe_bytes(seed)} for seed in (0, 0, 1, 2, 3, 4)],
+    seeds=lambda: [{NAME: sqe_bytes(seed, recorded=recorded)} for seed in (0, 1, 2, 3) for recorded in (False, True)],
     mutate=_mutate,
     readers=(lambda folder: read_sqe(folder / NAME).digest(), lambda folder: load(folder / NAME)),
     command=lambda folder: ["profile", str(folder / NAME)],
