@@ -44,7 +44,7 @@ def main() -> None:
     source = sq.load(options.network, options.weights)
     assert source.floating is not None and source.float_logits is not None
     calibration = calibration_images(options.data, seed=options.seed)
-    test = evaluation_images(options.data, source.classes, without=calibration)
+    test = evaluation_images(options.data, source.classes, source.labels, without=calibration)
     pixels, images = calibration.load(source.preprocessing), test.load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
 

@@ -79,7 +79,7 @@ def main() -> None:
 
 def _compare(model: sq.Model, artifacts: dict[str, sq.Artifact], data: str, simulated: int) -> dict[str, Any]:
     """Accuracy and exactness."""
-    images = evaluation_images(data, model.classes)
+    images = evaluation_images(data, model.classes, model.labels)
     graph = artifacts["cpu"].graph
     reports = {}
     for (target, device), count in zip(DEVICES.items(), (len(images), simulated), strict=True):

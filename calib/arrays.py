@@ -196,6 +196,7 @@ def _unpickle(path: Path) -> dict[str, object]:
     return {
         str(_text(key)): [_text(item) for item in value] if isinstance(value, list) else value
         for key, value in loaded.items()
+        if isinstance(key, bytes | str)  # whatever else has no meaning here, and maybe no end
     }
 
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,15 @@ from squeezeedge.calib.arrays import (
 from squeezeedge.calib.decode import AnyImage, decode_batches
 from squeezeedge.calib.files import list_folder, list_tar
 from squeezeedge.calib.labels import read_class_list
-from squeezeedge.calib.layout import arrange
+from squeezeedge.calib.layout import UndividedError, arrange
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 
-__all__ = ["Dataset", "calibration_split", "check_labels", "open_dataset"]
+__all__ = ["Dataset", "calibration_split", "check_labels", "hold_out", "open_dataset"]
 
 LOAD_BATCH = 32
+HELD_OUT = 0.2
+"""Share of each class that is held out for testing of data without a test part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,14 @@ class Dataset:
         images: encoded images, RGB pixels (uint8 [h, w, 3]) or PIL images; or pixels uint8 [N, h, w, 3].
         labels: int64 [N], or ``None`` if unlabelled.
         classes: class names in index order; empty if unknown.
+        keys: what the classes' folders are called, where a class list says so; else empty.
     """
 
     name: str
     images: Sequence[AnyImage] | NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,6 +107,7 @@ def open_dataset(spec: str, split: str | None = None, classes: Path | None = Non
             the data, else the sorted folder names.
 
     Raises:
+        UndividedError: a split is asked for of data that has none.
         UsageError: there is no such data set or split, or the class list does not go with it.
         SqueezeEdgeError: it is empty or damaged, or some of its classes are not in the list.
     """
@@ -119,7 +124,7 @@ def open_dataset(spec: str, split: str | None = None, classes: Path | None = Non
         return Dataset(spec, *arrange(path, list_tar(path), split, classes))
     if path.suffix.lower() == ".npz":
         if split is not None:
-            raise UsageError(f"{spec}: an .npz has no split {split!r}; give one file for each")
+            raise UndividedError(f"{spec}: an .npz has no split {split!r}; give one file for each")
         return _from_pixels(spec, read_npz(path), classes)
     raise UsageError(f"{spec}: must be a folder, a .tar (decompressed) or an .npz")
 
@@ -132,6 +137,38 @@ def calibration_split(n: int, count: int, seed: int) -> tuple[NDArray[np.int64],
     """
     order = np.random.default_rng(seed).permutation(n)
     return np.sort(order[:count]), np.sort(order[count:])
+
+
+def hold_out(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Divide labelled images into those to learn and a fifth to test on, class by class.
+
+    Of a class with two images or more at least one is on each side; a single one is learned. The seed decides.
+
+    Returns:
+        The images to learn and those to test on.
+
+    Raises:
+        UsageError: there are no labels, or no class has two images.
+    """
+    if dataset.labels is None:
+        raise UsageError(f"{dataset.name}: has no labels (class = subfolder) to learn from")
+    random = np.random.default_rng(seed)
+    tested = np.zeros(len(dataset), np.bool_)
+    for label in np.unique(dataset.labels).tolist():
+        own = np.flatnonzero(dataset.labels == label)
+        count = min(max(1, round(HELD_OUT * len(own))), len(own) - 1)
+        tested[random.permutation(own)[:count]] = True
+    if not tested.any():
+        raise UsageError(f"{dataset.name}: has one image of each class, so that none can be held out; give --test-data")
+    return _part(dataset, ~tested, "to learn"), _part(dataset, tested, "held out")
+
+
+def _part(dataset: Dataset, chosen: NDArray[np.bool_], what: str) -> Dataset:
+    assert dataset.labels is not None
+    indices = np.flatnonzero(chosen)
+    pixels = dataset.images
+    images = pixels[indices] if isinstance(pixels, np.ndarray) else tuple(pixels[index] for index in indices.tolist())
+    return replace(dataset, name=f"{dataset.name} ({what})", images=images, labels=dataset.labels[indices])
 
 
 def check_labels(dataset: Dataset, classes: int) -> None:
@@ -163,11 +200,13 @@ def _one_of(spec: str, split: str | None, splits: Collection[str]) -> str:
 
 
 def _from_pixels(name: str, pixels: Pixels, classes: Path | None) -> Dataset:
-    names = pixels.classes
+    names: tuple[str, ...] = pixels.classes
+    keys: tuple[str, ...] = ()
     if classes is not None:
-        names = read_class_list(classes).names
+        found = read_class_list(classes)
+        names, keys = found.names, found.keys
         if pixels.classes and len(names) != len(pixels.classes):
             raise UsageError(f"{classes}: lists {len(names)} classes, {name} has {len(pixels.classes)}")
     if not len(pixels.images):
         raise SqueezeEdgeError(f"{name}: holds no image")
-    return Dataset(name, pixels.images, pixels.labels, names)
+    return Dataset(name, pixels.images, pixels.labels, names, keys)

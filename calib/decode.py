@@ -1,4 +1,4 @@
-"""Encoded images -> uint8 batches, in worker processes where there are many.
+"""Encoded images -> uint8 batches, in worker threads where there are many: Pillow decodes and scales without the GIL.
 
 Images are untrusted: only common formats are opened (Pillow's EPS reader, for one, starts Ghostscript), an
 image above Pillow's pixel limit is refused before its pixels are allocated, and a damaged one is an error that
@@ -8,14 +8,12 @@ names it.
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
-import signal
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -25,14 +23,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from squeezeedge.calib.preprocess import MAX_PIXELS, Preprocessing
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, UnsupportedError
 
 __all__ = ["AnyImage", "EncodedImage", "decode", "decode_batches"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_FILE_BYTES = 6 * MAX_PIXELS
 WORKERS_FROM = 256
-"""Fewer images than this are decoded faster in this process than worker processes start."""
+"""Fewer images than this are decoded where they are asked for, one batch after the other."""
 MAX_WORKERS = 8
 
 
@@ -63,7 +61,7 @@ class EncodedImage:
             UnsupportedError: it is larger than any image that would be decoded.
         """
         try:
-            with open(self.path, "rb") as file:  # noqa: PTH123  (a str pickles to workers in a third of the time)
+            with open(self.path, "rb") as file:  # noqa: PTH123  (a str pickles to training's workers in a third of the time)
                 size = os.fstat(file.fileno()).st_size if self.size is None else self.size
                 if size > MAX_FILE_BYTES:
                     raise UnsupportedError(f"{self}: {size} bytes are more than an image file of {MAX_FILE_BYTES}")
@@ -102,13 +100,39 @@ def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.ui
         except Exception as error:  # as in _open
             raise CorruptFileError(f"{image!r}: damaged or truncated image: {error}; replace or remove it") from error
         return preprocessing(image)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata, which says nothing about the pixels; size is checked here
-        with _open(image) as opened:
-            try:
-                return preprocessing(opened)
-            except (CorruptFileError, UnsupportedError) as error:
-                raise type(error)(f"{image}: {error}") from error
+    with _QUIET, _open(image) as opened:
+        try:
+            return preprocessing(opened)
+        except (CorruptFileError, UnsupportedError) as error:
+            raise type(error)(f"{image}: {error}") from error
+
+
+class _Quiet:
+    """No warnings while some thread is inside: they are about odd metadata, which says nothing about the pixels.
+
+    ``warnings.catch_warnings`` alone would not do: the filters that it saves and restores are those of all threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._catcher = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._catcher = warnings.catch_warnings()
+                self._catcher.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *failure: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._catcher.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def _open(image: EncodedImage) -> Image.Image:
@@ -137,8 +161,8 @@ def decode_batches(
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Decode ``images[indices]`` in batches, in order.
 
-    At most two batches a worker are in memory at a time. Worker processes are started (spawned, so no lock or
-    thread of this process is copied) where many encoded images are asked for, and end with the iterator.
+    At most two batches a worker are in memory at a time. Worker threads are started where many encoded images are
+    asked for, and end with the iterator.
 
     Args:
         images: any images, or pixels uint8 [N, h, w, 3].
@@ -150,7 +174,7 @@ def decode_batches(
         uint8 [b, H, W, 3]; b is ``batch_size``, less in the last one.
 
     Raises:
-        SqueezeEdgeError: as :func:`decode`, or a worker process died.
+        SqueezeEdgeError: as :func:`decode`.
     """
     parts = (
         [images[index] for index in indices[start : start + batch_size].tolist()]
@@ -162,8 +186,7 @@ def decode_batches(
             yield _decode_part(part, preprocessing)
         return
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_WORKERS)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         pending: deque[Future[NDArray[np.uint8]]] = deque(
             pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 2 * workers)
@@ -172,10 +195,6 @@ def decode_batches(
             batch = pending.popleft().result()
             pending.extend(pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 1))
             yield batch
-    except BrokenProcessPool as error:
-        raise SqueezeEdgeError(
-            "a process that decodes images died: out of memory, or a script without `if __name__ == '__main__':`"
-        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

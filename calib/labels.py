@@ -23,6 +23,9 @@ __all__ = ["WORDNET_ID", "ClassList", "a_few", "find_class_list", "find_file_lab
 
 MAX_LIST_BYTES = 16 << 20
 SHOWN = 5
+SHOWN_CHARACTERS = 60
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What would garble a terminal, or cannot be written as UTF-8."""
 
 WORDNET_ID = re.compile(r"(?<![^_])n\d{8}(?![^_.])")
 """ImageNet's name of a class, alone or as a part of a file name."""
@@ -74,6 +77,9 @@ def read_class_list(path: Path) -> ClassList:
         if not pairs:
             raise ValueError("it is empty")
         keys, names = zip(*pairs, strict=True)
+        for position, pair in enumerate(pairs):
+            if UNPRINTABLE.search("".join(pair)):
+                raise ValueError(f"entry {position} holds control characters or halves of one")
         repeated = [key for key, count in Counter(keys).items() if count > 1]
         if repeated:
             raise ValueError(f"named twice: {a_few(repeated)}")
@@ -89,11 +95,11 @@ def _from_json(value: object) -> list[tuple[str, str]]:
         value = [value[str(position)] for position in range(len(value))]
     if not isinstance(value, list):
         raise TypeError("it is neither a JSON list nor an object with the keys 0, 1, 2, ...")
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for entry in value:
         key, name = entry if isinstance(entry, list) else (entry, entry)
         if not isinstance(key, str) or not isinstance(name, str):
-            raise TypeError(f"{entry!r} is not a class")
+            raise TypeError(f"entry {len(pairs)} is not a class")
         pairs.append((key, name))
     return pairs
 
@@ -181,5 +187,6 @@ def _read_text(path: Path) -> str:
 
 def a_few(values: Sequence[str]) -> str:
     """The first names of many, for a message."""
-    shown = ", ".join(repr(value) for value in values[:SHOWN])
+    cut = (value if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]}..." for value in values[:SHOWN])
+    shown = ", ".join(map(repr, cut))
     return shown + (", ..." if len(values) > SHOWN else "")

@@ -14,12 +14,16 @@ from squeezeedge.calib.files import SUFFIXES, Listing
 from squeezeedge.calib.labels import WORDNET_ID, ClassList, a_few, find_class_list, find_file_labels, read_class_list
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
-__all__ = ["Arranged", "arrange"]
+__all__ = ["Arranged", "UndividedError", "arrange"]
 
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation"), "calib": ("calib", "train")}
 """What the folder of a split is called, the first that exists."""
 
 MAX_INDEX_DIGITS = 9
+
+
+class UndividedError(UsageError):
+    """A part of data was asked for that does not come in parts."""
 
 
 class Arranged(NamedTuple):
@@ -29,11 +33,21 @@ class Arranged(NamedTuple):
         images: at least one.
         labels: int64 [N], or ``None`` if unlabelled.
         classes: class names in index order; empty if unknown.
+        keys: what the classes' folders are called, where a class list says so; else empty.
     """
 
     images: tuple[EncodedImage, ...]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+
+
+class _Labels(NamedTuple):
+    """The part of :class:`Arranged` that is about classes."""
+
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 def arrange(path: Path, listing: Listing, split: str | None, classes: Path | None) -> Arranged:
@@ -49,6 +63,7 @@ def arrange(path: Path, listing: Listing, split: str | None, classes: Path | Non
         classes: class list; ``None``: one that is found beside the data, else the sorted folder names.
 
     Raises:
+        UndividedError: a split is asked for, and there are none.
         UsageError: no such split, or a class list that is missing.
         SqueezeEdgeError: no images, or some of them have no class, or none of the class list.
     """
@@ -87,7 +102,7 @@ def _pick_split(path: Path, listing: Listing, split: str | None) -> Listing:
     tops = {parts[0] for parts in listing}
     if not tops <= set().union(*SPLIT_FOLDERS.values()) or any(len(parts) == 1 for parts in listing):
         if split is not None:
-            raise UsageError(f"{path}: has no split {split!r}: its folders are not train, test or val")
+            raise UndividedError(f"{path}: has no split {split!r}: its folders are not train, test or val")
         return listing
     folder = next((name for name in SPLIT_FOLDERS.get(split or "test", ()) if name in tops), None)
     if folder is None and split is None and len(tops) == 1:
@@ -97,32 +112,34 @@ def _pick_split(path: Path, listing: Listing, split: str | None) -> Listing:
     return {parts[1:]: image for parts, image in listing.items() if parts[0] == folder}
 
 
-def _folder_labels(path: Path, keys: list[str], found: ClassList | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _folder_labels(path: Path, keys: list[str], found: ClassList | None) -> _Labels:
     if found is not None:
-        return found.indices(keys, str(path)), found.names
+        return _listed(found.indices(keys, str(path)), found)
     names, labels = np.unique(keys, return_inverse=True)
-    return labels.astype(np.int64), tuple(map(str, names))
+    return _Labels(labels.astype(np.int64), tuple(map(str, names)))
 
 
-def _file_labels(
-    path: Path, files: list[str], found: ClassList | None
-) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _file_labels(path: Path, files: list[str], found: ClassList | None) -> _Labels:
     written = find_file_labels(path, files)
     if written is not None:
         keys = [written[file] for file in files]
         if all(key.isdecimal() and len(key) <= MAX_INDEX_DIGITS for key in keys):
-            return np.array(keys).astype(np.int64), found.names if found else ()
+            return _listed(np.array(keys).astype(np.int64), found)
         found = found or find_class_list(path, keys)
         if found is None:
             raise SqueezeEdgeError(f"{path}: its images are labelled {a_few(keys)}; give the class list with --classes")
-        return found.indices(keys, str(path)), found.names
+        return _listed(found.indices(keys, str(path)), found)
     ids = {file: WORDNET_ID.findall(file)[-1:] for file in files}
     unlabelled = [file for file, names in ids.items() if not names]
     if found is None or len(unlabelled) == len(files):
-        return None, found.names if found else ()
+        return _listed(None, found)
     if unlabelled:
         raise CorruptFileError(
             f"{path}: {len(unlabelled)} images have no WordNet id in their name but others have: {a_few(unlabelled)}; "
             "rename or remove these"
         )
-    return found.indices([names[0] for names in ids.values()], str(path)), found.names
+    return _listed(found.indices([names[0] for names in ids.values()], str(path)), found)
+
+
+def _listed(labels: NDArray[np.int64] | None, found: ClassList | None) -> _Labels:
+    return _Labels(labels) if found is None else _Labels(labels, found.names, found.keys)

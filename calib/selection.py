@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels
 from squeezeedge.calib.decode import AnyImage
+from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.sources import ImageSource, open_images
 from squeezeedge.errors import UsageError
@@ -28,10 +29,12 @@ class Selection:
     Attributes:
         dataset: where they are.
         indices: int64 [n], which.
+        remarks: what people should know of the choice.
     """
 
     dataset: Dataset
     indices: NDArray[np.int64]
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -100,20 +103,23 @@ def calibration_images(
 def evaluation_images(
     images: ImageSource | Selection,
     network_classes: int,
+    labels: Sequence[str] = (),
     *,
     limit: int | None = None,
     seed: int = 0,
     classes: Path | None = None,
     without: Selection | None = None,
 ) -> Selection:
-    """The images to evaluate on, of data that comes in parts the test part.
+    """The images to evaluate on, of data that comes in parts the test part, with the network's class indices as labels.
 
     Args:
-        images: in any form; a selection is taken as it is.
+        images: in any form; of a selection, all.
         network_classes: number of classes of the network.
+        labels: names of these in index order, by which the data's classes are found
+            (:func:`squeezeedge.calib.matching.with_classes_of`); empty if unknown.
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
-        classes: class list of the data.
+        classes: class list of the data, in the order of the network's classes whatever these are called.
         without: images that are not evaluated on, such as those calibrated on; where these are of other data, they
             leave out none.
 
@@ -122,9 +128,13 @@ def evaluation_images(
         SqueezeEdgeError: it is empty or damaged, or its labels do not fit the network's classes.
     """
     if isinstance(images, Selection):
-        return images
+        dataset, remarks = with_classes_of(images.dataset, network_classes, labels)
+        return replace(images, dataset=dataset, remarks=images.remarks or remarks)
     dataset = open_images(images, None, classes)
-    check_labels(dataset, network_classes)
+    if classes is not None and dataset.classes and labels:
+        check_labels(dataset, network_classes)
+        dataset = replace(dataset, classes=tuple(labels), keys=())
+    dataset, remarks = with_classes_of(dataset, network_classes, labels)
     indices = np.arange(len(dataset))
     if without is not None and _same_images(without.dataset, dataset):
         indices = np.setdiff1d(indices, without.indices)
@@ -135,7 +145,7 @@ def evaluation_images(
             )
     if limit is not None and limit < len(indices):
         indices = indices[calibration_split(len(indices), limit, seed)[0]]
-    return Selection(dataset, indices)
+    return Selection(dataset, indices, remarks)
 
 
 def _same_images(first: Dataset, second: Dataset) -> bool:

@@ -48,7 +48,7 @@ PROGRAM = "run.py"
 DEVICE = "device.py"
 """The target's device module."""
 PROGRAM_MODULE = "squeezeedge.targets.device.run"
-NOT_THE_MODEL = (".py", ".sh", ".cfg", ".log", ".ref.onnx")
+NOT_THE_MODEL = (".py", ".sh", ".cfg", ".log", ".ref.onnx", ".a")
 """Endings of files that a device does not load."""
 
 

@@ -87,6 +87,10 @@ class Device:
     def run(self, images: NDArray[np.uint8]) -> RunResult:
         """Run preprocessed images: uint8 [N, height, width, 3] of the network's input size.
 
+        Returns:
+            Class sums, which must not be compared between classes (each has a scale of its own), and timings;
+            ``graph.logits(sums)`` makes logits of them, :meth:`classify` names the classes.
+
         Raises:
             UsageError: images of another shape or type.
             SqueezeEdgeError: the device fails.

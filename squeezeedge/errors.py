@@ -4,6 +4,8 @@ The command line prints the message without a traceback and exits with ``exit_co
 (0 done / 1 known failure / 2 usage / 3 tool or device not available / 4 gate failed).
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "UsageError",
+    "did_you_mean",
 ]
 
 
@@ -46,3 +49,9 @@ class GateError(SqueezeEdgeError):
     """An accuracy, parity or bit-exactness gate failed."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """For a message: the known word that an unknown one is nearest to, as ``" (did you mean X?)"``, or nothing."""
+    nearest = get_close_matches(word, list(known), 1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -289,7 +289,7 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
     return Model(
         name=name,
         preprocessing=preprocessing,
-        labels=_labels(checkpoint, classes),
+        labels=_labels(checkpoint, classes) or registry.class_names(name, classes),
         classes=classes,
         floating=from_torch(module, preprocessing.size, name),
         float_logits=lambda images: logits(module, images, preprocessing),

@@ -77,7 +77,9 @@ class Network(Protocol):
     """A device that is ready to run one artifact: what every ``device.py``, simulator and emulation offers."""
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
-        """Images uint8 [N, height, width, 3] -> int32 sums [N, classes], timings as in :class:`RunResult`.
+        """Images uint8 [N, height, width, 3] -> class sums int32 [N, classes], timings as in :class:`RunResult`.
+
+        Sums of different classes are not comparable: each class has a scale of its own.
 
         Raises:
             ValueError: images of another shape or type.
@@ -142,7 +144,7 @@ class Target(Protocol):
     needs_root: bool
     options: type[Any]
     device_module: str
-    supports: Collection[Feature]
+    supports: frozenset[Feature]
 
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""

@@ -25,7 +25,7 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference, quantize
-from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights
+from squeezeedge.networks.registry import DEFAULT, NETWORKS, build, default_weights
 from tests.calib.images import write_folder, write_tar
 from tests.graphs import random_graph
 from tests.quantization.networks import PREPROCESSING, FloatNet, natural_images
@@ -93,6 +93,16 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
     save_file({"a": next(iter(load_file(default_weights()).values()))}, path)
     with pytest.raises(SqueezeEdgeError, match=f"^{path}: "):
         load(path)
+
+
+def test_imagenets_classes_have_names(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file(build("squeezenet1_1", 1000).state_dict(), path)
+    model = load("squeezenet1_1", weights=path, size=64)
+    assert len(model.labels) == 1000 and model.labels[1] == "goldfish"
+    own = [f"class {index}" for index in range(1000)]
+    save_file(build("squeezenet1_1", 1000).state_dict(), path, {"labels": json.dumps(own)})
+    assert load("squeezenet1_1", weights=path, size=64).labels == tuple(own), "what the file says goes first"
 
 
 @pytest.mark.slow

@@ -123,6 +123,7 @@ WAYS: dict[str, Way] = {
     "cuda tensor core": cuda_loops(TENSOR_CORE),
     "onnx runtime": onnx_runtime,
 }
+SLOW = {"cpu generic", "cuda tensor core"}
 TOLERANCE = {"ascend emulation": 2**-10}
 """What class sums may differ by, as a share of the largest, where the head is not integer arithmetic."""
 
@@ -146,7 +147,7 @@ def test_the_network_has_what_is_to_be_tried(quantized: tuple[int, IntegerGraph,
     assert shifts.max() == limit if limit < 18 else shifts.max() > 15
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(w, marks=pytest.mark.slow if w in SLOW else ()) for w in WAYS])
 def test_every_target_gives_the_oracle_s_sums_or_refuses(
     way: str, quantized: tuple[int, IntegerGraph, Images], tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ static void close_device(void) {
   device = NULL;
 }
 
-int vta_infer(const uint8_t *image, int32_t *sums, char *message) {
+int vta_class_sums(const uint8_t *image, int32_t *sums, char *message) {
   pthread_mutex_lock(&mutex);
   const int status = run(image, sums, message);
   if (status != 0) close_device(); /* the next call begins with a fresh one */

@@ -26,8 +26,10 @@ typedef struct {
   uint8_t pad_value[3];
 } VtaPacking;
 
-/* image: uint8 [height][width][3]; sums: int32 [classes]. Opens the device at the first call and keeps it.
+/* image: uint8 [height][width][3]; sums: int32 [classes]: class sums, NOT LOGITS. Each class has a scale of its own,
+   so do not compare them between classes, the largest sum is often not the answer: logit[c] = (float)sums[c] *
+   logit_scale[c], which is in the artifact's manifest.json. Opens the device at the first call and keeps it.
    0, or -1 after an error with its text in message (VTA_MESSAGE_BYTES). Any thread may call it. */
-int vta_infer(const uint8_t *image, int32_t *sums, char *message);
+int vta_class_sums(const uint8_t *image, int32_t *sums, char *message);
 
 #endif /* SQUEEZEEDGE_VTA_NETWORK_H */

@@ -4,10 +4,10 @@
 #include "device.h"
 #include "network.h"
 
-/* 0, or -1 with the error set as this thread's. */
-int squeezeedge_vta_infer(const uint8_t *image, int32_t *sums) {
+/* Class sums, which network.h explains. 0, or -1 with the error set as this thread's. */
+int squeezeedge_vta_class_sums(const uint8_t *image, int32_t *sums) {
   char message[VTA_MESSAGE_BYTES] = "";
-  const int status = vta_infer(image, sums, message);
+  const int status = vta_class_sums(image, sums, message);
   if (status != 0) TVMFFIErrorSetRaisedFromCStr("RuntimeError", message);
   return status;
 }

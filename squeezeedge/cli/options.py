@@ -58,7 +58,7 @@ Data = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
-        help="Class list that gives the folders' indices (JSON or one name a line); also found beside the data.",
+        help="The network's classes in index order, by folder name (JSON or one a line). Default: by name.",
         rich_help_panel=_DATA,
         show_default=False,
     ),

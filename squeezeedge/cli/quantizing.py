@@ -66,6 +66,7 @@ class DataOptions:
         return evaluation_images(
             spec,
             model.classes,
+            model.labels,
             limit=self.limit,
             seed=self.seed,
             classes=self.classes,

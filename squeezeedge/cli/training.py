@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from squeezeedge.training.distributed import World
     from squeezeedge.training.logbook import Epoch
     from squeezeedge.training.recipe import Recipe
-    from squeezeedge.training.start import MakeForm, Outcome
+    from squeezeedge.training.start import Outcome
     from squeezeedge.training.train import Form
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "TestData",
     "Workers",
     "check_device",
-    "form_maker",
+    "integer_form",
     "lead_progress",
     "run_training",
 ]
@@ -40,7 +40,10 @@ _RUN = "Run"
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.", show_default=False)]
 TestData = Annotated[
     str | None,
-    typer.Option(help="Images to measure accuracy on, if --data has no test part.", show_default=False),
+    typer.Option(
+        help="Images to measure accuracy on. Default: the test part of --data, or a fifth of each class, held out.",
+        show_default=False,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -89,34 +92,42 @@ def check_device(device: str | None) -> str | None:
     return device
 
 
-def form_maker(weights: Path | None, out: Path, world: World, resume: bool) -> MakeForm:
-    """What makes the integer network that ``--qat`` trains.
+def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, resume: bool) -> dict[str, Any]:
+    """What ``--qat`` trains: arguments of :func:`squeezeedge.training.start.train`.
 
     Args:
+        recipe: of the run.
         weights: the trained network to start from, unless ``resume``.
         out: folder of the run.
         world: the processes that share the work.
         resume: go on with the run in ``out``.
+
+    Returns:
+        ``make_form``, and ``names`` of the network's classes.
+
+    Raises:
+        UsageError: there is no float network in ``weights``, or no such run in ``out``.
+        SqueezeEdgeError: a file is damaged.
     """
+    from squeezeedge.cli.output import note
+    from squeezeedge.model import load
+    from squeezeedge.quantization.qat_form import new_form, resumed_form
+    from squeezeedge.training.start import START
+
+    if resume or weights is None:
+        form = resumed_form(recipe, out)
+        return {"make_form": lambda recipe, learned, classes: form, "names": load(out / START).labels}
+    if weights.suffix == ".sqe":
+        raise UsageError(f"{weights}: is an integer graph; --qat starts from the float weights that it was made from")
+    model = load(recipe.network, weights, size=recipe.input.size)
 
     def make(recipe: Recipe, learned: Dataset, classes: tuple[str, ...]) -> Form:
-        from squeezeedge.cli.output import note
-        from squeezeedge.model import load
-        from squeezeedge.quantization.qat_form import new_form, resumed_form
-
-        if resume or weights is None:
-            return resumed_form(recipe, out)
-        if weights.suffix == ".sqe":
-            raise UsageError(
-                f"{weights}: is an integer graph; --qat starts from the float weights that it was made from"
-            )
         if world.leads:
             note(f"quantizing {recipe.network} with the weights of {weights}")
-        model = load(recipe.network, weights, size=recipe.input.size)
         assert model.floating is not None
         return new_form(recipe, model.floating, learned, classes, out, world)
 
-    return make
+    return {"make_form": make, "names": model.labels}
 
 
 def run_training(recipe: Recipe, data: str | None, out: Path, world: World, *, json: bool, **arguments: Any) -> None:  # noqa: ANN401
@@ -152,6 +163,13 @@ class Notes:
     def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         """A progress bar."""
         return lead_progress(self._world, label, total)
+
+    def remark(self, text: str) -> None:
+        """What people should know of the images."""
+        from squeezeedge.cli.output import note
+
+        if self._world.leads:
+            note(text)
 
     def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
         """What is trained on what."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.artifact import Artifact
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import UsageError
@@ -61,7 +63,7 @@ def evaluate(
         device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
         board: ``user@host`` of the machine with the devices that can be on another one.
         reference: a model with the float network; ``None``: the embedded one, if the artifact was made of that.
-        classes: class list of the data.
+        classes: class list of the data, in the order of the network's classes; ``None``: classes are found by name.
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
         on_progress: called with the number of images done since the last call.
@@ -69,8 +71,10 @@ def evaluate(
     Returns:
         Accuracies in percent, latencies in milliseconds; it prints as a table.
 
+    Images that the network was quantized on, as far as the artifact knows them, are left out and counted.
+
     Raises:
-        UsageError: what is given does not fit together, or there are no images.
+        UsageError: what is given does not fit together, or there are no images, or none but these.
         UnavailableError: a device is missing.
         GateError: a device's own check on the golden inputs failed.
         SqueezeEdgeError: a device fails, an image is damaged, or labels do not fit the network's classes.
@@ -93,7 +97,7 @@ def evaluate(
         data = Model.of_graph(graph).dataset
     if data is None:
         raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
-    images = evaluation_images(data, graph.classes, limit=limit, seed=seed, classes=classes)
+    images = evaluation_images(data, graph.classes, graph.labels, limit=limit, seed=seed, classes=classes)
     reference = reference or artifacts[0].reference()
     if reference is not None:
         _check_reference(reference, graph)
@@ -110,8 +114,14 @@ def evaluate(
             images.labels,
             None if reference is None else reference.float_logits,
             on_progress,
+            frozenset().union(*(each.calibrated_on for each in artifacts)),
         )
-    return Report(images.dataset.name, tuple(reports))
+    left_out, remarks = reports[0].left_out, images.remarks
+    if left_out:
+        remarks += (
+            f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",
+        )
+    return Report(images.dataset.name, tuple(reports), remarks)
 
 
 def check_board(devices: Sequence[str], board: str | None) -> None:
@@ -132,6 +142,7 @@ def run_devices(
     labels: NDArray[np.int64] | None,
     float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
     on_progress: Callable[[int], None] = lambda done: None,
+    without: frozenset[str] = frozenset(),
 ) -> list[DeviceReport]:
     """Run all images on fp32, the oracle and every device.
 
@@ -143,23 +154,41 @@ def run_devices(
         labels: int64 [N] or ``None``.
         float_logits: the float network on a batch -> float32 [B, classes], or ``None``.
         on_progress: called with the number of images done since the last call.
+        without: fingerprints of images that are left out.
 
     Returns:
         One report a device, in their order.
+
+    Raises:
+        UsageError: no image is left.
     """
+    kept: list[NDArray[np.bool_]] = []
     expected: list[NDArray[np.int32]] = []
     fp32: list[NDArray[np.float32]] = []
     answers: list[list[RunResult]] = [[] for _ in devices]
-    for images in batches:
-        expected.append(run(graph, images))
-        if float_logits is not None:
-            fp32.append(float_logits(images))
-        for device, results in zip(devices, answers, strict=True):
-            results.append(device.run(images))
-        on_progress(len(images))
+    for batch in batches:
+        keep = np.ones(len(batch), np.bool_)
+        if without:
+            keep[:] = [fingerprint not in without for fingerprint in fingerprints(batch)]
+        kept.append(keep)
+        images = batch[keep]
+        if len(images):
+            expected.append(run(graph, images))
+            if float_logits is not None:
+                fp32.append(float_logits(images))
+            for device, results in zip(devices, answers, strict=True):
+                results.append(device.run(images))
+        on_progress(len(batch))
+    used = np.concatenate(kept)
+    if not used.any():
+        raise UsageError(
+            f"{graph.name}: was quantized on all {len(used)} images, none is left to evaluate on; give others "
+            "(--data), or quantize again on fewer (--calib-images) or on others (--calib)"
+        )
+    labels, left_out = None if labels is None else labels[used], int((~used).sum())
     oracle, reference = np.concatenate(expected), np.concatenate(fp32) if fp32 else None
     return [
-        _report(graph, device, size, results, oracle, reference, labels)
+        replace(_report(graph, device, size, results, oracle, reference, labels), left_out=left_out)
         for device, size, results in zip(devices, model_bytes, answers, strict=True)
     ]
 

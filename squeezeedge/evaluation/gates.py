@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from squeezeedge.errors import GateError
+from squeezeedge.errors import GateError, UsageError
 from squeezeedge.evaluation.reports import DeviceReport
 
 __all__ = ["Gates"]
@@ -19,11 +20,38 @@ class Gates:
         max_drop: most points of top-1 accuracy below fp32.
         min_agreement: least percentage of images with fp32's class.
         require_bit_exact: every class sum equals the oracle's.
+
+    Raises:
+        UsageError: a limit is not a number, so that nothing could miss it.
     """
 
     max_drop: float | None = None
     min_agreement: float | None = None
     require_bit_exact: bool = False
+
+    def __post_init__(self) -> None:
+        for option, value in (("--max-drop", self.max_drop), ("--min-agreement", self.min_agreement)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"{option} {value}: must be a finite number")
+
+    def check_judgeable(self, name: str, labelled: bool, fp32: bool) -> None:
+        """Refuse gates that could not be judged, before any work.
+
+        Args:
+            name: of the images, for the message.
+            labelled: whether these have labels.
+            fp32: whether the float network is known.
+
+        Raises:
+            UsageError: a gate needs what is not known; names its option.
+        """
+        for option, value in (("--max-drop", self.max_drop), ("--min-agreement", self.min_agreement)):
+            if value is not None and not fp32:
+                raise UsageError(
+                    f"{option}: fp32 is not known here; give the weights that this was made of (--weights)"
+                )
+        if self.max_drop is not None and not labelled:
+            raise UsageError(f"--max-drop: {name} has no labels (class = subfolder) to measure accuracy with")
 
     def check(self, reports: Iterable[DeviceReport]) -> None:
         """Raise if a report misses a gate.

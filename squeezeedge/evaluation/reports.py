@@ -47,7 +47,8 @@ def number(value: float | None, digits: int = 2) -> str:
 class DeviceReport:
     """Parity of one device; the fields are the JSON keys of ``eval --json`` (accuracies in percent).
 
-    ``None``: not known (no labels, no float network).
+    ``None``: not known (no labels, no float network). ``left_out``: images that are not among ``images``, because the
+    network was quantized on them.
     """
 
     model: str
@@ -65,6 +66,7 @@ class DeviceReport:
     latency_ms: dict[str, float]
     images_per_s: float
     model_bytes: int
+    left_out: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,17 +82,19 @@ class Report:
     Attributes:
         data: name of the images.
         devices: one report a device, in the order asked for.
+        remarks: what people should know of the images.
     """
 
     data: str
     devices: tuple[DeviceReport, ...]
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a device, see :meth:`DeviceReport.to_json`."""
         return [report.to_json() for report in self.devices]
 
     def __str__(self) -> str:
-        return str(self.table())
+        return "\n".join([str(self.table()), *self.remarks])
 
     def table(self) -> Table:
         """The devices beside fp32, and the differences of the others from the first."""

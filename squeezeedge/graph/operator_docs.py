@@ -17,8 +17,8 @@ INTRODUCTION = """\
 
 Which part of the compiler takes which operator; the rows are operators, the columns are what reads them. A cell is
 `yes`, or why the operator is not met there. "Before" says that it has been rewritten by then: by a pass over the float
-graph (`squeezeedge/quantization/passes.py`), or for a target that has no kernels for it (`squeezeedge/lower/legalize.py`);
-networks with it are taken all the same.
+graph (`squeezeedge/quantization/passes.py`), or for a target that has no kernels for it
+(`squeezeedge/lower/legalize.py`); networks with it are taken all the same.
 
 This file is written from the code by `pytest tests/graph/test_dispatch.py --update-golden`.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ __all__ = [
     "NetworkCost",
     "NetworkSpec",
     "build",
+    "class_names",
     "cost",
     "default_weights",
     "download",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 LISTED = 8
+IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class NetworkSpec:
         dataset: embedded data set that the weights were trained on, ``None`` if it is not embedded.
         embedded: the weights are part of this package.
         url: published weights; the file's name ends in the first digits of its SHA-256.
+        imagenet: weights with 1000 classes are of ImageNet's, in its order.
     """
 
     name: str
@@ -55,6 +58,7 @@ class NetworkSpec:
     dataset: str | None = None
     embedded: bool = False
     url: str | None = None
+    imagenet: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ NETWORKS: Mapping[str, NetworkSpec] = {
             preprocessing="digits",
             dataset="digits",
             embedded=True,
+            imagenet=False,
         ),
         NetworkSpec(
             "squeezenet1_0",
@@ -126,7 +131,9 @@ def _spec(name: str) -> NetworkSpec:
     try:
         return NETWORKS[name]
     except KeyError:
-        raise UsageError(f"no network {name!r}; there are: {', '.join(NETWORKS)}") from None
+        raise UsageError(
+            f"no network {name!r}{did_you_mean(name, NETWORKS)}; there are: {', '.join(NETWORKS)}"
+        ) from None
 
 
 def build(name: str, classes: int | None = None) -> Module:
@@ -143,6 +150,26 @@ def build(name: str, classes: int | None = None) -> Module:
 
     spec = _spec(name)
     return SqueezeNet(VARIANTS[spec.variant], spec.classes if classes is None else classes).eval()
+
+
+def class_names(name: str, classes: int) -> tuple[str, ...]:
+    """Names of the classes of a network's weights that say nothing of them themselves.
+
+    Args:
+        name: of the network.
+        classes: number of classes of the weights.
+
+    Returns:
+        ImageNet's where the network was made for them and has as many; else none.
+
+    Raises:
+        UsageError: no such network.
+    """
+    from squeezeedge.calib.imagenet import imagenet_classes
+
+    if not _spec(name).imagenet or classes != IMAGENET_CLASSES:
+        return ()
+    return imagenet_classes().names
 
 
 def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:

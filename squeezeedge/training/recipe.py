@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from squeezeedge.calib.preprocess import PRESETS, Preprocessing
-from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.errors import CorruptFileError, UsageError, did_you_mean
 from squeezeedge.networks.registry import NETWORKS
 
 __all__ = ["Augmentation", "Input", "Optimizer", "Recipe", "Schedule", "embedded_recipes", "load_recipe"]
@@ -214,38 +214,78 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
         changes: "key=value" to set instead, "table.key=value" in a table; the value as in TOML, or a bare text.
 
     Raises:
-        UsageError: there is no such recipe, or a change is not of that form.
+        UsageError: there is no such recipe; or a change is not of that form, of no known key, of the wrong type or out
+            of range.
         CorruptFileError: it is not TOML, or a value is missing, unknown, of the wrong type or out of range.
     """
     embedded = embedded_recipes()
     path = embedded.get(name, Path(name))
     if not path.is_file():
-        raise UsageError(f"{name}: no such recipe; give a .toml file or one of: {', '.join(embedded)}")
+        raise UsageError(
+            f"{name}: no such recipe{did_you_mean(name, embedded)}; give a .toml file or one of: {', '.join(embedded)}"
+        )
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
         table = tomllib.loads(text.decode())
-        for change in changes:
-            _set(table, change)
-        return _parse(Recipe, table, "")
     except (ValueError, RecursionError) as error:  # tomllib's own error and UnicodeDecodeError are ValueErrors
+        raise CorruptFileError(f"{path}: not a valid recipe: {error}") from error
+    given = list(changes)
+    try:
+        before = _parse(Recipe, table, "") if given else None
+    except ValueError:
+        before = None  # maybe the changes complete it
+    for change in given:
+        _set(table, change, str(path))
+    try:
+        return _parse(Recipe, table, "")
+    except ValueError as error:
+        if before is not None:
+            raise UsageError(f"--set {' --set '.join(given)}: {error}") from error
         raise CorruptFileError(f"{path}: not a valid recipe: {error}") from error
 
 
-def _set(table: dict[str, Any], change: str) -> None:
+def _set(table: dict[str, Any], change: str, source: str) -> None:
+    """Set a value; checks its key and its type alone, because others may be about to change with it.
+
+    Raises:
+        UsageError: there is no such key, or the value is of another type.
+        CorruptFileError: a table of the recipe is none.
+    """
     key, equals, text = change.partition("=")
-    *tables, last = key.strip().split(".")
-    if not equals or not last:
+    key = key.strip()
+    if not equals or not all(key.split(".")):
         raise UsageError(f"--set {change}: must be key=value, such as epochs=10 or optimizer.learning_rate=0.01")
+    kinds = dict(_keys(Recipe, ""))
+    if key not in kinds:
+        raise UsageError(
+            f"--set {change}: there is no key {key!r}{did_you_mean(key, kinds)}; the keys are {', '.join(kinds)}"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value = text.strip()
+    try:
+        _value(kinds[key], value, key)
+    except ValueError as error:
+        raise UsageError(f"--set {change}: {error}") from error
+    *tables, last = key.split(".")
     for name in tables:
         table = table.setdefault(name, {})
-        _check(isinstance(table, dict), name, "a table")
-    try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = text.strip()
+        if not isinstance(table, dict):
+            raise CorruptFileError(f"{source}: not a valid recipe: {name} must be a table")
+    table[last] = value
+
+
+def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    """(dotted name, type) of every value of a recipe."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from _keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", hint
 
 
 def _parse(kind: type[T], table: dict[str, Any], prefix: str) -> T:
@@ -257,7 +297,9 @@ def _parse(kind: type[T], table: dict[str, Any], prefix: str) -> T:
         ("missing", needed - table.keys()),
     ):
         if keys:
-            raise ValueError(f"{problem}: {', '.join(prefix + key for key in sorted(keys))}")
+            names = [item.name for item in known] if problem == "unknown" else ()
+            listed = [f"{prefix}{key}{did_you_mean(key, names)}" for key in sorted(keys)]
+            raise ValueError(f"{problem}: {', '.join(listed)}")
     hints = get_type_hints(kind)
     return kind(**{name: _value(hints[name], table[name], prefix + name) for name in table})
 

@@ -108,6 +108,8 @@ def run(
 ) -> Result:
     """Train as a recipe says. Ctrl-C (or SIGTERM) ends the run after the current step, with its state written.
 
+    Where the process was started with one of them ignored (``nohup``), that one stays ignored.
+
     A run that was interrupted and resumed writes the same bytes as one that was not, given the same library
     versions, threads and number of processes.
 
@@ -317,13 +319,16 @@ def _differences(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: st
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a later one acts as ever."""
+    """An event that the first SIGINT or SIGTERM sets; a later one acts as ever.
+
+    A signal that is ignored already, as where a shell starts a job in the background or under ``nohup``, stays ignored.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     latest = math.inf
 
     def request(number: int, frame: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
-from squeezeedge.calib.datasets import Dataset, check_labels, open_dataset
+from squeezeedge.calib.datasets import Dataset, check_labels, hold_out, open_dataset
+from squeezeedge.calib.layout import UndividedError
+from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.networks.registry import build, identify, load_weights
 from squeezeedge.training.data import default_workers, load_images
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch
@@ -22,10 +24,12 @@ from squeezeedge.training.recipe import Recipe
 from squeezeedge.training.run import Report, Result, run
 from squeezeedge.training.train import LAST, Form
 
-__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "train", "trained_weights"]
+__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "network_of", "train", "trained_weights"]
 
 START = "start.sqe"
 """Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
+
+OTHER_CLASSES = "rename the folders; --qat trains no new layer: for other classes fine-tune without it first"
 
 MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
 """(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
@@ -36,6 +40,9 @@ class Watcher(Protocol):
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         """A part of the work begins that has ``total`` steps, maybe none; gives ``advance(steps=1, detail="")``."""
+
+    def remark(self, text: str) -> None:
+        """There is something that people should know of the images."""
 
     def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
         """Training is about to begin."""
@@ -49,6 +56,9 @@ class _Silent:
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         return nullcontext(lambda steps=1, detail="": None)
+
+    def remark(self, text: str) -> None:
+        pass
 
     def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
         pass
@@ -87,6 +97,20 @@ def check_folder(out: Path, resume: bool) -> None:
         raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
 
 
+def network_of(path: Path) -> str:
+    """The name of the network that a checkpoint is of.
+
+    Raises:
+        SqueezeEdgeError: the file is damaged, or it is of none of the networks here.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        found, _ = identify(checkpoint.state)
+    except SqueezeEdgeError as failure:
+        raise SqueezeEdgeError(f"{path}: {failure}") from None
+    return checkpoint.metadata.get("network") or found
+
+
 def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint without those of the last convolution, to be trained on other classes.
 
@@ -111,6 +135,7 @@ def train(
     classes: int | None = None,
     trained: Mapping[str, Tensor] | None = None,
     make_form: MakeForm | None = None,
+    names: Sequence[str] = (),
     resume: bool = False,
     workers: int | None = None,
     watcher: Watcher | None = None,
@@ -121,11 +146,14 @@ def train(
         recipe: what to do; with ``make_form`` at its full input size throughout.
         data: labelled images, as for ``--data``; ``None``: the recipe's.
         out: folder of the run.
-        test_data: images to measure accuracy on; ``None``: the test part of ``data``.
+        test_data: images to measure accuracy on; ``None``: the test part of ``data``, or a fifth of each class that is
+            held out (:func:`squeezeedge.calib.datasets.hold_out`, by the recipe's seed).
         world: the processes that share the work; ``None``: this one alone.
         classes: number of classes that the images must have; ``None``: any.
         trained: weights to start from, see :func:`trained_weights`; ``None``: random ones.
         make_form: makes what is trained in place of the recipe's network.
+        names: of the classes that this has in index order, by which those of the images are found; empty: the images'
+            own are learned.
         resume: go on with the run in ``out``.
         workers: processes that prepare images; ``None``: as many as pay.
         watcher: is told how the run goes, in each process.
@@ -144,9 +172,16 @@ def train(
         recipe = replace(recipe, input=replace(recipe.input, first_size=0))
     if world.device.type == "cpu":
         keep_freed_memory()
-    learned, tested = _open(spec, test_data)
+    learned, tested = _open(spec, test_data, recipe.seed, watcher)
+    if make_form is not None and learned.classes:
+        learned = _named(learned, names, watcher)
     if classes is not None:
         check_labels(learned, classes)
+    if learned.classes:
+        whose = f"{learned.name}'s"
+        tested, remarks = with_classes_of(tested, len(learned.classes), learned.classes, whose, "rename the folders")
+        for text in remarks:
+            watcher.remark(text)
     with watcher.progress("decode", len(learned) + len(tested) if recipe.input.cache else 0) as advance:
         images = load_images(recipe, learned, tested, advance)
     form = None if make_form is None else make_form(recipe, learned, images.classes)
@@ -173,12 +208,23 @@ def train(
     return Outcome(result, tested, ".safetensors" if form is None else form.suffix)
 
 
-def _open(spec: str, test_spec: str | None) -> tuple[Dataset, Dataset]:
+def _named(learned: Dataset, names: Sequence[str], watcher: Watcher) -> Dataset:
+    """The images to learn with the class indices of a network whose last layer is kept."""
+    learned, remarks = with_classes_of(learned, len(names or learned.classes), names, fix=OTHER_CLASSES)
+    for text in remarks:
+        watcher.remark(text)
+    return learned
+
+
+def _open(spec: str, test_spec: str | None, seed: int, watcher: Watcher) -> tuple[Dataset, Dataset]:
     """Images to learn and to measure."""
-    if test_spec is None:
-        return open_dataset(spec, "train"), open_dataset(spec, "test")
     try:
         learned = open_dataset(spec, "train")
-    except UsageError:  # it has no parts: all of it
-        learned = open_dataset(spec)
-    return learned, open_dataset(test_spec)
+    except UndividedError:
+        whole = open_dataset(spec)
+        if test_spec is not None:
+            return whole, open_dataset(test_spec)
+        learned, tested = hold_out(whole, seed)
+        watcher.remark(f"{spec}: has no test part; {len(tested)} of its {len(whole)} images are held out for testing")
+        return learned, tested
+    return learned, open_dataset(spec, "test") if test_spec is None else open_dataset(test_spec)

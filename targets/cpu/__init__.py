@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
+from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isa
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class CpuTarget:
         ]
 
     def check_options(self, options: CpuOptions) -> None:
-        """The compiler must be there and the instruction set fit the processor."""
+        """The compiler must be there, LLVM must know the processor, and the instruction set fit it."""
+        check_prefix(options.prefix)
+        check_processor(options)
         choose_isa(options)
         c_compiler(options)
 

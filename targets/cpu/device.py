@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
+import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +16,25 @@ import numpy as np
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "REQUIRED", "THREADS_VARIABLE", "Network", "Unavailable", "add_arguments"]
+__all__ = [
+    "FILES",
+    "REQUIRED",
+    "THREADS_VARIABLE",
+    "Network",
+    "Unavailable",
+    "add_arguments",
+    "library_name",
+    "machine_of",
+]
 
-LIBRARY = "libmodel.so"
-FILES = (LIBRARY,)
+FILES = ("lib*.so",)
 REQUIRED: tuple[tuple[str, str], ...] = ()
+
+PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What the names of a library in C begin with."""
+
+MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+"""ELF's number of a processor -> its name."""
 
 THREADS_VARIABLE = "SQUEEZEEDGE_THREADS"
 DEFAULT_THREADS, MAX_THREADS = 8, 64
@@ -37,6 +54,36 @@ def _threads(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads: 1 to {MAX_THREADS}")
     return int(text)
+
+
+def library_name(prefix: str) -> str:
+    """File name of the library whose names in C begin with a prefix."""
+    return f"lib{prefix}.so"
+
+
+def machine_of(path: Path) -> str | None:
+    """The processor that a library or program is for; ``None`` if it is none (by its ELF header)."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF" or header[5] not in (1, 2):
+        return None
+    (number,) = struct.unpack_from("<H" if header[5] == 1 else ">H", header, 18)
+    return MACHINES.get(number, f"ELF machine {number}")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """The library, loaded; the reason why that fails is looked for in its header."""
+    try:
+        return ctypes.CDLL(str(path.resolve()))
+    except OSError as error:
+        try:
+            wanted, here = machine_of(path), machine_of(Path("/proc/self/exe"))
+        except OSError:  # no Linux
+            wanted = here = None
+        if wanted is None or here is None or wanted == here:
+            raise Unavailable(f"{path}: can't be loaded here: {error}") from error
+        text = f"compiled for {wanted}, and this machine is {here}: run it there, or compile for this one"
+        raise Unavailable(f"{path}: {text} (--mtriple)") from error
 
 
 def default_threads() -> int:
@@ -62,7 +109,7 @@ class Network:
         threads: how many compute; ``None``: :func:`default_threads`.
 
     Raises:
-        Unavailable: this processor does not have what the library was compiled for.
+        Unavailable: this processor is not what the library was compiled for.
         ValueError: a damaged file, the library of another network, or a wrong number of threads.
     """
 
@@ -70,24 +117,31 @@ class Network:
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
         self._threads = default_threads() if threads is None else threads
-        path = artifact.path(LIBRARY)
+        prefix = artifact.compiled.get("prefix")
+        if type(prefix) is not str or not PREFIX.fullmatch(prefix):
+            raise ValueError(f"{artifact.folder}: the manifest names no library; compile the model again")
+        path = artifact.path(library_name(prefix))
+        library = _load(path)
         try:
-            self._library = ctypes.CDLL(str(path.resolve()))
-        except OSError as error:
-            raise Unavailable(f"{path}: can't be loaded here: {error}") from error
-        self._library.squeezeedge_open.restype = ctypes.c_char_p
-        self._library.squeezeedge_error.restype = ctypes.c_char_p
-        self._library.squeezeedge_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        self._shape = tuple((ctypes.c_int32 * 3).in_dll(self._library, "squeezeedge_input"))
-        self._classes = ctypes.c_int32.in_dll(self._library, "squeezeedge_classes").value
+            self._open, self._run, self._close = (library[f"{prefix}_{name}"] for name in ("open", "run", "close"))
+            self._error = library[f"{prefix}_error"]
+            self._shape = tuple((ctypes.c_int32 * 3).in_dll(library, f"{prefix}_input"))
+            self._classes = ctypes.c_int32.in_dll(library, f"{prefix}_classes").value
+        except (AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: another library ({error}); compile the model again") from error
+        self._open.restype = self._error.restype = ctypes.c_char_p
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         if (self._shape, self._classes) != (artifact.shape, artifact.classes):
             raise ValueError(f"{path}: the library of another network; compile the model again")
-        failure = self._library.squeezeedge_open(ctypes.c_int32(self._threads))
+        failure = self._open(ctypes.c_int32(self._threads))
         if failure is not None:
             raise Unavailable(f"{path}: {failure.decode()}")
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Images uint8 [N, H, W, 3] -> (int32 [N, classes], milliseconds float64 [N] of each image).
+        """Images uint8 [N, H, W, 3] -> (class sums int32 [N, classes], milliseconds float64 [N] of each image).
+
+        Each class has a scale of its own: sums of different classes are not comparable, sums * artifact.logit_scale
+        (float32) are.
 
         Raises:
             ValueError: images of another shape or type.
@@ -100,10 +154,10 @@ class Network:
         latency = np.empty(len(images))
         for i, image in enumerate(images):
             start = time.perf_counter()
-            failed = self._library.squeezeedge_run(image.ctypes.data, sums[i].ctypes.data)
+            failed = self._run(image.ctypes.data, sums[i].ctypes.data)
             latency[i] = (time.perf_counter() - start) * 1e3
             if failed:
-                raise RuntimeError(f"the library failed: {self._library.squeezeedge_error().decode()}")
+                raise RuntimeError(f"the library failed: {self._error().decode()}")
         return sums, {"latency_ms": latency}
 
     def about(self) -> dict[str, Any]:
@@ -112,4 +166,4 @@ class Network:
 
     def close(self) -> None:
         """Stop its threads."""
-        self._library.squeezeedge_close()
+        self._close()

@@ -1,7 +1,9 @@
-/* Runs the planned kernel calls (plan.h, generated) and is the little of TVM's runtime that the kernels ask for. */
+/* Runs the planned kernel calls (plan.h, generated) and is the little of TVM's runtime that the kernels ask for.
+   The names squeezeedge_* are short names of the generated squeezeedge.h: what is compiled has the network's prefix. */
 #define _GNU_SOURCE
 #include "squeezeedge.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -18,6 +20,10 @@
 #include <sys/syscall.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
+#endif
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the weights are little-endian: compile for a little-endian processor"
 #endif
 
 typedef int (*Kernel)(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);
@@ -153,9 +159,11 @@ static int free_workspace(int type, int device, void *pointer) {
     (void)type, (void)device, (void)pointer;
     return -1;
 }
-extern void *__TVMBackendParallelLaunch __attribute__((weak));
-extern void *__TVMBackendAllocWorkspace __attribute__((weak));
-extern void *__TVMBackendFreeWorkspace __attribute__((weak));
+/* Those of the kernels, where they have them, and never those of a TVM in the same process. */
+#define OWN __attribute__((weak, visibility("hidden")))
+extern void *__TVMBackendParallelLaunch OWN;
+extern void *__TVMBackendAllocWorkspace OWN;
+extern void *__TVMBackendFreeWorkspace OWN;
 
 /* ---- what the processor must have ---- */
 static const char *missing_feature(void) {
@@ -203,6 +211,7 @@ static void close_locked(void) {
         for (int32_t i = 1; i < pool.threads; i++) pthread_join(pool.workers[i], NULL);
     }
     pool.threads = 0;
+    atomic_store(&pool.pending, 0); /* workers that stop do not count down */
 }
 
 EXPORT void squeezeedge_close(void) {
@@ -254,16 +263,76 @@ EXPORT const char *squeezeedge_open(int32_t threads) {
 }
 
 EXPORT const char *squeezeedge_error(void) { return error_text; }
+EXPORT const float *squeezeedge_scale(void) { return class_scale; }
+
+EXPORT const char *squeezeedge_label(int32_t index) {
+#ifdef LABELS
+    if (index >= 0 && index < CLASSES) return class_labels[index];
+#endif
+    (void)index;
+    return NULL;
+}
+
+static int32_t fail(const char *text) {
+    error_text[0] = 0;
+    append_error(text);
+    return -1;
+}
+
+/* Leaves the class sums in `output`. */
+static int32_t infer_locked(const uint8_t *image, const void *result) {
+    if (image == NULL || result == NULL) return fail("no image, or no room for the result: NULL");
+    if (pool.threads == 0) return fail("the network is not open");
+    error_text[0] = 0;
+    memcpy(input, image, INPUT_BYTES);
+    for (int i = 0; i < CALLS; i++) {
+        TVMFFIAny returned = {0};
+        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0) return -1;
+    }
+    return 0;
+}
 
 EXPORT int32_t squeezeedge_run(const uint8_t *image, int32_t *sums) {
     pthread_mutex_lock(&turn);
-    int32_t failed = pool.threads == 0 ? -1 : 0;
-    if (!failed) memcpy(input, image, INPUT_BYTES);
-    for (int i = 0; i < CALLS && !failed; i++) {
-        TVMFFIAny result = {0};
-        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &result) != 0) failed = -1;
-    }
+    int32_t failed = infer_locked(image, sums);
     if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
     pthread_mutex_unlock(&turn);
     return failed;
+}
+
+EXPORT int32_t squeezeedge_logits(const uint8_t *image, float *logits) {
+    pthread_mutex_lock(&turn);
+    int32_t failed = infer_locked(image, logits);
+    for (int32_t c = 0; c < CLASSES && !failed; c++) {
+        volatile float sum = (float)output[c]; /* rounded, also where registers hold more than 32 bits */
+        logits[c] = sum * class_scale[c];
+    }
+    pthread_mutex_unlock(&turn);
+    return failed;
+}
+
+/* The best class behind `last` in the ranking; of all classes, if that is negative. -1: there is none. */
+static int32_t next_best(const float *logits, int32_t last) {
+    int32_t best = -1;
+    for (int32_t c = 0; c < CLASSES; c++) {
+        int behind = last < 0 || logits[c] < logits[last] || (logits[c] == logits[last] && c > last);
+        if (behind && (best < 0 || logits[c] > logits[best])) best = c;
+    }
+    return best;
+}
+
+EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities) {
+    if (logits == NULL || classes == NULL || count < 0) {
+        pthread_mutex_lock(&turn);
+        fail("no logits or no room for classes: NULL, or a negative count");
+        pthread_mutex_unlock(&turn);
+        return -1;
+    }
+    int32_t first = next_best(logits, -1), found = 0;
+    for (int32_t c = first; c >= 0 && found < count; c = next_best(logits, c)) classes[found++] = c;
+    if (probabilities == NULL) return found;
+    double total = 0;
+    for (int32_t c = 0; c < CLASSES; c++) total += exp((double)logits[c] - logits[first]);
+    for (int32_t i = 0; i < found; i++) probabilities[i] = (float)(exp((double)logits[classes[i]] - logits[first]) / total);
+    return found;
 }

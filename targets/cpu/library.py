@@ -1,4 +1,8 @@
-"""A call plan -> one shared library: TVM compiles the kernels; the C compiler links them, driver.c and the weights."""
+"""A call plan -> a library, shared and static: TVM compiles the kernels, the C compiler driver.c and the weights.
+
+Both are made of one relocatable object, whose names are all local but those of the interface: libraries of several
+networks can be linked into one program.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,12 @@ from tvm.target import Target
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.files import scratch_folder
-from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import Argument, CallPlan, Place
-from squeezeedge.targets.cpu.device import LIBRARY
+from squeezeedge.targets.cpu.device import library_name
+from squeezeedge.targets.cpu.interface import HEADER, Interface
 
-__all__ = ["HEADER", "kernel_object", "link_library"]
+__all__ = ["kernel_object", "link_library"]
 
-HEADER = "squeezeedge.h"
 OBJECT = "kernels.o"
 _HERE = Path(__file__).parent
 _DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
@@ -41,69 +44,67 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
 
 
 def link_library(
-    plan: CallPlan,
-    machine_code: bytes,
-    features: Sequence[str],
-    compiler: str,
-    shape: Shape,
-    classes: int,
-    out: Path,
+    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
 ) -> None:
-    """Write LIBRARY and HEADER into a folder.
+    """Write the shared library, the archive and the header into a folder.
 
     Args:
         plan: the network.
         machine_code: its kernels' object file.
         features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
-        compiler: the C compiler.
-        shape: of the image.
-        classes: number of class sums.
+        compiler: the C compiler; the archiver and objcopy are those that belong to it.
+        interface: what a program sees of the network.
         out: the folder.
 
     Raises:
-        UnavailableError: the C compiler is missing.
+        UnavailableError: a tool is missing.
         SqueezeEdgeError: it fails; the text has its first error.
     """
+    library = library_name(interface.prefix)
+    archive = f"lib{interface.prefix}.a"
     with scratch_folder() as scratch:
         (scratch / OBJECT).write_bytes(machine_code)
         plan.constants.tofile(scratch / "constants.bin")
-        (scratch / "plan.h").write_text(_plan_header(plan, features, shape, classes))
-        (scratch / "exports.map").write_text("{ global: squeezeedge_*; local: *; };\n")
-        command = [
-            compiler,
-            *("-O2", "-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-s"),
-            *(
-                f"-I{path}"
-                for path in (
-                    scratch,
-                    _HERE,
-                    tvm_ffi.libinfo.find_include_path(),
-                    tvm_ffi.libinfo.find_dlpack_include_path(),
-                )
-            ),
-            f'-DCONSTANTS_FILE="{scratch / "constants.bin"}"',
-            *(str(_HERE / "driver.c"), str(scratch / OBJECT)),
-            *("-o", str(out / LIBRARY), f"-Wl,--version-script={scratch / 'exports.map'}", "-Wl,-z,noexecstack"),
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise UnavailableError(f"the C compiler {compiler} can't be started: {error.strerror}") from error
-        if done.returncode != 0:
-            said = [line for line in done.stderr.splitlines() if not line.startswith("collect2:")]
-            reasons = [line for line in said if "error" in line or "failed" in line] or said
-            raise SqueezeEdgeError(f"{compiler} failed: {reasons[0] if reasons else done.returncode}")
-    shutil.copy(_HERE / HEADER, out / HEADER)
+        (scratch / "plan.h").write_text(_plan_header(plan, features, interface))
+        (scratch / HEADER).write_text(interface.header(), encoding="utf-8")
+        shutil.copy(_HERE / "driver.c", scratch)  # away from the header that the network's is made of
+        includes = (scratch, tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
+        merged = f"{interface.prefix}.o"
+        options = ("-O2", "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread")
+        _tool([compiler, *options, *(f"-I{path}" for path in includes), "-c", "driver.c"], scratch)
+        _tool([compiler, "-r", "-nostdlib", "driver.o", OBJECT, "-o", merged], scratch)
+        objcopy, ar = (_tool([compiler, f"-print-prog-name={name}"], scratch).strip() for name in ("objcopy", "ar"))
+        _tool([objcopy, "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged], scratch)
+        _tool([ar, "rcsD", archive, merged], scratch)
+        linking = ("-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}")
+        _tool([compiler, *linking, merged, "-lm", "-o", library], scratch)
+        for name in (library, archive, HEADER):
+            shutil.copy(scratch / name, out / name)
 
 
-def _plan_header(plan: CallPlan, features: Sequence[str], shape: Shape, classes: int) -> str:
+def _tool(command: Sequence[str], folder: Path) -> str:
+    """What a compiler's tool prints, run in a folder."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UnavailableError(f"{command[0]} can't be started: {error.strerror}; install gcc and binutils") from error
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if not line.startswith("collect2:")]
+        reasons = [line for line in said if "error" in line or "failed" in line] or said
+        raise SqueezeEdgeError(f"{command[0]} failed: {reasons[0] if reasons else done.returncode}")
+    return done.stdout
+
+
+def _plan_header(plan: CallPlan, features: Sequence[str], interface: Interface) -> str:
     """The tables that driver.c includes."""
     arguments = [argument for call in plan.calls for argument in call.arguments]
     outputs = [argument.size for argument in arguments if argument.place is Place.OUTPUT]
+    shape = interface.shape
     defines = {
         "BUFFERS": len(arguments),
         "CALLS": len(plan.calls),
-        "CLASSES": classes,
+        "CLASSES": interface.classes,
+        "CONSTANTS_FILE": '"constants.bin"',
         "INPUT_BYTES": shape.height * shape.width * shape.channels,
         "INPUT_HEIGHT": shape.height,
         "INPUT_WIDTH": shape.width,
@@ -121,7 +122,7 @@ def _plan_header(plan: CallPlan, features: Sequence[str], shape: Shape, classes:
     for call in plan.calls:
         lines.append(f"    {{__tvm_ffi_{call.function}, {first}, {len(call.arguments)}}},")
         first += len(call.arguments)
-    return "\n".join([*lines, "};", ""])
+    return "\n".join([*lines, "};", *interface.tables(), ""])
 
 
 def _buffer(argument: Argument) -> str:

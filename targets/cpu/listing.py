@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError, UnavailableError
-from squeezeedge.targets.cpu.device import LIBRARY
+from squeezeedge.targets.cpu.device import FILES, machine_of
 
 __all__ = ["disassemble"]
+
+TOOLS = {
+    "x86_64": ("x86_64-linux-gnu-objdump",),
+    "aarch64": ("aarch64-linux-gnu-objdump",),
+    "arm": ("arm-linux-gnueabihf-objdump", "arm-linux-gnueabi-objdump"),
+    "i386": ("i686-linux-gnu-objdump", "x86_64-linux-gnu-objdump"),
+    "riscv": ("riscv64-linux-gnu-objdump",),
+}
+"""Processor -> programs that read its code. The library's own header chooses, nothing that is written beside it."""
 
 
 def disassemble(artifact: Path) -> Iterator[str]:
     """The lines of the listing.
 
     Raises:
-        UnavailableError: objdump for the artifact's processor is not on the path.
-        CorruptFileError: the library is not one that objdump reads.
+        UnavailableError: no objdump for the library's processor is on the path.
+        CorruptFileError: there is no library, or it is not one that objdump reads.
     """
-    triple = json.loads((artifact / "manifest.json").read_text())["options"]["mtriple"]
-    tool = f"{triple}-objdump" if triple else "objdump"
-    path = shutil.which(tool)
-    if path is None:
-        raise UnavailableError(f"{tool} is not on the path; install binutils{f' for {triple}' if triple else ''}")
-    command = [path, "--disassemble", "--no-show-raw-insn", LIBRARY]
-    with subprocess.Popen(command, cwd=artifact, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            yield line.rstrip("\n")
-        reason = process.stderr.read().strip()
+    libraries = [path for pattern in FILES for path in sorted(artifact.glob(pattern))]
+    if len(libraries) != 1:
+        raise CorruptFileError(f"{artifact}: has {len(libraries)} libraries, 1 is needed; compile again")
+    (library,) = libraries
+    machine = machine_of(library)
+    if machine is None:
+        raise CorruptFileError(f"{library}: is no library; compile again")
+    command = [_tool(machine), "--disassemble", "--no-show-raw-insn", library.name]
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, cwd=artifact, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                yield line.decode(errors="replace").rstrip("\n")
+        errors.seek(0)
+        reason = errors.read(1000).decode(errors="replace").strip()
     if process.returncode:
-        raise CorruptFileError(f"{artifact / LIBRARY}: {reason}; compile again")
+        raise CorruptFileError(f"{library}: {reason}; compile again")
+
+
+def _tool(machine: str) -> str:
+    """Absolute path of the objdump for a processor: the path may name folders relative to the working one."""
+    known = TOOLS.get(machine, ())
+    own = ("objdump",) if machine_of(Path("/proc/self/exe")) == machine else ()
+    for name in (*own, *known):
+        path = shutil.which(name)
+        if path is not None:
+            return str(Path(path).absolute())
+    if not known:
+        raise UnavailableError(f"no disassembler is known for {machine}; there are some for {', '.join(TOOLS)}")
+    package = known[0].removesuffix("-objdump").replace("_", "-")
+    raise UnavailableError(f"{known[0]} is not on the path; install binutils-{package} (Debian's package)")

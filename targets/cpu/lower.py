@@ -8,11 +8,11 @@ from typing import Any
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IntegerGraph, rules
-from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import CallPlan, plan_calls
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
+from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.cpu.library import kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls
@@ -33,8 +33,7 @@ class CpuLowered:
         compiler: path of the C compiler.
         plan: the kernels' calls, their memory and constants.
         machine_code: object file of the kernels.
-        shape: of the image.
-        classes: number of class sums.
+        interface: what a program sees of the network.
     """
 
     isa: InstructionSet
@@ -42,22 +41,22 @@ class CpuLowered:
     compiler: str
     plan: CallPlan
     machine_code: bytes
-    shape: Shape
-    classes: int
+    interface: Interface
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Link the library and write it with its header.
+        """Link the library and write it, shared and static, with its header.
 
         Returns:
             What the manifest says of the library.
 
         Raises:
-            UnavailableError: the C compiler can't be started.
+            UnavailableError: the C compiler, or a tool that belongs to it, can't be started.
             SqueezeEdgeError: it fails.
         """
         features = FEATURES[self.isa.name][1]
-        link_library(self.plan, self.machine_code, features, self.compiler, self.shape, self.classes, folder)
+        link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
         return {
+            "prefix": self.interface.prefix,
             "isa": self.isa.name,
             "llvm_target": self.llvm_target,
             "kernels": len(self.plan.calls),
@@ -76,18 +75,20 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     Raises:
         UsageError: the instruction set is not one of the processor's.
         UnavailableError: there is no C compiler.
-        UnsupportedError: the kernels cannot compute a layer exactly; the text has its name.
+        UnsupportedError: the kernels cannot compute a layer exactly, or a class name can't be a string of C; the text
+            has its name.
     """
     isa = INSTRUCTION_SETS[choose_isa(options)]
     compiler = c_compiler(options)
     target = llvm_target(isa, options)
     _check_zero_points(graph)
+    interface = Interface.of(graph, options.prefix)
     shape = graph.input_shape
     plan = plan_calls(
         kernel_calls(stages(partition(to_relax(graph), FUSIONS), graph), shape, isa),
         shape.height * shape.width * shape.channels,
     )
-    return CpuLowered(isa, target, compiler, plan, kernel_object(plan.kernels, target), shape, graph.classes)
+    return CpuLowered(isa, target, compiler, plan, kernel_object(plan.kernels, target), interface)
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:

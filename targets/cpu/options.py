@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from squeezeedge.errors import UnavailableError, UsageError
 
-__all__ = ["FEATURES", "CpuOptions", "c_compiler", "choose_isa", "host_features"]
+__all__ = [
+    "FEATURES",
+    "RESERVED",
+    "TRIPLES",
+    "CpuOptions",
+    "c_compiler",
+    "check_prefix",
+    "check_processor",
+    "choose_isa",
+    "host_features",
+]
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -29,6 +41,19 @@ Best first; the last one runs on every processor.
 """
 
 
+TRIPLES: dict[str, str] = {
+    "x86_64-linux-gnu": "gcc-x86-64-linux-gnu",
+    "aarch64-linux-gnu": "gcc-aarch64-linux-gnu",
+    "arm-linux-gnueabihf": "gcc-arm-linux-gnueabihf",
+}
+"""Triples that are known to work -> Debian's package of the compiler."""
+
+RESERVED = frozenset("c dl gcc m mq pthread rt sem shm squeezeedge util".split())
+"""No prefixes: libraries and functions of the system (``libm.so``, ``sem_open``), and the short names' own."""
+
+_LONGEST_PREFIX = 64
+
+
 @dataclass(frozen=True)
 class CpuOptions:
     """What to compile for; the defaults mean this machine."""
@@ -41,6 +66,10 @@ class CpuOptions:
         default=None, metadata={"help": "Another machine's triple, as aarch64-linux-gnu: compile for it."}
     )
     mcpu: str | None = field(default=None, metadata={"help": "LLVM's name of the processor to tune for."})
+    prefix: str | None = field(
+        default=None,
+        metadata={"help": "Beginning of the names in C: PREFIX_open, libPREFIX.so. Default: the network's name."},
+    )
     cc: str | None = field(
         default=None, metadata={"help": "C compiler that links the library. Default: cc, with --mtriple TRIPLE-gcc."}
     )
@@ -78,6 +107,57 @@ def choose_isa(options: CpuOptions) -> str:
     return options.isa
 
 
+def check_prefix(prefix: str | None) -> None:
+    """Raise UsageError unless a prefix, if one is given, can begin names in C and be a library's name."""
+    if prefix is None:
+        return
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix) or len(prefix) > _LONGEST_PREFIX:
+        text = f"must be a letter and then letters, digits and _, at most {_LONGEST_PREFIX} in all"
+        raise UsageError(f"--prefix {prefix!r}: {text}")
+    if prefix in RESERVED:
+        raise UsageError(f"--prefix {prefix}: names of the system begin like that; choose another")
+
+
+def check_processor(options: CpuOptions) -> None:
+    """Ask LLVM for the triple and the processor, if they are given.
+
+    Raises:
+        UsageError: LLVM does not know them, or the triple is not Linux's.
+    """
+    if options.mtriple is None and options.mcpu is None:
+        return
+    from tvm.target import Target, codegen
+
+    target = {"kind": "llvm"}
+    if options.mtriple is not None:
+        _check_triple(options.mtriple, set(map(str, codegen.llvm_get_targets())))
+        target["mtriple"] = options.mtriple
+    if options.mcpu is not None:
+        known = [str(name) for name in codegen.llvm_get_cpu_archlist(Target(target))]
+        if options.mcpu not in known:
+            near = get_close_matches(options.mcpu, known, 3, 0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(known)}"
+            machine = options.mtriple or "this machine"
+            raise UsageError(f"--mcpu {options.mcpu}: LLVM knows no such processor for {machine}; {hint}")
+
+
+def _check_triple(triple: str, targets: set[str]) -> None:
+    """Raise UsageError unless it is ARCHITECTURE-...linux...; ``targets``: LLVM's names of architectures.
+
+    LLVM itself must not be asked about others: it crashes.
+    """
+    architecture, *rest = triple.split("-")
+    aliases = r"amd64|arm64|i[3-6]86|ppc64le|arm(v[4-9][a-z]*)|thumb(v[4-9][a-z]*)"
+    known = architecture in targets or re.fullmatch(aliases, architecture) is not None
+    wrong = None if known else f"LLVM knows no architecture {architecture!r}"
+    if known and not re.fullmatch(r"([A-Za-z0-9_.]+-)?linux(-[A-Za-z0-9_.]+)?", "-".join(rest)):
+        wrong = "the library is for Linux, as in ARCHITECTURE-linux-gnu"
+    if wrong is not None:
+        near = get_close_matches(triple, TRIPLES, 1, 0.7)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"--mtriple {triple}: {wrong}; {hint}known to work: {', '.join(TRIPLES)}")
+
+
 def c_compiler(options: CpuOptions) -> str:
     """Path of the C compiler.
 
@@ -86,7 +166,15 @@ def c_compiler(options: CpuOptions) -> str:
     """
     name = options.cc or (f"{options.mtriple}-gcc" if options.mtriple else "cc")
     found = shutil.which(name)
-    if found is None:
-        fix = f"install gcc-{options.mtriple}" if options.mtriple else "install gcc or clang"
-        raise UnavailableError(f"the C compiler {name} is not on the path: {fix}, or name another with --cc")
-    return found
+    if found is not None:
+        return found
+    if options.cc:
+        fix = "install it, or name another with --cc"
+    elif options.mtriple in TRIPLES:
+        fix = f"install {TRIPLES[options.mtriple]} (Debian's package), or name another with --cc"
+    elif options.mtriple:
+        fix = "put the compiler of that machine's toolchain there, or name it with --cc; "
+        fix += f"known to work: {', '.join(TRIPLES)}"
+    else:
+        fix = "install gcc or clang, or name another with --cc"
+    raise UnavailableError(f"the C compiler {name} is not on the path: {fix}")

@@ -1,26 +1,41 @@
-/* Interface of the compiled network: no runtime, no allocation after opening. */
-#ifndef SQUEEZEEDGE_H
-#define SQUEEZEEDGE_H
-
+/* Interface of the compiled network: no runtime, no allocation after opening. docs/c-interface.md has a program.
+ *
+ * The shared library is libsqueezeedge.so; the archive libsqueezeedge.a is the same, linked with -pthread -lm. */
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Height, width, channels of the uint8 RGB image, and the number of class sums. */
+/* Height, width, channels of the uint8 RGB image, and the number of classes. */
 extern const int32_t squeezeedge_input[3];
 extern const int32_t squeezeedge_classes;
 
-/* Start `threads` threads, the caller's included; an open library is closed first.
+/* Start `threads` threads, the caller's included; an open network is closed first.
  * Returns NULL, or the reason why this machine can't run it. */
 const char *squeezeedge_open(int32_t threads);
 
-/* Classify one image: uint8 [height][width][3] in, int32 [classes] out. Calls from several threads take turns.
- * Returns 0; -1 if the library is not open or a kernel failed. */
+/* Classify one image: uint8 [height][width][3] in, float [classes] out: the class with the largest logit is the answer.
+ * Calls from several threads take turns. Returns 0; -1 after a failure, which squeezeedge_error names. */
+int32_t squeezeedge_logits(const uint8_t *image, float *logits);
+
+/* The best of all logits: writes the indices of `count` classes, best first (of equal ones the first), or of all if
+ * these are fewer, and their softmax probabilities, 0 to 1, unless `probabilities` is NULL.
+ * Returns how many were written; -1 after a failure. */
+int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities);
+
+/* Name of a class in UTF-8; NULL if it is not known. */
+const char *squeezeedge_label(int32_t index);
+
+/* As squeezeedge_logits, but int32 [classes]: the integers that are the same on every device.
+ * DO NOT COMPARE THEM BETWEEN CLASSES: each class has a scale of its own, and the largest sum is often not the answer.
+ * logit[c] = (float)sums[c] * squeezeedge_scale()[c]. */
 int32_t squeezeedge_run(const uint8_t *image, int32_t *sums);
 
-/* What the last kernel that failed said. */
+/* float [classes]: what a class's sum is multiplied by to get its logit. */
+const float *squeezeedge_scale(void);
+
+/* What the last call that failed said. */
 const char *squeezeedge_error(void);
 
 /* Stop the threads. */
@@ -28,5 +43,4 @@ void squeezeedge_close(void);
 
 #ifdef __cplusplus
 }
-#endif
 #endif

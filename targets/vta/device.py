@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import struct
 import time
 from pathlib import Path
@@ -242,8 +243,8 @@ class Packing:
         shape = (-(-values // block), rows, columns, block)
         padded = (top + self.image[0] + bottom, left + self.image[1] + right, 3)
         if (
-            int(np.prod(shape, dtype=object)) != self.region.stop - self.region.start
-            or int(np.prod(padded, dtype=object)) > MOST_PADDED_BYTES
+            math.prod(shape) != self.region.stop - self.region.start
+            or math.prod(padded) > MOST_PADDED_BYTES
             or (rows - 1) * stride_h + kernel_h > padded[0]
             or (columns - 1) * stride_w + kernel_w > padded[1]
         ):

@@ -244,3 +244,22 @@ def test_digits_splits_are_disjoint_and_complete() -> None:
         assert pixels.images.max() == 255 and pixels.images.min() == 0
         assert pixels.labels is not None and set(pixels.labels.tolist()) == set(range(10))
         assert pixels.classes == tuple("0123456789")
+
+
+DEEP = 10_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"}" + b")" + b"\x85" * DEEP + b"K\x01s",  # a key
+        b"}\x8b" + (5000).to_bytes(4, "little") + b"\x7f" * 5000 + b"K\x01s",  # a key too long for decimal digits
+        b"}X\x0b\x00\x00\x00label_names" + b"]" * DEEP + b"a" * (DEEP - 1) + b"s",  # the names
+        b"]" * DEEP + b"a" * (DEEP - 1),  # all of it
+    ],
+)
+def test_deep_and_huge_objects(tmp_path: Path, content: bytes) -> None:
+    _write_cifar(tmp_path / "c")
+    (tmp_path / "c" / "batches.meta").write_bytes(b"\x80\x02" + content + b".")
+    with pytest.raises(CorruptFileError, match=r"batches\.meta: "):
+        read_cifar_batches(tmp_path / "c", "test")

@@ -1,8 +1,11 @@
 """Decoding: order, worker processes, and images that are damaged or hostile."""
 
 import io
-import multiprocessing
 import struct
+import subprocess
+import sys
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from PIL import Image
 from squeezeedge.calib import decode as decode_module
 from squeezeedge.calib.decode import EncodedImage, decode, decode_batches
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, UnsupportedError
 from tests.calib.images import png
 
 TINY = Preprocessing(size=(4, 4), resize=None)
@@ -48,41 +51,59 @@ def test_no_images_no_batches() -> None:
     assert not list(decode_batches([], TINY, 2, np.array([], np.int64)))
 
 
-def test_small_sets_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(decode_module, "ProcessPoolExecutor")
+def test_small_sets_start_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(decode_module, "ThreadPoolExecutor")
     assert len(list(decode_batches(_write(tmp_path, 3), TINY, 2, np.arange(3)))) == 2
 
 
-@pytest.mark.slow
+def _workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
 def test_workers_give_the_same_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _write(tmp_path, 40)
     monkeypatch.setattr(decode_module, "WORKERS_FROM", 1)
     batches = decode_batches(images, TINY, 3, np.arange(40)[::-1])
     first = next(batches)
-    assert multiprocessing.active_children()
+    assert _workers()
     assert _values([first, *batches]) == list(range(40))[::-1]
-    assert not multiprocessing.active_children()
+    assert not _workers()
 
     abandoned = decode_batches(images, TINY, 3, np.arange(40))
     next(abandoned)
     abandoned.close()
-    assert not multiprocessing.active_children()
+    assert not _workers()
 
     (tmp_path / "30.png").write_bytes(png(30)[:50])
     with pytest.raises(CorruptFileError, match=r"30\.png: "):
         list(decode_batches(images, TINY, 3, np.arange(40)))
-    assert not multiprocessing.active_children()
+    assert not _workers()
 
 
-def test_a_worker_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_are_heard_again_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads are without warnings at a time; the last one restores what there was."""
     monkeypatch.setattr(decode_module, "WORKERS_FROM", 1)
-    batches = decode_batches(_write(tmp_path, 40), TINY, 1, np.arange(40))
-    next(batches)
-    for process in multiprocessing.active_children():
-        process.kill()
-        process.join()
-    with pytest.raises(SqueezeEdgeError, match="out of memory"):
-        list(batches)
+    before = list(warnings.filters)
+    for _ in range(3):
+        assert len(list(decode_batches(_write(tmp_path, 40), TINY, 1, np.arange(40)))) == 40
+    assert list(warnings.filters) == before
+
+
+def test_a_script_without_a_main_guard_decodes(tmp_path: Path) -> None:
+    """A user's first lines: worker processes would run such a script again from its beginning."""
+    script = tmp_path / "first.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        "from squeezeedge.calib import decode\n"
+        "from squeezeedge.calib.preprocess import Preprocessing\n"
+        "print('once')\n"
+        "decode.WORKERS_FROM = 1\n"
+        "images = [decode.EncodedImage(path) for path in sys.argv[1:]]\n"
+        "print(sum(map(len, decode.decode_batches(images, Preprocessing((4, 4), None), 2, np.arange(len(images))))))\n"
+    )
+    paths = [image.path for image in _write(tmp_path, 8)]
+    done = subprocess.run([sys.executable, script, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["once", "8"], done.stderr
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])

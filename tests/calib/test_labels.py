@@ -41,6 +41,13 @@ def test_forms(tmp_path: Path, name: str, text: str, keys: tuple[str, ...], name
         ("a.json", b'{"a": 0}', "not a class list"),
         ("a.json", b'["cat", "dog", "cat"]', "named twice: 'cat'"),
         ("a.json", b"[" * 100_000, "not a class list"),
+        ("a.json", b"[" * 10_000 + b"]" * 10_000, "not a class list"),
+        ("a.json", b'["cat", ' + b"[" * 900 + b"]" * 900 + b"]", "not a class list"),
+        ("a.json", b'["cat", NaN]', "entry 1 is not a class"),
+        ("a.json", b'["cat", ' + b"1" * 5000 + b"]", "not a class list"),
+        ("a.json", b'["cat", "\\ud800"]', "entry 1 holds control characters"),
+        ("a.json", b'["a\\u0000", "dog"]', "entry 0 holds control characters"),
+        ("a.json", b'[["a", "\\u001b[31m"]]', "entry 0 holds control characters"),
         ("a.txt", b"\n\n", "empty"),
         ("a.txt", b"\xff\xfe", "UTF-8"),
     ],
@@ -49,6 +56,17 @@ def test_a_wrong_list_is_refused(tmp_path: Path, name: str, content: bytes, reas
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorruptFileError, match=rf"{name}.*{reason}"):
         read_class_list(tmp_path / name)
+
+
+def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([["x" * 10_000] * 2] * 2))
+    with pytest.raises(CorruptFileError, match="named twice") as failure:
+        read_class_list(tmp_path / "a.json")
+    assert len(str(failure.value)) < 400
+    (tmp_path / "a.json").write_text(json.dumps([[{"x" * 10_000: 1}, "a"]]))
+    with pytest.raises(CorruptFileError, match="not a class") as failure:
+        read_class_list(tmp_path / "a.json")
+    assert len(str(failure.value)) < 400
 
 
 def test_a_missing_or_huge_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

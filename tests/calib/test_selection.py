@@ -76,9 +76,28 @@ def test_images_in_memory_are_divided_too() -> None:
 def test_a_selection_is_taken_as_it_is(tmp_path: Path) -> None:
     selection = calibration_images(folder(tmp_path, ""), count=2)
     assert calibration_images(selection, count=1) is selection
-    assert evaluation_images(selection, CLASSES, limit=1) is selection
+    evaluated = evaluation_images(selection, CLASSES, limit=1)
+    assert evaluated.indices is selection.indices and "taken in order: 0 = cat, 1 = dog" in evaluated.remarks[0]
     assert selection.load(DIGITS).shape == (2, *DIGITS.size, 3)
     assert [len(batch) for batch in selection.batches(DIGITS, 1)] == [1, 1]
+
+
+def test_classes_are_found_by_name_unless_they_are_listed(tmp_path: Path) -> None:
+    data, network = folder(tmp_path, ""), ("Dog", "bird", "Cat")
+    found = evaluation_images(data, 3, network)
+    assert found.labels is not None and found.labels.tolist() == [2, 2, 2, 0, 0, 0]
+    assert found.dataset.classes == network and found.remarks == (f"{data}: has 2 of the network's 3 classes",)
+    again = evaluation_images(calibration_images(data, count=6), 3, network)
+    assert again.labels is not None and again.labels.tolist() == [2, 2, 2, 0, 0, 0]
+    assert evaluation_images(found, 3, network).labels is not None, "done once"
+    with pytest.raises(SqueezeEdgeError, match="1 of its classes are none of the network's: 'dog'"):
+        evaluation_images(data, 2, ("cat", "wolf"))
+    listed = tmp_path / "list.txt"
+    listed.write_text("dog\ncat\n")
+    found = evaluation_images(data, 2, ("wolf", "lynx"), classes=listed)
+    assert found.labels is not None and found.labels.tolist() == [1, 1, 1, 0, 0, 0] and not found.remarks
+    again = evaluation_images(found, 2, ("wolf", "lynx"))
+    assert again.labels is not None and again.labels.tolist() == [1, 1, 1, 0, 0, 0]
 
 
 def test_of_an_iterator_the_first_are_taken() -> None:

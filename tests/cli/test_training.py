@@ -20,6 +20,8 @@ from squeezeedge.training.train import Step, Trainer
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 RECIPE = """
 summary = "own"
 network = "squeezenet1_1"
@@ -51,9 +53,9 @@ def trained(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, two recipes and a float run."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("qat")
-    for split in ("train", "test"):
-        write_folder(folder / "data" / split, {f"dark/{i}.png": png(10 * i) for i in range(3)})
-        write_folder(folder / "data" / split, {f"light/{i}.png": png(200 + 10 * i) for i in range(3)})
+    for split, value in (("train", 0), ("test", 5)):
+        write_folder(folder / "data" / split, {f"dark/{i}.png": png(value + 10 * i) for i in range(3)})
+        write_folder(folder / "data" / split, {f"light/{i}.png": png(value + 200 + 10 * i) for i in range(3)})
     (folder / "own.toml").write_text(RECIPE)
     (folder / "tuned.toml").write_text('start = "trained"\n' + RECIPE)
     result = invoke("train", "--recipe", folder / "own.toml", "--data", folder / "data", "-o", folder / "float")

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.artifact import Artifact, compile
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UsageError
 from squeezeedge.evaluation.evaluate import evaluate, run_devices
@@ -99,6 +100,21 @@ def test_a_wrong_device_is_compared_with_fp32(graph: IntegerGraph) -> None:
     (report,) = _reports(graph, -(10**8))
     assert report.fp32_top1 == 100.0 and report.top1 is not None and report.top1 < 100
     assert report.agreement == report.top1 and report.logits_sqnr_db is not None and report.logits_sqnr_db < 0
+
+
+def test_images_quantized_on_are_left_out(graph: IntegerGraph) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (7, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = graph.logits(run(graph, images)).argmax(1)
+    labels[[0, 3, 4]] = 99  # their answers would be wrong
+    done: list[int] = []
+    decoded = iter([images[:3], images[3:5], images[5:]])  # one batch has no other images
+    arguments = (graph, [FakeDevice(graph)], [1], decoded, labels, lambda batch: graph.logits(run(graph, batch)))
+    without = frozenset(fingerprints(images[[0, 3, 4]]))
+    (report,) = run_devices(*arguments, done.append, without)
+    assert (report.images, report.left_out, report.top1, report.fp32_top1) == (4, 3, 100.0, 100.0)
+    assert done == [3, 2, 2] and report.to_json()["left_out"] == 3
+    with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(--data\)"):
+        run_devices(graph, [FakeDevice(graph)], [1], [images[3:4], images[4:5]], None, None, without=without)
 
 
 def test_what_is_not_known_is_none(graph: IntegerGraph) -> None:

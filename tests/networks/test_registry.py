@@ -166,6 +166,14 @@ def test_download_without_a_published_file() -> None:
         download("squeezenet1_0_simple_bypass")
 
 
+def test_class_names_of_weights_that_hold_none() -> None:
+    names = registry.class_names("squeezenet1_1", 1000)
+    assert len(names) == 1000 and names[0] == "tench"
+    assert registry.class_names("squeezenet1_1", 10) == registry.class_names(DEFAULT, 1000) == ()
+    with pytest.raises(UsageError, match="no network 'resnet'"):
+        registry.class_names("resnet", 1000)
+
+
 def test_default_weights_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "DEFAULT", "absent")
     with pytest.raises(SqueezeEdgeError, match=r"absent\.safetensors: the embedded weights are missing"):

@@ -1,5 +1,6 @@
 """Recipes: the embedded ones, changes to them, and what is wrong with others."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,21 +98,39 @@ def test_a_change_without_key_or_value(tmp_path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("epoch=3", r"own\.toml: .*unknown: epoch"),
-        ("input.width=3", r"unknown: input\.width"),
-        ("epochs.x=3", "epochs must be a table"),
-        ("input=3", "input must be a table"),
+        ("epoch=3", r"there is no key 'epoch' \(did you mean epochs\?\)"),
+        ("learning_rate=0.1", r"'learning_rate' \(did you mean optimizer\.learning_rate\?\)"),
+        ("optimiser.lerning_rate=0.1", r"\(did you mean optimizer\.learning_rate\?\)"),
+        ("input.width=3", "there is no key 'input.width'.*; the keys are summary, network, epochs"),
+        ("epochs.x=3", r"there is no key 'epochs\.x' \(did you mean epochs\?\)"),
+        ("input=3", "there is no key 'input'"),
+        ("zzz=3", "there is no key 'zzz'; the keys are"),
         ("epochs=many", "epochs must be an integer"),
+        ("epochs=0", "epochs must be at least 1"),
+        ("seed=" + "[" * 10_000, "seed must be an integer"),
         ("augmentation.flip=1", r"augmentation\.flip must be true or false"),
     ],
 )
 def test_a_wrong_change(tmp_path: Path, change: str, reason: str) -> None:
-    with pytest.raises(CorruptFileError, match=reason):
+    with pytest.raises(UsageError) as failure:
         _load(tmp_path, VALID, change)
+    text = str(failure.value)
+    assert text.startswith(f"--set {change}: ") and re.search(reason, text) and "own.toml" not in text
+
+
+def test_changes_are_judged_together(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, VALID.replace("epochs = 3", ""), "frozen=2", "start=trained", "epochs=4")
+    assert (recipe.frozen, recipe.start, recipe.epochs) == (2, "trained", 4), "also one that completes the file"
+    with pytest.raises(UsageError, match=r"--set frozen=2 --set seed=1: frozen must be used with start"):
+        _load(tmp_path, VALID, "frozen=2", "seed=1")
+    with pytest.raises(CorruptFileError, match=r"own\.toml: not a valid recipe: missing: epochs"):
+        _load(tmp_path, VALID.replace("epochs = 3", ""), "seed=1")
+    with pytest.raises(CorruptFileError, match=r"own\.toml: not a valid recipe: augmentation must be a table"):
+        _load(tmp_path, VALID.replace("[augmentation]", "[[augmentation]]"), "augmentation.flip=true")
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"cifar: no such recipe; .* one of: cifar10"):
+    with pytest.raises(UsageError, match=r"cifar: no such recipe \(did you mean cifar10\?\); .* one of: cifar10"):
         load_recipe("cifar")
 
 
@@ -119,7 +138,7 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
     ("old", "new", "reason"),
     [
         ("epochs = 3", "", "missing: epochs"),
-        ("epochs = 3", "epochs = 3\nepoch = 3", "unknown: epoch"),
+        ("epochs = 3", "epochs = 3\nepoch = 3", r"unknown: epoch \(did you mean epochs\?\)"),
         ("scale = 0.0", "scale = 0.0\nshear = 1", r"unknown: augmentation\.shear"),
         ("momentum = 0.9", "", r"missing: optimizer\.momentum"),
         ("epochs = 3", "epochs = 3.0", "epochs must be an integer"),

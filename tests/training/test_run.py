@@ -35,6 +35,8 @@ RICH = changed(
     augmentation=Augmentation(rotation=5, flip=True, color_jitter=0.2, erasing=0.3),
 )
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
@@ -114,6 +116,23 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, images(), tmp_path, on_step=impatient)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def signals(report: Report) -> None:
+        for number in before:
+            signal.raise_signal(number)
+
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        assert run(RECIPE, images(), tmp_path, on_step=signals).finished
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_what_a_run_writes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.registry import build
 from squeezeedge.training.logbook import Epoch
 from squeezeedge.training.recipe import Recipe
-from squeezeedge.training.start import check_folder, train, trained_weights
+from squeezeedge.training.start import check_folder, network_of, train, trained_weights
 from squeezeedge.training.train import Form
 from tests.calib.images import png, write_folder
 from tests.training.tiny import RECIPE, changed
@@ -39,6 +39,9 @@ class Listener:
     def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         self.told.append(f"{label} {total}")
         return nullcontext(lambda steps=1, detail="": None)
+
+    def remark(self, text: str) -> None:
+        self.told.append(text)
 
     def begins(self, recipe: Recipe, learned: Dataset, form: Form | None) -> None:
         self.told.append(f"begins {recipe.network} {len(learned)}")
@@ -79,6 +82,55 @@ def test_the_last_layer_is_left_out(tmp_path: Path) -> None:
     assert state.keys() - kept.keys() == {"classifier.1.weight", "classifier.1.bias"}
     with pytest.raises(SqueezeEdgeError, match="does not fit the network"):
         trained_weights("squeezenet1_0", path)
+
+
+def test_a_checkpoint_s_network(tmp_path: Path) -> None:
+    path = tmp_path / "trained.safetensors"
+    save_file(build("squeezenet1_0", 3).state_dict(), path)
+    assert network_of(path) == "squeezenet1_0"
+    save_file(build("squeezenet1_1_mindcv", 3).state_dict(), path, {"network": "squeezenet1_1_mindcv"})
+    assert network_of(path) == "squeezenet1_1_mindcv"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(SqueezeEdgeError, match=r"trained\.safetensors: none of the networks here"):
+        network_of(path)
+
+
+def test_images_without_parts(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = write_folder(tmp_path / "whole", {f"{name}/{i}.png": png(9 * i) for name in "abc" for i in range(4)})
+    listener = Listener()
+    outcome = train(changed(epochs=1), str(whole), tmp_path / "run", watcher=listener, workers=0)
+    assert len(outcome.tested) == 3 and outcome.tested.classes == ("a", "b", "c")
+    assert listener.told[0] == f"{whole}: has no test part; 3 of its 12 images are held out for testing"
+    assert "begins squeezenet1_1 9" in listener.told
+    part = write_folder(tmp_path / "part", {"C/1.png": png(9), "a/1.png": png(8)})
+    listener = Listener()
+    outcome = train(changed(epochs=1), str(whole), tmp_path / "2", test_data=str(part), watcher=listener, workers=0)
+    assert outcome.tested.labels is not None and outcome.tested.labels.tolist() == [2, 0]
+    assert listener.told[0] == f"{part}: has 2 of {whole}'s 3 classes" and "begins squeezenet1_1 12" in listener.told
+    with pytest.raises(UsageError, match="no such file or folder"):
+        train(RECIPE, str(tmp_path / "absent"), tmp_path / "3")
+
+
+def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, data: str) -> None:
+    seen: list[tuple[list[int], tuple[str, ...]]] = []
+
+    def form(recipe: Recipe, learned: Dataset, classes: tuple[str, ...]) -> Form:
+        assert learned.labels is not None
+        seen.append((learned.labels.tolist(), classes))
+        raise UsageError("seen")
+
+    for names, labels, classes in (
+        (("Light", "grey", "DARK"), [2, 2, 2, 0, 0, 0], ("Light", "grey", "DARK")),
+        ((), [0, 0, 0, 1, 1, 1], ("dark", "light")),
+    ):
+        listener = Listener()
+        with pytest.raises(UsageError, match="seen"):
+            train(RECIPE, data, tmp_path / "run", make_form=form, names=names, watcher=listener, workers=0)
+        assert seen.pop() == (labels, classes)
+        assert ("has 2 of the network's 3 classes" if names else "taken in order: 0 = dark") in listener.told[0]
+    with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* --qat trains no new layer"):
+        train(RECIPE, data, tmp_path / "run", make_form=form, names=("light", "black"), workers=0)
 
 
 def test_images_are_needed(tmp_path: Path, data: str) -> None:

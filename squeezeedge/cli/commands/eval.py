@@ -87,6 +87,7 @@ def eval_command(
     from squeezeedge.model import Model, load
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
+    gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
     for target, name in zip(targets, names, strict=True):
@@ -100,28 +101,31 @@ def eval_command(
             artifact, reference = _opened(Path(model), names, weights, size, target_options)
             artifacts = [artifact]
             images = given.evaluation(Model.of_graph(artifact.graph))
+            gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             for target, own in zip(targets, options, strict=True):
                 target.check_options(target.options(**own))
             network = load(model, weights, pretrained=pretrained, size=size)
-            if network.integer is None:
-                # A wrong data set is reported before quantizing.
-                given.evaluation(network, given.calibration(network))
+            reference = network if network.float_logits is not None else _reference(network)
+            images = given.evaluation(network, given.calibration(network) if network.integer is None else None)
+            gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             network = given.quantized(network)
-            images = given.evaluation(network, network.calibration)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
-            reference = network if network.float_logits is not None else artifacts[0].reference()
+        for remark in images.remarks:
+            note(remark)
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(artifacts, images, names, board=board, reference=reference, on_progress=advance)
+    for remark in report.remarks[len(images.remarks) :]:
+        note(remark)
     if json:
         for values in report.to_json():
             emit_json(values)
     else:
         emit_table(*report.table())
-    Gates(max_drop, min_agreement, require_bit_exact).check(report.devices)
+    gates.check(report.devices)
 
 
 def _opened(
@@ -145,6 +149,14 @@ def _opened(
     for device in devices:
         artifact_for(device, [artifact])
     return artifact, artifact.reference(weights)
+
+
+def _reference(model: Model) -> Model | None:
+    """The float network of an integer graph, if that is embedded."""
+    from squeezeedge.model import load_reference
+
+    assert model.integer is not None
+    return load_reference(model.integer, model.origin)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 
@@ -16,16 +17,15 @@ from squeezeedge.cli.training import (
     TestData,
     Workers,
     check_device,
-    form_maker,
+    integer_form,
     run_training,
 )
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, did_you_mean
 
 __all__ = ["finetune_command", "register"]
 
 
 def finetune_command(
-    network: Annotated[str, typer.Argument(help="A network's name (`squeezeedge models`).", show_default=False)],
     data: Annotated[
         str,
         typer.Option(
@@ -33,6 +33,13 @@ def finetune_command(
         ),
     ],
     out: Out,
+    network: Annotated[
+        Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
+        typer.Argument(
+            help="A network's name (`squeezeedge models`), or a checkpoint. Default: the network of --weights.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Weights = None,
     pretrained: Pretrained = False,
     classes: Annotated[
@@ -51,31 +58,27 @@ def finetune_command(
 ) -> None:
     """Train a trained network on other classes, with a new last convolution.
 
-    NETWORK is what is trained; the recipe says how. With --qat no layer is new: the weights are those of a network for
-    these classes.
+    NETWORK is what is trained, a name or a checkpoint; the recipe says how. With --qat no layer is new: the weights are
+    those of a network for these classes.
     """
     from dataclasses import replace
 
-    from squeezeedge.networks.registry import NETWORKS, download
+    from squeezeedge.networks.registry import download
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.recipe import load_recipe
     from squeezeedge.training.start import check_folder, trained_weights
 
-    if network not in NETWORKS:
-        raise UsageError(f"{network}: no such network; the networks are: {', '.join(NETWORKS)}")
-    if weights is not None and pretrained:
-        raise UsageError("--weights and --pretrained exclude each other")
-    if weights is None and not pretrained and not resume:
-        raise UsageError("trained weights are needed: give --weights FILE or --pretrained")
+    network, weights = _trained(network, weights, pretrained, resume)
     plan = load_recipe(recipe, changes or ())
     if plan.start != "trained":
         raise UsageError(f"{recipe}: starts from random weights; use `squeezeedge train`, or --set start=trained")
+    plan = replace(plan, network=network)
     check_folder(out, resume)
     if pretrained and not resume:
         weights = download(network)
     with join_world(check_device(device)) as world:
         run_training(
-            replace(plan, network=network),
+            plan,
             data,
             out,
             world,
@@ -83,10 +86,48 @@ def finetune_command(
             test_data=test_data,
             classes=classes,
             trained=None if resume or qat or weights is None else trained_weights(network, weights),
-            make_form=form_maker(weights, out, world, resume) if qat else None,
             resume=resume,
             workers=workers,
+            **(integer_form(plan, weights, out, world, resume) if qat else {}),
         )
+
+
+def _trained(network: str | None, weights: Path | None, pretrained: bool, resume: bool) -> tuple[str, Path | None]:
+    """The network's name, and the file with its weights where one is given.
+
+    Raises:
+        UsageError: there is no such network or file, or what is given does not go together.
+        SqueezeEdgeError: the file is damaged, or of none of the networks.
+    """
+    from squeezeedge.model import CHECKPOINTS
+    from squeezeedge.networks.registry import NETWORKS
+    from squeezeedge.training.start import network_of
+
+    if weights is not None and pretrained:
+        raise UsageError("--weights and --pretrained exclude each other")
+    if network is None and weights is None:
+        raise UsageError("a network is needed: give its name (`squeezeedge models`) or a checkpoint")
+    if network is not None and network in NETWORKS:
+        if weights is None and not pretrained and not resume:
+            raise UsageError("trained weights are needed: give --weights FILE or --pretrained")
+        return network, weights
+    if network is not None:
+        path = Path(network)
+        if path.suffix not in CHECKPOINTS:
+            known = ", ".join(NETWORKS)
+            raise UsageError(
+                f"{network}: no such network{did_you_mean(network, NETWORKS)}, and no checkpoint "
+                f"({' '.join(CHECKPOINTS)}); the networks are: {known}"
+            )
+        if pretrained or weights not in (None, path):
+            raise UsageError(
+                f"--{'pretrained' if pretrained else 'weights'} goes with a network's name, not with {network}"
+            )
+        weights = path
+    assert weights is not None
+    if not weights.is_file():
+        raise UsageError(f"{weights}: no such file")
+    return network_of(weights), weights
 
 
 def register(app: typer.Typer) -> None:

@@ -17,7 +17,7 @@ from squeezeedge.cli.training import (
     TestData,
     Workers,
     check_device,
-    form_maker,
+    integer_form,
     run_training,
 )
 from squeezeedge.errors import UsageError
@@ -70,9 +70,9 @@ def train_command(
             world,
             json=json,
             test_data=test_data,
-            make_form=form_maker(weights, out, world, resume) if qat else None,
             resume=resume,
             workers=workers,
+            **(integer_form(plan, weights, out, world, resume) if qat else {}),
         )
 
 

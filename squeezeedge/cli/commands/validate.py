@@ -25,7 +25,7 @@ def validate_command(
     import time
 
     from squeezeedge.calib.selection import Selection
-    from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
     from squeezeedge.evaluation.reports import number
@@ -40,6 +40,9 @@ def validate_command(
     if images.labels is None:
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
     with join_world("cpu") as world:
+        if world.leads:
+            for remark in images.remarks:
+                note(remark)
         start = time.perf_counter()
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(

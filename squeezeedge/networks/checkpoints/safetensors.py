@@ -38,8 +38,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
     except (ValueError, RecursionError) as failure:
         raise corrupt(path, KIND, failure) from failure
-    strings = header.get("__metadata__") or {}  # null is taken for none, as safetensors does
-    metadata = {key: str(value) for key, value in strings.items()}
+    metadata = {key: str(value) for key, value in (header.get("__metadata__") or {}).items()}
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
     known = {key: metadata[key] for key in ("network", "preprocessing", "labels") if key in metadata}

@@ -46,7 +46,7 @@ CODEGEN = "vta"
 
 DRIVER = HLS / "driver"
 
-ENTRY = "squeezeedge_vta_infer"
+ENTRY = "squeezeedge_vta_class_sums"
 """The driver's function in tvm.c."""
 
 Device = Literal["simulator", "linux"]
@@ -74,7 +74,8 @@ class LoweredNetwork:
 
     Attributes:
         program: what the accelerator executes.
-        module: ``main`` takes uint8 [1, height, width, 3], returns int32 [1, classes] and only calls the region's
+        module: ``main`` takes uint8 [1, height, width, 3], returns class sums (no logits: each class has a scale of its
+            own), int32 [1, classes], and only calls the region's
             function, which is in its external modules.
     """
 
@@ -160,8 +161,9 @@ def export_module(
     """Write a TVM module: a shared library with program, memory image and driver.
 
     Where TVM is, ``relax.VirtualMachine(tvm.runtime.load_module(path), tvm.cpu())["main"]`` takes the image, uint8
-    [1, height, width, 3], and returns the class sums, int32 [1, classes]. A program that fails or does not finish is
-    a ``RuntimeError`` of that call.
+    [1, height, width, 3], and returns the class sums, int32 [1, classes]. Each class has a scale of its own, so they
+    must not be compared between classes: sums * the manifest's logit_scale (float32) are logits. A program that fails
+    or does not finish is a ``RuntimeError`` of that call.
 
     Args:
         network: what to run.

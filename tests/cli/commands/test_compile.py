@@ -27,7 +27,7 @@ def test_artifact(artifact: Path) -> None:
     opened = open_artifact(artifact)
     assert opened.manifest["target"] == "cpu" and opened.manifest["options"]["isa"] == "generic"
     assert opened.manifest["compiled"]["isa"] == "generic"
-    assert {"manifest.json", "model.sqe", "golden.npz", "run.py", "device.py", "libmodel.so"} <= {
+    assert {"manifest.json", "model.sqe", "golden.npz", "run.py", "device.py", "libsqueezenet1_1_digits.so"} <= {
         p.name for p in artifact.iterdir()
     }
     with np.load(artifact / "golden.npz") as golden:

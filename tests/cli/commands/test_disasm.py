@@ -20,7 +20,7 @@ def test_vta(invoke: Invoke, program: Path, golden: Callable[[str, str], None]) 
 
 def test_cpu(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = invoke("disasm", artifact)
-    assert result.exit_code == 0 and "<squeezeedge_open@@Base>:" in result.stdout
+    assert result.exit_code == 0 and "<squeezenet1_1_digits_open@@Base>:" in result.stdout
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = invoke("disasm", artifact)
     assert isinstance(missing.exception, UnavailableError) and "install binutils" in str(missing.exception)

@@ -1,14 +1,17 @@
 """``squeezeedge eval`` on the embedded network, on artifacts that are damaged, and on the real networks."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from squeezeedge.artifact import Artifact
+from squeezeedge.calib.arrays import read_digits
 from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.sqe import write_sqe
 from tests.cli.conftest import Invoke
@@ -52,7 +55,7 @@ def test_unknown_device(invoke: Invoke, artifact: Path) -> None:
     assert "there are: ascend, ascend-emulation, cpu" in str(result.exception)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libmodel.so", "run.py"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.sqe", "golden.npz", "libsqueezenet1_1_digits.so", "run.py"])
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_damaged_artifacts(invoke: Invoke, artifact: Path, tmp_path: Path, name: str, damage: str) -> None:
     copy = tmp_path / "copy"
@@ -131,6 +134,85 @@ def test_data_that_does_not_fit(invoke: Invoke, artifact: Path, tmp_path: Path) 
     assert isinstance(result.exception, SqueezeEdgeError) and "10" in str(result.exception)
 
 
+def some_digits(root: Path, names: dict[int, str]) -> Path:
+    """Five test images of some of the digits, in folders of these names."""
+    digits = read_digits("test")
+    assert digits.labels is not None
+    for digit, name in names.items():
+        (root / name).mkdir(parents=True)
+        for index in np.flatnonzero(digits.labels == digit)[:5].tolist():
+            Image.fromarray(digits.images[index]).save(root / name / f"{index}.png")
+    return root
+
+
+def test_folders_are_matched_by_name(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    data = some_digits(tmp_path / "some", {7: "7", 3: "3", 9: "9"})
+    result = invoke("eval", artifact, "--data", data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["images"] == 15 and report["top1"] > 90 and report["fp32_top1"] > 90, "by order it is 0"
+    assert "has 3 of the network's 10 classes" in result.stderr
+    validated = invoke("validate", "--data", data, "--json")
+    assert json.loads(validated.stdout)["fp32_top1"] == report["fp32_top1"]
+    assert "has 3 of the network's 10 classes" in validated.stderr
+
+
+def test_images_quantized_on_are_left_out(invoke: Invoke, tmp_path: Path) -> None:
+    data, file, out = some_digits(tmp_path / "some", {7: "7", 3: "3"}), tmp_path / "net.sqe", tmp_path / "net"
+    assert invoke("quantize", "-o", file, "--data", data, "--calib-images", "4").exit_code == 0
+    assert invoke("compile", file, "--isa", "generic", "-o", out).exit_code == 0
+    result = invoke("eval", out, "--data", data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["images"], report["left_out"]) == (6, 4)
+    assert f"{data}: 4 images are left out, because squeezenet1_1_digits was quantized on them" in result.stderr
+    assert invoke("quantize", "-o", file.with_name("all.sqe"), "--data", data).exit_code == 0
+    result = invoke("eval", file.with_name("all.sqe"), "--isa", "generic", "--data", data)
+    assert isinstance(result.exception, UsageError) and "quantized on all 10 images, none is left" in str(
+        result.exception
+    )
+
+
+def test_other_names_are_an_error(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    data = some_digits(tmp_path / "others", {0: "zero", 1: "1", 2: "two"})
+    for command in (["eval", artifact], ["eval"], ["validate"]):
+        result = invoke(*command, "--data", data)
+        assert isinstance(result.exception, SqueezeEdgeError)
+        text = str(result.exception)
+        assert "2 of its classes are none of the network's: 'two', 'zero'; the network's are '0', '1'" in text
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([["zero", "0"], ["1", "1"], ["two", "2"], *[[str(i), str(i)] for i in range(3, 10)]]))
+    result = invoke("eval", artifact, "--data", data, "--classes", listed, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["top1"] > 90
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--max-drop", "nan"], "--max-drop nan: must be a finite number"),
+        (["--max-drop", "1"], "--max-drop: .*plain has no labels"),
+        (["--max-drop", "1", "graph.sqe"], "--max-drop: fp32 is not known here; .*--weights"),
+        (["--min-agreement", "1", "graph.sqe"], "--min-agreement: fp32 is not known here"),
+    ],
+)
+def test_gates_that_cannot_be_judged_are_refused_at_once(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be done")
+
+    monkeypatch.setattr("squeezeedge.model.quantize", work)
+    monkeypatch.setattr("squeezeedge.artifact.compile", work)
+    monkeypatch.chdir(tmp_path)
+    Path("plain").mkdir()
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(f"plain/{name}.png")
+    write_sqe(random_graph(0), Path("graph.sqe"))
+    result = invoke("eval", *arguments, "--data", "plain", "--calib-images", "1")
+    assert isinstance(result.exception, UsageError), result.output
+    assert re.match(reason, str(result.exception))
+
+
 @pytest.mark.slow
 def test_several_devices_and_their_difference(invoke: Invoke, tmp_path: Path) -> None:
     devices = ("--device", "cpu", "--device", "vta-sim")
@@ -177,7 +259,7 @@ def test_a_processor_on_another_machine(
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bit_exact"] and report["device"] == "cpu" and report["kind"] == "hardware"
-    assert list(board.home.glob(".cache/squeezeedge/*/libmodel.so"))
+    assert list(board.home.glob(".cache/squeezeedge/*/libsqueezenet1_1_digits.so"))
     unreachable = invoke("eval", artifact, "--board", "me@unreachable", "--limit", "1")
     assert isinstance(unreachable.exception, UnavailableError) and "Connection refused" in str(unreachable.exception)
 

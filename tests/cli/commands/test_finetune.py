@@ -66,6 +66,11 @@ def test_the_published_weights(
         ("squeezenet1_1", [], "give --weights FILE or --pretrained"),
         ("squeezenet1_1", ["--pretrained", "--weights", "trained.safetensors"], "exclude each other"),
         ("resnet18", ["--pretrained"], "resnet18: no such network"),
+        ("squeezenet1_2", ["--pretrained"], r"no such network \(did you mean squeezenet1_"),
+        ("absent.pth", [], r"absent\.pth: no such file"),
+        ("other.safetensors", [], r"other\.safetensors: none of the networks here"),
+        ("trained.safetensors", ["--pretrained"], "--pretrained goes with a network's name"),
+        ("trained.safetensors", ["--weights", "cut.safetensors"], "--weights goes with a network's name"),
         ("squeezenet1_0", ["--weights", "trained.safetensors"], r"trained\.safetensors: does not fit the network: "),
         ("squeezenet1_1", ["--weights", "other.safetensors"], r"other\.safetensors: holds no classifier\.1\.weight"),
         ("squeezenet1_1", ["--weights", "cut.safetensors"], r"cut\.safetensors: "),
@@ -91,6 +96,23 @@ def test_what_is_refused(
     with pytest.raises(SqueezeEdgeError, match=reason):
         raise result.exception
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("by", ["argument", "option"])
+def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Path, by: str) -> None:
+    torch.set_num_threads(1)
+    data = write_folder(tmp_path / "plain", {f"{name}/{i}.png": png(40 * i + 9) for name in "abc" for i in range(5)})
+    network = [weights] if by == "argument" else ["--weights", weights]
+    result = invoke("finetune", *network, "--data", data, "-o", tmp_path / "run", *QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["model"], report["images"]) == ("squeezenet1_1", 3)
+    assert "3 of its 15 images are held out for testing" in result.stderr
+
+
+def test_a_network_is_needed(invoke: Invoke, tmp_path: Path, data: Path) -> None:
+    result = invoke("finetune", "--data", data, "-o", tmp_path / "run")
+    assert isinstance(result.exception, UsageError) and "a network is needed" in str(result.exception)
 
 
 def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, weights: Path) -> None:

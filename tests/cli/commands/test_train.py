@@ -22,6 +22,8 @@ from squeezeedge.training.validate import logits
 from tests.calib.images import png, write_folder
 from tests.cli.conftest import Invoke
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 RECIPE = """
 summary = "own"
 network = "squeezenet1_1"
@@ -111,11 +113,11 @@ def test_ctrl_c_and_resume(
         (["--recipe", "finetune"], "starts from a trained network; use `squeezeedge finetune`"),
         (["--recipe", "nothing"], "no such recipe; give a .toml file or one of: cifar10"),
         (["--set", "epochs"], "must be key=value"),
-        (["--set", "epochs=0"], r"own\.toml: not a valid recipe: epochs must be at least 1"),
+        (["--set", "epochs=0"], "--set epochs=0: epochs must be at least 1"),
         (["--device", "tpu"], "--device tpu: must be cpu or cuda"),
         (["--data", "flat"], "has no labels"),
-        (["--data", "other"], "its classes are not those of"),
-        (["--data", "three"], "has 3 classes, the network has 2"),
+        (["--data", "other"], "other: 1 of its classes are none of other's: 'b'; other's are 'a', 'c'; rename"),
+        (["--data", "three"], "three: 1 of its classes are none of three's: 'c'"),
         (["--data", "empty"], "empty: holds no image"),
         (["--resume"], r"state\.safetensors: no such file"),
     ],

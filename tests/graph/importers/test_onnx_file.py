@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from tests.graph.networks import OnnxWriter
+from tests.networks.checkpoints.mutations import mutate
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def test_flipped_bytes_give_a_graph_or_one_error(folder: Path, content: bytes, d
         _import(folder, bytes(changed))
     except SqueezeEdgeError as error:
         assert "changed.onnx: " in str(error)
+
+
+def test_changed_tensors_give_a_graph_or_one_error(folder: Path, content: bytes) -> None:
+    """Their types, shapes, values and places, also in other files; the messages around them stay sound."""
+    for seed in range(300):
+        try:
+            _import(folder, mutate("onnx", content, Random(seed)))
+        except SqueezeEdgeError as error:
+            assert "changed.onnx: " in str(error) and len(str(error)) < 1500
 
 
 def test_a_name_that_is_not_text(folder: Path, content: bytes) -> None:

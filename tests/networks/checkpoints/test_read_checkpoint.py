@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
+import struct
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
+from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
@@ -21,6 +27,7 @@ from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.checkpoints.record import MAX_BYTES
 from tests.networks.checkpoints.deep_compression_file import encode, sparse_network
 from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32
+from tests.networks.checkpoints.mutations import hostile_pickle, mutate
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([0.5, -1.0, 2.0])}
 ENDINGS = [".pth", ".pt", ".safetensors", ".onnx", ".ckpt", ".net"]
@@ -98,6 +105,59 @@ def test_random_changes_of_bytes(tmp_path: Path, kind: str, data: st.DataObject)
     path = tmp_path / f"a{ending}"
     path.write_bytes(damaged)
     sound_or_refused(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_changes_that_keep_what_surrounds_them_sound(tmp_path: Path, kind: str) -> None:
+    """Checksums fit, archives open, headers are JSON and messages protobuf."""
+    _try_changes(tmp_path, kind, range(30 if kind == "deep-compression" else 300))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_changes(tmp_path: Path, kind: str) -> None:
+    _try_changes(tmp_path, kind, range(1000, 1200 if kind == "deep-compression" else 5000))
+
+
+def _try_changes(folder: Path, kind: str, seeds: range) -> None:
+    ending, content = sound(kind)
+    path = folder / f"a{ending}"
+    for seed in seeds:
+        try:
+            changed = mutate(kind, content, Random(seed))
+        except (zipfile.BadZipFile, DecodeError, ValueError, struct.error):  # a second change of a broken one
+            continue
+        path.write_bytes(changed)
+        sound_or_refused(path)
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_pickle_is_executed(tmp_path: Path, zipped: bool) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "a.pth"
+    for seed in range(60):
+        content = hostile_pickle(mark, Random(seed))
+        if zipped:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.writestr("archive/data.pkl", content)
+            content = buffer.getvalue()
+        elif seed % 2:
+            content = torch_file(STATE, False)[: seed // 2] + content
+        path.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=r"a\.pth: not a PyTorch state dict"):
+            read_checkpoint(path)
+        assert not mark.exists()
+
+
+def test_those_pickles_would_do_something(tmp_path: Path) -> None:
+    mark, done = tmp_path / "mark", 0
+    for seed in range(60):
+        with suppress(pickle.UnpicklingError, AttributeError):
+            pickle.loads(hostile_pickle(mark, Random(seed)))
+        done += mark.exists()
+        mark.unlink(missing_ok=True)
+    assert done > 40
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

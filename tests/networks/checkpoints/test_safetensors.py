@@ -114,10 +114,9 @@ def test_a_header_that_disagrees_with_itself(tmp_path: Path, header: str, reason
             read_checkpoint(path)
 
 
-def test_metadata_that_is_null_is_none(tmp_path: Path) -> None:
-    header = b'{"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    checkpoint = read_checkpoint(with_header(tmp_path / "a.safetensors", header, bytes(4)))
-    assert checkpoint.metadata == {} and list(checkpoint.state) == ["a"]
+def test_metadata_may_be_null(tmp_path: Path) -> None:
+    header = {"__metadata__": None, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    assert read_checkpoint(with_header(tmp_path / "a.safetensors", header, bytes(4))).metadata == {}
 
 
 def test_absurd_header_size(tmp_path: Path) -> None:

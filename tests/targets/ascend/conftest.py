@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from squeezeedge.artifact import write_artifact
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.options import AscendOptions
+from squeezeedge.targets.registry import get_target
 from tests.graphs import random_images, squeezenet_graph
 
+TARGET = get_target("ascend")
 HERE = Path(__file__).parent
 RUNTIMES = ("ais_bench", "acl")
 

@@ -20,6 +20,8 @@ from squeezeedge.targets.ascend.options import ROUNDINGS
 from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
 from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_graph, squeezenet_graph
 
+NAMES = ["squeezenet1_1", *(pytest.param(n, marks=pytest.mark.slow) for n in TOPOLOGIES[:-1] if n != "squeezenet1_1")]
+
 
 def quantized(graph: IntegerGraph) -> list[Conv | Head]:
     return [node for node in graph.nodes if isinstance(node, Conv | Head)]
@@ -58,7 +60,7 @@ def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("name", TOPOLOGIES[:-1])
+@pytest.mark.parametrize("name", NAMES)
 def test_whole_networks(name: str, rounding: str) -> None:
     model = deploy_model(squeezenet_graph(name, 64, 10), rounding)
     counts = check_structure(model)

@@ -16,16 +16,18 @@ from PIL import Image
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.ascend import TARGET
-from tests.targets.ascend.conftest import HERE, RUNTIMES, Make, Outcome, forget_runtimes
+from squeezeedge.targets.registry import get_target
+from tests.targets.ascend.conftest import HERE, Make, Outcome, forget_runtimes
 from tests.targets.devices import FakeBoard, answers
 
+TARGET = get_target("ascend")
+BOTH = ["acl", pytest.param("ais_bench", marks=pytest.mark.slow)]
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
 Script = Callable[..., Outcome]
 BOARD = "user@ascend"
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", BOTH)
 def test_images(make: Make, atc: Path, network: Network, script: Script, tmp_path: Path, runtime: str) -> None:
     artifact, (graph, images) = make(), network
     np.save(tmp_path / "images.npy", images)
@@ -48,6 +50,7 @@ def test_images(make: Make, atc: Path, network: Network, script: Script, tmp_pat
     assert all(answer["latency_ms"] > 0 and answer["labels"] is None for answer in printed)
 
 
+@pytest.mark.slow
 def test_ais_bench_is_preferred_and_acl_gives_floats_only(make: Make, atc: Path, script: Script) -> None:
     artifact = make()
     assert script(artifact, runtimes=["acl", "ais_bench"]).records[0]["runtime"] == "ais_bench"
@@ -61,6 +64,7 @@ def test_on_the_device_s_own_processor(make: Make, atc: Path, script: Script) ->
     assert outcome.records[0]["largest_error"] < 2**-9
 
 
+@pytest.mark.slow
 def test_nothing_to_run_on(make: Make, atc: Path, network: Network) -> None:
     """As a program of its own: it needs nothing of this package."""
     artifact = make()
@@ -79,7 +83,7 @@ def test_a_device_that_does_not_open(make: Make, atc: Path, script: Script, runt
     assert outcome.code == 3 and text in outcome.errors and "npu-smi: not found" in outcome.errors
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", BOTH)
 def test_files_that_are_missing_or_changed(make: Make, atc: Path, script: Script, runtime: str) -> None:
     artifact = make()
     (artifact / "model.om").write_bytes(b"FAKE other")
@@ -93,7 +97,7 @@ def test_files_that_are_missing_or_changed(make: Make, atc: Path, script: Script
     assert outcome.code == 1 and "manifest.json: damaged" in outcome.errors
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", BOTH)
 def test_a_model_that_is_none(make: Make, atc: Path, script: Script, runtime: str) -> None:
     """Converted later, so the manifest knows nothing of it."""
     atc.rename(atc.with_name("hidden"))
@@ -103,7 +107,7 @@ def test_a_model_that_is_none(make: Make, atc: Path, script: Script, runtime: st
     assert outcome.code == 3 and f"{runtime} can't load" in outcome.errors
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", BOTH)
 def test_wrong_sums(make: Make, atc: Path, script: Script, runtime: str) -> None:
     outcome = script(make(), runtimes=[runtime], FAKE_FAULT="wrong")
     assert outcome.code == 4 and "class sums differ from the golden ones, by" in outcome.errors
@@ -120,7 +124,7 @@ def test_failures_while_running(make: Make, atc: Path, script: Script, tmp_path:
     assert outcome.code == 1 and "images must be uint8 [N, 48, 48, 3]" in outcome.errors
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", BOTH)
 def test_through_the_target(
     make: Make, atc: Path, network: Network, monkeypatch: pytest.MonkeyPatch, runtime: str
 ) -> None:
@@ -137,6 +141,7 @@ def test_through_the_target(
         forget_runtimes()
 
 
+@pytest.mark.slow
 def test_emulation(make: Make, network: Network) -> None:
     graph, images = network
     exact = answers(TARGET, make(soc_version="emulated"), images, "ascend-emulation")
@@ -155,6 +160,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
     return FakeBoard(tmp_path / "remote", monkeypatch, [HERE / "fake_acl"])
 
 
+@pytest.mark.slow
 def test_on_a_board(make: Make, atc: Path, network: Network, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images = make(), network[1]
     result = answers(TARGET, artifact, images, "ascend", BOARD)

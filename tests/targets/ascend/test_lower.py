@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.graph import Add, Concat, IntegerGraph, MaxPool
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.options import ROUNDINGS, AscendOptions
+from squeezeedge.targets.registry import get_target
 from tests.graphs import GraphBuilder
 from tests.targets.ascend.conftest import Make
 
+TARGET = get_target("ascend")
 Network = tuple[IntegerGraph, NDArray[np.uint8]]
 
 

@@ -5,9 +5,12 @@ import pytest
 
 from squeezeedge.graph import IntegerGraph, rules
 from squeezeedge.graph.oracle import run
+from squeezeedge.targets.cpu.options import FEATURES
 from squeezeedge.targets.cpu.packing import MAX_SHIFT
 from tests.graphs import GraphBuilder, largest_shift_graph, random_images
 from tests.targets.cpu.conftest import Runner
+
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in FEATURES if name != "generic"]
 
 
 def _windows() -> IntegerGraph:
@@ -20,6 +23,7 @@ def _windows() -> IntegerGraph:
     return builder.finish(value, 19, (3, 3), (2, 1), (1, 0, 0, 1))
 
 
+@pytest.mark.parametrize("isa", ["generic", *OTHERS], indirect=True)
 def test_windows(isa: str, run_graph: Runner) -> None:
     graph = _windows()
     images = random_images(graph, 2, 0)

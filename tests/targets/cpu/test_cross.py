@@ -11,13 +11,14 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.device import LIBRARY
+from squeezeedge.targets.cpu import CpuOptions
+from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images, squeezenet_graph
 from tests.targets.cpu.aarch64 import aarch64_python
 from tests.targets.devices import FakeBoard, answers
 
+TARGET = get_target("cpu")
 MAIN = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,8 +54,9 @@ def test_board(triple: str, isa: str, emulator: str, graph: IntegerGraph, tmp_pa
             pytest.skip(f"{tool} is not installed")
     TARGET.lower(graph, CpuOptions(isa=isa, mtriple=triple)).write(tmp_path)
     (tmp_path / "main.c").write_text(MAIN)
+    (library,) = tmp_path.glob("lib*.so")
     main = tmp_path / "main"
-    files = [str(tmp_path / "main.c"), str(tmp_path / LIBRARY)]
+    files = [str(tmp_path / "main.c"), str(library)]
     subprocess.run([f"{triple}-gcc", "-O1", *files, "-o", str(main), f"-Wl,-rpath,{tmp_path}"], check=True)
     images = random_images(graph, 2, 0)
     emulated = [emulator, "-cpu", "max", "-L", f"/usr/{triple}", str(main)]
@@ -79,7 +81,9 @@ def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pyt
     images = random_images(graph, 5, 0)
     options = CpuOptions(isa="neon", mtriple="aarch64-linux-gnu")
     artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=images[:2], source={})
-    with pytest.raises(UnavailableError, match=r"libmodel\.so: can't be loaded here.*; or use --board user@host"):
+    with pytest.raises(
+        UnavailableError, match=r"compiled for aarch64, and this machine is .*; or use --board user@host"
+    ):
         answers(TARGET, artifact.path, images, "cpu")
     board = FakeBoard(tmp_path / "remote", monkeypatch, python=str(python), SQUEEZEEDGE_THREADS=2)
     with open_session(artifact.path, TARGET, "cpu", "user@board") as session:
@@ -87,5 +91,5 @@ def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
     assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
     (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
-    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libmodel.so"}
+    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libsqueezenet1_1.so"}
     assert {path.name for path in copied.iterdir()} == names

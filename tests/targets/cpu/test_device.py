@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import getpass
 import json
 import os
@@ -19,18 +20,23 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET
 from squeezeedge.targets.cpu import device as device_side
-from squeezeedge.targets.cpu.device import LIBRARY, THREADS_VARIABLE, Network
+from squeezeedge.targets.cpu.device import THREADS_VARIABLE, Network, Unavailable, machine_of
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
 
+LIBRARY = "librandom.so"
+
+TARGET = get_target("cpu")
+
 
 @pytest.fixture(scope="module")
-def graph() -> IntegerGraph:
-    return random_graph(3)
+def graph(two_layers: IntegerGraph) -> IntegerGraph:
+    return two_layers
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +132,7 @@ def test_nonsense_threads(artifact: Path, value: str, monkeypatch: pytest.Monkey
         Network(Artifact(artifact))
 
 
+@pytest.mark.slow
 def test_nonsense_threads_are_one_line(artifact: Path) -> None:
     done = script(artifact, SQUEEZEEDGE_THREADS="many")
     assert done.returncode == 1 and not done.stdout
@@ -145,22 +152,65 @@ def test_as_many_threads_as_processors_but_not_more_than_eight(monkeypatch: pyte
 
 def test_a_library_of_another_processor(copy: Path, images: NDArray[np.uint8]) -> None:
     library = bytearray((copy / LIBRARY).read_bytes())
-    library[18] ^= 0xFF  # the ELF header's machine
+    here = machine_of(copy / LIBRARY)
+    library[18:20] = (243).to_bytes(2, "little")  # the ELF header's machine
     (copy / LIBRARY).write_bytes(library)
-    with pytest.raises(SqueezeEdgeError, match=r"libmodel\.so: differs from its checksum"):
+    with pytest.raises(SqueezeEdgeError, match=r"random\.so: differs from its checksum"):
         answers(TARGET, copy, images, "cpu")
     seal(copy)
-    with pytest.raises(UnavailableError, match=r"libmodel\.so: can't be loaded here: .*; or use --board user@host$"):
+    text = rf"{LIBRARY}: compiled for riscv, and this machine is {here}: run it there, or compile for this one"
+    with pytest.raises(UnavailableError, match=rf"{text} \(--mtriple\); or use --board user@host$"):
         answers(TARGET, copy, images, "cpu")
     done = script(copy)
-    assert done.returncode == 3 and "libmodel.so: can't be loaded here" in done.stderr
+    assert done.returncode == 3 and text in done.stderr
+
+
+def test_a_library_that_cannot_be_loaded(copy: Path) -> None:
+    (copy / LIBRARY).write_bytes((copy / LIBRARY).read_bytes()[:100])
+    seal(copy)
+    with pytest.raises(Unavailable, match=rf"{LIBRARY}: can't be loaded here: "):
+        Network(Artifact(copy))
+
+
+@pytest.mark.parametrize("prefix", [None, 3, "", "../random", "random-3", "random\n", "\0"])
+def test_a_manifest_that_names_no_library(copy: Path, prefix: object) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["compiled"]["prefix"] = prefix
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="the manifest names no library; compile the model again"):
+        Network(Artifact(copy))
+
+
+def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
+    """It is not loaded: no checksum says that it is ours."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["compiled"]["prefix"] = "other"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "libother.so").write_bytes((copy / LIBRARY).read_bytes())
+    with pytest.raises(ValueError, match=r"libother\.so: manifest\.json does not list it"):
+        Network(Artifact(copy))
+    seal(copy)
+    with pytest.raises(ValueError, match=r"libother\.so: another library .*other_open.*compile the model again"):
+        Network(Artifact(copy))
+
+
+def test_two_networks_in_one_process(
+    artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph, tmp_path: Path
+) -> None:
+    """Python opens both, though their names are equal."""
+    other = dataclasses.replace(random_graph(4), name=graph.name)
+    others = random_images(other, 2, 0)
+    made = write_artifact(other, TARGET, CpuOptions(isa="generic"), tmp_path / "other", golden=others, source={}).path
+    with open_session(artifact, TARGET, "cpu") as first, open_session(made, TARGET, "cpu") as second:
+        np.testing.assert_array_equal(second.run(others).sums, run(other, others))
+        np.testing.assert_array_equal(first.run(images).sums, run(graph, images))
 
 
 def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["logit_scale"].append(1.0)
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SqueezeEdgeError, match=r"libmodel\.so: the library of another network"):
+    with pytest.raises(SqueezeEdgeError, match=rf"{LIBRARY}: the library of another network"):
         answers(TARGET, copy, images, "cpu")
 
 

@@ -74,7 +74,7 @@ def test_signed_storage_is_the_rules() -> None:
 
 
 @pytest.mark.parametrize("zero_point", rules.ZERO_POINTS)
-@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("blocks", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3, 4)), 7])
 def test_narrowing_clips_every_int32(isa: str, blocks: int, zero_point: int) -> None:
     """Also what 16 bits cannot hold: saturation on the way there loses nothing that clipping keeps."""
     chosen = INSTRUCTION_SETS[isa]

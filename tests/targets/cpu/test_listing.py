@@ -1,36 +1,117 @@
-"""The machine code as binutils prints it."""
+"""The machine code as binutils prints it, by a program that nothing in an artifact chooses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import CorruptFileError, UnavailableError
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.device import LIBRARY
 from squeezeedge.targets.cpu.listing import disassemble
-from tests.graphs import random_graph
+from tests.graphs import random_graph, random_images
+from tests.targets.cpu.programs import AARCH64, ARM, Machine
+from tests.targets.devices import seal
+
+LIBRARY = "librandom_0.so"
 
 
-def _manifest(folder: Path, triple: str | None) -> None:
-    (folder / "manifest.json").write_text(json.dumps({"options": {"mtriple": triple}}))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("listing")
+    TARGET.lower(random_graph(0), CpuOptions(isa="generic")).write(path)
+    return path
 
 
-def test_the_listing(tmp_path: Path) -> None:
-    TARGET.lower(random_graph(0), CpuOptions(isa="generic")).write(tmp_path)
-    _manifest(tmp_path, None)
-    assert any("<squeezeedge_run@@Base>:" in line for line in disassemble(tmp_path))
+def elf(machine: int) -> bytes:
+    """The beginning of a library for a processor."""
+    return b"\x7fELF\x02\x01\x01" + bytes(11) + machine.to_bytes(2, "little") + bytes(44)
 
 
-def test_a_library_that_is_none(tmp_path: Path) -> None:
-    _manifest(tmp_path, None)
-    (tmp_path / LIBRARY).write_bytes(b"nothing")
+def test_the_listing(folder: Path) -> None:
+    assert any("<random_0_run@@Base>:" in line for line in disassemble(folder))
+
+
+@pytest.mark.tool
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [AARCH64, ARM], ids=lambda machine: str(machine.triple))
+def test_the_listing_of_another_processor(machine: Machine, tmp_path: Path) -> None:
+    machine.need()
+    TARGET.lower(random_graph(0), machine.options).write(tmp_path)
+    assert any("<random_0_run@@Base>:" in line for line in disassemble(tmp_path))
+
+
+def test_a_hostile_manifest_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checksums fit; every string in it that could name a program names one."""
+    graph = random_graph(0)
+    options = CpuOptions(isa="generic")
+    golden = random_images(graph, 1, 0)
+    artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=golden, source={}).path
+    started = tmp_path / "started"
+    for program in (artifact / "evil-objdump", artifact / "objdump", tmp_path / "evil-objdump"):
+        program.write_text(f"#!/bin/sh\ntouch {started}\n")
+        program.chmod(0o755)
+    seal(artifact)
+    path = artifact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for evil in (str(artifact / "evil"), str(tmp_path / "evil"), "./evil", "../evil", "evil"):
+        manifest["options"] = dict.fromkeys(manifest["options"], evil)
+        manifest["compiled"]["llvm_target"] = {"kind": evil, "mtriple": evil}
+        path.write_text(json.dumps(manifest))
+        assert any("<random_0_run@@Base>:" in line for line in TARGET.listing(open_artifact(artifact).path))
+    assert not started.exists()
+
+
+def test_programs_of_the_artifact_are_not_on_a_relative_path(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``PATH=.`` means the user's folder, not the artifact's."""
+    artifact, here = tmp_path / "artifact", tmp_path / "here"
+    shutil.copytree(folder, artifact)
+    here.mkdir()
+    for place in (artifact, here):
+        (place / "objdump").write_text(f"#!/bin/sh\necho started in {place.name}\n")
+        (place / "objdump").chmod(0o755)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", ".:/bin")
+    assert list(disassemble(artifact)) == ["started in here"]
+
+
+@pytest.mark.parametrize("content", [b"nothing", b"", elf(62)[:19], elf(62)[:30]])
+def test_a_library_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LIBRARY).write_bytes(content)
     with pytest.raises(CorruptFileError, match=rf"{LIBRARY}: .*compile again"):
         list(disassemble(tmp_path))
 
 
-def test_missing_binutils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    _manifest(tmp_path, "aarch64-linux-gnu")
-    with pytest.raises(UnavailableError, match="install binutils for aarch64-linux-gnu"):
+def test_no_library(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="has 0 libraries, 1 is needed; compile again"):
         list(disassemble(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("machine", "text"),
+    [
+        (62, "x86_64-linux-gnu-objdump is not on the path; install binutils-x86-64-linux-gnu"),
+        (183, "aarch64-linux-gnu-objdump is not on the path; install binutils-aarch64-linux-gnu"),
+        (40, "arm-linux-gnueabihf-objdump is not on the path; install binutils-arm-linux-gnueabihf"),
+        (9999, "no disassembler is known for ELF machine 9999; there are some for x86_64"),
+    ],
+)
+def test_missing_binutils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: int, text: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / LIBRARY).write_bytes(elf(machine))
+    with pytest.raises(UnavailableError, match=text):
+        list(disassemble(tmp_path))
+
+
+def test_many_warnings_and_strange_bytes_are_no_trouble(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More errors than a pipe holds, and names that are not UTF-8."""
+    tool = tmp_path / "objdump"
+    tool.write_text("#!/bin/sh\nhead -c 1000000 /dev/zero >&2\nprintf 'a\\377b\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert list(disassemble(folder)) == ["a\ufffdb"]

@@ -1,13 +1,20 @@
 """Which instruction set and compiler are chosen."""
 
 import platform
+import re
 from pathlib import Path
 
 import pytest
 
 from squeezeedge.errors import UnavailableError, UsageError
 from squeezeedge.targets.cpu import TARGET, CpuOptions, options
-from squeezeedge.targets.cpu.options import c_compiler, choose_isa, host_features
+from squeezeedge.targets.cpu.options import (
+    TRIPLES,
+    check_prefix,
+    check_processor,
+    choose_isa,
+    host_features,
+)
 
 
 @pytest.fixture
@@ -57,5 +64,82 @@ def test_a_missing_compiler_is_reported_before_anything_is_written(monkeypatch: 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UnavailableError, match="cc is not on the path: install gcc"):
         TARGET.check_options(CpuOptions())
-    with pytest.raises(UnavailableError, match="install gcc-aarch64-linux-gnu"):
-        c_compiler(CpuOptions(mtriple="aarch64-linux-gnu"))
+    with pytest.raises(UnavailableError, match=r"the C compiler mycc is not on the path: install it, or name another"):
+        TARGET.check_options(CpuOptions(cc="mycc"))
+
+
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_a_missing_cross_compiler_is_a_package_of_debian(triple: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    package = f"gcc-{triple.replace('_', '-')}"
+    with pytest.raises(UnavailableError, match=rf"{triple}-gcc is not on the path: install {package} \(Debian's"):
+        TARGET.check_options(CpuOptions(mtriple=triple))
+
+
+@pytest.mark.parametrize(
+    "triple", ["aarch64-poky-linux", "armv7l-linux-musleabihf", "riscv64-linux-gnu", "amd64-linux"]
+)
+def test_a_plausible_triple_without_a_compiler(triple: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package is invented for it."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        UnavailableError, match=r"-gcc is not on the path: put the compiler .*known to work: x86_64"
+    ) as said:
+        TARGET.check_options(CpuOptions(mtriple=triple))
+    assert "install" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("triple", "text"),
+    [
+        ("foo-bar", "LLVM knows no architecture 'foo'; known to work: x86_64-linux-gnu, aarch64-linux-gnu, arm-"),
+        ("", "LLVM knows no architecture ''"),
+        ("aarch64", "the library is for Linux, as in ARCHITECTURE-linux-gnu; known to work"),
+        ("aarch64-none-elf", "the library is for Linux"),
+        ("x86_64-w64-mingw32", "the library is for Linux"),
+        ("arch64-linux-gnu", "LLVM knows no architecture 'arch64'; did you mean aarch64-linux-gnu?"),
+        ("aarch64-linux-gnu/../x", "the library is for Linux"),
+        ("armvfoo-linux-gnu", "LLVM knows no architecture 'armvfoo'"),
+        ("m68k-linux-gnu", "LLVM knows no architecture 'm68k'"),
+    ],
+)
+def test_nonsense_triples(triple: str, text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=re.escape(text)):
+        TARGET.check_options(CpuOptions(mtriple=triple))
+    assert capfd.readouterr() == ("", "")  # LLVM says nothing of its own
+
+
+def test_processors_that_llvm_knows() -> None:
+    TARGET.check_options(CpuOptions(isa="generic", mcpu="generic"))
+    known = {"znver4": "x86_64-linux-gnu", "cortex-a53": "aarch64-linux-gnu", "cortex-a9": "armv7l-linux"}
+    for name, triple in known.items():
+        check_processor(CpuOptions(mcpu=name, mtriple=triple))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "text"),
+    [
+        (CpuOptions(mcpu="haswel", mtriple="x86_64-linux-gnu"), "for x86_64-linux-gnu; did you mean haswell"),
+        (CpuOptions(mcpu="haswell", mtriple="aarch64-linux-gnu"), "no such processor for aarch64-linux-gnu; "),
+        (CpuOptions(mcpu="Cortex A53", mtriple="aarch64-linux-gnu"), "did you mean cortex-a53"),
+        (CpuOptions(mcpu="qqqqqq"), "LLVM knows no such processor for this machine; it knows "),
+        (CpuOptions(mcpu=""), "LLVM knows no such processor for this machine"),
+    ],
+)
+def test_processors_that_llvm_does_not_know(chosen: CpuOptions, text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=text):
+        TARGET.check_options(chosen)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("prefix", [None, "a", "Net_1", "x" * 64])
+def test_prefixes(prefix: str | None) -> None:
+    check_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "1a", "_a", "a-b", "a b", "ä", "a\n", "../a", "x" * 65, "m", "sem", "squeezeedge"]
+)
+def test_what_is_no_prefix(prefix: str) -> None:
+    with pytest.raises(UsageError, match="--prefix"):
+        TARGET.check_options(CpuOptions(prefix=prefix))

@@ -18,6 +18,8 @@ from tests.graphs import GraphBuilder, random_images
 from tests.targets.cpu.emit import run_function
 
 UNTOUCHED = 77
+QUICK = (Pattern.CONVOLUTION, Pattern.MAX_POOL, Pattern.ADD, Pattern.CONCAT)
+FUSED = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_every_pattern_has_a_kernel(found: dict[Pattern, Stage]) -> None:
     assert found.keys() == set(Pattern)
 
 
-@pytest.mark.parametrize("pattern", [pattern for pattern in Pattern if pattern is not Pattern.HEAD])
+@pytest.mark.parametrize("pattern", [*QUICK, *(pytest.param(pattern, marks=pytest.mark.slow) for pattern in FUSED)])
 def test_the_tensor_and_its_border(
     pattern: Pattern, found: dict[Pattern, Stage], values: dict[str, NDArray[np.generic]]
 ) -> None:

@@ -16,17 +16,27 @@ import squeezeedge
 from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IMAGE, IntegerGraph
-from squeezeedge.targets.cuda import TARGET, CudaOptions, lower, toolchain
+from squeezeedge.targets.cuda import CudaOptions, lower, toolchain
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.lower import graph_launches
 from squeezeedge.targets.cuda.options import ARCHITECTURES, TENSOR_CORE
 from squeezeedge.targets.cuda.source import cuda_source
 from squeezeedge.targets.cuda.toolchain import find_compiler
+from squeezeedge.targets.registry import get_target
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cuda.emulation import build_fake_driver
 
+TARGET = get_target("cuda")
 Digits = tuple[IntegerGraph, NDArray[np.uint8]]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs on the fake GPU is slow: its driver and an artifact are compiled first."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "emulated" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +59,14 @@ def every_kernel() -> IntegerGraph:
     large = builder.conv(added, 70, (5, 5), padding=(2, 2, 2, 2))
     small = builder.pool(large, (3, 3), (2, 2))
     return builder.finish(builder.conv(small, 40), 21)
+
+
+@pytest.fixture(scope="session")
+def few_kernels() -> IntegerGraph:
+    """The image's copy, a concatenation of it, convolutions and the head."""
+    builder = GraphBuilder(np.random.default_rng(6), (9, 11))
+    joined = builder.concat([IMAGE, builder.conv(IMAGE, 7, (3, 3), padding=(1, 1, 1, 1))])
+    return builder.finish(builder.conv(joined, 20, (3, 3), (2, 2)), 21)
 
 
 class Toolchain:
@@ -114,20 +132,20 @@ class Emulated:
 
 
 @pytest.fixture(scope="session")
-def emulated(every_kernel: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+def emulated(few_kernels: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Emulated:
     """Compiled by this machine's compiler, or skipped without one."""
     try:
         find_compiler()
     except UnavailableError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("cuda")
-    golden = random_images(every_kernel, 3, 7)
+    golden = random_images(few_kernels, 3, 7)
     write_artifact(
-        every_kernel, TARGET, CudaOptions(arch="sm_90"), folder / "artifact", golden=golden, source={"network": "test"}
+        few_kernels, TARGET, CudaOptions(arch="sm_90"), folder / "artifact", golden=golden, source={"network": "test"}
     )
-    kernels = [launch.kernel for launch in graph_launches(every_kernel)]
+    kernels = [launch.kernel for launch in graph_launches(few_kernels)]
     driver = build_fake_driver(kernels, cuda_source(kernels, INSTRUCTION_SETS[TENSOR_CORE], "sm_90"), folder)
-    return Emulated(open_artifact(folder / "artifact").path, driver, every_kernel)
+    return Emulated(open_artifact(folder / "artifact").path, driver, few_kernels)
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cuda import TARGET
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.device import Network
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.registry import get_target
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
 from tests.targets.devices import answers, seal
 
+TARGET = get_target("cuda")
 pytestmark = pytest.mark.tool
 
 
@@ -180,7 +181,7 @@ def test_a_kernel_with_too_few_arguments(emulated: Emulated, tmp_path: Path) -> 
 
 def test_wrong_images_and_batches(emulated: Emulated, fake_driver: Callable[..., None]) -> None:
     fake_driver()
-    with pytest.raises(SqueezeEdgeError, match=r"images must be uint8 \[N, 13, 11, 3\]"):
+    with pytest.raises(SqueezeEdgeError, match=r"images must be uint8 \[N, 9, 11, 3\]"):
         answers(TARGET, emulated.artifact, np.zeros((1, 3, 3, 3), np.uint8), "cuda")
     network = Network(Artifact(emulated.artifact))
     with pytest.raises(ValueError, match=r"a batch has 1\.\."):

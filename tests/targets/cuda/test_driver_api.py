@@ -45,7 +45,7 @@ def test_functions_and_numbers(header: Path, tmp_path: Path) -> None:
             (other,) = re.findall(rf"#define (\w+)\s+{name}\n", text)
             prototypes = re.findall(rf"CUresult CUDAAPI {other}\(([^)]*)\);", text)
         parameters = [] if prototypes[0] == "void" else prototypes[0].split(",")
-        assert len(parameters) == len(types), name
+        assert isinstance(types, list) and len(parameters) == len(types), name
         for parameter, kind in zip(parameters, types, strict=True):
             lines.append(f'_Static_assert(sizeof(struct {{ {parameter}; }}) == {ctypes.sizeof(kind)}, "{name}");')
     lines += [f'_Static_assert({name} == {number}, "{name}");' for name, number in NUMBERS.items()]

@@ -5,14 +5,15 @@ import pytest
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.targets.cuda.grid import WARP, Block, Kernel
-from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS, Operands
+from squeezeedge.targets.cuda.isa import Operands
+from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.cuda.tiling import GROUP_WORDS, STEP_WORDS, THREADS, Tile
 from tests.targets.cuda.emulation import run_kernel
 
 PITCH = STEP_WORDS + GROUP_WORDS
 
 
-@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", [TENSOR_CORE, pytest.param(DOT_PRODUCT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tile", [Tile(4, 1, 1, 1, 2), Tile(1, 4, 1, 2, 4), Tile(2, 2, 1, 2, 2)], ids=str)
 def test_a_step_adds_every_product(name: str, tile: Tile) -> None:
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from tests.targets.cuda.conftest import Digits, Toolchain
 from tests.targets.cuda.emulation import run_loops
 
 BOTH = [TENSOR_CORE, DOT_PRODUCT]
+FIRST = [TENSOR_CORE, pytest.param(DOT_PRODUCT, marks=pytest.mark.slow)]
 
 
 @pytest.mark.slow
@@ -33,7 +34,7 @@ def test_random_graphs(graph: IntegerGraph, isa: str) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, isa), run(graph, images))
 
 
-@pytest.mark.parametrize("isa", BOTH)
+@pytest.mark.parametrize("isa", FIRST)
 def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
     names = [launch.kernel.name for launch in graph_launches(every_kernel)]
     kinds = {name.partition("_")[2] or name for name in names}
@@ -42,6 +43,7 @@ def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
     np.testing.assert_array_equal(run_loops(every_kernel, images, isa), run(every_kernel, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", BOTH)
 def test_no_races_and_nothing_outside_a_buffer(every_kernel: IntegerGraph, isa: str) -> None:
     images = random_images(every_kernel, 2, 1)
@@ -84,13 +86,14 @@ def test_shifts(isa: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failing_compiler_is_reported_before_anything_is_written(
-    every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch
+    few_kernels: IntegerGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lower, "find_compiler", lambda: Toolchain(fails=True))
     with pytest.raises(SqueezeEdgeError, match="no code for sm_80"):
-        TARGET.lower(every_kernel, CudaOptions(arch="sm_80"))
+        TARGET.lower(few_kernels, CudaOptions(arch="sm_80"))
 
 
+@pytest.mark.slow
 def test_what_is_written(every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every launch's arguments lie within their places; a kernel's parameters are in the order of its signature."""
     monkeypatch.setattr(lower, "find_compiler", Toolchain)

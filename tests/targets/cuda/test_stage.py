@@ -11,14 +11,16 @@ from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import Stage, stages
 from squeezeedge.targets.cuda.elementwise import Pooling
-from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.lower import FUSIONS
+from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.cuda.stage import Site, copy_image, stage_kernel
 from tests.graphs import random_images
 from tests.targets.cuda.emulation import run_kernel
 
 Values = dict[str, list[NDArray[np.generic]]]
+QUICK = (Pattern.CONVOLUTION, Pattern.MAX_POOL, Pattern.ADD, Pattern.CONCAT)
+ISAS = [TENSOR_CORE, pytest.param(DOT_PRODUCT, marks=pytest.mark.slow)]
 KERNELS = [pattern for pattern in Pattern if pattern is not Pattern.CONVOLUTION_POOL]
 
 
@@ -63,8 +65,10 @@ def test_a_refused_pattern_names_the_layer(found: dict[Pattern, list[Stage]]) ->
         stage_kernel(fused, None)
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize("pattern", KERNELS)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "pattern", [*QUICK, *(pytest.param(p, marks=pytest.mark.slow) for p in KERNELS if p not in QUICK)]
+)
 def test_the_tensor(pattern: Pattern, isa: str, found: dict[Pattern, list[Stage]], values: Values) -> None:
     stage = found[pattern][-1]
     names = tuple(dict.fromkeys(stage.inputs))
@@ -78,7 +82,7 @@ def test_the_tensor(pattern: Pattern, isa: str, found: dict[Pattern, list[Stage]
         np.testing.assert_array_equal(_values(target, got), values[stage.name])
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", ISAS)
 def test_a_pooling_on_the_way(isa: str, found: dict[Pattern, list[Stage]], values: Values) -> None:
     pool = found[Pattern.MAX_POOL][-1]
     (stage,) = [stage for stage in found[Pattern.CONVOLUTION] if pool.name in stage.inputs]

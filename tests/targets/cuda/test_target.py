@@ -8,13 +8,13 @@ import pytest
 
 from squeezeedge.artifact import open_artifact
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cuda import TARGET
-from squeezeedge.targets.registry import device_target
+from squeezeedge.targets.registry import device_target, get_target
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_images
 from tests.targets.cuda.conftest import Emulated
 from tests.targets.devices import FakeBoard
 
+TARGET = get_target("cuda")
 pytestmark = pytest.mark.tool
 
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError
 from squeezeedge.targets.protocol import RunResult
+from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
-from squeezeedge.targets.vta import TARGET
 from tests.targets.devices import FakeBoard
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
 
+TARGET = get_target("vta")
 FAKE_PYNQ = Path(__file__).parent / "fake_pynq"
 BOARD = "root@pynq"
 
@@ -69,6 +70,7 @@ def test_the_board_is_set_up_once(remote: FakeBoard, made: Made) -> None:
     assert parts[-1].metrics["pack_ms"] > 0
 
 
+@pytest.mark.slow
 def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
     artifact, images, _ = made
     (artifact / "vta.hwh").unlink()
@@ -82,6 +84,7 @@ def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
     assert not remote.calls, "the board is not reached"
 
 
+@pytest.mark.slow
 def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images, _ = made
     with pytest.raises(UnavailableError, match="--board user@host") as caught:
@@ -99,6 +102,7 @@ def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch
         on_board(artifact, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "kind", "text"),
     [("wrong", GateError, r"board root@pynq: \d+ class sums differ"), ("hang", SqueezeEdgeError, "did not finish")],

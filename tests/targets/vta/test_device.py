@@ -107,6 +107,7 @@ def test_it_classifies(board: Board, tmp_path: Path) -> None:
         assert 0 < answer["pack_ms"] < answer["latency_ms"]
 
 
+@pytest.mark.slow
 def test_arrays_from_the_standard_input(board: Board, tmp_path: Path) -> None:
     stream = tmp_path / "stream"
     with stream.open("wb") as file:
@@ -121,6 +122,7 @@ def test_arrays_from_the_standard_input(board: Board, tmp_path: Path) -> None:
     assert re.fullmatch("run.py: error: .*\n", result.stderr), result.stderr
 
 
+@pytest.mark.slow
 def test_another_bitstream(board: Board, tmp_path: Path) -> None:
     for name in ("vta.bit", "vta.hwh"):
         (board.folder / name).rename(tmp_path / name)
@@ -141,19 +143,28 @@ def test_wrong_answers(board: Board) -> None:
     assert lines(output)[0]["differing_sums"] > 0
 
 
+@pytest.mark.slow
 def test_no_board(board: Board) -> None:
     board.fails(3, "No Devices Found.*run as root on a board", EMULATED_FAULT="no-device")
     board.fails(3, "pynq is missing", pynq=False)
 
 
-@pytest.mark.parametrize("size", [0, 1, 12, 30, 80, 500])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (0, 1, 12, 80, 500)), 30])
 def test_truncated_bitstream(board: Board, tmp_path: Path, size: int) -> None:
     (tmp_path / "x.bit").write_bytes(fake_bitstream()[:size])
     (tmp_path / "x.hwh").write_text("<FAKE/>")
     board.fails(1, "x.bit: (truncated|not a bitstream)", "--bitstream", tmp_path / "x.bit")
 
 
-@pytest.mark.parametrize("name", ["program.json", "dram.bin", "golden.npz", "vta.bit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "program.json",
+        pytest.param("dram.bin", marks=pytest.mark.slow),
+        pytest.param("golden.npz", marks=pytest.mark.slow),
+        pytest.param("vta.bit", marks=pytest.mark.slow),
+    ],
+)
 def test_damaged_files(board: Board, name: str) -> None:
     path = board.folder / name
     data = bytearray(path.read_bytes())
@@ -164,7 +175,10 @@ def test_damaged_files(board: Board, name: str) -> None:
     board.fails(3 if name == "vta.bit" else 1, name)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', "[" * 100_000])
+DAMAGED = ["", "[]", "{", '{"files": 3}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", ["{}", *(pytest.param(text, marks=pytest.mark.slow) for text in DAMAGED)])
 def test_damaged_manifest(board: Board, text: str) -> None:
     (board.folder / "manifest.json").write_text(text)
     board.fails(1, r"manifest\.json: damaged")
@@ -216,6 +230,7 @@ def test_a_damaged_program_is_one_message(board: Board) -> None:
     board.fails(1, r"program\.json: damaged .*sums.*copy the artifact again")
 
 
+@pytest.mark.slow
 def test_images_of_another_shape(board: Board, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", board.images[:, 1:])
     board.fails(1, r"images must be uint8 \[N, 12, 10, 3\]", tmp_path / "x.npy")

@@ -12,10 +12,13 @@ import pytest
 from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
+from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
-from squeezeedge.targets.vta import TARGET, VtaOptions
+from squeezeedge.targets.vta import VtaOptions
 from squeezeedge.targets.vta.isa.geometry import CONFIGS
 from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
+
+TARGET = get_target("vta")
 
 
 def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]:
@@ -42,7 +45,7 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]
     return result.metrics
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
 def test_random_graphs(seed: int, tmp_path: Path) -> None:
     simulate(random_graph(seed), tmp_path, 2)
 
@@ -66,14 +69,6 @@ def test_wrong_options() -> None:
         TARGET.check_options(VtaOptions(instructions="vta-y"))
     with pytest.raises(UsageError, match="10..500 MHz".replace(".", r"\.")):
         TARGET.check_options(VtaOptions(clock=0))
-
-
-@pytest.mark.parametrize(("old", "new"), [("extended", "extended"), ("vta", "published")])
-def test_old_names_of_the_instructions(old: str, new: str) -> None:
-    with pytest.warns(FutureWarning, match=f"{old}.*{new}"):
-        options = VtaOptions(instructions=old)
-    assert options == VtaOptions(instructions=new)
-    TARGET.check_options(options)
 
 
 def test_a_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:

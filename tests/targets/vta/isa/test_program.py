@@ -9,7 +9,7 @@ import pytest
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.vta.isa.program import VtaProgram
 from tests.graphs import random_graph
-from tests.targets.vta.lower.test_compiler import build
+from tests.targets.vta.compiled import build
 
 
 @pytest.fixture(scope="module")

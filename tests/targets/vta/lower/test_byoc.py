@@ -118,7 +118,7 @@ def graph() -> IntegerGraph:
     return squeezenet_graph("squeezenet1_1", 64, 10)
 
 
-@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
+@pytest.fixture(scope="module", params=["extended", pytest.param("published", marks=pytest.mark.slow)])
 def network(request: pytest.FixtureRequest, graph: IntegerGraph) -> LoweredNetwork:
     return lower_graph(graph, GEOMETRY, request.param)
 
@@ -145,6 +145,7 @@ def mapped(linux_module: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(linux_module, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_process_with_nothing_but_tvm(graph: IntegerGraph, simulated: Path, tmp_path: Path) -> None:
     images = random_images(graph, 2, 1)
     np.save(tmp_path / "images.npy", images)
@@ -159,6 +160,7 @@ def test_a_process_with_nothing_but_tvm(graph: IntegerGraph, simulated: Path, tm
     np.testing.assert_array_equal(np.load(tmp_path / "sums.npy"), oracle.run(graph, images))
 
 
+@pytest.mark.slow
 def test_two_modules_in_one_process(graph: IntegerGraph, simulated: Path, tmp_path: Path) -> None:
     run = load(simulated)
     other = random_graph(5)
@@ -168,6 +170,7 @@ def test_two_modules_in_one_process(graph: IntegerGraph, simulated: Path, tmp_pa
     np.testing.assert_array_equal(run(image[0]), oracle.run(graph, image)[0])
 
 
+@pytest.mark.slow
 def test_equal_modules_for_equal_networks(graph: IntegerGraph, tmp_path: Path) -> None:
     paths = [tmp_path / "a.so", tmp_path / "b.so"]
     for path in paths:
@@ -175,6 +178,7 @@ def test_equal_modules_for_equal_networks(graph: IntegerGraph, tmp_path: Path) -
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_finish(graph: IntegerGraph, network: LoweredNetwork, tmp_path: Path) -> None:
     export_module(network, tmp_path / "model.so", timeout_s=1e-5)
     run = load(tmp_path / "model.so")
@@ -183,6 +187,7 @@ def test_a_program_that_does_not_finish(graph: IntegerGraph, network: LoweredNet
             run(image)
 
 
+@pytest.mark.slow
 def test_an_image_of_another_size(simulated: Path) -> None:
     with pytest.raises(RuntimeError, match=r"64"):
         load(simulated)(np.zeros((63, 64, 3), np.uint8))
@@ -217,10 +222,11 @@ def test_with_a_compiler_that_fails(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UnavailableError, match="no space left"):
-        export_module(network, out / "model.so")
+        export_module(network, out / "model.so", device="linux")
     assert not list(out.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", get_args(Device))
 def test_the_driver_has_no_warnings(
     network: LoweredNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device
@@ -238,6 +244,14 @@ def test_registers_are_those_of_the_device_program() -> None:
     assert found == {"control": CONTROL, **REGISTERS}
     bits = {name: int(value) for name, value in re.findall(r"VTA_(START|DONE) = (\d)", text)}
     assert bits == {"START": START, "DONE": DONE}
+
+
+def test_the_driver_and_the_module_say_that_sums_are_no_logits() -> None:
+    """Each class has a scale of its own: who compares sums gets another class."""
+    header = " ".join((DRIVER / "network.h").read_text().split())
+    assert "class sums, NOT LOGITS" in header and "logit[c] = (float)sums[c] * logit_scale[c]" in header
+    assert re.findall(r"int (\w+)\(", header) == ["vta_class_sums"]
+    assert "sums * the manifest's logit_scale (float32) are logits" in " ".join((export_module.__doc__ or "").split())
 
 
 class Board:

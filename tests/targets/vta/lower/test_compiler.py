@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -10,42 +9,13 @@ from hypothesis import HealthCheck, example, given, reject, settings
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
-from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
-from squeezeedge.targets.vta.isa.geometry import Geometry, Memory, load_config
-from squeezeedge.targets.vta.isa.micro_op import MicroOp
-from squeezeedge.targets.vta.isa.program import VtaProgram
-from squeezeedge.targets.vta.isa.published import Alu, Gemm, Load
-from squeezeedge.targets.vta.lower.byoc import lower_graph
-from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator
+from squeezeedge.targets.vta.sim.simulator import Registers
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.targets.vta.compiled import BLOCK32, DEFAULT, SMALL, build, check, simulator
 
-DEFAULT = Geometry()
-SMALL = Geometry(inp_buffer=1 << 13, wgt_buffer=1 << 16, acc_buffer=1 << 15, uop_buffer=1 << 12, par_entries=32)
-GEOMETRIES = {"default": DEFAULT, "small": SMALL, "block32": load_config("zcu104-block32").geometry}
+GEOMETRIES = {"default": DEFAULT, "small": SMALL, "block32": BLOCK32}
 ARTIFACT_LIMIT = 4 << 20
-PIPELINE = 8
-
-
-@cache
-def simulator(geometry: Geometry) -> Simulator:
-    return Simulator(geometry)
-
-
-def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return lower_graph(legalize(graph, ()), geometry, instructions).program
-
-
-def check(graph: IntegerGraph, program: VtaProgram, count: int = 2) -> Report:
-    """One image after the other in the same DRAM, as a board does it."""
-    images = random_images(graph, count, 0)
-    host, dram = program.host(), np.zeros(program.dram_bytes, np.uint8)
-    host.load(dram)
-    for image, expected in zip(images, oracle.run(graph, images), strict=True):
-        host.pack(image, dram)
-        report = simulator(program.geometry).run(dram, Registers(**program.registers()))
-        np.testing.assert_array_equal(host.result(dram), expected)
-    return report
 
 
 @pytest.mark.slow
@@ -119,30 +89,6 @@ def test_program_runs_at_any_address(instructions: InstructionSet) -> None:
     assert (dram[:address] == 0x55).all()
 
 
-@pytest.mark.parametrize("seed", [0, 5, 19, 33])
-def test_published_program_keeps_the_pipelines_distance(seed: int) -> None:
-    """No instruction writes an accumulator that it has used in the last steps: hardware does not wait for it."""
-    program = build(random_graph(seed), "published")
-    instructions = program.decoded()
-    assert not any(instruction.is_extended for instruction in instructions)
-    uops: dict[int, MicroOp] = {}
-    for instruction in instructions:
-        if isinstance(instruction, Load) and instruction.memory == Memory.UOP and instruction.x_size:
-            words = program.micro_ops()[instruction.dram_base :][: instruction.x_size]
-            uops = {index: MicroOp.decode(int(word), DEFAULT) for index, word in enumerate(words)}
-        if not isinstance(instruction, Gemm | Alu):
-            continue
-        recent: dict[int, int] = {}
-        step = 0
-        for y in range(instruction.iter_out):
-            for x in range(instruction.iter_in):
-                for u in range(instruction.uop_bgn, instruction.uop_end):
-                    dst = uops[u].dst + y * instruction.dst_out + x * instruction.dst_in
-                    assert step - recent.get(dst, -PIPELINE) >= PIPELINE, instruction
-                    recent[dst] = step
-                    step += 1
-
-
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_geometry_that_is_too_small(instructions: InstructionSet) -> None:
     builder = GraphBuilder(np.random.default_rng(0), (9, 9))
@@ -158,9 +104,3 @@ def test_too_many_classes(instructions: InstructionSet) -> None:
     graph = GraphBuilder(np.random.default_rng(0), (4, 4)).finish(IMAGE, 40)
     with pytest.raises(UnsupportedError, match="head: 40 classes, half of the accumulator memory holds 16"):
         build(graph, instructions, replace(SMALL, acc_buffer=128))
-
-
-def test_a_head_with_a_larger_map_than_the_accumulators() -> None:
-    """Its sums are made in several instructions."""
-    graph = GraphBuilder(np.random.default_rng(0), (9, 8)).finish(IMAGE, 10)
-    check(graph, build(graph, "extended", replace(SMALL, acc_buffer=1 << 11)))

@@ -9,7 +9,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, rules
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, MAX_SHIFT, InstructionSet
 from tests.graphs import GraphBuilder, largest_shift_graph
-from tests.targets.vta.lower.test_compiler import build, check
+from tests.targets.vta.compiled import build, check
 
 
 def network(first: int, second: int, total: int) -> IntegerGraph:
@@ -24,7 +24,7 @@ def network(first: int, second: int, total: int) -> IntegerGraph:
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
-@pytest.mark.parametrize("limit", [8, 18])
+@pytest.mark.parametrize("limit", [pytest.param(8, marks=pytest.mark.slow), 18])
 def test_the_limit_of_the_rules_is_another(
     limit: int, instructions: InstructionSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_with_a_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_
         load_simulator(Geometry())
 
 
+@pytest.mark.slow
 def test_a_damaged_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "good"))
     load_simulator(Geometry())

@@ -1,0 +1,286 @@
+"""What C programs see: the documented program, logits and names beside Python's, several networks, the header."""
+
+import ctypes
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph.oracle import run
+from squeezeedge.targets.cpu import TARGET
+from squeezeedge.targets.cpu.interface import HEADER, Interface
+from tests.graphs import random_graph, random_images
+from tests.targets.cpu.programs import AARCH64, ARM, HERE, Machine, documented_program
+from tests.targets.devices import CHECKOUT
+
+LABELS = ("cat", 'a "quoted"\\ one', "??/ über\n%s", "山", "", "tab\tand 7", "*/")
+
+
+def labelled(seed: int, name: str = "net") -> IntegerGraph:
+    """A random graph with awkward class names and very different scales."""
+    graph = random_graph(seed)
+    scale = graph.head.scale * np.exp2(np.arange(graph.classes, dtype=np.float32)) * np.float32(1.1)
+    head = dataclasses.replace(graph.head, scale=scale)
+    labels = tuple(f"{LABELS[i % len(LABELS)]}{i or ''}" for i in range(graph.classes))
+    return dataclasses.replace(graph, name=name, nodes=(*graph.nodes[:-1], head), labels=labels)
+
+
+@pytest.fixture(scope="module")
+def graph() -> IntegerGraph:
+    return labelled(3)
+
+
+@pytest.fixture(scope="module")
+def folder(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("interface")
+    TARGET.lower(graph, HERE.options).write(path)
+    return path
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    weights: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
+def check_documented(machine: Machine, graph: IntegerGraph, folder: Path, arguments: list[str | Path]) -> None:
+    """The documented program's answers are Python's: classes, bits of the logits, probabilities, names."""
+    program = machine.build(documented_program(), folder, [f"-I{folder}", *arguments])
+    images = random_images(graph, 3, 7)
+    height, width, _ = graph.input_shape
+    for number, (image, logits) in enumerate(zip(images, graph.logits(run(graph, images)), strict=True)):
+        header = f"P6\n{width} {height}\n255\n".encode() if number else b""  # the first one is nothing but pixels
+        (folder / "image").write_bytes(header + image.tobytes())
+        done = machine.run(program, folder / "image")
+        assert done.returncode == 0, done.stderr
+        best = np.argsort(-logits, kind="stable")[:5]
+        expected = "".join(f"{c} \0 \0 {graph.labels[c] if graph.labels else ''}\n" for c in best)
+        pattern = re.escape(expected).replace("\0", r"(\S+)")
+        found = re.fullmatch(pattern, done.stdout.decode())
+        assert found, done.stdout
+        printed = found.groups()
+        assert [float.fromhex(text) for text in printed[::2]] == [float(logits[c]) for c in best]
+        np.testing.assert_allclose([float(text) for text in printed[1::2]], softmax(logits)[best], rtol=1e-6)
+
+
+def test_the_documented_program(graph: IntegerGraph, folder: Path) -> None:
+    check_documented(HERE, graph, folder, [f"-L{folder}", "-lnet", f"-Wl,-rpath,{folder}"])
+
+
+def test_a_program_looks_for_the_library_by_its_name(folder: Path, tmp_path: Path) -> None:
+    """It is linked by its path, and runs when the library is elsewhere."""
+    (tmp_path / "built").mkdir()
+    shutil.copy(folder / "libnet.so", tmp_path / "built")
+    arguments: list[str | Path] = [f"-I{folder}", tmp_path / "built" / "libnet.so"]
+    program = HERE.build(
+        '#include "squeezeedge.h"\nint main(void) { return !squeezeedge_label(0); }', tmp_path, arguments
+    )
+    (tmp_path / "built").rename(tmp_path / "installed")
+    for place, code in (("built", 127), ("installed", 0)):
+        environment = {"LD_LIBRARY_PATH": str(tmp_path / place)}
+        assert subprocess.run([program], env=environment, capture_output=True, check=False).returncode == code
+
+
+def test_the_documented_program_with_the_archive(graph: IntegerGraph, folder: Path) -> None:
+    check_documented(HERE, graph, folder, [folder / "libnet.a", "-pthread", "-lm"])
+
+
+@pytest.mark.slow
+@pytest.mark.tool
+@pytest.mark.parametrize("machine", [AARCH64, ARM], ids=lambda machine: str(machine.triple))
+@pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
+def test_the_documented_program_on_a_board(machine: Machine, static: bool, graph: IntegerGraph, tmp_path: Path) -> None:
+    machine.need()
+    TARGET.lower(graph, machine.options).write(tmp_path)
+    shared: list[str | Path] = [f"-L{tmp_path}", "-lnet", f"-Wl,-rpath,{tmp_path}"]
+    check_documented(machine, graph, tmp_path, [tmp_path / "libnet.a", "-pthread", "-lm"] if static else shared)
+
+
+def test_the_documented_commands(folder: Path, tmp_path: Path, graph: IntegerGraph) -> None:
+    commands = re.findall(r"^cc .*", (CHECKOUT / "docs" / "c-interface.md").read_text(), re.MULTILINE)
+    (tmp_path / "net-cpu").symlink_to(folder)
+    (tmp_path / "classify.c").write_text(documented_program())
+    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes())
+    answers = set()
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+        environment = {"LD_LIBRARY_PATH": "net-cpu"} if "-lnet" in command else {}
+        run_it = subprocess.run(["./classify", "image"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+        answers.add(run_it.stdout)
+    assert len(commands) == 2 and len(answers) == 1
+
+
+def test_the_documented_program_refuses_other_sizes(graph: IntegerGraph, folder: Path, tmp_path: Path) -> None:
+    program = HERE.build(documented_program(), tmp_path, [f"-I{folder}", folder / "libnet.a", "-pthread", "-lm"])
+    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes() + b"x")
+    done = HERE.run(program, tmp_path / "image")
+    assert done.returncode == 1 and b"not an image of the network's size" in done.stderr
+
+
+def test_the_largest_sum_is_not_the_answer(graph: IntegerGraph) -> None:
+    """Why there are logits: what is tested here differs from an argmax over the sums."""
+    sums = run(graph, random_images(graph, 20, 0))
+    assert (sums.argmax(1) != graph.logits(sums).argmax(1)).any()
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(folder / "libnet.so"))
+    for name in ("open", "label", "error"):
+        getattr(loaded, f"net_{name}").restype = ctypes.c_char_p
+    loaded.net_scale.restype = ctypes.POINTER(ctypes.c_float)
+    assert loaded.net_open(2) is None
+    return loaded
+
+
+def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def test_logits_and_scales_are_python_s_bits(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    images = random_images(graph, 10, 1)
+    for image, expected in zip(images, graph.logits(run(graph, images)), strict=True):
+        logits = np.empty(graph.classes, np.float32)
+        assert library.net_logits(pointer(image), pointer(logits)) == 0
+        assert logits.tobytes() == expected.tobytes()
+    scale = np.ctypeslib.as_array(library.net_scale(), (graph.classes,))
+    assert scale.tobytes() == graph.head.scale.tobytes()
+
+
+def test_names(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    assert [library.net_label(i).decode() for i in range(graph.classes)] == list(graph.labels)
+    assert library.net_label(-1) is None and library.net_label(graph.classes) is None
+
+
+def test_the_best(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    """Equal logits rank by index; fewer classes than asked for are all."""
+    logits = np.random.default_rng(0).integers(-3, 4, graph.classes).astype(np.float32)
+    for count in (0, 1, graph.classes, graph.classes + 5):
+        classes = np.full(graph.classes + 1, -7, np.int32)
+        probabilities = np.full(graph.classes + 1, -7, np.float32)
+        found = library.net_top(pointer(logits), count, pointer(classes), pointer(probabilities))
+        best = np.argsort(-logits, kind="stable")[:count]
+        assert found == len(best) and classes[:found].tolist() == best.tolist() and (classes[found:] == -7).all()
+        np.testing.assert_allclose(probabilities[:found], softmax(logits)[best], rtol=1e-6)
+        assert (probabilities[found:] == -7).all()
+    assert library.net_top(pointer(logits), 1, pointer(classes), None) == 1
+    assert library.net_top(None, 1, pointer(classes), None) == -1
+    assert library.net_top(pointer(logits), -1, pointer(classes), None) == -1
+    assert b"NULL" in library.net_error()
+
+
+def test_null_is_an_error_with_a_text(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    image, room = random_images(graph, 1, 0)[0], np.empty(graph.classes, np.int32)
+    for function in (library.net_run, library.net_logits):
+        assert function(None, pointer(room)) == -1 and b"NULL" in library.net_error()
+        assert function(pointer(image), None) == -1 and b"NULL" in library.net_error()
+        assert function(pointer(image), pointer(room)) == 0 and library.net_error() == b""
+
+
+BOTH = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "a/squeezeedge.h"
+#include "b/squeezeedge.h"
+#ifdef squeezeedge_logits
+#error "it could mean either"
+#endif
+#define ANSWER(name) do { \\
+    if (name##_open(2) != NULL) return 3; \\
+    size_t bytes = (size_t)name##_input[0] * name##_input[1] * name##_input[2]; \\
+    uint8_t *image = malloc(bytes); \\
+    float *logits = malloc(name##_classes * sizeof *logits); \\
+    if (fread(image, 1, bytes, stdin) != bytes || name##_logits(image, logits) != 0) return 1; \\
+    fwrite(logits, sizeof *logits, name##_classes, stdout); \\
+    free(image); free(logits); \\
+} while (0)
+int main(void) { ANSWER(first); ANSWER(second); first_close(); second_close(); return 0; }
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [HERE, pytest.param(AARCH64, marks=pytest.mark.tool)], ids=["here", "aarch64"])
+@pytest.mark.parametrize("endings", ["so so", "a a", "so a"])
+def test_two_networks_in_one_program(machine: Machine, endings: str, tmp_path: Path) -> None:
+    machine.need()
+    arguments: list[str | Path] = [f"-I{tmp_path}"]
+    expected, pixels = b"", b""
+    parts = zip((4, 5), "ab", ("first", "second"), endings.split(), strict=True)
+    for seed, place, prefix, ending in parts:
+        graph = labelled(seed)  # both are called "net"
+        (tmp_path / place).mkdir()
+        TARGET.lower(graph, dataclasses.replace(machine.options, prefix=prefix)).write(tmp_path / place)
+        arguments += [tmp_path / place / f"lib{prefix}.{ending}", f"-Wl,-rpath,{tmp_path / place}"]
+        image = random_images(graph, 1, 0)
+        pixels += image.tobytes()
+        expected += graph.logits(run(graph, image)).tobytes()
+    program = machine.build(BOTH, tmp_path, [*arguments, "-pthread", "-lm"])
+    done = machine.run(program, data=pixels)
+    assert done.returncode == 0 and done.stdout == expected
+
+
+def compiled(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "main.c").write_text(source)
+    command = ["cc", "-fsyntax-only", "-Werror", f"-I{folder}", str(folder / "main.c")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_two_networks_of_one_prefix_are_refused(graph: IntegerGraph, tmp_path: Path) -> None:
+    for name, network in (("a.h", graph), ("b.h", labelled(4))):
+        (tmp_path / name).write_text(Interface.of(network, "net").header())
+    done = compiled('#include "a.h"\n#include "a.h"\nint main(void) { return squeezeedge_classes; }', tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = compiled('#include "a.h"\n#include "b.h"\nint main(void) { return 0; }', tmp_path)
+    assert done.returncode and "two networks with the prefix net: compile one with another --prefix" in done.stderr
+
+
+def test_the_header_is_c_plus_plus_too(folder: Path, tmp_path: Path) -> None:
+    source = f'#include "{HEADER}"\nint main() {{ return squeezeedge_label(0) == nullptr; }}\n'
+    (tmp_path / "main.cpp").write_text(source)
+    files = [str(tmp_path / "main.cpp"), str(folder / "libnet.a"), "-pthread", "-lm", "-o", str(tmp_path / "main")]
+    subprocess.run(["g++", "-Wall", "-Wextra", "-Werror", f"-I{folder}", *files], check=True)
+    assert HERE.run(tmp_path / "main").returncode == 0
+
+
+def test_the_header_says_what_sums_are(graph: IntegerGraph) -> None:
+    text = " ".join(Interface.of(graph, None).header().replace("*", "").split())
+    assert "DO NOT COMPARE THEM BETWEEN CLASSES" in text and "logit[c] = (float)sums[c] net_scale()[c]" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("squeezenet1_1", "squeezenet1_1"),
+        ("my net-2.0", "my_net_2_0"),
+        ("18", "network_18"),
+        ("réseau", "r_seau"),
+        ("_x", "network__x"),
+        ("網", "network__"),
+        ("m", "m_network"),
+        ("squeezeedge", "squeezeedge_network"),
+    ],
+)
+def test_the_prefix_is_the_name_as_an_identifier(graph: IntegerGraph, name: str, prefix: str) -> None:
+    assert Interface.of(dataclasses.replace(graph, name=name), None).prefix == prefix
+    assert Interface.of(graph, "chosen").prefix == "chosen"
+
+
+@pytest.mark.parametrize("label", ["a\0b", "\ud800"])
+def test_names_that_c_has_no_strings_for(graph: IntegerGraph, label: str) -> None:
+    labels = (label, *graph.labels[1:])
+    with pytest.raises(UnsupportedError, match="can't be a string of C; rename the class"):
+        Interface.of(dataclasses.replace(graph, labels=labels), None)
+
+
+def test_the_documentation_names_the_whole_interface(graph: IntegerGraph) -> None:
+    text = (CHECKOUT / "docs" / "c-interface.md").read_text()
+    names = set(re.findall(r"#define (squeezeedge_\w+)", Interface.of(graph, None).header()))
+    assert names == set(re.findall(r"\bsqueezeedge_[a-z]+", text))
