@@ -36,7 +36,7 @@ def test_truncated_image(program: VtaProgram) -> None:
         ("dram_bytes", 1 << 40),
         ("dram_bytes", -1),
         ("count", 1),
-        ("instructions", "extended"),
+        ("instructions", "vta-x"),
         ("bases", {"uop": 0}),
         ("regions", []),
         ("layers", []),
