@@ -18,6 +18,7 @@ from tests.fuzz.formats import NAMES, get_format
 from tests.fuzz.judge import Verdict, make_input
 from tests.fuzz.runner import Report, fuzz
 
+ROOT = Path(__file__).parents[2]
 SEED = 15
 QUICK = ("sqe", "npz", "tar", "cifar", "classes", "arrays")
 """Those that need neither torch nor onnx."""
@@ -112,8 +113,8 @@ def bad(name: str) -> Format:
 
 def judged(name: str, folder: Path) -> str:
     """What a process of its own says of it: it watches itself for ever."""
-    done = subprocess.run([sys.executable, "-c", CODE, str(folder), name], capture_output=True, text=True, check=True)
-    return done.stdout
+    command = [sys.executable, "-c", CODE, str(folder), name]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 @pytest.mark.slow
