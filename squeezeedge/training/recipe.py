@@ -265,7 +265,7 @@ def _set(table: dict[str, Any], change: str, source: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also of numbers of thousands of digits
         value = text.strip()
     try:
         _value(kinds[key], value, key)

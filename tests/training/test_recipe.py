@@ -201,3 +201,9 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(b"\xff\x00")
     with pytest.raises(CorruptFileError, match=r"own\.toml"):
         load_recipe(str(tmp_path / "own.toml"))
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_a_change_that_toml_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="--set epochs="):
+        load_recipe("digits", [f"epochs={value}"])
