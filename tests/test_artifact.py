@@ -564,6 +564,7 @@ def somewhere(values: Any, pick: Callable[[int], int], new: object) -> Any:  # n
     return new
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), new=JSON)
 def test_any_change_is_harmless_or_refused(sound: Path, tmp_path: Path, data: st.DataObject, new: object) -> None:

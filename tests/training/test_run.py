@@ -187,10 +187,10 @@ def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.Mo
     _run(tmp_path, stop_after=4)
     before = _bytes(tmp_path)
 
-    def full(self: Path, data: bytes) -> int:
+    def full(descriptor: int, mode: str, closefd: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("squeezeedge.files.open", full, raising=False)
     with pytest.raises(SqueezeEdgeError, match=r"\.safetensors: cannot be written: No space left on device"):
         _run(tmp_path, resume=True)
     monkeypatch.undo()

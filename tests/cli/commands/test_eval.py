@@ -157,6 +157,7 @@ def test_folders_are_matched_by_name(invoke: Invoke, artifact: Path, tmp_path: P
     assert "has 3 of the network's 10 classes" in validated.stderr
 
 
+@pytest.mark.slow
 def test_images_quantized_on_are_left_out(invoke: Invoke, tmp_path: Path) -> None:
     data, file, out = some_digits(tmp_path / "some", {7: "7", 3: "3"}), tmp_path / "net.sqe", tmp_path / "net"
     assert invoke("quantize", "-o", file, "--data", data, "--calib-images", "4").exit_code == 0

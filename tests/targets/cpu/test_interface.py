@@ -71,6 +71,7 @@ def check_documented(machine: Machine, graph: IntegerGraph, folder: Path, argume
         np.testing.assert_allclose([float(text) for text in printed[1::2]], softmax(logits)[best], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_documented_program(graph: IntegerGraph, folder: Path) -> None:
     check_documented(HERE, graph, folder, [f"-L{folder}", "-lnet", f"-Wl,-rpath,{folder}"])
 
