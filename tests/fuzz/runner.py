@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -21,6 +23,7 @@ from tests.fuzz.worker import serve
 __all__ = ["Fault", "Report", "fuzz", "plan"]
 
 READY_SECONDS = 300.0
+IN_MEMORY = Path("/dev/shm")
 PROGRESS = 1000
 INPUTS_A_WORKER = 20_000
 """A worker is replaced after so many: memory that torch and onnx keep is not the next input's."""
@@ -132,8 +135,11 @@ class _Worker:
             self._kill()
 
     def _start(self) -> None:
+        place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="fuzz.", dir=place)
+        folder = Path(self._folder.name)
         self._tasks, other = self._context.Pipe()
-        self._process = self._context.Process(target=serve, args=(other, self._names, self._seed), daemon=True)
+        self._process = self._context.Process(target=serve, args=(other, self._names, self._seed, folder), daemon=True)
         self._process.start()
         other.close()
         try:
@@ -149,6 +155,7 @@ class _Worker:
         assert self._process is not None
         self._process.kill()
         self._process.join()
+        self._folder.cleanup()
         self._process, self._left = None, 0
 
     def _ended(self) -> str:

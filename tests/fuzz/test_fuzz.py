@@ -135,24 +135,27 @@ def test_what_takes_too_long_is_a_fault(tmp_path: Path) -> None:
     assert "over 10 s" in judged("time", tmp_path)
 
 
-def _serve_and_die(connection: Connection, names: tuple[str, ...], seed: int) -> None:
+def _serve_and_die(connection: Connection, names: tuple[str, ...], seed: int, folder: Path) -> None:
     """A worker that the third input kills."""
     connection.send(Verdict("ready"))
     for _ in range(2):
         connection.recv()
         connection.send(Verdict("accepted"))
     connection.recv()
+    (folder / "left behind").touch()
     os.abort()
 
 
 def test_the_end_of_a_worker_is_a_fault_and_others_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tests.fuzz.runner.serve", _serve_and_die)
+    monkeypatch.setattr("tests.fuzz.runner.IN_MEMORY", tmp_path)
     report = fuzz(["sqe"], 1, inputs=5, keep=tmp_path)
     assert report.outcomes["sqe"] == {"accepted": 4, "end of the process": 1}
     (fault,) = report.faults
     assert "SIGABRT" in str(fault) and "python -m tests.fuzz --format sqe --seed 1 --only 2" in str(fault)
     assert fault.kept is not None and list((fault.kept / "input").iterdir())
     assert report.kinds.total() == 1
+    assert not list(tmp_path.glob("fuzz.*"))
 
 
 def test_a_mutator_uses_no_other_source_of_chance() -> None:
