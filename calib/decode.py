@@ -103,8 +103,8 @@ def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.ui
     with _QUIET, _open(image) as opened:
         try:
             return preprocessing(opened)
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{image}: {error}") from error
+        except (CorruptFileError, UnsupportedError) as error:
+            raise type(error)(f"{image}: {error}") from error
 
 
 class _Quiet:

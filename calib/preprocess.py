@@ -65,6 +65,7 @@ class Preprocessing:
             uint8 [height, width, 3], RGB.
 
         Raises:
+            CorruptFileError: its palette or transparency does not fit its pixels.
             UnsupportedError: the image has more than 8 bits a channel, or is so elongated that its scaled form
                 would exceed :data:`MAX_PIXELS`.
         """
@@ -119,9 +120,12 @@ class Preprocessing:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # convert() would clip these at 255, not scale them
         raise UnsupportedError(f"pixels of mode {image.mode} have more than 8 bits a channel; convert the image to RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    try:
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image.convert("RGB")
+    except Exception as error:  # a palette or transparency that does not fit the pixels; Pillow documents no set
+        raise CorruptFileError(f"damaged image, its colours can't be told: {error}; replace or remove it") from error
 
 
 def _integer(value: object) -> int:

@@ -17,7 +17,7 @@ from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
@@ -287,7 +287,7 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
     name = name or checkpoint.metadata.get("network") or found
     module = registry.build(name, classes)
     registry.load_weights(module, checkpoint.state, str(path))
-    preprocessing = _resized(_preprocessing(name, checkpoint), size)
+    preprocessing = _resized(_preprocessing(path, name, checkpoint), size)
     return Model(
         name=name,
         preprocessing=preprocessing,
@@ -342,7 +342,7 @@ def _labelled(model: Model, labels: str | os.PathLike[str] | Sequence[str]) -> M
     return replace(model, labels=names, integer=integer)
 
 
-def _preprocessing(name: str, checkpoint: Checkpoint) -> Preprocessing:
+def _preprocessing(path: Path, name: str, checkpoint: Checkpoint) -> Preprocessing:
     import json
 
     record = checkpoint.metadata.get("preprocessing")
@@ -350,8 +350,8 @@ def _preprocessing(name: str, checkpoint: Checkpoint) -> Preprocessing:
         return PRESETS[NETWORKS[name].preprocessing]
     try:
         return Preprocessing.from_json(json.loads(record))
-    except ValueError as failure:
-        raise SqueezeEdgeError(f"metadata 'preprocessing' is not JSON: {failure}") from failure
+    except (CorruptFileError, ValueError) as failure:
+        raise CorruptFileError(f"{path}: metadata 'preprocessing': {failure}; write the file again") from failure
 
 
 def _labels(checkpoint: Checkpoint, classes: int) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
 from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference, quantize
@@ -84,6 +84,9 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
     assert model.preprocessing == PRESETS[NETWORKS["squeezenet1_1"].preprocessing]
     save_file(load_file(default_weights()), path, {"preprocessing": "{"})
     with pytest.raises(SqueezeEdgeError, match="metadata 'preprocessing' is not JSON"):
+        load(path)
+    save_file(load_file(default_weights()), path, {"preprocessing": '{"size": 3}'})
+    with pytest.raises(CorruptFileError, match=f"^{path}: metadata 'preprocessing'.*write the file again"):
         load(path)
     save_file(load_file(default_weights()), path, {"labels": json.dumps(["one", "two"])})
     assert load(path).labels == (), "these are of another network"

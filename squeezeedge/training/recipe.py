@@ -265,7 +265,7 @@ def _set(table: dict[str, Any], change: str, source: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also of numbers of thousands of digits
         value = text.strip()
     try:
         _value(kinds[key], value, key)
@@ -311,7 +311,10 @@ def _value(kind: Any, value: object, name: str) -> object:  # noqa: ANN401  (a t
         _check(value in get_args(kind), name, f"one of {', '.join(get_args(kind))}")
         return value
     if kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf if value > 0 else -math.inf  # which no rule allows
     names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     _check(type(value) is kind, name, "a table" if is_dataclass(kind) else names[kind])
     return value

@@ -164,6 +164,18 @@ def test_a_16_bit_image_is_named(tmp_path: Path) -> None:
         decode(EncodedImage(str(path)), TINY)
 
 
+def test_a_transparency_beyond_the_palette_is_named(tmp_path: Path) -> None:
+    """Pillow's convert() raises a ValueError then, after the pixels were decoded."""
+    path = tmp_path / "a.png"
+    Image.new("P", (2, 2)).save(path)
+    data, chunk = path.read_bytes(), b"tRNS" + bytes(300)
+    chunk = struct.pack(">I", 300) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    before = data.index(b"IDAT") - 4
+    path.write_bytes(data[:before] + chunk + data[before:])
+    with pytest.raises(CorruptFileError, match=f"^{path}: damaged image"):
+        decode(EncodedImage(str(path)), Preprocessing(size=(2, 2), resize=None))
+
+
 def test_an_archive_that_shrank_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(b"x" * 100)

@@ -50,6 +50,14 @@ def _load(tmp_path: Path, text: str, *changes: str) -> Recipe:
     return load_recipe(str(path), changes)
 
 
+def test_an_integer_that_no_float_holds_is_out_of_range(tmp_path: Path) -> None:
+    text = embedded_recipes()["digits"].read_text()
+    path = tmp_path / "a.toml"
+    path.write_text(f"clip_norm = -{10**400}\n" + re.sub("(?m)^clip_norm.*\n", "", text))
+    with pytest.raises(CorruptFileError, match=f"^{path}: not a valid recipe: clip_norm must be 0 or positive"):
+        load_recipe(str(path))
+
+
 def test_a_recipe_of_one_s_own(tmp_path: Path) -> None:
     assert _load(tmp_path, VALID) == Recipe(
         summary="own",
@@ -193,3 +201,9 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(b"\xff\x00")
     with pytest.raises(CorruptFileError, match=r"own\.toml"):
         load_recipe(str(tmp_path / "own.toml"))
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_a_change_that_toml_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="--set epochs="):
+        load_recipe("digits", [f"epochs={value}"])

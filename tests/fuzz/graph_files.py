@@ -1,0 +1,77 @@
+"""The .sqe file: header and arrays changed, lengths and checksum right again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
+from squeezeedge.model import load
+from tests.fuzz import Files, Format
+from tests.fuzz.values import change_bytes, change_json, change_number, dump_json
+from tests.graphs import GraphBuilder, random_graph
+
+__all__ = ["SQE", "change_sqe", "sqe_bytes"]
+
+NAME = "model.sqe"
+PREFIX, CHECKSUM, ALIGNMENT = 16, 32, 64
+DEVICES = ("cpu", "ascend", "vta")
+
+
+def sqe_bytes(seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recorded: bool = False) -> bytes:
+    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph or not."""
+    if seed:
+        graph = random_graph(seed, blocks=2, max_channels=4, max_size=6)
+    else:
+        builder = GraphBuilder(np.random.default_rng(0), size)
+        graph = builder.finish(builder.fire(builder.conv("image", 4, (3, 3), (2, 2)), 3, (2, 3)), classes)
+    record = None
+    if recorded:
+        golden = np.random.default_rng(0).integers(0, 256, (2, *graph.input_shape)).astype(np.uint8)
+        origin = {"network": "small", "weights": "a.pth", "sha256": "0" * 64}
+        record = Record(origin, frozenset({"1" * 64, "2" * 64}), golden)
+    with tempfile.TemporaryDirectory() as folder:
+        write_sqe(graph, Path(folder, NAME), record)
+        return Path(folder, NAME).read_bytes()
+
+
+def change_sqe(random: Random, data: bytes) -> bytes:
+    """Another file: of another header, of other arrays, or damaged without any care."""
+    kind = random.randrange(10)
+    if kind == 0:
+        return change_bytes(random, data)
+    length = int.from_bytes(data[12:16], "little")
+    prefix, text, arrays = data[:12], data[PREFIX : PREFIX + length], data[PREFIX + length : -CHECKSUM]
+    if kind == 1:
+        prefix = change_bytes(random, prefix, 1)[:12].ljust(12, b"\0")
+    if kind <= 3:
+        arrays = change_bytes(random, arrays)
+    if kind >= 3:
+        header = change_json(random, json.loads(text))
+        text = dump_json(header)
+    if random.random() < 0.95:
+        text = text.ljust(-(-(PREFIX + len(text)) // ALIGNMENT) * ALIGNMENT - PREFIX)
+    if random.random() < 0.05:
+        text = change_bytes(random, text)
+    length = len(text) if random.random() < 0.97 else change_number(random, len(text)) % (1 << 32)
+    content = prefix + length.to_bytes(4, "little") + text + arrays
+    return content + hashlib.sha256(content).digest()
+
+
+def _mutate(random: Random, files: Files) -> Files:
+    return {NAME: change_sqe(random, files[NAME])}
+
+
+SQE = Format(
+    name="sqe",
+    share=12,
+    seeds=lambda: [{NAME: sqe_bytes(seed, recorded=recorded)} for seed in (0, 1, 2, 3) for recorded in (False, True)],
+    mutate=_mutate,
+    readers=(lambda folder: read_sqe(folder / NAME).digest(), lambda folder: load(folder / NAME)),
+    command=lambda folder: ["profile", str(folder / NAME)],
+)
