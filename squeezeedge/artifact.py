@@ -79,7 +79,11 @@ class Artifact:
         graph = read_sqe(self.path / GRAPH)
         if graph.digest() != self.manifest["graph_sha256"]:
             raise CorruptFileError(f"{self.path / GRAPH}: not the graph of {MANIFEST}; compile the model again")
-        said = {"labels": list(graph.labels), "logit_scale": graph.head.scale.tolist(), "input": list(graph.input_shape)}
+        said = {
+            "labels": list(graph.labels),
+            "logit_scale": graph.head.scale.tolist(),
+            "input": list(graph.input_shape),
+        }
         for key, value in said.items():
             if self.manifest.get(key) != value:
                 raise CorruptFileError(f"{self.path / MANIFEST}: {key} is not that of {GRAPH}; compile the model again")

@@ -70,7 +70,6 @@ class Session:
         }
         return RunResult(sums, timings, {**about, **medians})
 
-
     def close(self) -> None:
         """Take no more images."""
         self._closed = True

@@ -173,7 +173,7 @@ def test_what_load_refuses(tmp_path: Path, arguments: dict[str, Any], reason: st
 
 
 def test_a_float_network_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="net: only an integer graph is written; quantize the model first"):
+    with pytest.raises(UsageError, match="net: only an integer graph is written; save what quantize has returned"):
         small_network().save(tmp_path / "net.sqe")
     assert not list(tmp_path.iterdir())
 

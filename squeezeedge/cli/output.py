@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
 import warnings
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
 
 
-WIDTH = 160
-"""Columns of output that is not read on a terminal."""
+UNBOUNDED = 10_000
+"""Columns where nothing has to be broken."""
 
 
 def emit_json(value: object) -> None:
@@ -39,26 +38,29 @@ def _finite(value: object) -> object:
 _FIGURE = re.compile(r"[-+]?[0-9][0-9.,]*( %)?|-|")
 """A cell that is a number, or says that there is none."""
 _FEW_ROWS = 4
+_LEAST_TEXT = 12
+"""Columns that text is broken into at least."""
 
 
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout: text on the left, figures on the right and never broken.
 
     A table of a few rows that is too wide for the terminal is printed with rows and columns exchanged; a longer one
-    goes beyond the terminal's width.
+    goes beyond the terminal's width. Elsewhere than on a terminal nothing is broken.
     """
     from rich.console import Console
 
     console = Console(soft_wrap=False)
     table = _table(title, columns, rows)
-    least = console.measure(table).minimum
-    if console.is_terminal and least > console.width and len(rows) <= _FEW_ROWS:
+    needed = console.measure(table, options=console.options.update(width=UNBOUNDED))
+    if not console.is_terminal:
+        Console(width=max(console.width, needed.maximum)).print(table)
+        return
+    if needed.minimum > console.width and len(rows) <= _FEW_ROWS:
         names, *figures = zip(columns, *rows, strict=True)
         table = _table(title, names, figures)
-        least = console.measure(table).minimum
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        least = max(least, WIDTH)
-    Console(width=max(console.width, least)).print(table)
+        needed = console.measure(table, options=console.options.update(width=UNBOUNDED))
+    Console(width=max(console.width, needed.minimum + len(columns))).print(table)  # rich counts too little
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -67,11 +69,10 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     table = Table(title=title, box=SIMPLE, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):
+        longest = max((len(row[index]) for row in rows), default=0)
         figures = index > 0 and all(_FIGURE.fullmatch(row[index]) for row in rows)
-        if figures:
-            table.add_column(column, justify="right", no_wrap=True)
-        else:
-            table.add_column(column, overflow="fold")
+        least = longest if figures or index == 0 else min(longest, _LEAST_TEXT)  # what is longer is broken
+        table.add_column(column, justify="right" if figures else "left", overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*row)
     return table

@@ -36,3 +36,22 @@ def test_json_is_valid_whatever_the_numbers(capsys: pytest.CaptureFixture[str]) 
 def test_other_warnings_stay_what_they_are() -> None:
     with pytest.warns(UserWarning, match="other"), warnings_as_notes():
         warnings.warn("other", UserWarning, stacklevel=1)
+
+
+COLUMNS = ["layer", "cycles", "share %", "note"]
+ROW = ["features.2.squeeze", "23461234", "100.00", "some words that may be broken"]
+
+
+def test_figures_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    emit_table("title", COLUMNS, [ROW] * 6)
+    printed = capsys.readouterr().out
+    assert printed.count("23461234") == printed.count("100.00") == 6
+
+
+def test_a_few_wide_rows_stand_on_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    emit_table("title", [*COLUMNS, "more", "figures"], [[*ROW, "1234567", "7654321"]])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "7654321" in line]
+    assert len(lines) == 1 and "figures" in lines[0]

@@ -6,8 +6,8 @@ import ast
 import dataclasses
 import getpass
 import json
-import shutil
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.artifact import write_artifact
-from squeezeedge.errors import SqueezeEdgeError, UnavailableError
+from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import device as device_side
