@@ -54,7 +54,11 @@ def run_graph() -> Runner:
             compiled = TARGET.lower(graph, CpuOptions(isa=isa)).write(Path(folder))
             # All that the device's side asks of an artifact; the checksums are not what is tested here.
             asked = SimpleNamespace(
-                path=Path(folder).joinpath, shape=graph.input_shape, classes=graph.classes, compiled=compiled
+                folder=Path(folder),
+                read=lambda name: Path(folder, name).read_bytes(),
+                shape=graph.input_shape,
+                classes=graph.classes,
+                compiled=compiled,
             )
             network = Network(cast(Artifact, asked), threads)
             try:
