@@ -146,7 +146,8 @@ def evaluation_images(
                 "calibrate on fewer (--calib-images) or on others (--calib)"
             )
     if limit is not None and limit < len(indices):
-        indices = indices[calibration_split(len(indices), limit, seed)[0]]
+        # those of the seed's order that calibration takes last
+        indices = indices[calibration_split(len(indices), len(indices) - limit, seed)[1]]
     return Selection(dataset, indices, remarks)
 
 
