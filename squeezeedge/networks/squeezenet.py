@@ -136,7 +136,9 @@ class SqueezeNet(nn.Module):
         self._start()
 
     def _start(self) -> None:
-        """Set the weights to begin training with."""
+        """Set the weights to begin training with; a network on the device "meta" has shapes only."""
+        if self.features[0].weight.is_meta:
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
