@@ -39,7 +39,7 @@ from squeezeedge.targets.vta.isa.program import Packing, Region, VtaProgram
 from squeezeedge.targets.vta.lower.compiler import FUSIONS, compile_program
 from squeezeedge.targets.vta.sim.native import require_compiler
 
-__all__ = ["Device", "LoweredNetwork", "export_module", "lower_graph", "merge"]
+__all__ = ["Device", "LoweredNetwork", "driver_inputs", "export_module", "lower_graph", "merge"]
 
 CODEGEN = "vta"
 """TVM's name of this target."""
@@ -191,11 +191,22 @@ def export_module(
         built.replace(path)
 
 
-def _build_driver(command: str, program: VtaProgram, device: Device, timeout_us: int, folder: Path) -> list[str]:
-    """Compile the driver's sources in a folder; names of the object files."""
+def driver_inputs(program: VtaProgram, timeout_us: int, folder: Path) -> None:
+    """Write what the driver's sources include: two headers, and the memory image for an assembler that runs there.
+
+    Args:
+        program: what the driver runs.
+        timeout_us: microseconds after which an unfinished program is an error.
+        folder: where to.
+    """
     (folder / CONFIG_HEADER).write_text(config_header(program.geometry), encoding="utf-8")
     (folder / MODEL_HEADER).write_text(_model_header(program, timeout_us), encoding="utf-8")
     (folder / IMAGE_FILE).write_bytes(program.image)
+
+
+def _build_driver(command: str, program: VtaProgram, device: Device, timeout_us: int, folder: Path) -> list[str]:
+    """Compile the driver's sources in a folder; names of the object files."""
+    driver_inputs(program, timeout_us, folder)
     includes = [f"-I{path}" for path in (folder, DRIVER, tvm_ffi.libinfo.find_include_path())]
     includes += [f"-I{tvm_ffi.libinfo.find_dlpack_include_path()}"]
     objects = []
