@@ -54,8 +54,8 @@ class Maker:
                 step //= 2
             if step:
                 push, pop = ("push_next", "pop_prev") if step > 0 else ("push_prev", "pop_next")
-                self.code[-1] = replace(self.code[-1], **{push: True})  # type: ignore[arg-type]
-                instruction = replace(instruction, **{pop: True})  # type: ignore[arg-type]
+                self.code[-1] = replace(self.code[-1], **{push: True})
+                instruction = replace(instruction, **{pop: True})
         self.code.append(instruction)
 
     def inputs(self) -> Instruction:
@@ -87,8 +87,19 @@ class Maker:
         self.stored += size
         if self.instructions == "published" or self.flip():
             return store(first, size, sram_base=self.number(0, 12))
-        window = {"kernel_h": self.number(1, 3), "kernel_w": 2, "stride_h": 1, "stride_w": self.number(1, 2)}
-        return XPool(sram_base=0, dram_base=first, y_size=1, x_size=size, x_stride=4, rows=2, cols=4, **window)
+        return XPool(
+            sram_base=0,
+            dram_base=first,
+            kernel_h=self.number(1, 3),
+            kernel_w=2,
+            stride_h=1,
+            stride_w=self.number(1, 2),
+            y_size=1,
+            x_size=size,
+            x_stride=4,
+            rows=2,
+            cols=4,
+        )
 
     def computes(self) -> Instruction:
         if self.instructions == "extended":
@@ -105,8 +116,15 @@ class Maker:
 
     def _extended(self) -> Instruction:
         if not self.number(0, 3):
-            bases = {"a_base": self.number(0, 4), "b_base": self.number(0, 4), "dst_base": self.number(0, 4)}
-            return XAdd(blocks=self.number(1, 2), count=4, par=self.number(0, 2), low=self.flip(), **bases)
+            return XAdd(
+                blocks=self.number(1, 2),
+                count=4,
+                par=self.number(0, 2),
+                low=self.flip(),
+                a_base=self.number(0, 4),
+                b_base=self.number(0, 4),
+                dst_base=self.number(0, 4),
+            )
         return x(
             uop_bgn=self.number(0, 20),
             uops=self.number(1, 4),
@@ -125,15 +143,14 @@ class Maker:
         )
 
     def program(self) -> VtaProgram:
-        first = [load(Memory.UOP, 32), load(Memory.WGT), load(Memory.INP, 8, x_pad_0=4, x_pad_1=4)]
+        first: list[Instruction] = [load(Memory.UOP, 32), load(Memory.WGT), load(Memory.INP, 8, x_pad_0=4, x_pad_1=4)]
         if self.instructions == "extended":
             first += [load(Memory.PAR), load(Memory.WGT, sram_base=8)]
-            body = [x(epilogue=number, rows=2, cols=8) for number in range(2)]
+            first += [x(epilogue=number, rows=2, cols=8) for number in range(2)]
         else:
-            first.append(load(Memory.ACC, sram_base=24))
-            body = [gemm(reset=True, iter_out=3, dst_out=8)]
+            first += [load(Memory.ACC, sram_base=24), gemm(reset=True, iter_out=3, dst_out=8)]
         makers = [self.inputs, self.constants, self.computes, self.computes, self.computes, self.stores]
-        for instruction in [*first, *body]:
+        for instruction in first:
             self.add(instruction)
         for _ in range(self.number(3, 9)):
             self.add(makers[self.number(0, len(makers) - 1)]())
