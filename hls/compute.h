@@ -125,11 +125,14 @@ inline void gemm(const GemmLoop& loop, const uint32_t (&uop)[UOP_DEPTH], Vector3
     const InpIndex src(src_col + uop_src(micro_op));
     const WgtIndex weight(wgt_col + (loop.each ? uop_wgt(micro_op) : WgtIndex(u)));
 
-    // Each memory is read at one place: one port of it is enough, the other one writes.
-    const Vector8 vector = inp[src];
+    // Each memory is read at one place: one port of it is enough, the other one writes. What load fills is read only
+    // where it counts: nothing keeps load from filling it for another instruction meanwhile.
     const Vector32 old = acc[dst];
-    const Parameter scale = par[parameter];
-    const Vector32 products = multiply(wgt[weight], vector);
+    Vector32 products;
+    fill(products, 0);
+    if (!loop.reset) products = multiply(wgt[weight], inp[src]);
+    Parameter scale = {};
+    if (!loop.each) scale = par[parameter];
     if (first) {
       if (loop.accumulate && !summing) {
         sum = old;

@@ -58,7 +58,8 @@ int vta_wait(VtaDevice* device, uint64_t timeout_us, char* message) {
                                device->address(VTA_UOP),         device->address(VTA_INP),
                                device->address(VTA_WGT),         device->address(VTA_ACC),
                                device->address(VTA_OUT),         device->address(VTA_PAR)};
-  const Limits limits = {BYTES_PER_CYCLE, LATENCY, timeout_us * CYCLES_PER_US};
+  const uint64_t cycles = std::min(timeout_us * CYCLES_PER_US, vta::most_cycles(registers.count));
+  const Limits limits = {BYTES_PER_CYCLE, LATENCY, cycles};
   Counters counters;
   char reason[256] = "";
   try {

@@ -22,7 +22,8 @@ struct Registers {
 };
 
 struct Limits {
-  uint64_t bytes_per_cycle, latency, cycles;
+  uint64_t bytes_per_cycle, latency;
+  uint64_t cycles;  // 0: as many as a program of that size may take
 };
 
 struct ModuleCounters {
@@ -86,6 +87,7 @@ class Run {
       port.beats = bytes / VTA_BUS_BYTES;
     }
     std::memset(&counters_, 0, sizeof counters_);
+    limit_ = limits.cycles > 0 ? limits.cycles : vta::most_cycles(registers.count);
   }
 
   // False after an error; message() tells it.
@@ -103,7 +105,7 @@ class Run {
         }
       }
       if (next < 0) break;
-      if (time > limits_.cycles) return fail("not finished after %llu cycles", number(limits_.cycles));
+      if (time > limit_) return too_long();
       step(next, time);
       if (failed_) return false;
     }
@@ -123,6 +125,8 @@ class Run {
     failed_ = true;
     return false;
   }
+
+  bool too_long() { return fail("not finished after %llu cycles", number(limit_)); }
 
   vta::Timing timing() const { return {limits_.bytes_per_cycle, limits_.latency}; }
 
@@ -239,9 +243,13 @@ class Run {
     if (vta::pops_next(instruction) && popped(module, true)) popped(module, true)->pop_front();
     counters_.module[module].token_stall += time - process.command.time;
     process.start = time;
+    const vta::Cost cost = vta::cost_of(instruction);
+    if (vta::least_cycles(cost) > limit_ - time) {  // before it is executed, which takes long
+      too_long();
+      return;
+    }
     run_body(module, instruction);
     if (!check_port(module, process.command.index)) return;
-    const vta::Cost cost = vta::cost_of(instruction);
     counters_.gemm_steps += cost.steps;
     counters_.module[module].bytes += cost.rows * cost.row_bytes;
     if (cost.rows > 0) {
@@ -314,6 +322,7 @@ class Run {
     }
     counters_.cycles = last_write_;
     for (const Process& process : process_) counters_.cycles = std::max(counters_.cycles, process.free_at);
+    if (counters_.cycles > limit_) return too_long();
     counters_.bus_busy = bus_.busy;
     counters_.module[FETCH].busy = 0;
     return true;
@@ -322,6 +331,7 @@ class Run {
   Memories& memories_;
   const Registers registers_;
   const Limits limits_;
+  uint64_t limit_;
   Counters& counters_;
   Event* events_;
   vta::Port::Dram ports_[MODULES];

@@ -25,6 +25,14 @@ constexpr uint64_t ALU_DEPTH = 8;      // micro-op, operands, operation, write
 constexpr uint64_t ROW_CYCLES = 4;     // fill and drain of the loop over a row
 constexpr uint64_t BURST_BYTES = 64 * VTA_BUS_BYTES;
 
+// As many cycles as a program of so many instructions may take, unless its user says otherwise. An instruction works on
+// what the memories hold: one may use every accumulator with every weight, as the verifier allows, and all of them
+// together 64 cycles for each element of accumulators and inputs. Real programs take less than a hundredth of that.
+inline uint64_t most_cycles(uint64_t instructions) {
+  const uint64_t acc = ACC_DEPTH, inp = INP_DEPTH, wgt = WGT_DEPTH;
+  return 2 * acc * wgt + instructions * 64 * (acc + inp);
+}
+
 inline uint64_t divide_up(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 struct Timing {
@@ -45,6 +53,12 @@ struct Cost {
   bool write = false;
   bool confirm = false;  // waits until its writes are confirmed
 };
+
+// Cycles that it takes at least, with tokens, bus and data there.
+inline uint64_t least_cycles(const Cost& cost) {
+  const uint64_t rows = cost.rows * (cost.write ? cost.row_cycles : divide_up(cost.row_bytes, BURST_BYTES));
+  return cost.cycles + rows + cost.tail;
+}
 
 inline Cost transfer_cost(const Transfer& transfer, uint64_t element_bytes, bool write) {
   Cost cost;

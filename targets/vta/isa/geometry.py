@@ -37,6 +37,17 @@ class Memory(IntEnum):
     """Extended: bias and shift of one output channel block."""
 
 
+_ELEMENT_BYTES = {
+    Memory.UOP: (4, 0),
+    Memory.WGT: (1, 2),
+    Memory.INP: (1, 1),
+    Memory.ACC: (4, 1),
+    Memory.OUT: (1, 1),
+    Memory.PAR: (5, 1),
+}
+"""A factor, and the power of ``block`` that it is multiplied by."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Sizes that instructions, programs and the hardware agree on.
@@ -89,15 +100,9 @@ class Geometry:
 
     def element_bytes(self, memory: Memory) -> int:
         """Bytes of one element in DRAM."""
-        block = self.block
-        return {
-            Memory.UOP: 4,
-            Memory.WGT: block * block,
-            Memory.INP: block,
-            Memory.ACC: 4 * block,
-            Memory.OUT: block,
-            Memory.PAR: 5 * block,
-        }[memory]
+        factor, power = _ELEMENT_BYTES[memory]
+        size: int = factor * self.block**power
+        return size
 
     @property
     def uop_bits(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.isa.geometry import Geometry
@@ -49,5 +50,6 @@ class MicroOp:
         return cls(**values)
 
 
+@cache
 def _micro_op_widths(geometry: Geometry) -> tuple[tuple[str, int], ...]:
     return ("dst", geometry.acc_bits), ("src", max(geometry.acc_bits, geometry.inp_bits)), ("wgt", geometry.wgt_bits)

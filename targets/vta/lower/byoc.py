@@ -11,9 +11,10 @@ the driver in hls/driver; it needs nothing but the region's types, so nothing of
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,9 +38,9 @@ from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry
 from squeezeedge.targets.vta.isa.program import Packing, Region, VtaProgram
 from squeezeedge.targets.vta.lower.compiler import FUSIONS, compile_program
-from squeezeedge.targets.vta.sim.native import require_compiler
+from squeezeedge.targets.vta.sim.native import build_simulator, require_compiler
 
-__all__ = ["Device", "LoweredNetwork", "export_module", "lower_graph", "merge"]
+__all__ = ["Device", "LoweredNetwork", "driver_inputs", "export_module", "lower_graph", "merge"]
 
 CODEGEN = "vta"
 """TVM's name of this target."""
@@ -52,15 +53,15 @@ ENTRY = "squeezeedge_vta_class_sums"
 Device = Literal["simulator", "linux"]
 """What the driver runs on: the simulator, or the accelerator of the Linux board that loads the module."""
 
-SOURCES: Mapping[Device, tuple[str, ...]] = {
-    "simulator": ("network.c", "tvm.c", "simulator.cpp"),
-    "linux": ("network.c", "tvm.c", "linux.c"),
-}
+SOURCES = ("network.c", "tvm.c")
+"""What is compiled for each network."""
 
-FLAGS = {
-    ".c": ("-x", "c", "-std=gnu11"),
-    ".cpp": ("-x", "c++", "-std=c++14", "-Wno-unknown-pragmas"),
-}
+SIMULATOR_SOURCE, BOARD_SOURCE = "simulator.cpp", "linux.c"
+"""What implements device.h."""
+
+OPTIONS = ("-O3", "-fPIC", "-fvisibility=hidden", "-c")
+C_OPTIONS = (*OPTIONS, "-x", "c", "-std=gnu11")
+SIMULATOR_OPTIONS = (*OPTIONS, "-std=c++14", "-Wno-unknown-pragmas")
 
 MODEL_HEADER = "model.h"
 IMAGE_FILE = "image.bin"
@@ -191,20 +192,32 @@ def export_module(
         built.replace(path)
 
 
-def _build_driver(command: str, program: VtaProgram, device: Device, timeout_us: int, folder: Path) -> list[str]:
-    """Compile the driver's sources in a folder; names of the object files."""
+def driver_inputs(program: VtaProgram, timeout_us: int, folder: Path) -> None:
+    """Write what the driver's sources include: two headers, and the memory image for an assembler that runs there.
+
+    Args:
+        program: what the driver runs.
+        timeout_us: microseconds after which an unfinished program is an error.
+        folder: where to.
+    """
     (folder / CONFIG_HEADER).write_text(config_header(program.geometry), encoding="utf-8")
     (folder / MODEL_HEADER).write_text(_model_header(program, timeout_us), encoding="utf-8")
     (folder / IMAGE_FILE).write_bytes(program.image)
+
+
+def _build_driver(command: str, program: VtaProgram, device: Device, timeout_us: int, folder: Path) -> list[str]:
+    """Compile the driver's sources in a folder; names of the object files."""
+    driver_inputs(program, timeout_us, folder)
     includes = [f"-I{path}" for path in (folder, DRIVER, tvm_ffi.libinfo.find_include_path())]
     includes += [f"-I{tvm_ffi.libinfo.find_dlpack_include_path()}"]
     objects = []
-    for name in SOURCES[device]:
-        source = DRIVER / name
+    if device == "simulator":  # it takes longest, and is the same for every network
+        built = build_simulator(DRIVER / SIMULATOR_SOURCE, program.geometry, SIMULATOR_OPTIONS, ".o")
+        objects.append(str(shutil.copy(built, folder)))
+    for name in SOURCES if device == "simulator" else (*SOURCES, BOARD_SOURCE):
         objects.append(str(folder / f"{name}.o"))
-        options = ["-O3", "-fPIC", "-fvisibility=hidden", *FLAGS[source.suffix], *includes]
         done = subprocess.run(
-            [command, *options, "-c", str(source), "-o", objects[-1]],
+            [command, *C_OPTIONS, *includes, str(DRIVER / name), "-o", objects[-1]],
             cwd=folder,  # where the assembler looks for the image
             capture_output=True,
             text=True,

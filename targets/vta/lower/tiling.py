@@ -7,8 +7,9 @@ latencies and pipeline fills count.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
@@ -190,6 +191,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
     window = Window.of(layer, layer.parts)
     depth = geometry.depth(Memory.INP)
     best: tuple[float, Tiling] | None = None
+    chunks = cache(partial(_chunks, tuple(layer.parts), geometry=geometry, entries=limits.blocks))
     for limit in (depth // 2, depth):
         for columns in _steps_down(layer.width, 2047):
             if window.elements(1, columns) > limit:
@@ -197,7 +199,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
             for rows in _steps_down(layer.height, MOST_ROWS):
                 if window.elements(rows, columns) > limit:
                     continue
-                for candidate in _sub_tiles(layer, geometry, rows, columns, limits):
+                for candidate in _sub_tiles(layer, geometry, rows, columns, limits, chunks):
                     cost = _conv_cost(layer, geometry, window, candidate, limits)
                     if best is None or cost < best[0]:
                         best = cost, candidate
@@ -211,7 +213,14 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
     )
 
 
-def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: Limits) -> Iterator[Tiling]:
+def _sub_tiles(
+    layer: ConvLayer,
+    geometry: Geometry,
+    rows: int,
+    columns: int,
+    limits: Limits,
+    chunks: Callable[[int], tuple[tuple[Piece, ...], ...]],
+) -> Iterator[Tiling]:
     seen = set()
     summed = layer.head and limits.sums
     if summed and rows * columns > geometry.depth(Memory.ACC):
@@ -222,7 +231,7 @@ def _sub_tiles(layer: ConvLayer, geometry: Geometry, rows: int, columns: int, li
         for blocks in (most, most // 2, most // 4):
             if blocks and (sub_rows, blocks) not in seen:
                 seen.add((sub_rows, blocks))
-                yield Tiling(rows, columns, sub_rows, _chunks(layer.parts, blocks, geometry, limits.blocks))
+                yield Tiling(rows, columns, sub_rows, chunks(blocks))
 
 
 def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Tiling, limits: Limits) -> float:

@@ -68,12 +68,13 @@ class Timing:
     Attributes:
         bytes_per_cycle: of the DRAM, reads and writes together.
         latency: cycles from a request to its first data, and from a write to its confirmation.
-        cycle_limit: a program that is not finished by then is an error.
+        cycle_limit: a program that is not finished by then is an error; ``None``: as many as a program of its size may
+            take (``most_cycles`` in hls/sim/timing.h).
     """
 
     bytes_per_cycle: int = 8
     latency: int = 64
-    cycle_limit: int = 1 << 34
+    cycle_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Simulator:
             ctypes.byref(_Registers(**vars(registers))),
             ctypes.c_void_p(dram.ctypes.data),
             ctypes.c_uint64(dram.nbytes),
-            ctypes.byref(_Limits(**vars(limits))),
+            ctypes.byref(_Limits(limits.bytes_per_cycle, limits.latency, limits.cycle_limit or 0)),
             ctypes.byref(counters),
             ctypes.c_void_p(events.ctypes.data),
             message,
@@ -212,5 +213,7 @@ class Simulator:
                 raise UsageError(f"DRAM address {name} = {value}: must be in the DRAM and a multiple of {ALIGNMENT}")
         if not 0 <= registers.count * ALIGNMENT <= dram.nbytes - registers.program:
             raise UsageError(f"{registers.count} instructions do not fit into the DRAM")
-        if min(limits.bytes_per_cycle, limits.latency + 1, limits.cycle_limit) < 1:
+        if min(limits.bytes_per_cycle, limits.latency + 1) < 1:
             raise UsageError("the DRAM needs at least one byte per cycle and no negative latency")
+        if limits.cycle_limit is not None and limits.cycle_limit < 1:
+            raise UsageError(f"limit of {limits.cycle_limit} cycles: must be at least 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ from squeezeedge.graph import IntegerGraph, oracle
 from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.patterns import partition
 from squeezeedge.lower.relax_module import to_relax
-from squeezeedge.lower.stages import stages
+from squeezeedge.lower.stages import Stage, stages
 from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry, load_config
 from squeezeedge.targets.vta.isa.program import VtaProgram
@@ -35,19 +36,21 @@ def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry 
     return lower_graph(legalize(graph, ()), geometry, instructions).program
 
 
+def stages_of(graph: IntegerGraph) -> Sequence[Stage]:
+    """Of a legalized graph: what compile_program takes, for any geometry."""
+    return stages(partition(to_relax(graph), FUSIONS), graph)
+
+
 def layers_of(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> Layers:
     """What the compiler makes instructions of."""
-    graph = legalize(graph, ())
-    parts = stages(partition(to_relax(graph), FUSIONS), graph)
-    return to_layers(parts, geometry.block, halos=instructions == "published")
+    return to_layers(stages_of(legalize(graph, ())), geometry.block, halos=instructions == "published")
 
 
 def build_with_layers(
     graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry
 ) -> tuple[VtaProgram, Layers]:
     """The program, which compile_program has verified, and the layers it comes from."""
-    graph = legalize(graph, ())
-    parts = stages(partition(to_relax(graph), FUSIONS), graph)
+    parts = stages_of(legalize(graph, ()))
     layers = to_layers(parts, geometry.block, halos=instructions == "published")
     return compile_program(parts, geometry, instructions), layers
 

@@ -149,11 +149,14 @@ def test_no_board(board: Board) -> None:
     board.fails(3, "pynq is missing", pynq=False)
 
 
-@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (0, 1, 12, 80, 500)), 30])
-def test_truncated_bitstream(board: Board, tmp_path: Path, size: int) -> None:
-    (tmp_path / "x.bit").write_bytes(fake_bitstream()[:size])
-    (tmp_path / "x.hwh").write_text("<FAKE/>")
-    board.fails(1, "x.bit: (truncated|not a bitstream)", "--bitstream", tmp_path / "x.bit")
+def test_truncated_bitstream(board: Board, tmp_path: Path) -> None:
+    path = tmp_path / "x.bit"
+    path.with_suffix(".hwh").write_text("<FAKE/>")
+    for size in (0, 1, 12, 80, 500, 30):
+        path.write_bytes(fake_bitstream()[:size])
+        with pytest.raises(ValueError, match=r"x\.bit: (truncated|not a bitstream)"):
+            device.check_bitstream(path)
+    board.fails(1, "x.bit: (truncated|not a bitstream)", "--bitstream", path)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +181,11 @@ def test_damaged_files(board: Board, name: str) -> None:
 DAMAGED = ["", "[]", "{", '{"files": 3}', "[" * 100_000]
 
 
-@pytest.mark.parametrize("text", ["{}", *(pytest.param(text, marks=pytest.mark.slow) for text in DAMAGED)])
-def test_damaged_manifest(board: Board, text: str) -> None:
-    (board.folder / "manifest.json").write_text(text)
+def test_damaged_manifest(board: Board) -> None:
+    for text in (*DAMAGED, "{}"):
+        (board.folder / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=r"manifest\.json: damaged"):
+            Artifact(board.folder)
     board.fails(1, r"manifest\.json: damaged")
 
 

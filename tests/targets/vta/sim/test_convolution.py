@@ -17,7 +17,7 @@ from tests.targets.vta.image import Image, blocked, unblocked, weight_elements
 from tests.targets.vta.layers import convolve, requantize, row, tiled_convolution
 
 
-@pytest.fixture(scope="module", params=["pynq-z2", "zcu104", "zcu104-block32"])
+@pytest.fixture(scope="module", params=["pynq-z2", "zcu104-block32"])
 def simulator(request: pytest.FixtureRequest) -> Simulator:
     return Simulator(load_config(request.param).geometry)
 

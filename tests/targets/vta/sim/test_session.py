@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,11 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.vta.isa.geometry import Geometry
+from squeezeedge.targets.vta.isa.published import Gemm
+from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.sim.session import SimulatorNetwork, profile_on_simulator
+from squeezeedge.targets.vta.sim.simulator import SimulationError
 from tests.targets.vta.board_artifact import SIZE, write_board_artifact, write_manifest
 
 Made = tuple[Path, NDArray[np.uint8], NDArray[np.int32]]
@@ -62,6 +68,24 @@ def test_a_damaged_program(made: Made) -> None:
     write_manifest(folder, {"clock_mhz": 100, "macs": 1000})
     with pytest.raises(CorruptFileError, match=r"program\.json: damaged|VTA program: damaged"):
         SimulatorNetwork(Artifact(folder))
+
+
+def test_a_program_that_would_run_for_hours(made: Made) -> None:
+    """All of it is legal; the limit follows from its size, not from what it says of itself."""
+    folder, images, _ = made
+    record, image = json.loads((folder / "program.json").read_text()), bytearray((folder / "dram.bin").read_bytes())
+    long = Gemm(uop_bgn=0, uop_end=1, iter_out=(1 << 14) - 1, iter_in=(1 << 14) - 1)
+    words = encode([long] * record["count"], Geometry(**record["geometry"]), "extended").tobytes()
+    image[: len(words)] = words
+    (folder / "dram.bin").write_bytes(image)
+    record["image"]["sha256"] = hashlib.sha256(image).hexdigest()
+    (folder / "program.json").write_text(json.dumps(record))
+    write_manifest(folder, {"clock_mhz": 100, "macs": 1000})
+    opened, started = SimulatorNetwork(Artifact(folder)), time.process_time()
+    with pytest.raises(SimulationError, match=r"not finished after \d+ cycles"):
+        opened.run(images)
+    opened.close()
+    assert time.process_time() - started < 1
 
 
 def test_profile(made: Made) -> None:

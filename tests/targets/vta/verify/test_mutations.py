@@ -31,11 +31,11 @@ from tests.graphs import GraphBuilder, random_images
 
 GEOMETRY = Geometry(inp_buffer=1 << 12, wgt_buffer=1 << 14, acc_buffer=1 << 14, uop_buffer=1 << 12, par_entries=16)
 TIMINGS = (Timing(8, 64), Timing(1, 300), Timing(64, 1), Timing(16, 3000))
-SAMPLE = 30
-"""Mutants of each kind and instruction set; a kind that has fewer is taken whole."""
+SAMPLE: dict[InstructionSet, int] = {"extended": 18, "published": 8}
+"""Mutants of each kind; a kind that has fewer is taken whole."""
 
-REFUSED = 320
-"""Of 13 kinds times SAMPLE mutants, refused at least; the others must be harmless."""
+REFUSED = 0.8
+"""Of all mutants, refused at least; the others must be harmless."""
 
 TOKENS = ("pop_prev", "pop_next", "push_prev", "push_next")
 FIELDS = {
@@ -283,8 +283,10 @@ def test_the_network_itself_passes(instructions: InstructionSet) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_mutants_are_refused_or_harmless(instructions: InstructionSet) -> None:
-    table = kills(instructions, SAMPLE)
+    sample = SAMPLE[instructions]
+    table = kills(instructions, sample)
     assert not [kind for kind, fates in table.items() if fates["MISSED"]], table
     for kind in ("token dropped", "token added", "instruction missing"):
-        assert table[kind].total() == table[kind]["refused"] == SAMPLE
-    assert sum(fates["refused"] for fates in table.values()) >= REFUSED, table
+        assert table[kind].total() == table[kind]["refused"] == sample
+    mutants = sum(fates.total() for fates in table.values())
+    assert sum(fates["refused"] for fates in table.values()) >= REFUSED * mutants, table
