@@ -27,7 +27,17 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LOCK", "check_output", "locked_folder", "scratch_folder", "write_figure", "write_file", "write_folder"]
+__all__ = [
+    "LOCK",
+    "check_output",
+    "check_unlocked",
+    "is_leftover",
+    "locked_folder",
+    "scratch_folder",
+    "write_figure",
+    "write_file",
+    "write_folder",
+]
 
 LOCK = ".sqe-lock"
 """In a folder that a process works in: its number and machine."""
@@ -166,10 +176,10 @@ def locked_folder(path: Path) -> Iterator[None]:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             if _lock(lock, descriptor, unless=True):
                 break
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+            refusal = _taken(path, descriptor)
             os.close(descriptor)
             if lock.exists():
-                raise UsageError(f"{path}: {holder or 'another process'} works in this folder; choose another one")
+                raise refusal
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} of {platform.node()}".encode(), 0)
     except (OSError, ValueError) as error:
@@ -185,6 +195,27 @@ def locked_folder(path: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def check_unlocked(path: Path) -> None:
+    """Refuse a folder that another process has (:func:`locked_folder`); it may take it later.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _taken(path, descriptor) from error
+        finally:
+            os.close(descriptor)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file or folder has the name of something unfinished, which the next one that writes there clears."""
+    return path.name == LOCK or _TEMPORARY.fullmatch(path.name) is not None
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a picture; the file's ending chooses the format.
 
@@ -198,6 +229,11 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _unwritable(path: Path, error: OSError | ValueError) -> SqueezeEdgeError:
     return SqueezeEdgeError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _taken(path: Path, descriptor: int) -> UsageError:
+    holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+    return UsageError(f"{path}: {holder} works in this folder; wait for its end, or choose another folder")
 
 
 def _exists(path: Path) -> UsageError:

@@ -17,7 +17,17 @@ from matplotlib.figure import Figure
 
 from squeezeedge import files
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.files import LOCK, check_output, locked_folder, scratch_folder, write_figure, write_file, write_folder
+from squeezeedge.files import (
+    LOCK,
+    check_output,
+    check_unlocked,
+    is_leftover,
+    locked_folder,
+    scratch_folder,
+    write_figure,
+    write_file,
+    write_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -267,10 +277,13 @@ def test_scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with locked_folder(folder):
-        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; choose another"):
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
             with locked_folder(folder):
                 pass
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
+            check_unlocked(folder)
         assert names(folder) == [LOCK], "the second one leaves the first one's lock"
+        assert is_leftover(folder / LOCK) and not is_leftover(folder)
     assert names(tmp_path) == [], "nothing was written"
     with locked_folder(folder):
         (folder / "a").write_bytes(b"a")
@@ -282,6 +295,7 @@ def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_killed_process_s_lock_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_bytes(b"process 1 of a machine with a longer name than this one's, whatever that is")
+    check_unlocked(tmp_path)
     with locked_folder(tmp_path):
         text = (tmp_path / LOCK).read_text()
         assert text.startswith(f"process {os.getpid()} of ") and "longer" not in text

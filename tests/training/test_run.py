@@ -18,9 +18,11 @@ from torch import Tensor
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training import logbook
 from squeezeedge.training import run as run_module
 from squeezeedge.training.checkpoint import read_state, write_state
 from squeezeedge.training.data import load_images
+from squeezeedge.training.logbook import plot_history
 from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
 from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
 from squeezeedge.training.validate import logits
@@ -35,7 +37,7 @@ RICH = changed(
     augmentation=Augmentation(rotation=5, flip=True, color_jitter=0.2, erasing=0.3),
 )
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+pytestmark = pytest.mark.usefixtures("interruptible", "without_picture")
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +137,8 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
             signal.signal(number, handler)
 
 
-def test_what_a_run_writes(tmp_path: Path) -> None:
+def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logbook, "plot_history", plot_history)
     reports: list[Report] = []
     speeds: list[float] = []
     started: list[int] = []

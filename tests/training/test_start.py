@@ -20,6 +20,8 @@ from squeezeedge.training.train import Form
 from tests.calib.images import png, write_folder
 from tests.training.tiny import RECIPE, changed
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> str:

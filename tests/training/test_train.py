@@ -10,7 +10,7 @@ import torch
 
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError, UsageError
 from squeezeedge.networks.registry import build
-from squeezeedge.training.data import Batch, batches
+from squeezeedge.training.data import Batch, batch_workers, batches
 from squeezeedge.training.distributed import World
 from squeezeedge.training.recipe import Input, Optimizer, Recipe
 from squeezeedge.training.train import Trainer
@@ -21,7 +21,8 @@ from tests.training.tiny import RECIPE, changed, images
 def _train(recipe: Recipe, steps: int = 4, trainer: Trainer | None = None) -> tuple[Trainer, list[float]]:
     torch.set_num_threads(1)
     trainer = trainer or Trainer(recipe, 2, World())
-    make = batches(images(recipe).training, World(), 0)
+    training = images(recipe).training
+    make = batches(training, World(), batch_workers(training, 0))
     losses: list[float] = []
     while len(losses) < steps:
         for batch in make(len(losses), 0):

@@ -75,7 +75,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
         raise corrupt(path, KIND, failure) from failure
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
-    known = {key: metadata[key] for key in ("network", "preprocessing", "labels") if key in metadata}
+    known = {key: text for key, text in metadata.items() if key in ("network", "preprocessing", "labels")}
     if metadata.get("format") == "ms":
         checkpoint = from_mindcv(state)
         return Checkpoint(checkpoint.state, checkpoint.metadata | known)
