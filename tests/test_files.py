@@ -50,9 +50,7 @@ def test_a_file_is_made_or_replaced(before: Path) -> None:
 
 
 @pytest.mark.parametrize("offered", [True, False])
-def test_a_file_that_is_not_to_be_replaced_stays(
-    before: Path, monkeypatch: pytest.MonkeyPatch, offered: bool
-) -> None:
+def test_a_file_that_is_not_to_be_replaced_stays(before: Path, monkeypatch: pytest.MonkeyPatch, offered: bool) -> None:
     if not offered:
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(-o\) or replace it"):

@@ -78,8 +78,9 @@ def write_checkpoint(path: Path, module: Module, recipe: Recipe, labels: Sequenc
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write a training state; the file appears whole or not at all, it has a checksum, and the same content gives the
-    same bytes.
+    """Write a training state.
+
+    The file appears whole or not at all; it has a checksum; the same content gives the same bytes.
 
     Raises:
         SqueezeEdgeError: it cannot be written.

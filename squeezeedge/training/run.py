@@ -249,12 +249,14 @@ class _Run:
             self.trainer.load(state.tensors, values["scaler"], str(path))
         except (LookupError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: is damaged ({error!r}); begin again in another folder") from error
-        others = [f"{name} {then[name]}, here {now}" for name, now in self._circumstances().items() if now != then[name]]
+        others = [
+            f"{name} {then[name]}, here {now}" for name, now in self._circumstances().items() if now != then[name]
+        ]
         if not others:
             return []
         return [
-            f"{path}: was written with {'; '.join(others)}: the run goes on, but its result will not be, bit for bit, that "
-            "of a run that was never stopped"
+            f"{path}: was written with {'; '.join(others)}: the run goes on, but its result will not be, bit for bit, "
+            "that of a run that was never stopped"
         ]
 
     @contextmanager

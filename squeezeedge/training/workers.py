@@ -1,7 +1,7 @@
 """Worker processes that answer requests in order. They end with this process; one that dies is replaced.
 
-Each has a socket of its own to this process, and no locks or memory are shared, so a worker that is killed at any moment
-holds up nobody. A worker reads in a thread, which ends the worker at once where the other end is closed: by
+Each has a socket of its own to this process, and no locks or memory are shared, so a worker that is killed at any
+moment holds up nobody. A worker reads in a thread, which ends the worker at once where the other end is closed: by
 :meth:`Workers.close`, or because this process is gone, also while the worker starts. Signals that a terminal, a
 scheduler or a service manager sends to all processes of a group are blocked in workers: what they mean is decided here.
 
@@ -84,7 +84,7 @@ class Workers(Generic[Request, Answer]):
         if not self._workers:
             self._workers += _start(self._answer, self._processes)
         work = _Work[Request]()
-        for number, request in zip(self._numbers, requests):
+        for number, request in zip(self._numbers, requests, strict=False):
             work.asked[number] = request
             work.waiting.append(number)
             if len(work.asked) == AHEAD * self._processes:

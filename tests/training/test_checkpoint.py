@@ -49,7 +49,7 @@ def test_weights_that_float16_cannot_hold_stay_float32(tmp_path: Path) -> None:
     with torch.no_grad():
         module.get_parameter("features.0.bias")[0] = torch.nan
     path.unlink()
-    with pytest.raises(SqueezeEdgeError, match="diverged: weights are no longer finite; lower optimizer.learning_rate"):
+    with pytest.raises(SqueezeEdgeError, match="diverged: weights are no longer finite"):
         write_checkpoint(path, module, RECIPE, [])
     assert not path.exists()
 
@@ -112,7 +112,7 @@ def test_a_state_with_a_zeroed_layer(tmp_path: Path) -> None:
     write_state(path, _state())
     whole = path.read_bytes()
     path.write_bytes(whole[:-24] + bytes(24))
-    with pytest.raises(CorruptFileError, match="damaged .* \\(its checksum is another one\\)"):
+    with pytest.raises(CorruptFileError, match=r"damaged .* \(its checksum is another one\)"):
         read_state(path)
     tensors, metadata = parts(whole)
     save_file(tensors, path, {"state": metadata["state"]})

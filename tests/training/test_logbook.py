@@ -32,7 +32,7 @@ def _events(folder: Path) -> list[Event]:
     return events
 
 
-@pytest.mark.usefixtures("without_picture")
+@pytest.mark.usefixtures("cheap_runs")
 def test_the_events(tmp_path: Path) -> None:
     book = Logbook(tmp_path, "a run", 0)
     book.loss(20, 1.5, 0.1)
@@ -54,7 +54,7 @@ def test_steps_after_the_last_checkpoint_are_forgotten(tmp_path: Path) -> None:
     assert (event.step, event.session_log.status) == (31, SessionLog.START)
 
 
-@pytest.mark.usefixtures("without_picture")
+@pytest.mark.usefixtures("cheap_runs")
 @pytest.mark.parametrize("action", ["loss", "epoch", "close"])
 def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     book = Logbook(tmp_path, "a run", 0)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.training.workers import Workers
 from tests.training.answers import Killed, blocked, failing, large, square
+from tests.training.processes import alive, children
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -30,7 +30,7 @@ def test_answers_come_in_order(processes: int) -> None:
         assert list(workers.answers([])) == []
         others = {process for _, process in answers} - {os.getpid()}
         assert len(others) == processes or others <= {worker.process.pid for worker in workers._workers}
-    assert not any(_alive(process) for process in others)
+    assert not any(alive(process) for process in others)
 
 
 def test_signals_of_the_whole_group_are_for_the_first_process() -> None:
@@ -66,22 +66,13 @@ def test_workers_that_die_again_and_again(tmp_path: Path) -> None:
     with Workers(Killed(1, 99, tmp_path), 1) as workers:
         answers = workers.answers(range(3))
         assert next(answers) == 0
-        with pytest.raises(SqueezeEdgeError, match="died 3 times over the same ones, the last time by signal SIGKILL; is"):
+        with pytest.raises(
+            SqueezeEdgeError, match="died 3 times over the same ones, the last time by signal SIGKILL; is"
+        ):
             next(answers)
 
 
-def _alive(process: int) -> bool:
-    with suppress(ProcessLookupError, FileNotFoundError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def _children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
 PARENT = """
-import sys
 from squeezeedge.training.workers import Workers
 from tests.training.answers import asleep
 workers = Workers(asleep, 2)
@@ -96,7 +87,9 @@ def parent() -> Iterator[subprocess.Popen[str]]:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", PARENT]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         yield process
         process.kill()
 
@@ -108,11 +101,11 @@ def test_workers_end_with_their_parent(parent: subprocess.Popen[str], starting: 
     for line in ("begin",) if starting else ("begin", "0", "1"):
         assert parent.stdout.readline() == f"{line}\n"
     deadline = time.monotonic() + 20
-    while len(children := _children(parent.pid)) < 2:
+    while len(workers := children(parent.pid)) < 2:
         assert time.monotonic() < deadline
     parent.kill()
     parent.wait()
-    while any(map(_alive, children)):
+    while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlives its parent"
         time.sleep(0.01)
     assert "Traceback" not in parent.stderr.read()
