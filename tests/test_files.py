@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -109,6 +110,24 @@ def test_files_are_on_the_disk_before_they_have_their_names(before: Path, monkey
         (folder / "in").mkdir()
         (folder / "in" / "a").write_bytes(b"a")
     assert steps == ["folder", "file", "folder", "rename", "folder"]
+
+
+WRITES = re.compile(
+    r"write_text\(|write_bytes\(|savefig\(|\.tofile\(|np\.save|save_file\(|[\"'][wax]b?[\"']\)|TemporaryDir"
+)
+WRITERS = {
+    "files.py": "here",
+    "artifact.py": "into the folder that write_folder gives",
+    "networks/checkpoints/pytorch.py": "an archive in memory",
+}
+
+
+def test_all_that_is_written_is_written_here() -> None:
+    """Targets write into folders that are given to them: an artifact's, or one of scratch_folder's."""
+    package = Path(files.__file__).parent
+    modules = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in ("targets", "hls")]
+    found = {str(path.relative_to(package)) for path in modules if WRITES.search(path.read_text())}
+    assert len(modules) > 80 and found == WRITERS.keys()
 
 
 def test_a_long_name(tmp_path: Path) -> None:

@@ -15,17 +15,18 @@ import pickle
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from squeezeedge.errors import SqueezeEdgeError
 
@@ -38,6 +39,9 @@ AHEAD = 2
 """Requests that each worker has: one in work, one that waits."""
 DEATHS = 3
 """So often workers die over one request before it is given up."""
+NUMBER = struct.Struct("<Q")
+"""In front of what is sent stands how many parts it has, and how many bytes each of them."""
+_Parts: TypeAlias = Sequence[bytes | memoryview]
 BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -114,14 +118,14 @@ class Workers(Generic[Request, Answer]):
                 return
             number = work.waiting.pop(0)
             worker.numbers.append(number)
-            worker.send((number, work.asked[number]))
+            worker.send(_dumped((number, work.asked[number])))
 
     def _receive(self, work: _Work[Request]) -> None:
         """Wait for an answer, and take those that have come; those to an earlier round's requests are dropped."""
         ready = wait([worker.connection for worker in self._workers])
         for worker in [worker for worker in self._workers if worker.connection in ready]:
             try:
-                number, failed, answer = pickle.loads(worker.connection.recv_bytes())
+                number, failed, answer = _loaded(_receive(worker.connection))
             except (EOFError, OSError):
                 self._replace(worker, work)
                 continue
@@ -169,7 +173,7 @@ class _Worker:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self.connection = Connection(ours.detach())
+        self.connection = ours
         self.numbers: list[int] = []
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
         before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)  # which the worker inherits
@@ -184,12 +188,9 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
-    def send(self, value: object) -> None:
-        self.send_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-
-    def send_bytes(self, content: bytes) -> None:
+    def send(self, parts: _Parts) -> None:
         with suppress(OSError):  # it is dead, which is met where its answer is waited for
-            self.connection.send_bytes(content)
+            _send(self.connection, parts)
 
     def wait(self) -> int:
         """Wait for the end, which comes of a closed connection; its exit code."""
@@ -205,9 +206,9 @@ def _start(answer: Callable[[Any], Any], processes: int) -> list[_Worker]:
     try:
         while len(workers) < processes:
             workers.append(_Worker())
-        content = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+        parts = _dumped(answer)
         for worker in workers:
-            worker.send_bytes(content)
+            worker.send(parts)
     except BaseException:
         _end(workers)
         raise
@@ -223,25 +224,64 @@ def _end(workers: list[_Worker]) -> None:
 
 def serve(descriptor: int) -> None:
     """What a worker does, given its end of the connection."""
-    connection = Connection(descriptor)
-    received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    connection = socket.socket(fileno=descriptor)
+    received: queue.SimpleQueue[list[bytearray]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, received), daemon=True).start()
-    answer = pickle.loads(received.get())
+    answer = _loaded(received.get())
     while True:
-        number, request = pickle.loads(received.get())
+        number, request = _loaded(received.get())
         try:
             result = (number, False, answer(request))
         except Exception as error:  # whatever it is, it is raised where the answer is asked for
             if not isinstance(error, SqueezeEdgeError):
                 error.add_note(traceback.format_exc())
             result = (number, True, error)
-        connection.send_bytes(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+        _send(connection, _dumped(result))
 
 
-def _read(connection: Connection, received: queue.SimpleQueue[bytes]) -> None:
+def _read(connection: socket.socket, received: queue.SimpleQueue[list[bytearray]]) -> None:
     """Receive without end; without this, both sides could wait for the other one to read."""
     try:
         while True:
-            received.put(connection.recv_bytes())
+            received.put(_receive(connection))
     except (EOFError, OSError):
         os._exit(0)
+
+
+def _dumped(value: object) -> _Parts:
+    """Pickled; the content of arrays stands behind it and is not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return [pickled, *(buffer.raw() for buffer in buffers)]
+
+
+def _loaded(parts: list[bytearray]) -> Any:  # noqa: ANN401
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _send(connection: socket.socket, parts: _Parts) -> None:
+    connection.sendall(b"".join(NUMBER.pack(number) for number in (len(parts), *map(len, parts))))
+    for part in parts:
+        connection.sendall(part)
+
+
+def _receive(connection: socket.socket) -> list[bytearray]:
+    """The parts that the other side sent.
+
+    Raises:
+        EOFError: it has closed the connection.
+    """
+    (count,) = NUMBER.unpack(_exactly(connection, NUMBER.size))
+    lengths = [length for (length,) in NUMBER.iter_unpack(_exactly(connection, count * NUMBER.size))]
+    return [_exactly(connection, length) for length in lengths]
+
+
+def _exactly(connection: socket.socket, length: int) -> bytearray:
+    content = bytearray(length)
+    rest = memoryview(content)
+    while rest:
+        count = connection.recv_into(rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return content
