@@ -31,7 +31,7 @@ from squeezeedge.calib.datasets import Dataset, open_dataset
 from squeezeedge.calib.decode import decode
 from squeezeedge.evaluation.reports import number
 from squeezeedge.networks.registry import build
-from squeezeedge.training.data import TrainingImages, batches
+from squeezeedge.training.data import TrainingImages, batch_workers, batches
 from squeezeedge.training.distributed import World
 from squeezeedge.training.memory import keep_freed_memory
 from squeezeedge.training.recipe import Recipe, load_recipe
@@ -139,14 +139,16 @@ def _plain(recipe: Recipe, dataset: Dataset) -> Iterator[int]:
 
 def _ours(recipe: Recipe, dataset: Dataset, workers: int) -> Iterator[int]:
     """Learn without end; the number of images of each step."""
-    make = batches(TrainingImages(dataset, recipe), World(), workers)
+    training = TrainingImages(dataset, recipe)
     trainer = Trainer(recipe, len(dataset.classes), World())
     epoch = 0
-    while True:
-        for batch in make(epoch, 0):
-            trainer.step(batch, 0.01)
-            yield batch.total
-        epoch += 1
+    with batch_workers(training, workers) as made_by:
+        make = batches(training, World(), made_by)
+        while True:
+            for batch in make(epoch, 0):
+                trainer.step(batch, 0.01)
+                yield batch.total
+            epoch += 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import io
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -26,7 +27,20 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_output", "scratch_folder", "write_figure", "write_file", "write_folder"]
+__all__ = [
+    "LOCK",
+    "check_output",
+    "check_unlocked",
+    "is_leftover",
+    "locked_folder",
+    "scratch_folder",
+    "write_figure",
+    "write_file",
+    "write_folder",
+]
+
+LOCK = ".sqe-lock"
+"""In a folder that a process works in: its number and machine."""
 
 _TEMPORARY = re.compile(r"\..*\.sqe-[0-9a-f]{8}\.partial", re.DOTALL)
 _LONGEST_NAME = 200
@@ -56,7 +70,7 @@ def check_output(
     try:
         if os.path.lexists(path):
             if not force:
-                raise UsageError(f"{path}: exists already; choose another output (-o) or replace it (--force)")
+                raise _exists(path)
             if not is_kind(path):
                 raise UsageError(f"{path}: is no {kind}, so --force does not replace it; choose another output (-o)")
         else:
@@ -68,10 +82,16 @@ def check_output(
         raise _unwritable(path, error) from error
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, force: bool = True) -> None:
     """Make or replace a file.
 
+    Args:
+        path: of the file.
+        content: of the file.
+        force: replace what is there.
+
     Raises:
+        UsageError: something is there that is not to be replaced.
         SqueezeEdgeError: it cannot be written; whatever was there before is still there.
     """
     try:
@@ -79,8 +99,13 @@ def write_file(path: Path, content: bytes) -> None:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(content)
             os.fsync(descriptor)
-            partial.replace(path)
+            if force:
+                partial.replace(path)
+            else:
+                _rename(partial, path, _NOREPLACE)
             _sync_folder(path.absolute().parent)
+    except FileExistsError as error:
+        raise _exists(path) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _unwritable(path, error) from error
 
@@ -129,6 +154,68 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Make a folder if it is not there, and keep other processes that ask for it out until the block ends.
+
+    The lock is on a file in it, which is removed at the end, as is a folder that is made and stays empty. It ends with
+    the process. Where the file system has no locks, nobody is kept out.
+
+    Args:
+        path: the folder; its parent is there.
+
+    Raises:
+        UsageError: another process has it.
+        SqueezeEdgeError: it cannot be written.
+    """
+    lock = path / LOCK
+    try:
+        made = not path.is_dir()
+        path.mkdir(exist_ok=True)
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            if _lock(lock, descriptor, unless=True):
+                break
+            refusal = _taken(path, descriptor)
+            os.close(descriptor)
+            if lock.exists():
+                raise refusal
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} of {platform.node()}".encode(), 0)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+        if made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def check_unlocked(path: Path) -> None:
+    """Refuse a folder that another process has (:func:`locked_folder`); it may take it later.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _taken(path, descriptor) from error
+        finally:
+            os.close(descriptor)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file or folder has the name of something unfinished, which the next one that writes there clears."""
+    return path.name == LOCK or _TEMPORARY.fullmatch(path.name) is not None
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a picture; the file's ending chooses the format.
 
@@ -142,6 +229,15 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _unwritable(path: Path, error: OSError | ValueError) -> SqueezeEdgeError:
     return SqueezeEdgeError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _taken(path: Path, descriptor: int) -> UsageError:
+    holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+    return UsageError(f"{path}: {holder} works in this folder; wait for its end, or choose another folder")
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{path}: exists already; choose another output (-o) or replace it (--force)")
 
 
 def _make_file(path: Path) -> int:

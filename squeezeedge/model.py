@@ -83,18 +83,22 @@ class Model:
         spec = NETWORKS.get(self.name)
         return spec.dataset if spec is not None else None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
         """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.
 
+        Args:
+            path: the file.
+            force: replace what is there.
+
         Raises:
-            UsageError: the model is not quantized.
+            UsageError: the model is not quantized, or something is there that is not to be replaced.
             SqueezeEdgeError: the file cannot be written.
         """
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
         origin = {"network": self.name, **{key: str(known[key]) for key in ORIGIN if key in known}}
-        write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden))
+        write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden), force=force)
 
 
 def load(

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -17,7 +18,17 @@ from matplotlib.figure import Figure
 
 from squeezeedge import files
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.files import check_output, scratch_folder, write_figure, write_file, write_folder
+from squeezeedge.files import (
+    LOCK,
+    check_output,
+    check_unlocked,
+    is_leftover,
+    locked_folder,
+    scratch_folder,
+    write_figure,
+    write_file,
+    write_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -36,6 +47,17 @@ def test_a_file_is_made_or_replaced(before: Path) -> None:
     write_file(before, b"after")
     write_file(before.with_name("new"), b"")
     assert before.read_bytes() == b"after" and before.with_name("new").read_bytes() == b""
+    assert names(before.parent) == ["file.bin", "new"]
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_file_that_is_not_to_be_replaced_stays(before: Path, monkeypatch: pytest.MonkeyPatch, offered: bool) -> None:
+    if not offered:
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(-o\) or replace it"):
+        write_file(before, b"after", force=False)
+    write_file(before.with_name("new"), b"new", force=False)
+    assert before.read_bytes() == b"before" and before.with_name("new").read_bytes() == b"new"
     assert names(before.parent) == ["file.bin", "new"]
 
 
@@ -88,6 +110,24 @@ def test_files_are_on_the_disk_before_they_have_their_names(before: Path, monkey
         (folder / "in").mkdir()
         (folder / "in" / "a").write_bytes(b"a")
     assert steps == ["folder", "file", "folder", "rename", "folder"]
+
+
+WRITES = re.compile(
+    r"write_text\(|write_bytes\(|savefig\(|\.tofile\(|np\.save|save_file\(|[\"'][wax]b?[\"']\)|TemporaryDir"
+)
+WRITERS = {
+    "files.py": "here",
+    "artifact.py": "into the folder that write_folder gives",
+    "networks/checkpoints/pytorch.py": "an archive in memory",
+}
+
+
+def test_all_that_is_written_is_written_here() -> None:
+    """Targets write into folders that are given to them: an artifact's, or one of scratch_folder's."""
+    package = Path(files.__file__).parent
+    modules = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in ("targets", "hls")]
+    found = {str(path.relative_to(package)) for path in modules if WRITES.search(path.read_text())}
+    assert len(modules) > 80 and found == WRITERS.keys()
 
 
 def test_a_long_name(tmp_path: Path) -> None:
@@ -246,6 +286,57 @@ def test_scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert first.stat().st_mode & 0o777 == 0o700
         (first / "a").write_bytes(b"a")
     assert names(tmp_path) == []
+
+
+# Folders that one process works in
+
+
+def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked_folder(folder):
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
+            with locked_folder(folder):
+                pass
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
+            check_unlocked(folder)
+        assert names(folder) == [LOCK], "the second one leaves the first one's lock"
+        assert is_leftover(folder / LOCK) and not is_leftover(folder)
+    assert names(tmp_path) == [], "nothing was written"
+    with locked_folder(folder):
+        (folder / "a").write_bytes(b"a")
+    assert names(folder) == ["a"]
+    with pytest.raises(ZeroDivisionError), locked_folder(folder):
+        raise ZeroDivisionError
+    assert names(folder) == ["a"]
+
+
+def test_a_killed_process_s_lock_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_bytes(b"process 1 of a machine with a longer name than this one's, whatever that is")
+    check_unlocked(tmp_path)
+    with locked_folder(tmp_path):
+        text = (tmp_path / LOCK).read_text()
+        assert text.startswith(f"process {os.getpid()} of ") and "longer" not in text
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "no" / "run", tmp_path / "a\0b"):
+        with pytest.raises(SqueezeEdgeError, match="cannot be written: "), locked_folder(path):
+            pass
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).symlink_to(tmp_path / "file")
+    with pytest.raises(SqueezeEdgeError, match="cannot be written: "), locked_folder(tmp_path / "run"):
+        pass
+    (tmp_path / "run" / LOCK).unlink()
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked_folder(tmp_path / "run"):
+        assert names(tmp_path / "run") == [LOCK]
+    assert names(tmp_path / "run") == []
 
 
 # What is refused before any work

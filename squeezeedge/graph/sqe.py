@@ -93,15 +93,17 @@ class Record:
     golden: NDArray[np.uint8] | None = None
 
 
-def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None) -> None:
+def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None, *, force: bool = True) -> None:
     """Write a graph; ``path`` is replaced at once or not at all.
 
     Args:
         graph: the integer graph.
         path: the file.
         record: kept beside the graph; of its golden images, those that fit into :data:`MAX_GOLDEN_BYTES`.
+        force: replace what is there.
 
     Raises:
+        UsageError: something is there that is not to be replaced.
         SqueezeEdgeError: the file cannot be written.
     """
     header, arrays = graph.to_parts()
@@ -119,7 +121,7 @@ def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None) -> 
     parts = [PREFIX.pack(MAGIC, version, len(text)), text]
     parts += [blob.ljust(_aligned(len(blob)), b"\0") for blob in data]
     content = b"".join(parts)
-    write_file(path, content + hashlib.sha256(content).digest())
+    write_file(path, content + hashlib.sha256(content).digest(), force=force)
 
 
 def _entry(array: NDArray[Any], encoding: str, blob: bytes) -> dict[str, Any]:

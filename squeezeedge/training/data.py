@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
 
 from squeezeedge.calib.datasets import Dataset, check_labels
 from squeezeedge.calib.decode import decode
@@ -24,8 +21,19 @@ from squeezeedge.training.augment import RandomArea, augment
 from squeezeedge.training.distributed import World
 from squeezeedge.training.recipe import Recipe
 from squeezeedge.training.schedule import image_size
+from squeezeedge.training.workers import Workers
 
-__all__ = ["Batch", "Images", "TestImages", "TrainingImages", "batches", "default_workers", "load_images"]
+__all__ = [
+    "Batch",
+    "BatchWorkers",
+    "Images",
+    "TestImages",
+    "TrainingImages",
+    "batch_workers",
+    "batches",
+    "default_workers",
+    "load_images",
+]
 
 MAX_CACHE_BYTES = 16 << 30
 MAX_WORKERS = 8
@@ -61,7 +69,11 @@ class _Request:
     total: int
 
 
-class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
+BatchWorkers: TypeAlias = Workers[_Request, tuple[NDArray[np.uint8], NDArray[np.int64]]]
+"""Processes that make batches: their images and labels."""
+
+
+class TrainingImages:
     """Makes batches of a data set.
 
     Args:
@@ -92,13 +104,6 @@ class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, request: _Request) -> Batch | SqueezeEdgeError:
-        """One batch; a failure is handed back, because a worker process would raise it as a traceback."""
-        try:
-            return self._batch(request)
-        except SqueezeEdgeError as failure:
-            return failure
-
     def examples(self) -> Batch:
         """Some images, chosen and varied as the recipe's seed says; the same for all processes.
 
@@ -107,13 +112,18 @@ class TrainingImages(TorchDataset["Batch | SqueezeEdgeError"]):
         """
         random = np.random.default_rng(self.recipe.seed)
         chosen = random.permutation(len(self))[:EXAMPLES]
-        return self._batch(_Request(chosen, self.recipe.input.size, self.recipe.seed, len(chosen)))
+        request = _Request(chosen, self.recipe.input.size, self.recipe.seed, len(chosen))
+        return _batch(request, *self.make(request))
 
-    def _batch(self, request: _Request) -> Batch:
+    def make(self, request: _Request) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The images, uint8 [n, H, W, 3], and the labels of one batch.
+
+        Raises:
+            SqueezeEdgeError: an image is damaged.
+        """
         pixels = torch.from_numpy(self._pixels(request)).permute(0, 3, 1, 2)
         images = augment(pixels, self.recipe.augmentation, request.seed)
-        labels = torch.from_numpy(self.labels[request.indices])
-        return Batch(images, labels, request.size, request.seed, request.total)
+        return images.permute(0, 2, 3, 1).contiguous().numpy(), self.labels[request.indices]
 
     def _pixels(self, request: _Request) -> NDArray[np.uint8]:
         area = self.recipe.augmentation.area
@@ -204,25 +214,18 @@ def load_images(
     return Images(TrainingImages(learned, recipe, on_progress), test, classes)
 
 
-class _Order(Sampler[_Request]):
+def _requests(images: TrainingImages, world: World, epoch: int, first: int) -> Iterator[_Request]:
     """The batches of one epoch for one process, in an order drawn from the recipe's seed and the epoch."""
-
-    def __init__(self, images: TrainingImages, world: World) -> None:
-        self.images = images
-        self.world = world
-        self.epoch = self.first = 0
-
-    def __iter__(self) -> Iterator[_Request]:
-        recipe, world = self.images.recipe, self.world
-        random = np.random.default_rng([recipe.seed, self.epoch])
-        order = random.permutation(len(self.images))
-        starts = range(0, len(order), recipe.batch_size)
-        seeds = random.integers(1 << 63, size=(len(starts), world.size))
-        size = image_size(recipe, self.epoch)
-        for step, start in list(enumerate(starts))[self.first :]:
-            chosen = order[start : start + recipe.batch_size]
-            mine = chosen[world.rank :: world.size]
-            yield _Request(mine, size, int(seeds[step, world.rank]), len(chosen))
+    recipe = images.recipe
+    random = np.random.default_rng([recipe.seed, epoch])
+    order = random.permutation(len(images))
+    starts = range(0, len(order), recipe.batch_size)
+    seeds = random.integers(1 << 63, size=(len(starts), world.size))
+    size = image_size(recipe, epoch)
+    for step, start in list(enumerate(starts))[first:]:
+        chosen = order[start : start + recipe.batch_size]
+        mine = chosen[world.rank :: world.size]
+        yield _Request(mine, size, int(seeds[step, world.rank]), len(chosen))
 
 
 def default_workers(images: TrainingImages, world: World) -> int:
@@ -233,54 +236,55 @@ def default_workers(images: TrainingImages, world: World) -> int:
     return max(1, min(processors // world.local_size, MAX_WORKERS))
 
 
-def batches(images: TrainingImages, world: World, workers: int) -> Callable[[int, int], Iterator[Batch]]:
-    """Start the worker processes.
+def batch_workers(
+    images: TrainingImages, processes: int, on_death: Callable[[str], None] = lambda text: None
+) -> BatchWorkers:
+    """Processes that make batches.
+
+    Args:
+        images: where the batches come from.
+        processes: how many; 0 makes the batches in this process. The batches are the same.
+        on_death: told that one died and is replaced.
+    """
+    return Workers(_InWorker(images) if processes else images.make, processes, on_death)
+
+
+class _InWorker:
+    """Makes batches in a process that has a processor for itself."""
+
+    def __init__(self, images: TrainingImages) -> None:
+        self.images = images
+
+    def __call__(self, request: _Request) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        torch.set_num_threads(1)
+        return self.images.make(request)
+
+
+def batches(images: TrainingImages, world: World, workers: BatchWorkers) -> Callable[[int, int], Iterator[Batch]]:
+    """The batches of any epoch.
 
     Args:
         images: where the batches come from.
         world: the processes that share them.
-        workers: number of worker processes; 0 makes the batches in this process. The batches are the same.
+        workers: make them.
 
     Returns:
         ``(epoch, first step) -> batches`` of that epoch from that step on, both from 0. It raises
-        :class:`SqueezeEdgeError` where an image is damaged or a worker dies.
+        :class:`SqueezeEdgeError` where an image is damaged or workers die again and again.
     """
-    order = _Order(images, world)
-    loader: DataLoader[Batch | SqueezeEdgeError] = DataLoader(
-        images,
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        collate_fn=_same,
-        generator=torch.Generator(),  # the loader draws from it, and must not from the global one
-        multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,
-        worker_init_fn=_ignore_interrupt,
-        pin_memory=world.device.type == "cuda",
-    )
 
     def epoch_batches(epoch: int, first: int) -> Iterator[Batch]:
-        order.epoch, order.first = epoch, first
-        try:
-            for batch in loader:
-                if isinstance(batch, SqueezeEdgeError):
-                    raise batch
-                yield batch
-        except RuntimeError as failure:
-            if "DataLoader worker" not in str(failure):
-                raise
-            raise SqueezeEdgeError(f"a process that prepares images died: {failure}; try fewer --workers") from failure
+        requests = list(_requests(images, world, epoch, first))
+        for request, made in zip(requests, workers.answers(requests), strict=True):
+            batch = _batch(request, *made)
+            yield batch._replace(images=batch.images.pin_memory()) if world.device.type == "cuda" else batch
 
     return epoch_batches
 
 
-def _same(batch: Any) -> Any:  # noqa: ANN401  (what torch's annotation asks for)
-    return batch
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C goes to all processes of the terminal; the main process decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _batch(request: _Request, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Batch:
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return Batch(pixels, torch.from_numpy(labels), request.size, request.seed, request.total)
 
 
 def _first_difference(learned: Dataset, tested: Dataset) -> str:

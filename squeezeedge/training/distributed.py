@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ def join_world(device: str | None = None) -> Iterator[World]:
     if not dist.is_torchelastic_launched():
         yield World(place)
         return
+    _end_with_launcher()
     if place.type == "cuda":
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
@@ -77,3 +80,10 @@ def join_world(device: str | None = None) -> Iterator[World]:
         yield World(place, dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """Get SIGTERM where ``torchrun`` is killed, which then cannot pass it on; Linux only."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -48,7 +48,7 @@ class Logbook:
     Args:
         folder: of the run.
         title: of the picture.
-        step: what TensorBoard is to forget from, after a run that was stopped later than its last checkpoint.
+        step: what TensorBoard is to forget after, of a run that was stopped later than its last checkpoint.
 
     Raises:
         SqueezeEdgeError: the folder cannot be written.
@@ -61,9 +61,8 @@ class Logbook:
             (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
             # SummaryWriter writes in a thread: on a full disk that would die, and the run wait for it without end.
             self.writer = EventsWriter(str(folder / "tensorboard" / "events"))
-            if step:
-                start = SessionLog(status=SessionLog.START)
-                self.writer.write_event(Event(wall_time=time.time(), step=step, session_log=start))
+            start = SessionLog(status=SessionLog.START)  # readers drop what they have from its step on, included
+            self.writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def loss(self, step: int, loss: float, learning_rate: float) -> None:
         """Note one step.

@@ -133,7 +133,9 @@ def _normalize(fire: Fire, x: Tensor, passes: bool) -> float:
     assert before.bias is not None
     variance, mean = torch.var_mean(before(x), (0, 2, 3))
     deviation = variance.sqrt()
-    deviation = deviation.clamp(min=SMALLEST_DEVIATION * deviation.mean().item())
+    usual = deviation.mean().item()
+    # A module whose squeeze convolution always gives the same has nothing to normalize.
+    deviation = torch.ones_like(deviation) if usual < TINY else deviation.clamp(min=SMALLEST_DEVIATION * usual)
     factor = FILTER_NORM / _norms(before).clamp(min=TINY)
     fire.squeeze = _NormalizedConvolution(before).eval()
     fire.squeeze.weight.mul_(factor.reshape(-1, 1, 1, 1))
@@ -146,9 +148,10 @@ def _normalize(fire: Fire, x: Tensor, passes: bool) -> float:
     expands = (fire.expand1x1, fire.expand3x3)
     for expand in expands:
         expand.weight.mul_(deviation.reshape(1, -1, 1, 1))
-    if not passes:
+    mean_norm = torch.cat([_norms(expand) for expand in expands]).mean().item()
+    if not passes or mean_norm < TINY:
         return 1.0
-    scale = FILTER_NORM / torch.cat([_norms(expand) for expand in expands]).mean().item()
+    scale = FILTER_NORM / mean_norm
     for expand in expands:
         assert expand.bias is not None
         expand.weight.mul_(scale)

@@ -6,7 +6,6 @@ one), ``state.safetensors`` (what ``resume`` goes on from), ``curve.png`` and ``
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 import threading
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.training.checkpoint import State, read_state, write_checkpoint, write_state
-from squeezeedge.training.data import Images, batches
+from squeezeedge.training.data import Batch, Images, batch_workers, batches
+from squeezeedge.training.digest import digest
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch, Logbook
 from squeezeedge.training.recipe import Recipe
@@ -35,6 +36,8 @@ __all__ = ["BEST", "LAST", "STATE", "Report", "Result", "run"]
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.safetensors"
 LOG_STEPS = 20
 """Every how many steps TensorBoard gets the loss."""
+STATE_S = 300.0
+"""After so many seconds within an epoch the state is written."""
 GRACE_S = 1.0
 """Signals so soon after the first are the same one, which a launcher passes on although all processes have it."""
 
@@ -102,13 +105,16 @@ def run(
     trained: Mapping[str, Tensor] | None = None,
     form: Form | None = None,
     resume: bool = False,
+    on_remark: Callable[[str], None] = lambda text: None,
     on_start: Callable[[int], None] = lambda images: None,
     on_step: Callable[[Report], None] = lambda report: None,
     on_epoch: Callable[[Epoch, float], None] = lambda epoch, images_per_s: None,
 ) -> Result:
     """Train as a recipe says. Ctrl-C (or SIGTERM) ends the run after the current step, with its state written.
 
-    Where the process was started with one of them ignored (``nohup``), that one stays ignored.
+    Where the process was started with one of them ignored (``nohup``), that one stays ignored. The state is also
+    written before the first step, every five minutes, after every epoch, and where an image turns out to be damaged, so
+    a run that is killed at any moment goes on.
 
     A run that was interrupted and resumed writes the same bytes as one that was not, given the same library
     versions, threads and number of processes.
@@ -122,6 +128,7 @@ def run(
         trained: weights to start from, those of the last convolution left out.
         form: trained in place of the recipe's network; the files of the network have its suffix.
         resume: go on from the folder's state.
+        on_remark: called with what people should know: processes that died, a state from other circumstances.
         on_start: called with the number of images already learned.
         on_step: called after each step.
         on_epoch: called after each epoch, with the images learned per second.
@@ -135,12 +142,20 @@ def run(
     trainer = Trainer(recipe, len(images.classes), world, trained, form, examples)
     run_ = _Run(recipe, images, folder, world, trainer)
     if resume:
-        run_.resume()
+        for text in run_.resume():
+            on_remark(text)
     done = min(run_.position.step * recipe.batch_size, len(images.training))
     on_start(run_.position.epoch * len(images.training) + done)
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _stop_requests() as stop, run_.logbook() as logbook:
-        finished = run_.epochs(batches(images.training, world, workers), stop, logbook, on_step, on_epoch)
+    with (
+        torch.random.fork_rng(devices),
+        _stop_requests() as stop,
+        run_.logbook() as logbook,
+        batch_workers(images.training, workers, on_remark) as made_by,
+    ):
+        if not resume:
+            run_.save_state()
+        finished = run_.epochs(batches(images.training, world, made_by), stop, logbook, on_step, on_epoch)
     return Result(tuple(run_.position.history), run_.position.best, finished)
 
 
@@ -154,11 +169,12 @@ class _Run:
         self.world = world
         self.trainer = trainer
         self.position = _Position()
+        self.saved = time.monotonic()
         self.steps = math.ceil(len(images.training) / recipe.batch_size)
 
     def epochs(
         self,
-        batches_of: Callable[[int, int], Iterator[Any]],
+        batches_of: Callable[[int, int], Iterator[Batch]],
         stop: threading.Event,
         logbook: Logbook | None,
         on_step: Callable[[Report], None],
@@ -169,7 +185,7 @@ class _Run:
         while at.epoch < self.recipe.epochs:
             start, before = time.perf_counter(), at.sums[2]
             rate = self._factor(max(0, at.step - 1))
-            for batch in batches_of(at.epoch, at.step):
+            for batch in self._batches(batches_of):
                 rate = self._factor(at.step)
                 loss, right, count, stopping = world.total([*self.trainer.step(batch, rate), stop.is_set()])
                 _check_loss(loss / count, at.epoch)
@@ -184,17 +200,28 @@ class _Run:
                 if stopping:
                     self._save()
                     return False
+                if time.monotonic() - self.saved > STATE_S:
+                    self._save()
             speed = (at.sums[2] - before) / (time.perf_counter() - start)
-            self._end_epoch(rate)
-            if logbook is not None:
-                logbook.epoch(at.history, at.epoch * self.steps, speed)
+            self._end_epoch(rate, speed, logbook)
             on_epoch(at.history[-1], speed)
             if world.total([stop.is_set()])[0] and at.epoch < self.recipe.epochs:
                 return False
         return True
 
-    def resume(self) -> None:
+    def _batches(self, batches_of: Callable[[int, int], Iterator[Batch]]) -> Iterator[Batch]:
+        """The rest of the epoch; what was learned is not lost to a damaged image."""
+        try:
+            yield from batches_of(self.position.epoch, self.position.step)
+        except SqueezeEdgeError:
+            self._save()
+            raise
+
+    def resume(self) -> list[str]:
         """Take over the folder's state.
+
+        Returns:
+            What people should know: the circumstances are others, so that the result will be another one.
 
         Raises:
             SqueezeEdgeError: it is damaged, or not of this recipe and these images.
@@ -209,8 +236,9 @@ class _Run:
                     f"{path}: is of another recipe: {'; '.join(differences)}; give that one, or leave out --resume "
                     "and choose another folder"
                 )
-            if values["images"] != self._fingerprint():
+            if values["images"] != self._fingerprint:
                 raise UsageError(f"{path}: was trained on other images; give those, or begin again in another folder")
+            then = {name: values["circumstances"][name] for name in self._circumstances()}
             history = [Epoch(**epoch) for epoch in values["history"]]
             best = None if values["best"] is None else Epoch(**values["best"])
             loss, right, count = map(float, values["sums"])
@@ -221,6 +249,15 @@ class _Run:
             self.trainer.load(state.tensors, values["scaler"], str(path))
         except (LookupError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: is damaged ({error!r}); begin again in another folder") from error
+        others = [
+            f"{name} {then[name]}, here {now}" for name, now in self._circumstances().items() if now != then[name]
+        ]
+        if not others:
+            return []
+        return [
+            f"{path}: was written with {'; '.join(others)}: the run goes on, but its result will not be, bit for bit, "
+            "that of a run that was never stopped"
+        ]
 
     @contextmanager
     def logbook(self) -> Iterator[Logbook | None]:
@@ -238,8 +275,8 @@ class _Run:
         done = self.position.epoch * self.steps + step
         return learning_rate_factor(self.recipe.schedule, done, self.steps, self.recipe.epochs)
 
-    def _end_epoch(self, factor: float) -> None:
-        """Validate where it is due, and write."""
+    def _end_epoch(self, factor: float, images_per_s: float, logbook: Logbook | None) -> None:
+        """Validate where it is due, and write; the state last, so that what else is missing is written again."""
         at, recipe = self.position, self.recipe
         number = at.epoch + 1
         score = self._validate() if number == recipe.epochs or number % recipe.validate_every == 0 else None
@@ -259,6 +296,8 @@ class _Run:
             at.best = epoch
             if self.world.leads:
                 self._write_network(BEST)
+        if logbook is not None:
+            logbook.epoch(at.history, number * self.steps, images_per_s)
         self._save()
 
     def _validate(self) -> Score:
@@ -270,13 +309,19 @@ class _Run:
         )
 
     def _save(self) -> None:
+        if self.world.leads:
+            self._write_network(LAST)
+            self.save_state()
+
+    def save_state(self) -> None:
+        """Write what :meth:`resume` goes on from; the first process does."""
         if not self.world.leads:
             return
-        self._write_network(LAST)
         at = self.position
         values = {
             "recipe": self.recipe.to_json(),
-            "images": self._fingerprint(),
+            "images": self._fingerprint,
+            "circumstances": self._circumstances(),
             "epoch": at.epoch,
             "step": at.step,
             "sums": at.sums,
@@ -285,6 +330,7 @@ class _Run:
             "scaler": self.trainer.scaler.state_dict(),
         }
         write_state(self.folder / STATE, State(self.trainer.tensors(), values))
+        self.saved = time.monotonic()
 
     def _write_network(self, name: str) -> None:
         path, module, form = self.folder / name, self.trainer.network_for_use(), self.trainer.form
@@ -293,11 +339,27 @@ class _Run:
             return
         write_checkpoint(path, module, self.recipe, self.images.classes)
 
+    @cached_property
     def _fingerprint(self) -> dict[str, Any]:
-        """What tells other images from these, without decoding any."""
-        labels = (self.images.training.labels, self.images.test.dataset.labels)
-        digests = [hashlib.sha256(part.tobytes()).hexdigest() for part in labels if part is not None]
-        return {"classes": list(self.images.classes), "labels": digests}
+        """What tells other images from these."""
+        training, test = self.images.training, self.images.test
+        assert test.dataset.labels is not None
+        tested = test.dataset.images if test.pixels is None else test.pixels
+        return {
+            "classes": list(self.images.classes),
+            "learned": digest(training.images, training.labels),
+            "tested": digest(tested, test.dataset.labels),
+        }
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What the order of sums depends on, besides the recipe."""
+        on_gpu = self.world.device.type == "cuda"
+        return {
+            "processes": self.world.size,
+            "threads": torch.get_num_threads(),
+            "processor": torch.cuda.get_device_name() if on_gpu else torch.backends.cpu.get_cpu_capability(),
+            "torch": torch.__version__,
+        }
 
 
 def _check_loss(loss: float, epoch: int) -> None:

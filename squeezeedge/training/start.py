@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import ParamSpec, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from squeezeedge.calib.datasets import Dataset, check_labels, hold_out, open_dat
 from squeezeedge.calib.layout import UndividedError
 from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.files import check_unlocked, is_leftover, locked_folder
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, identify, load_weights
 from squeezeedge.training.data import default_workers, load_images
@@ -29,7 +32,12 @@ __all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "network_o
 START = "start.sqe"
 """Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
 
+BEFORE_THE_STATE = (START, "tensorboard")
+"""What a run that was killed before it wrote its state may leave."""
+
 OTHER_CLASSES = "rename the folders; --qat trains no new layer: for other classes fine-tune without it first"
+
+P = ParamSpec("P")
 
 MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
 """(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
@@ -86,15 +94,38 @@ def check_folder(out: Path, resume: bool) -> None:
     """Refuse to write into a folder that holds something already, unless a run goes on there.
 
     Raises:
-        UsageError: it does, or its parent does not exist.
+        UsageError: it does, another run writes there, or its parent does not exist.
     """
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: the folder that it is to be in does not exist")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder with -o")
-    if not resume and out.is_dir() and any(out.iterdir()):
-        fix = "go on with the run in it by --resume" if (out / "state.safetensors").exists() else "empty it"
+    check_unlocked(out)
+    _check_content(out, resume)
+
+
+def _check_content(out: Path, resume: bool) -> None:
+    if resume or not out.is_dir():
+        return
+    there = [path.name for path in out.iterdir() if not is_leftover(path)]
+    if any(name not in BEFORE_THE_STATE for name in there):
+        fix = "go on with the run in it by --resume" if "state.safetensors" in there else "empty it"
         raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
+
+
+def _alone(train: Callable[P, Outcome]) -> Callable[P, Outcome]:
+    """The same with the folder of the run locked, which the first process does."""
+
+    @wraps(train)
+    def alone(*arguments: P.args, **options: P.kwargs) -> Outcome:
+        given = inspect.signature(train).bind(*arguments, **options).arguments
+        if not (given.get("world") or World()).leads:
+            return train(*arguments, **options)
+        with locked_folder(given["out"]):
+            _check_content(given["out"], given.get("resume", False))
+            return train(*arguments, **options)
+
+    return alone
 
 
 def network_of(path: Path) -> str:
@@ -125,6 +156,7 @@ def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
 
 
+@_alone
 def train(
     recipe: Recipe,
     data: str | None,
@@ -159,7 +191,8 @@ def train(
         watcher: is told how the run goes, in each process.
 
     Raises:
-        UsageError: no images are known, or the run in ``out`` is one of another form.
+        UsageError: no images are known, ``out`` is not empty, another run writes there, or the run in it is one of
+            another form.
         SqueezeEdgeError: the images are damaged or of other classes; see also :func:`squeezeedge.training.run.run`.
     """
     world, watcher = world or World(), watcher or _Silent()
@@ -201,6 +234,7 @@ def train(
             trained=trained,
             form=form,
             resume=resume,
+            on_remark=watcher.remark,
             on_start=advance,
             on_step=on_step,
             on_epoch=lambda epoch, speed: watcher.epoch(recipe, epoch, speed, len(learned)),

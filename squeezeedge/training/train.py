@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
 from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training.checkpoint import as_stored, check_finite
 from squeezeedge.training.data import Batch
 from squeezeedge.training.distributed import World
 from squeezeedge.training.normalize import folded_weights, normalize
@@ -156,13 +157,18 @@ class Trainer:
     def network_for_use(self) -> nn.Module:
         """A copy of the network (its average if there is one) in evaluation mode.
 
-        Its weights are as they are stored: those of the recipe's network are rounded to float16.
+        Its weights are as they are stored: those of the recipe's network are rounded (:func:`as_stored`).
+
+        Raises:
+            SqueezeEdgeError: they are not finite.
         """
         source = self.module if self.average is None else self.average.module
         if self.form is not None:
+            for tensor in source.state_dict().values():
+                check_finite(tensor)
             return copy.deepcopy(source).eval()
         module = build(self.recipe.network, self.classes).to(self.world.device)
-        weights = {name: tensor.half().float() for name, tensor in folded_weights(source).items()}
+        weights = {name: as_stored(tensor).float() for name, tensor in folded_weights(source).items()}
         load_weights(module, weights, "weights")
         return module.eval()
 

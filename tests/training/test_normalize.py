@@ -35,7 +35,9 @@ def _inputs(count: int = 4) -> Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "squeezenet1_0_simple_bypass", "squeezenet1_0_complex_bypass"])
+@pytest.mark.parametrize(
+    "name", first_quick(["squeezenet1_1", "squeezenet1_0_simple_bypass", "squeezenet1_0_complex_bypass"])
+)
 def test_the_network_computes_the_same(name: str) -> None:
     module, inputs = _network(name), _inputs()
     with torch.no_grad():
@@ -64,6 +66,18 @@ def test_squeeze_outputs_have_unit_variance() -> None:
     for fire in fires:
         norms = fire.squeeze.weight.flatten(1).norm(dim=1)
         torch.testing.assert_close(norms, torch.full_like(norms, 2**0.5))
+
+
+def test_a_module_whose_squeeze_is_always_zero() -> None:
+    module, inputs = _network(), _inputs()
+    fire = module.features[4]
+    assert isinstance(fire, Fire) and fire.squeeze.bias is not None
+    with torch.no_grad():
+        fire.squeeze.weight[:] = 0
+        fire.squeeze.bias[:] = -1
+        expected = module(inputs)
+        normalize(module, inputs[:2])
+        torch.testing.assert_close(module(inputs), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
 def test_a_channel_that_is_always_zero() -> None:
@@ -113,6 +127,7 @@ def test_one_value_a_channel() -> None:
     assert torch.equal(norm(torch.ones(1, 3, 1, 1)), torch.zeros(1, 3, 1, 1))
 
 
+@pytest.mark.usefixtures("cheap_runs")
 @pytest.mark.parametrize("precision", first_quick(["float32", "bfloat16"]))
 def test_the_network_for_use_has_none(precision: str) -> None:
     """It answers as the average does, whose statistics are averages too."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +23,17 @@ from torch import Tensor
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, load_weights
+from squeezeedge.training import logbook
 from squeezeedge.training import run as run_module
 from squeezeedge.training.checkpoint import read_state, write_state
-from squeezeedge.training.data import load_images
+from squeezeedge.training.data import TrainingImages, load_images
+from squeezeedge.training.logbook import plot_history
 from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
 from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
 from squeezeedge.training.validate import logits
+from tests.calib.images import png, write_folder
+from tests.marks import first_quick
+from tests.training.processes import alive, children
 from tests.training.tiny import RECIPE, bright_or_dark, changed, images
 
 RICH = changed(
@@ -35,7 +45,24 @@ RICH = changed(
     augmentation=Augmentation(rotation=5, flip=True, color_jitter=0.2, erasing=0.3),
 )
 
-pytestmark = pytest.mark.usefixtures("interruptible")
+TOML = """
+summary = "files"
+network = "squeezenet1_1"
+epochs = 200
+batch_size = 6
+[input]
+preset = "digits"
+size = 24
+[optimizer]
+name = "sgd"
+learning_rate = 3e-3
+momentum = 0.9
+weight_decay = 0
+[schedule]
+name = "cosine"
+"""
+
+pytestmark = pytest.mark.usefixtures("interruptible", "cheap_runs")
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +122,89 @@ def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -
     assert _bytes(tmp_path / "stopped") == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("seconds", first_quick([0.0, 1000.0]))
+def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """From the last state within the epoch, or from the one before its first step."""
+    monkeypatch.setattr(run_module, "STATE_S", seconds)
+
+    class Killed(BaseException):
+        pass
+
+    def on_step(report: Report) -> None:
+        steps.append(report.images)
+        if len(steps) == 3:
+            raise Killed
+
+    steps: list[int] = []
+    with pytest.raises(Killed):
+        run(RECIPE, images(), tmp_path / "killed", on_step=on_step)
+    done: list[int] = []
+    result = run(RECIPE, images(), tmp_path / "killed", resume=True, on_start=done.append)
+    assert done == [0 if seconds else 12]
+    assert result == _run(tmp_path / "whole")
+    assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
+
+
+def test_a_run_that_is_killed_before_an_epoch_s_state_writes_all_of_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture, the events and the best network are there before the state that says so."""
+    drawn: list[int] = []
+    monkeypatch.setattr(logbook, "plot_history", lambda history, *_: drawn.append(len(history)))
+
+    def killed(self: run_module._Run) -> None:
+        assert drawn == [1] and (tmp_path / BEST).is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module._Run, "_save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path, changed(epochs=1))
+    assert read_state(tmp_path / STATE).values["history"] == []
+    assert _run(tmp_path, changed(epochs=1), resume=True).finished and drawn == [1, 1]
+
+
+def test_a_damaged_image_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, calls = TrainingImages.make, iter(range(9))
+
+    def damaged(self: TrainingImages, request: Any) -> Any:  # noqa: ANN401
+        if next(calls) == 2:
+            raise CorruptFileError("a.png: not an image")
+        return make(self, request)
+
+    monkeypatch.setattr(TrainingImages, "make", damaged)
+    with pytest.raises(CorruptFileError, match=r"a\.png"):
+        _run(tmp_path)
+    values = read_state(tmp_path / STATE).values
+    assert (values["epoch"], values["step"]) == (0, 2) and (tmp_path / LAST).is_file()
+
+
+def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a run writes but the events: the file, its name, the folder."""
+    monkeypatch.setattr(logbook, "plot_history", plot_history)
+    steps: list[str] = []
+    sync, replace_ = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.parent.name != "tensorboard":
+            steps.append("folder" if path.is_dir() else f"content of {path.name[1:].partition('.sqe-')[0]}")
+        sync(descriptor)
+
+    def replaced(path: Path, target: Path) -> Path:
+        steps.append(f"name of {target.name}")
+        return replace_(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    _run(tmp_path, changed(epochs=1))
+    names = [STATE, BEST, "curve.png", LAST, STATE]
+    assert steps == [step for name in names for step in (f"content of {name}", f"name of {name}", "folder")]
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "tensorboard"}
+
+
 def test_a_signal_that_a_launcher_passes_on_is_no_second_one(tmp_path: Path) -> None:
     def twice(report: Report) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -135,7 +245,8 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
             signal.signal(number, handler)
 
 
-def test_what_a_run_writes(tmp_path: Path) -> None:
+def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logbook, "plot_history", plot_history)
     reports: list[Report] = []
     speeds: list[float] = []
     started: list[int] = []
@@ -159,8 +270,9 @@ def test_what_a_run_writes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
-    result = _run(tmp_path, changed(epochs=4, ema=0.5))
+    result = _run(tmp_path, changed(epochs=5, ema=0.5, optimizer=Optimizer("sgd", 1e-2, 0.9, 1e-4)))
     assert result.best is not None and result.best.top1 == max(epoch.top1 or 0 for epoch in result.history)
+    assert result.best.top1 > result.history[0].top1, "it has learned"  # type: ignore[operator]
     checkpoint = read_checkpoint(tmp_path / BEST)
     assert json.loads(checkpoint.metadata["labels"]) == ["dark", "bright"]
     module = build("squeezenet1_1", 2)
@@ -168,7 +280,7 @@ def test_the_written_network_has_the_best_accuracy(tmp_path: Path) -> None:
     tested = bright_or_dark(7, seed=1)
     assert isinstance(tested.images, np.ndarray)
     answers = logits(module, tested.images, RECIPE.input.preprocessing)
-    assert 100 * float(np.mean(answers.argmax(1) == tested.labels)) == result.best.top1
+    assert 100 * int((answers.argmax(1) == tested.labels).sum()) / 7 == result.best.top1
 
 
 def test_images_that_are_too_small(tmp_path: Path) -> None:
@@ -190,10 +302,10 @@ def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.Mo
     def full(descriptor: int, mode: str, closefd: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("squeezeedge.files.open", full, raising=False)
-    with pytest.raises(SqueezeEdgeError, match=r"\.safetensors: cannot be written: No space left on device"):
-        _run(tmp_path, resume=True)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("squeezeedge.files.open", full, raising=False)
+        with pytest.raises(SqueezeEdgeError, match=r"\.safetensors: cannot be written: No space left on device"):
+            _run(tmp_path, resume=True)
     assert _bytes(tmp_path) == before
     assert _run(tmp_path, resume=True).finished
 
@@ -215,6 +327,71 @@ def test_a_state_of_other_images(tmp_path: Path) -> None:
     _run(tmp_path, stop_after=1)
     with pytest.raises(UsageError, match="was trained on other images"):
         run(RECIPE, load_images(RECIPE, bright_or_dark(18), bright_or_dark(7)), tmp_path, resume=True)
+
+
+def test_a_state_of_other_images_with_the_same_labels(tmp_path: Path) -> None:
+    _run(tmp_path, stop_after=1)
+    for learned, tested in (
+        (bright_or_dark(16, seed=7), bright_or_dark(7, 1)),
+        (bright_or_dark(16), bright_or_dark(7)),
+    ):
+        with pytest.raises(UsageError, match="was trained on other images"):
+            run(RECIPE, load_images(RECIPE, learned, tested), tmp_path, resume=True)
+
+
+def test_other_circumstances_are_said(tmp_path: Path) -> None:
+    _run(tmp_path, stop_after=1)
+    remarks: list[str] = []
+    state = read_state(tmp_path / STATE)
+    then = state.values["circumstances"]
+    assert then.keys() == {"processes", "threads", "processor", "torch"}
+    other = {**state.values, "circumstances": {**then, "processes": 2, "threads": 7}}
+    write_state(tmp_path / STATE, replace(state, values=other))
+    assert run(RECIPE, images(), tmp_path, resume=True, on_remark=remarks.append).finished
+    (text,) = remarks
+    assert "processes 2, here 1; threads 7, here 1: the run goes on, but its result will not be, bit for bit," in text
+    assert run(RECIPE, images(), tmp_path, resume=True, on_remark=remarks.append).finished and len(remarks) == 1
+
+
+@pytest.mark.slow
+def test_sigterm_to_all_processes_ends_in_order(tmp_path: Path) -> None:
+    """As from systemd or Slurm, while workers start."""
+    for split in ("train", "test"):
+        write_folder(
+            tmp_path / split, {f"{name}/{i}.png": png(9 * i + 99 * (name == "b")) for name in "ab" for i in range(9)}
+        )
+    (tmp_path / "own.toml").write_text(TOML)
+    command = [
+        sys.executable,
+        "-m",
+        "squeezeedge",
+        "train",
+        "--recipe",
+        "own.toml",
+        "--data",
+        ".",
+        "--workers",
+        "1",
+        "-o",
+        "run",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 180
+            while len(workers := children(process.pid)) < 1:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGTERM)
+            _, told = process.communicate(timeout=180)
+        finally:
+            process.kill()
+    assert process.returncode == 130 and "Traceback" not in told
+    assert "stopped; the network so far is run/last.safetensors" in told
+    assert read_state(tmp_path / "run" / STATE).values["step"] == 1
+    assert not any(map(alive, workers))
 
 
 def test_nothing_to_go_on_with(tmp_path: Path) -> None:
@@ -260,8 +437,8 @@ def test_a_signal_while_validating(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         signal.raise_signal(signal.SIGTERM)
         return validate(self)
 
-    monkeypatch.setattr(run_module._Run, "_validate", interrupted)
-    result = _run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module._Run, "_validate", interrupted)
+        result = _run(tmp_path)
     assert not result.finished and len(result.history) == 1
-    monkeypatch.undo()
     assert _run(tmp_path, resume=True).finished

@@ -12,13 +12,17 @@ from safetensors.torch import save_file
 
 from squeezeedge.calib.datasets import Dataset
 from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.files import LOCK, is_leftover, locked_folder
 from squeezeedge.networks.registry import build
+from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch
 from squeezeedge.training.recipe import Recipe
 from squeezeedge.training.start import check_folder, network_of, train, trained_weights
 from squeezeedge.training.train import Form
 from tests.calib.images import png, write_folder
 from tests.training.tiny import RECIPE, changed
+
+pytestmark = pytest.mark.usefixtures("cheap_runs")
 
 
 @pytest.fixture
@@ -72,6 +76,37 @@ def test_folders(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=reason):
             check_folder(path, resume)
     check_folder(tmp_path, resume=True)
+
+
+def test_a_folder_of_a_run_that_was_killed_before_its_state(tmp_path: Path, data: str) -> None:
+    """Nothing is lost there: it is begun again; what to do is said both ways."""
+    out = tmp_path / "run"
+    (out / "tensorboard").mkdir(parents=True)
+    for name in ("start.sqe", ".state.safetensors.sqe-0123abcd.partial", LOCK):
+        (out / name).touch()
+    check_folder(out, resume=False)
+    (out / "start.sqe").unlink()
+    with pytest.raises(UsageError, match="no such file, so there is no run to go on with; begin one, without --resume"):
+        train(RECIPE, data, out, resume=True, workers=0)
+    assert train(changed(epochs=1), data, out, workers=0).result.finished
+    assert not any(is_leftover(path) for path in out.iterdir())
+    with pytest.raises(
+        UsageError, match="is not empty; go on with the run in it by --resume, or choose another folder"
+    ):
+        train(RECIPE, data, out, workers=0)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_in_one_folder(tmp_path: Path, data: str, resume: bool) -> None:
+    with locked_folder(tmp_path / "run"):
+        for second in (
+            lambda: check_folder(tmp_path / "run", resume),
+            lambda: train(RECIPE, data, tmp_path / "run", resume=resume, workers=0),
+        ):
+            with pytest.raises(UsageError, match=r"run: process \d+ of \S+ works in this folder; wait for its end, or"):
+                second()
+        with pytest.raises(UsageError, match="labelled images are needed"):  # a process that writes nothing
+            train(RECIPE, None, tmp_path / "run", world=World(rank=1, size=2))
 
 
 def test_the_last_layer_is_left_out(tmp_path: Path) -> None:

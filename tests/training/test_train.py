@@ -10,7 +10,7 @@ import torch
 
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError, UsageError
 from squeezeedge.networks.registry import build
-from squeezeedge.training.data import Batch, batches
+from squeezeedge.training.data import Batch, batch_workers, batches
 from squeezeedge.training.distributed import World
 from squeezeedge.training.recipe import Input, Optimizer, Recipe
 from squeezeedge.training.train import Trainer
@@ -21,7 +21,8 @@ from tests.training.tiny import RECIPE, changed, images
 def _train(recipe: Recipe, steps: int = 4, trainer: Trainer | None = None) -> tuple[Trainer, list[float]]:
     torch.set_num_threads(1)
     trainer = trainer or Trainer(recipe, 2, World())
-    make = batches(images(recipe).training, World(), 0)
+    training = images(recipe).training
+    make = batches(training, World(), batch_workers(training, 0))
     losses: list[float] = []
     while len(losses) < steps:
         for batch in make(len(losses), 0):
@@ -35,19 +36,23 @@ def _batch(count: int, total: int, size: int = 24) -> Batch:
     return Batch(pixels[:count], torch.arange(8)[:count] % 2, size, 5, total)
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 0.0, True)])
+@pytest.mark.parametrize(
+    "optimizer", first_quick([Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 0.0, True)])
+)
 @pytest.mark.parametrize("precision", first_quick(["float32", "bfloat16"]))
 def test_the_loss_falls(optimizer: Optimizer, precision: str) -> None:
     _, losses = _train(changed(optimizer=optimizer, precision=precision, seed=4), 36)
     assert np.mean(losses[-6:]) < 0.6 * np.mean(losses[:3])
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_the_seed_decides_the_weights() -> None:
     first, again, other = (_train(changed(seed=seed))[0].module.state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_the_network_for_use_is_as_stored() -> None:
     trainer, _ = _train(RECIPE, 3)
     network = trainer.network_for_use()
@@ -56,6 +61,7 @@ def test_the_network_for_use_is_as_stored() -> None:
         assert torch.equal(network.state_dict()[name], tensor.half().float())
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_the_average_follows_the_weights() -> None:
     recipe = changed(ema=0.9)
     trainer = Trainer(recipe, 2, World())
@@ -83,6 +89,7 @@ def test_clipping_bounds_the_step() -> None:
         assert (moved <= 0.5 * 0.01 * 1.001) == bounded
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_the_rate_of_loaded_layers() -> None:
     trained = {n: t for n, t in build("squeezenet1_1", 7).state_dict().items() if not n.startswith("classifier.1.")}
     recipe = changed(start="trained", optimizer=replace(RECIPE.optimizer, loaded_rate=0.0))
@@ -93,6 +100,7 @@ def test_the_rate_of_loaded_layers() -> None:
     assert not torch.equal(state["classifier.1.bias"], torch.ones(2)), "the new layer is learned"
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_frozen_layers_keep_their_weights() -> None:
     trained = {n: t for n, t in build("squeezenet1_1", 7).state_dict().items() if not n.startswith("classifier.1.")}
     recipe = changed(start="trained", frozen=2, ema=0.9, optimizer=replace(RECIPE.optimizer, weight_decay=0.1))
@@ -115,6 +123,7 @@ def test_a_new_layer_on_trained_ones_starts_at_zero() -> None:
         assert (layer["classifier.1.bias"] == 1).all()
 
 
+@pytest.mark.usefixtures("cheap_runs")
 def test_weights_of_another_network() -> None:
     trained = {n: t for n, t in build("squeezenet1_0", 7).state_dict().items() if not n.startswith("classifier.1.")}
     with pytest.raises(SqueezeEdgeError, match=r"features\.0\.weight"):

@@ -59,7 +59,7 @@ def quantize_command(
         out = Path(f"{network.name}.sqe")
         check_output(out, force=force)
     quantized = DataOptions(data, calib, classes, calib_images, None, seed).quantized(network)
-    quantized.save(out)
+    quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
     assert graph is not None
     convolutions = [node for node in graph.nodes if isinstance(node, Conv)]

@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints.mindspore import from_mindcv
 from squeezeedge.networks.checkpoints.record import Checkpoint, corrupt
 
-__all__ = ["read"]
+__all__ = ["CHECKSUM", "parts", "read", "sealed"]
 
 KIND = "a safetensors file"
+CHECKSUM = "squeezeedge.sha256"
+"""In the header's metadata: SHA-256, in hex, of the whole file with zeros in place of these 64 digits."""
+_UNKNOWN = "0" * 64
+
+
+def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A file's content, with a checksum; the same tensors and metadata give the same bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    file = safetensors.torch.save(plain, {**metadata, CHECKSUM: _UNKNOWN})
+    end = 8 + int.from_bytes(file[:8], "little")
+    # The library writes the header's entries in random order.
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    start = len(header).to_bytes(8, "little") + header
+    digest = hashlib.sha256(start + file[end:]).hexdigest()
+    return start.replace(_entry(_UNKNOWN), _entry(digest)) + file[end:]
+
+
+def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors and metadata; its checksum is compared where it has one.
+
+    Raises:
+        ValueError: not such a file, or a damaged one.
+    """
+    try:
+        state = safetensors.torch.load(data)
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end], object_pairs_hook=_unique)
+    except (safetensors.SafetensorError, KeyError, RecursionError) as failure:  # KeyError: a type that torch lacks
+        raise ValueError(str(failure)) from failure
+    metadata = {key: str(value) for key, value in (header.get("__metadata__") or {}).items()}
+    if CHECKSUM in metadata:
+        plain = data[:end].replace(_entry(metadata[CHECKSUM]), _entry(_UNKNOWN))
+        if hashlib.sha256(plain + data[end:]).hexdigest() != metadata[CHECKSUM]:
+            raise ValueError("its checksum is another one")
+    return state, metadata
 
 
 def read(path: Path, data: bytes) -> Checkpoint:
@@ -28,24 +67,23 @@ def read(path: Path, data: bytes) -> Checkpoint:
         data: the file's content.
 
     Raises:
-        CorruptFileError: not such a file, or one of those strings is not what it must be.
+        CorruptFileError: not such a file, a damaged one, or one of those strings is not what it must be.
     """
     try:
-        state = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as failure:  # KeyError: a type that torch lacks
+        state, metadata = parts(data)
+    except ValueError as failure:
         raise corrupt(path, KIND, failure) from failure
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as failure:
-        raise corrupt(path, KIND, failure) from failure
-    metadata = {key: str(value) for key, value in (header.get("__metadata__") or {}).items()}
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
-    known = {key: metadata[key] for key in ("network", "preprocessing", "labels") if key in metadata}
+    known = {key: text for key, text in metadata.items() if key in ("network", "preprocessing", "labels")}
     if metadata.get("format") == "ms":
         checkpoint = from_mindcv(state)
         return Checkpoint(checkpoint.state, checkpoint.metadata | known)
     return Checkpoint(state, known)
+
+
+def _entry(checksum: str) -> bytes:
+    return f'"{CHECKSUM}":{json.dumps(checksum)}'.encode()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

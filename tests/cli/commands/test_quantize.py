@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from squeezeedge import model
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph.sqe import read_sqe
 from tests.cli.conftest import Invoke
@@ -74,6 +76,21 @@ def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_pat
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["graph_sha256"] == read_sqe(file).digest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
+
+
+def test_a_file_that_was_made_meanwhile_stays(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file, load = tmp_path / "net.sqe", model.load
+
+    def late(*arguments: Any, **options: Any) -> model.Model:  # noqa: ANN401
+        file.write_bytes(b"another one's")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(model, "load", late)
+    np.savez(tmp_path / "images.npz", images=natural_images(4, (10, 10)))
+    weights = onnx_file(tmp_path / "own.onnx")
+    result = invoke("quantize", weights, "--data", tmp_path / "images.npz", "-o", file)
+    assert isinstance(result.exception, UsageError) and "net.sqe: exists already; choose" in str(result.exception)
+    assert file.read_bytes() == b"another one's"
 
 
 @pytest.mark.slow

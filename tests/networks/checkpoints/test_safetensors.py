@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.checkpoints.safetensors import CHECKSUM, sealed
 from tests.networks.checkpoints.mindspore_fixture import SHAPES, value
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.0, -1.0])}
@@ -117,6 +120,25 @@ def test_a_header_that_disagrees_with_itself(tmp_path: Path, header: str, reason
 def test_metadata_may_be_null(tmp_path: Path) -> None:
     header = {"__metadata__": None, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
     assert read_checkpoint(with_header(tmp_path / "a.safetensors", header, bytes(4))).metadata == {}
+
+
+def test_a_checksum(tmp_path: Path) -> None:
+    """The SHA-256 of the file with zeros in its place; whatever is changed afterwards is noticed."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(sealed(STATE, METADATA))
+    whole = path.read_bytes()
+    assert load_file(path).keys() == STATE.keys() and read_checkpoint(path).metadata == METADATA
+    with safe_open(path, "pt") as file:
+        found = file.metadata()[CHECKSUM]
+    assert hashlib.sha256(whole.replace(found.encode(), b"0" * 64)).hexdigest() == found
+    assert sealed(dict(reversed(STATE.items())), METADATA) == whole
+    name = whole.index(CHECKSUM.encode())
+    for index in range(0, len(whole), 3):
+        if name <= index < name + len(CHECKSUM):
+            continue  # another key: a file without a checksum, as others write them
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        with pytest.raises(CorruptFileError, match=r"a\.safetensors: not a safetensors file, truncated or damaged"):
+            read_checkpoint(path)
 
 
 def test_absurd_header_size(tmp_path: Path) -> None:
