@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels, hold_out, open_dataset
+from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels, open_dataset
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from tests.calib.images import png, write_folder, write_tar
@@ -69,16 +69,18 @@ def test_cifar_batches_and_splits(tmp_path: Path) -> None:
     _write_cifar(tmp_path / "cifar-10-batches-py")
     spec = str(tmp_path / "cifar-10-batches-py")
     assert [len(open_dataset(spec, split)) for split in (None, "test", "train", "calib")] == [3, 3, 15, 15]
-    with pytest.raises(UsageError, match="no split 'valid'; it has train, calib, test"):
-        open_dataset(spec, "valid")
+    for split in ("val", "valid"):
+        with pytest.raises(UsageError, match=f"no split '{split}'; it has train, test"):
+            open_dataset(spec, split)
 
 
 def test_digits() -> None:
     dataset = open_dataset("digits")
     assert (dataset.name, len(dataset), len(dataset.classes)) == ("digits", 400, 10)
     check_labels(dataset, 10)
-    with pytest.raises(UsageError, match="no split 'val'"):
-        open_dataset("digits", "val")
+    val, calib = open_dataset("digits", "val"), open_dataset("digits", "calib")
+    np.testing.assert_array_equal(np.asarray(val.images), np.asarray(calib.images))
+    assert sum(len(open_dataset("digits", split)) for split in ("train", "val", "test")) == 1797
 
 
 def test_class_names_for_arrays(tmp_path: Path) -> None:
@@ -158,22 +160,3 @@ def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     assert len(test) == 7975 and test.classes[3] == "cat"
     labels = open_dataset(spec, "train").labels
     assert labels is not None and np.bincount(labels).tolist() == [5000] * 10
-
-
-def test_a_fifth_of_each_class_is_held_out() -> None:
-    labels = np.repeat([0, 1, 2, 3], [10, 5, 2, 1])
-    pixels = np.arange(18, dtype=np.uint8)[:, None, None, None] + np.zeros((18, 4, 4, 3), np.uint8)
-    for images in (pixels, list(pixels)):
-        learned, tested = hold_out(Dataset("data", images, labels, ("a", "b", "c", "d")), 3)
-        assert learned.labels is not None and tested.labels is not None
-        assert np.bincount(learned.labels).tolist() == [8, 4, 1, 1] and np.bincount(tested.labels).tolist() == [2, 1, 1]
-        values = [[int(np.asarray(image)[0, 0, 0]) for image in part.images] for part in (learned, tested)]
-        assert sorted([*values[0], *values[1]]) == list(range(18)), "each image once"
-        assert [labels[value] for value in values[1]] == tested.labels.tolist()
-    dataset = Dataset("data", pixels, labels)
-    first, again, other = (np.asarray(hold_out(dataset, seed)[1].images) for seed in (3, 3, 4))
-    assert np.array_equal(again, first) and not np.array_equal(other, first), "the seed decides"
-    with pytest.raises(UsageError, match="data: has one image of each class"):
-        hold_out(Dataset("data", pixels[:2], np.arange(2)), 0)
-    with pytest.raises(UsageError, match="data: has no labels"):
-        hold_out(Dataset("data", pixels), 0)
