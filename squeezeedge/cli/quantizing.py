@@ -84,6 +84,8 @@ class DataOptions:
         if model.integer is not None:
             return model
         images = self.calibration(model)
+        for remark in images.remarks:
+            note(remark)
         note(f"quantizing {model.name} on {len(images)} images of {images.dataset.name}")
         with progress("quantize", None) as advance:
             return quantize(

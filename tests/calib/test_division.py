@@ -95,7 +95,7 @@ def test_what_is_tested_on_is_not_learned_wherever_it_is(tmp_path: Path) -> None
     division = divide(spec, str(tmp_path / "some"))
     assert f"{spec}: 3 images are among those to test on and left out" in division.remarks
     assert [len(part) for part in (division.learned, division.chosen, division.tested) if part] == [15, 2, 3]
-    with pytest.raises(UsageError, match="all images of .* are among these; give others to test on"):
+    with pytest.raises(UsageError, match=r"all images of .* are among these; give others to test on"):
         divide(spec, spec)
     pixels = np.arange(40, dtype=np.uint8)[:, None, None, None] + np.zeros((40, 4, 4, 3), np.uint8)
     for name, part in (("all", pixels), ("ten", pixels[:10])):

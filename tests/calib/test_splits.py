@@ -92,7 +92,7 @@ def test_what_looks_like_parts_and_is_not_known_is_refused(folders: dict[str, fr
 
 @pytest.mark.parametrize("names", [("train", "Train"), ("val", "valid", "train"), ("train1", "train2", "test")])
 def test_two_of_the_same_part_are_refused(names: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="are all a part to (learn|choose by); put them into one folder"):
+    with pytest.raises(UsageError, match=r"are all a part to (learn|choose by); put them into one folder"):
         find_parts("data", dict.fromkeys(names, PETS))
 
 
