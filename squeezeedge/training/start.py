@@ -20,7 +20,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import oracle
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.networks.registry import build, identify, load_weights
+from squeezeedge.networks.registry import build, load_weights, networks_of, sha256_of
 from squeezeedge.training.data import TestImages, default_workers, load_images
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch
@@ -30,7 +30,7 @@ from squeezeedge.training.run import BEST, Report, Result, run
 from squeezeedge.training.train import LAST, Form
 from squeezeedge.training.validate import Score, logits, measure
 
-__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "network_of", "train", "trained_weights"]
+__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "networks_in", "train", "trained_weights"]
 
 START = "start.sqe"
 """Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
@@ -108,18 +108,16 @@ def check_folder(out: Path, resume: bool) -> None:
         raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
 
 
-def network_of(path: Path) -> str:
-    """The name of the network that a checkpoint is of.
+def networks_in(path: Path) -> tuple[str, ...]:
+    """The names of the networks that a checkpoint can be of, the likeliest first.
 
     Raises:
         SqueezeEdgeError: the file is damaged, or it is of none of the networks here.
     """
-    checkpoint = read_checkpoint(path)
     try:
-        found, _ = identify(checkpoint.state)
+        return networks_of(read_checkpoint(path), sha256_of(path))[0]
     except SqueezeEdgeError as failure:
-        raise SqueezeEdgeError(f"{path}: {failure}") from None
-    return checkpoint.metadata.get("network") or found
+        raise type(failure)(f"{path}: {str(failure).removeprefix(f'{path}: ')}") from None
 
 
 def trained_weights(network: str, path: Path) -> dict[str, Tensor]:

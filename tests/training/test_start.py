@@ -15,7 +15,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks.registry import build
 from squeezeedge.training.logbook import Epoch
 from squeezeedge.training.recipe import Recipe
-from squeezeedge.training.start import check_folder, network_of, train, trained_weights
+from squeezeedge.training.start import check_folder, networks_in, train, trained_weights
 from squeezeedge.training.train import Form
 from tests.calib.images import png, write_folder
 from tests.training.tiny import RECIPE, changed
@@ -105,12 +105,12 @@ def test_the_last_layer_is_left_out(tmp_path: Path) -> None:
 def test_a_checkpoint_s_network(tmp_path: Path) -> None:
     path = tmp_path / "trained.safetensors"
     save_file(build("squeezenet1_0", 3).state_dict(), path)
-    assert network_of(path) == "squeezenet1_0"
+    assert networks_in(path) == ("squeezenet1_0", "squeezenet1_0_simple_bypass", "squeezenet1_0_mindcv")
     save_file(build("squeezenet1_1_mindcv", 3).state_dict(), path, {"network": "squeezenet1_1_mindcv"})
-    assert network_of(path) == "squeezenet1_1_mindcv"
+    assert networks_in(path) == ("squeezenet1_1_mindcv",)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(SqueezeEdgeError, match=r"trained\.safetensors: none of the networks here"):
-        network_of(path)
+        networks_in(path)
 
 
 def test_images_without_parts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ KIND = "a safetensors file"
 def read(path: Path, data: bytes) -> Checkpoint:
     """Read the tensors, and "network", "preprocessing" (a JSON object) and "labels" (a JSON list) of the header.
 
-    A file that MindSpore wrote (header "format": "ms") is taken for MindCV's, as a .ckpt is.
+    A file that MindSpore wrote (header "format": "ms") is likely MindCV's, as a .ckpt is.
 
     Args:
         path: for messages.
@@ -44,7 +44,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
     known = {key: metadata[key] for key in ("network", "preprocessing", "labels") if key in metadata}
     if metadata.get("format") == "ms":
         checkpoint = from_mindcv(state)
-        return Checkpoint(checkpoint.state, checkpoint.metadata | known)
+        return Checkpoint(checkpoint.state, known, checkpoint.likely)
     return Checkpoint(state, known)
 
 
