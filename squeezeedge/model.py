@@ -274,15 +274,15 @@ def quantize(
 
 
 def choose_network(model: Model, images: Selection) -> Model:
-    """Try the networks that a checkpoint fits on labelled images, and take the one that answers most of them right.
+    """Try the networks that a checkpoint fits on labelled images, and take the one that answers them best.
 
     Args:
         model: as :func:`load` has returned it.
         images: to try them on; they should not be those that a figure is measured on afterwards.
 
     Returns:
-        The model, where it has no alternatives or the images no labels for it; else the best one, of equal ones the
-        likeliest. It has no alternatives any more.
+        The model, where it has no alternatives or the images no labels for it; else the one with the least loss (which
+        tells more than counting right answers), of equal ones the likeliest. It has no alternatives any more.
 
     Raises:
         SqueezeEdgeError: an image is damaged.
@@ -296,18 +296,20 @@ def choose_network(model: Model, images: Selection) -> Model:
         return settled
     if labels is None:
         return settled
+    from squeezeedge.training.validate import cross_entropy
+
     pixels = images.load(model.preprocessing)
-    right: dict[str, int] = {}
-    tried = {model.name: settled}
-    for name, make in {model.name: lambda: settled, **model.alternatives}.items():
-        tried[name] = make()
-        answers = tried[name].float_logits
-        assert answers is not None
-        right[name] = int((answers(pixels).argmax(1) == labels).sum())
-    best = max(right, key=right.__getitem__)
-    figures = ", ".join(f"{name} {count}" for name, count in right.items())
-    text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {figures}; {best} is taken"
-    return replace(tried[best], remarks=(*model.remarks[:-1], text))
+    tried = {model.name: settled, **{name: make() for name, make in model.alternatives.items()}}
+    losses: dict[str, float] = {}
+    figures = []
+    for name, other in tried.items():
+        assert other.float_logits is not None
+        answers = other.float_logits(pixels)
+        losses[name] = cross_entropy(answers, labels)
+        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (loss {losses[name]:.3f})")
+    best = min(losses, key=losses.__getitem__)
+    text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {', '.join(figures)}; {best} is taken"
+    return replace(tried[best], remarks=(text,))
 
 
 def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None) -> Model:

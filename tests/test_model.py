@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from squeezeedge.calib.datasets import Dataset
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
 from squeezeedge.calib.selection import calibration_images
@@ -24,7 +25,7 @@ from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference, quantize
+from squeezeedge.model import GOLDEN_IMAGES, Model, choose_network, load, load_reference, quantize
 from squeezeedge.networks.registry import DEFAULT, NETWORKS, build, default_weights
 from tests.calib.images import write_folder, write_tar
 from tests.graphs import random_graph
@@ -93,6 +94,37 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
     save_file({"a": next(iter(load_file(default_weights()).values()))}, path)
     with pytest.raises(SqueezeEdgeError, match=f"^{path}: "):
         load(path)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_fits_two_networks_is_tried(tmp_path: Path, digits_pixels: NDArray[np.uint8]) -> None:
+    """Labels are the answers of one of the two, which is then the better one."""
+    path = tmp_path / "plain.safetensors"
+    save_file(load_file(default_weights()), path)
+    model = load(path, size=48)
+    assert (model.name, list(model.alternatives)) == ("squeezenet1_1", ["squeezenet1_1_mindcv"])
+    assert model.remarks == (f"{path}: its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; squeezenet1_1 is taken",)
+    other = model.alternatives["squeezenet1_1_mindcv"]()
+    assert not other.alternatives and not other.remarks
+    model = replace(model, alternatives={other.name: lambda: other})
+    images = np.concatenate([digits_pixels, np.flip(digits_pixels, 2), np.flip(digits_pixels, 1)])
+    pixels = calibration_images(images).load(model.preprocessing)
+    for wanted in (model, other):
+        assert wanted.float_logits is not None
+        labelled = Dataset("data", images, wanted.float_logits(pixels).argmax(1))
+        chosen = choose_network(model, calibration_images(labelled))
+        assert chosen.name == wanted.name and chosen.origin["network"] == wanted.name and not chosen.alternatives
+        (remark,) = chosen.remarks
+        assert f"{wanted.name} {len(images)}" in remark and remark.endswith(f"; {wanted.name} is taken")
+    assert quantize(model, labelled).name == "squeezenet1_1_mindcv"
+    for labels in (None, np.full(len(images), 99)):
+        chosen = choose_network(model, calibration_images(replace(labelled, labels=labels)))
+        assert chosen.name == "squeezenet1_1" and chosen.remarks == model.remarks and not chosen.alternatives
+    for arguments in ({"model": DEFAULT, "network": "squeezenet1_0"}, {"model": path, "network": "alexnet"}):
+        with pytest.raises(UsageError, match=r"says which network it is|no network 'alexnet'"):
+            load(**arguments)
+    with pytest.raises(SqueezeEdgeError, match="does not fit the network"):
+        load(path, network="squeezenet1_0")
 
 
 def test_imagenets_classes_have_names(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def train(
         tested, remarks = with_classes_of(tested, len(learned.classes), learned.classes, whose, "rename the folders")
         for text in remarks:
             watcher.remark(text)
-    check_labels(tested, len(learned.classes) or int(learned.labels.max()) + 1)
+    check_labels(tested, _count(learned))
     with watcher.progress("decode", len(learned) + len(chosen) if recipe.input.cache else 0) as advance:
         images = load_images(recipe, learned, chosen, advance)
     form = None if make_form is None else make_form(recipe, learned, images.classes)
@@ -235,10 +235,15 @@ def _named(learned: Dataset, names: Sequence[str], watcher: Watcher) -> Dataset:
     return learned
 
 
+def _count(dataset: Dataset) -> int:
+    """Number of its classes."""
+    assert dataset.labels is not None
+    return len(dataset.classes) or int(dataset.labels.max()) + 1
+
+
 def _check_count(learned: Dataset, classes: int) -> None:
     """Refuse images that are not of so many classes."""
-    assert learned.labels is not None
-    found = len(learned.classes) or int(learned.labels.max()) + 1
+    found = _count(learned)
     if found != classes:
         names = f" ({a_few(learned.classes)})" if learned.classes else ""
         raise SqueezeEdgeError(

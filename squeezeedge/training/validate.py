@@ -13,7 +13,7 @@ from torch.nn import Module
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.training.distributed import World
 
-__all__ = ["Score", "logits", "measure"]
+__all__ = ["Score", "cross_entropy", "logits", "measure"]
 
 BATCH = 64
 
@@ -59,6 +59,11 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
     finally:
         module.train(training)
     return np.concatenate(answers)
+
+
+def cross_entropy(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mean cross-entropy of logits, float32 [N, classes], with the right classes, int64 [N]."""
+    return float(torch.nn.functional.cross_entropy(torch.from_numpy(answers), torch.from_numpy(labels)))
 
 
 def measure(

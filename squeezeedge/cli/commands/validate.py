@@ -48,6 +48,7 @@ def validate_command(
     tried = _tried(given, loaded) if loaded.alternatives else None
     if tried is not None:
         loaded = choose_network(loaded, tried)
+    assert loaded.float_logits is not None
     images = given.evaluation(loaded, tried)
     if images.labels is None:
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
