@@ -281,8 +281,9 @@ def choose_network(model: Model, images: Selection) -> Model:
         images: to try them on; they should not be those that a figure is measured on afterwards.
 
     Returns:
-        The model, where it has no alternatives or the images no labels for it; else the one with the least loss (which
-        tells more than counting right answers), of equal ones the likeliest. It has no alternatives any more.
+        The model, where it has no alternatives or the images no labels for it; else the one that is most certain of the
+        right classes (:func:`squeezeedge.training.validate.certainty`), of equal ones the likeliest. It has no
+        alternatives any more.
 
     Raises:
         SqueezeEdgeError: an image is damaged.
@@ -296,18 +297,18 @@ def choose_network(model: Model, images: Selection) -> Model:
         return settled
     if labels is None:
         return settled
-    from squeezeedge.training.validate import cross_entropy
+    from squeezeedge.training.validate import certainty
 
     pixels = images.load(model.preprocessing)
     tried = {model.name: settled, **{name: make() for name, make in model.alternatives.items()}}
-    losses: dict[str, float] = {}
+    found: dict[str, float] = {}
     figures = []
     for name, other in tried.items():
         assert other.float_logits is not None
         answers = other.float_logits(pixels)
-        losses[name] = cross_entropy(answers, labels)
-        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (loss {losses[name]:.3f})")
-    best = min(losses, key=losses.__getitem__)
+        found[name] = certainty(answers, labels)
+        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (certain to {found[name]:.1f} %)")
+    best = max(found, key=found.__getitem__)
     text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {', '.join(figures)}; {best} is taken"
     return replace(tried[best], remarks=(text,))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.training.distributed import World
-from squeezeedge.training.validate import cross_entropy, logits, measure
+from squeezeedge.training.validate import certainty, logits, measure
 
 SMALL = Preprocessing(size=(4, 4), resize=None)
 
@@ -69,6 +69,6 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
     assert five == (order[:, :5] == labels[:, None]).sum()
 
 
-def test_cross_entropy() -> None:
+def test_certainty() -> None:
     answers = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32)) + np.float32(3)
-    assert cross_entropy(answers, np.array([0, 2])) == pytest.approx((np.log(2) + np.log(10)) / 2)
+    assert certainty(answers, np.array([0, 2])) == pytest.approx(30)

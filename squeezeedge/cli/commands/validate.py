@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "validate_command"]
 
+TRIED = 256
+"""Images at most that the network of a checkpoint is chosen by."""
+
 
 def validate_command(
     model: Model = None,
@@ -83,7 +86,7 @@ def _tried(given: DataOptions, model: LoadedModel) -> Selection:
     """Images to choose the network of a checkpoint by, which are not validated on: of the data at most half."""
     from dataclasses import replace
 
-    images = given.calibration(model)
+    images = replace(given, calib_images=TRIED).calibration(model)
     return images if 2 * len(images) <= len(images.dataset) else replace(images, indices=images.indices[::2])
 
 
