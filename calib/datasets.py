@@ -26,7 +26,7 @@ from squeezeedge.calib.arrays import (
 )
 from squeezeedge.calib.decode import AnyImage, decode_batches
 from squeezeedge.calib.files import list_folder, list_tar
-from squeezeedge.calib.labels import read_class_list
+from squeezeedge.calib.labels import a_few, read_class_list
 from squeezeedge.calib.layout import Layout
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.splits import PURPOSE, Part
@@ -176,6 +176,12 @@ def open_dataset(spec: str, split: str | None = None, classes: Path | None = Non
         if other.labels is not None:
             text = f"{spec}: the images to {PURPOSE[found[0]]} have no labels; those to {PURPOSE[found[1]]} are taken"
             return _with_remark(other, text)
+    if labelled and dataset.labels is None:
+        others = ", ".join(part for part in source.parts if part not in found)
+        text = f"the images to {PURPOSE[found[0]]} have no labels; put them into folders by class"
+        return _with_remark(
+            dataset, f"{spec}: {text}" + (f", or give the folder of another part ({others})" if others else "")
+        )
     return dataset
 
 
@@ -202,9 +208,12 @@ def check_labels(dataset: Dataset, classes: int) -> None:
     if dataset.labels is None:
         return
     if dataset.classes and len(dataset.classes) != classes:
+        without = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels).tolist()
+        empty = f" (no image is in {a_few([dataset.classes[index] for index in without])})" if without else ""
         raise SqueezeEdgeError(
-            f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; give the network's class "
-            "list with --classes, or other data"
+            f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; they are "
+            f"{a_few(dataset.classes)}{empty}: complete the folders, remove what is no class, or give the network's "
+            "class list"
         )
     outside = dataset.labels[(dataset.labels < 0) | (dataset.labels >= classes)]
     if len(outside):

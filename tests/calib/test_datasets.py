@@ -1,5 +1,6 @@
 """The one interface: whatever the images lie in, the same data set comes out."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_labels_must_be_among_the_network_s_classes() -> None:
     check_labels(_labelled([0, 1], ("a", "b")), 2)
     with pytest.raises(SqueezeEdgeError, match=r"2 labels are outside the network's classes 0\.\.9, the first is 10"):
         check_labels(_labelled([0, 10, -1]), 10)
-    with pytest.raises(SqueezeEdgeError, match="has 2 classes, the network has 1000; give"):
+    with pytest.raises(SqueezeEdgeError, match="has 2 classes, the network has 1000; they are 'a', 'b': complete"):
         check_labels(_labelled([0, 1], ("a", "b")), 1000)
 
 
@@ -160,3 +161,58 @@ def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     assert len(test) == 7975 and test.classes[3] == "cat"
     labels = open_dataset(spec, "train").labels
     assert labels is not None and np.bincount(labels).tolist() == [5000] * 10
+
+
+def test_a_class_without_an_image_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"cat/1.png": png(1), "dog/1.png": png(2)})
+    (root / "cow").mkdir()
+    dataset = open_dataset(str(root))
+    check_labels(dataset, 3)
+    assert dataset.labels is not None and dataset.labels.tolist() == [0, 2]
+    assert dataset.remarks == (f"{root}: no image is in its folders 'cow', which count as classes",)
+    with pytest.raises(
+        SqueezeEdgeError, match=r"are 'cat', 'cow', 'dog' \(no image is in 'cow'\): complete the folders"
+    ):
+        check_labels(dataset, 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "split", "part", "remark"),
+    [
+        ("train valid test", None, "test", ""),
+        ("train valid test", "val", "valid", ""),
+        ("train valid test", "calib", "train", ""),
+        ("train valid", "test", "valid", ""),
+        ("valid test", "calib", "valid", ""),
+        ("test", "calib", "test", ""),
+        ("train", None, "train", "has no images to test on, only those to learn; they are taken"),
+        ("train valid test.flat", None, "valid", "the images to test on have no labels; those to choose by are taken"),
+        (
+            "train test.flat",
+            None,
+            "test.flat",
+            "have no labels; put them into folders by class, or .* another part .train",
+        ),
+        ("train test.flat", "calib", "train", ""),
+    ],
+)
+def test_the_part_that_serves(tmp_path: Path, parts: str, split: str | None, part: str, remark: str) -> None:
+    for name in parts.split():
+        images = ["1.png", "2.png"] if "flat" in name else ["cat/1.png", "dog/1.png"]
+        write_folder(tmp_path / name.partition(".")[0], dict.fromkeys(images, png(1)))
+    dataset = open_dataset(str(tmp_path), split)
+    assert all(f"/{part.partition('.')[0]}/" in str(image) for image in dataset.images)
+    assert (dataset.labels is None) == ("flat" in part)
+    assert re.search(remark, " ".join(dataset.remarks)) if remark else not dataset.remarks
+
+
+def test_a_part_that_is_not_there(tmp_path: Path) -> None:
+    root = write_folder(
+        tmp_path / "data", {f"{part}/{name}/1.png": png(1) for part in ("val", "test") for name in "ab"}
+    )
+    with pytest.raises(UsageError, match="data: has no split 'train'; it has val, test"):
+        open_dataset(str(root), "train")
+    with pytest.raises(UsageError, match="has no split 'test': its folders are not train, val or test"):
+        open_dataset(str(root / "val"), "test")
+    with pytest.raises(UsageError, match="has no split 'dev'; it has none"):
+        open_dataset(str(root / "val"), "dev")

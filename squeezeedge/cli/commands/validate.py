@@ -54,7 +54,8 @@ def validate_command(
     assert loaded.float_logits is not None
     images = given.evaluation(loaded, tried)
     if images.labels is None:
-        raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
+        why = "".join(f"; {remark}" for remark in images.remarks)
+        raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with{why}")
     with join_world("cpu") as world:
         if world.leads:
             for remark in loaded.remarks:
