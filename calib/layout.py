@@ -83,9 +83,13 @@ class Layout:
         self._files: dict[_Parts, list[str]] = defaultdict(list)
         for parts in listing.images:
             self._files[parts[:-1]].append(parts[-1])
-        self._root = self._below((), lambda name: name in self._known or names_a_part(name))
-        folders = {name: set[str]() for name in _inside(self._root, listing.empty) if names_a_part(name)}
-        folders |= {name: _inside((*self._root, name), self._files) for name in _inside(self._root, self._files)}
+        self._inside = _folders_in(self._files)
+        self._empty: dict[_Parts, set[str]] = defaultdict(set)
+        for parts in listing.empty:
+            self._empty[parts[:-1]].add(parts[-1])
+        self._root = self._below((), self._is_part_or_class)
+        folders = {name: set[str]() for name in self._empty[self._root] if names_a_part(name)}
+        folders |= {name: self._inside[(*self._root, name)] for name in self._inside[self._root]}
         self._found = find_parts(str(path), folders, self._known)
 
     @property
@@ -119,15 +123,22 @@ class Layout:
             return Arranged(images, None, remarks=(*self._found.remarks, f"no labels are needed here: {failure}"))
         return Arranged(images, *labels, self._remarks(labels))
 
+    def _is_part_or_class(self, folder: _Parts) -> bool:
+        """Whether a folder that all images share is one of these: ``test`` is, but not above ``train`` and ``val``."""
+        if folder[-1] in self._known:
+            return True
+        inside = self._inside[folder]
+        return names_a_part(folder[-1]) and not (inside and all(map(names_a_part, inside)))
+
     @cached_property
     def _levels(self) -> dict[_Parts, _Parts]:
         """The folder of each part (or of the data) -> the one below it that holds the folders of the classes."""
         if not self._found.folders:
-            return {self._root: self._below((), self._known.__contains__, classes=True)}
+            return {self._root: self._below((), lambda folder: folder[-1] in self._known, classes=True)}
         roots = [(*self._root, folder) for folder in self._found.folders.values()]
-        levels = [self._below(root, self._known.__contains__, classes=True) for root in roots]
+        levels = [self._below(root, lambda folder: folder[-1] in self._known, classes=True) for root in roots]
         names = self._known.union(*map(self._folders, levels))
-        return {root: self._below(root, names.__contains__, classes=True) for root in roots}
+        return {root: self._below(root, lambda folder: folder[-1] in names, classes=True) for root in roots}
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
@@ -136,18 +147,18 @@ class Layout:
 
     def _folders(self, level: _Parts) -> set[str]:
         """Names of the folders in a folder that hold images, or nothing at all."""
-        return _inside(level, self._files) | _inside(level, self._listing.empty)
+        return self._inside[level] | self._empty[level]
 
-    def _below(self, level: _Parts, kept: Callable[[str], bool], classes: bool = False) -> _Parts:
+    def _below(self, level: _Parts, kept: Callable[[_Parts], bool], classes: bool = False) -> _Parts:
         """The folder down to which all images below ``level`` share their folders, or that holds one to be kept.
 
         With ``classes`` a folder without images beside one with images is a class, and this one, too.
         """
         while True:
-            names = _inside(level, self._files)
-            if len(names) != 1 or level in self._files or kept(name := next(iter(names))):
+            names = self._inside[level]
+            if len(names) != 1 or level in self._files or kept((*level, name := next(iter(names)))):
                 return level
-            only_class = not _inside((*level, name), self._files) and not says_nothing(name)
+            only_class = not self._inside[(*level, name)] and not says_nothing(name)
             if classes and only_class and len(self._folders(level)) > 1:
                 return level
             level = (*level, name)
@@ -166,13 +177,14 @@ class Layout:
                 f"{self._path}: {len(flat)} images are in no class folder but others are: {a_few(flat)}; move or "
                 "remove these"
             )
-        below = set[str]().union(*(_inside((*level, name), self._files) for name in _inside(level, self._files)))
-        parts = sorted(name for name in below if names_a_part(name) and name not in self._known)
-        if len(parts) > 1:
-            raise UsageError(
-                f"{self._path}: the parts {a_few(parts)} lie in the folders of the classes; put them above: "
-                f"{parts[0]}/CLASS instead of CLASS/{parts[0]}"
-            )
+        classes = self._inside[level]
+        for names in (classes, set[str]().union(*(self._inside[(*level, name)] for name in classes))):
+            parts = sorted(name for name in names if names_a_part(name) and name not in self._known)
+            if len(parts) > 1:
+                raise UsageError(
+                    f"{self._path}: the parts {a_few(parts)} lie in other folders; put them above these: "
+                    f"{parts[0]}/CLASS instead of CLASS/{parts[0]}"
+                )
 
     def _labels(self, level: _Parts, files: list[_Parts]) -> _Labels:
         if len(files[0]) == len(level) + 1:
@@ -186,16 +198,20 @@ class Layout:
     def _remarks(self, labels: _Labels) -> tuple[str, ...]:
         if labels.labels is None or labels.keys:
             return self._found.remarks
-        full = set[str]().union(*(_inside(level, self._files) for level in self._levels.values()))
+        full = set[str]().union(*(self._inside[level] for level in self._levels.values()))
         if not (empty := [name for name in labels.classes if name not in full]):
             return self._found.remarks
         text = f"{self._path}: no image is in its folders {a_few(empty)}, which count as classes"
         return (*self._found.remarks, text)
 
 
-def _inside(level: _Parts, folders: Iterable[_Parts]) -> set[str]:
-    """Names of the folders in a folder, of paths of folders."""
-    return {parts[len(level)] for parts in folders if len(parts) > len(level) and parts[: len(level)] == level}
+def _folders_in(folders: Iterable[_Parts]) -> dict[_Parts, set[str]]:
+    """Each folder -> names of the folders in it; of any other one none."""
+    inside: dict[_Parts, set[str]] = defaultdict(set)
+    for parts in folders:
+        for depth, name in enumerate(parts):
+            inside[parts[:depth]].add(name)
+    return inside
 
 
 def _file_labels(path: Path, files: list[str], found: ClassList | None) -> _Labels:

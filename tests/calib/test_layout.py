@@ -134,10 +134,23 @@ def test_a_flat_part_beside_labelled_ones(tmp_path: Path) -> None:
 def test_parts_within_classes_are_refused(tmp_path: Path) -> None:
     names = [f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("train", "test")]
     layout = _layout(tmp_path, *names)
-    with pytest.raises(UsageError, match=r"'test', 'train' lie in the folders of the classes; put .* test/CLASS"):
+    with pytest.raises(UsageError, match=r"'test', 'train' lie in other folders; put .* test/CLASS"):
         layout.read()
-    with pytest.raises(UsageError, match="lie in the folders of the classes"):
+    with pytest.raises(UsageError, match="lie in other folders"):
         layout.read(None, labelled=False)
+    layout = _layout(tmp_path, *(f"train/{name}" for name in names), "test/cat/1.png", "test/dog/1.png")
+    with pytest.raises(UsageError, match="lie in other folders"):
+        layout.read("train")
+
+
+@pytest.mark.parametrize("above", ["test", "test/data", "train/train"])
+def test_parts_within_a_folder_called_like_one(tmp_path: Path, above: str) -> None:
+    layout = _layout(tmp_path, *(f"{above}/{part}/{name}/1.png" for name in "ab" for part in ("train", "val")))
+    if above == "test/data":
+        with pytest.raises(UsageError, match="the parts 'train', 'val' lie in other folders"):
+            layout.read("test")
+    else:
+        assert layout.parts == ("train", "val") and layout.read("val").classes == ("a", "b")
 
 
 def test_images_without_labels_where_none_are_needed(tmp_path: Path) -> None:

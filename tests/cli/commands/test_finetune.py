@@ -113,7 +113,7 @@ def test_what_is_refused(
 def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Path, by: str) -> None:
     torch.set_num_threads(1)
     data = write_folder(tmp_path / "plain", {f"{name}/{i}.png": png(40 * i + 9) for name in "abc" for i in range(5)})
-    network = [weights] if by == "argument" else ["--weights", weights]
+    network: list[str | Path] = [weights] if by == "argument" else ["--weights", weights]
     if by == "option":
         network += ["--network", "squeezenet1_1_mindcv", "--set", "input.size=32", "--set", "input.resize=32"]
     result = invoke("finetune", *QUICK, *network, "--data", data, "-o", tmp_path / "run", "--json")
