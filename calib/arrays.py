@@ -11,12 +11,14 @@ import math
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.calib.splits import Part
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 
 __all__ = ["DIGITS_SPLITS", "Pixels", "is_cifar_batches", "read_cifar_batches", "read_digits", "read_npz"]
@@ -26,10 +28,15 @@ MAX_BATCH_BYTES = 64 << 20
 MAX_OPERATIONS = 1 << 17
 
 _CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
-CIFAR_BATCHES = {"train": _CIFAR_TRAIN, "calib": _CIFAR_TRAIN, "test": ("test_batch",)}
+CIFAR_BATCHES: Mapping[Part, tuple[str, ...]] = {"train": _CIFAR_TRAIN, "test": ("test_batch",)}
 CIFAR_SHAPE = (3, 32, 32)
 
-DIGITS_SPLITS = {"test": range(400), "calib": range(400, 600), "train": range(600, 1797)}
+DIGITS_SPLITS: Mapping[Part, range] = {
+    "train": range(600, 1797),
+    "val": range(400, 600),
+    "test": range(400),
+    "calib": range(400, 600),
+}
 """Which residues of 400 i mod 1797 (all different, as 400 and 1797 are coprime) belong to a split of image i."""
 
 
@@ -99,7 +106,7 @@ def is_cifar_batches(folder: Path) -> bool:
     return any((folder / name).is_file() for names in CIFAR_BATCHES.values() for name in names)
 
 
-def read_cifar_batches(folder: Path, split: str) -> Pixels:
+def read_cifar_batches(folder: Path, split: Part) -> Pixels:
     """Read one split of CIFAR-10's python batches.
 
     Args:
@@ -204,7 +211,7 @@ def _text(value: object) -> object:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def read_digits(split: str) -> Pixels:
+def read_digits(split: Part) -> Pixels:
     """scikit-learn's handwritten digits (8x8 pixels, 1,797 images) as grey RGB images.
 
     Args:

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,23 @@ from squeezeedge.calib.arrays import (
 )
 from squeezeedge.calib.decode import AnyImage, decode_batches
 from squeezeedge.calib.files import list_folder, list_tar
-from squeezeedge.calib.labels import read_class_list
-from squeezeedge.calib.layout import UndividedError, arrange
+from squeezeedge.calib.labels import a_few, read_class_list
+from squeezeedge.calib.layout import Layout
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.splits import PURPOSE, Part
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 
-__all__ = ["Dataset", "calibration_split", "check_labels", "hold_out", "open_dataset"]
+__all__ = ["Dataset", "Source", "calibration_split", "check_labels", "open_dataset", "open_source"]
 
 LOAD_BATCH = 32
-HELD_OUT = 0.2
-"""Share of each class that is held out for testing of data without a test part."""
+PARTS: Mapping[str | None, tuple[Part, ...]] = {
+    None: ("test", "val"),
+    "train": ("train",),
+    "val": ("val",),
+    "test": ("test", "val"),
+    "calib": ("calib", "train", "val", "test"),
+}
+"""Split -> the parts that serve, the best first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,7 @@ class Dataset:
         labels: int64 [N], or ``None`` if unlabelled.
         classes: class names in index order; empty if unknown.
         keys: what the classes' folders are called, where a class list says so; else empty.
+        remarks: what people should know of how they were found.
     """
 
     name: str
@@ -54,6 +63,7 @@ class Dataset:
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,37 +106,87 @@ class Dataset:
         return decode_batches(self.images, preprocessing, batch_size, indices)
 
 
-def open_dataset(spec: str, split: str | None = None, classes: Path | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Source:
+    """Data before any part of it is chosen.
+
+    Attributes:
+        name: for people.
+        parts: the parts that it comes in; empty if it is one whole.
+        read: (part, or ``None`` for all of data without parts; whether images without a label are refused where others
+            have one) -> its images.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    read: Callable[[Part | None, bool], Dataset]
+
+
+def open_source(spec: str, classes: Path | None = None) -> Source:
+    """Find the parts of data: see :func:`open_dataset`."""
+    path = Path(spec)
+    if spec == "digits":
+        return _from_arrays(spec, tuple(DIGITS_SPLITS), read_digits, classes)
+    if path.is_dir() and is_cifar_batches(path):
+        return _from_arrays(spec, tuple(CIFAR_BATCHES), partial(read_cifar_batches, path), classes)
+    if not path.exists():
+        raise UsageError(f"{spec}: no such file or folder, and no embedded data set (`digits` is one)")
+    if path.suffix.lower() == ".npz":
+        return Source(spec, (), lambda _part, _: _from_pixels(spec, read_npz(path), classes))
+    if not path.is_dir() and path.suffix.lower() != ".tar":
+        raise UsageError(f"{spec}: must be a folder, a .tar (decompressed) or an .npz")
+    layout = Layout(path, list_folder(path) if path.is_dir() else list_tar(path), classes)
+    return Source(spec, layout.parts, lambda part, labelled: Dataset(spec, *layout.read(part, labelled)))
+
+
+def open_dataset(spec: str, split: str | None = None, classes: Path | None = None, labelled: bool = True) -> Dataset:
     """Open a data set.
 
     Args:
         spec: ``digits``, or the path of a folder, .tar or .npz.
-        split: "train", "test" or "calib" (the images to learn, where there are no others to calibrate on), for data
-            that comes in such parts; ``None``: the test part if there are any, else everything.
+        split: "train", "val" or "test" (``val`` where there is no other one, or it alone has labels) of data that comes
+            in parts; "calib": the images to calibrate on, which are those to learn where there are no others;
+            ``None``: those to test on, or the only part, or everything.
         classes: class list that gives the folders' class indices; ``None``: one that lies in the folder or beside
             the data, else the sorted folder names.
+        labelled: images whose classes cannot be told are refused; if not, none has a label then.
 
     Raises:
-        UndividedError: a split is asked for of data that has none.
-        UsageError: there is no such data set or split, or the class list does not go with it.
+        UsageError: there is no such data set or split, its folders look like parts that cannot be told apart, or the
+            class list does not go with it.
         SqueezeEdgeError: it is empty or damaged, or some of its classes are not in the list.
     """
-    path = Path(spec)
-    if spec == "digits":
-        return _from_pixels(spec, read_digits(_one_of(spec, split, DIGITS_SPLITS)), classes)
-    if path.is_dir():
-        if is_cifar_batches(path):
-            return _from_pixels(spec, read_cifar_batches(path, _one_of(spec, split, CIFAR_BATCHES)), classes)
-        return Dataset(spec, *arrange(path, list_folder(path), split, classes))
-    if not path.exists():
-        raise UsageError(f"{spec}: no such file or folder, and no embedded data set (`digits` is one)")
-    if path.suffix.lower() == ".tar":
-        return Dataset(spec, *arrange(path, list_tar(path), split, classes))
-    if path.suffix.lower() == ".npz":
-        if split is not None:
-            raise UndividedError(f"{spec}: an .npz has no split {split!r}; give one file for each")
-        return _from_pixels(spec, read_npz(path), classes)
-    raise UsageError(f"{spec}: must be a folder, a .tar (decompressed) or an .npz")
+    source = open_source(spec, classes)
+    if split not in PARTS:
+        raise UsageError(f"{spec}: has no split {split!r}; it has {', '.join(source.parts) or 'none'}")
+    if not source.parts:
+        if split not in (None, "calib"):
+            raise UsageError(f"{spec}: has no split {split!r}: its folders are not train, val or test")
+        return source.read(None, labelled)
+    found = [part for part in PARTS[split] if part in source.parts]
+    if not found and split is None and len(source.parts) == 1:
+        (only,) = source.parts
+        text = f"{spec}: has no images to test on, only those to {PURPOSE[only]}; they are taken"
+        return _with_remark(source.read(only, labelled), text)
+    if not found:
+        raise UsageError(f"{spec}: has no split {split or 'test'!r}; it has {', '.join(source.parts)}")
+    dataset = source.read(found[0], labelled)
+    if labelled and dataset.labels is None and len(found) > 1:
+        other = source.read(found[1], labelled)
+        if other.labels is not None:
+            text = f"{spec}: the images to {PURPOSE[found[0]]} have no labels; those to {PURPOSE[found[1]]} are taken"
+            return _with_remark(other, text)
+    if labelled and dataset.labels is None:
+        others = ", ".join(part for part in source.parts if part not in found)
+        text = f"the images to {PURPOSE[found[0]]} have no labels; put them into folders by class"
+        return _with_remark(
+            dataset, f"{spec}: {text}" + (f", or give the folder of another part ({others})" if others else "")
+        )
+    return dataset
+
+
+def _with_remark(dataset: Dataset, text: str) -> Dataset:
+    return replace(dataset, remarks=(*dataset.remarks, text))
 
 
 def calibration_split(n: int, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -139,38 +199,6 @@ def calibration_split(n: int, count: int, seed: int) -> tuple[NDArray[np.int64],
     return np.sort(order[:count]), np.sort(order[count:])
 
 
-def hold_out(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Divide labelled images into those to learn and a fifth to test on, class by class.
-
-    Of a class with two images or more at least one is on each side; a single one is learned. The seed decides.
-
-    Returns:
-        The images to learn and those to test on.
-
-    Raises:
-        UsageError: there are no labels, or no class has two images.
-    """
-    if dataset.labels is None:
-        raise UsageError(f"{dataset.name}: has no labels (class = subfolder) to learn from")
-    random = np.random.default_rng(seed)
-    tested = np.zeros(len(dataset), np.bool_)
-    for label in np.unique(dataset.labels).tolist():
-        own = np.flatnonzero(dataset.labels == label)
-        count = min(max(1, round(HELD_OUT * len(own))), len(own) - 1)
-        tested[random.permutation(own)[:count]] = True
-    if not tested.any():
-        raise UsageError(f"{dataset.name}: has one image of each class, so that none can be held out; give --test-data")
-    return _part(dataset, ~tested, "to learn"), _part(dataset, tested, "held out")
-
-
-def _part(dataset: Dataset, chosen: NDArray[np.bool_], what: str) -> Dataset:
-    assert dataset.labels is not None
-    indices = np.flatnonzero(chosen)
-    pixels = dataset.images
-    images = pixels[indices] if isinstance(pixels, np.ndarray) else tuple(pixels[index] for index in indices.tolist())
-    return replace(dataset, name=f"{dataset.name} ({what})", images=images, labels=dataset.labels[indices])
-
-
 def check_labels(dataset: Dataset, classes: int) -> None:
     """Check that a data set's classes are those of a network with ``classes`` classes, as far as can be told.
 
@@ -180,9 +208,12 @@ def check_labels(dataset: Dataset, classes: int) -> None:
     if dataset.labels is None:
         return
     if dataset.classes and len(dataset.classes) != classes:
+        without = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels).tolist()
+        empty = f" (no image is in {a_few([dataset.classes[index] for index in without])})" if without else ""
         raise SqueezeEdgeError(
-            f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; give the network's class "
-            "list with --classes, or other data"
+            f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; they are "
+            f"{a_few(dataset.classes)}{empty}: complete the folders, remove what is no class, or give the network's "
+            "class list"
         )
     outside = dataset.labels[(dataset.labels < 0) | (dataset.labels >= classes)]
     if len(outside):
@@ -192,11 +223,12 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         )
 
 
-def _one_of(spec: str, split: str | None, splits: Collection[str]) -> str:
-    split = split or "test"
-    if split not in splits:
-        raise UsageError(f"{spec}: has no split {split!r}; it has {', '.join(splits)}")
-    return split
+def _from_arrays(name: str, parts: tuple[Part, ...], read: Callable[[Part], Pixels], classes: Path | None) -> Source:
+    def one(part: Part | None, labelled: bool) -> Dataset:
+        assert part is not None
+        return _from_pixels(name, read(part), classes)
+
+    return Source(name, parts, one)
 
 
 def _from_pixels(name: str, pixels: Pixels, classes: Path | None) -> Dataset:

@@ -8,52 +8,86 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from squeezeedge.calib.decode import EncodedImage
-from squeezeedge.errors import CorruptFileError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError
 
 __all__ = ["SUFFIXES", "Listing", "list_folder", "list_tar"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-Listing = dict[tuple[str, ...], EncodedImage]
-"""Components of an image's path in its folder or archive -> where it is; sorted."""
+NOT_READ = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".svg", ".tga")
+"""Endings of pictures that are not read; a class may have no others."""
+
+MADE_BY_SYSTEMS = (
+    *("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"),
+    *("Thumbs.db", "desktop.ini"),
+)
+"""What file managers and servers leave; like what is hidden, it is no part of the data."""
+
+_Parts = tuple[str, ...]
+
+
+class Listing(NamedTuple):
+    """What lies in a folder or archive.
+
+    Attributes:
+        images: components of an image's path -> where it is; sorted.
+        empty: components of the path of each folder without any image that may still be a class: nothing is in it, or
+            only pictures of formats that are not read.
+    """
+
+    images: Mapping[_Parts, EncodedImage]
+    empty: frozenset[_Parts] = frozenset()
 
 
 def list_folder(folder: Path) -> Listing:
-    """The image files below a folder, hidden ones left out, links followed.
+    """The image files below a folder, hidden ones left out, links followed; paths are relative to it.
 
-    Returns:
-        Components of the path relative to ``folder`` -> image, sorted.
+    Raises:
+        SqueezeEdgeError: a folder in it cannot be read.
     """
-    found: Listing = {}
+    found: dict[_Parts, EncodedImage] = {}
+    visited: list[_Parts] = []
+    others: list[_Parts] = []
     seen = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
+    for current, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         status = os.stat(current)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
             folders.clear()
             continue
-        folders.sort()
+        folders[:] = sorted(name for name in folders if _is_visible((name,)))
         seen.add((status.st_dev, status.st_ino))
         above = Path(current).relative_to(folder).parts
-        for file in files:
+        visited.append(above)
+        for file in filter(lambda name: _is_visible((name,)), files):
             path = Path(current, file)
-            if _is_image((*above, file)) and path.is_file():
+            if not file.lower().endswith(SUFFIXES):
+                others.append((*above, file))
+            elif path.is_file():
                 found[*above, file] = EncodedImage(str(path))
-    return dict(sorted(found.items()))
+    return Listing(dict(sorted(found.items())), _empty(visited, [*found, *others]))
+
+
+def _refuse(error: OSError) -> None:
+    """What cannot be read may be a class; without it all others would be other ones."""
+    raise SqueezeEdgeError(
+        f"{error.filename}: cannot be read: {error.strerror or error}; make it readable or move it away"
+    ) from error
 
 
 def list_tar(path: Path) -> Listing:
-    """The image files in an uncompressed .tar.
-
-    Returns:
-        Components of the member's name -> image, sorted; a name that occurs twice means its last member.
+    """The image files in an uncompressed .tar; of a name that occurs twice, the last member.
 
     Raises:
         CorruptFileError: not such an archive, damaged or truncated.
     """
-    found: Listing = {}
+    found: dict[_Parts, EncodedImage] = {}
+    folders: list[_Parts] = []
+    others: list[_Parts] = []
     end = 0
     try:
         with tarfile.open(path, "r:") as archive:
@@ -62,7 +96,13 @@ def list_tar(path: Path) -> Listing:
                     raise tarfile.ReadError(f"member of {member.size} bytes at byte {member.offset}")
                 end = member.offset_data + member.size
                 parts = tuple(part for part in PurePosixPath(member.name).parts if part not in ("/", "//"))
-                if member.isreg() and not member.issparse() and _is_image(parts):
+                if not _is_visible(parts):
+                    continue
+                if member.isdir():
+                    folders.append(parts)
+                elif not parts[-1].lower().endswith(SUFFIXES):
+                    others.append(parts)
+                elif member.isreg() and not member.issparse():
                     found[parts] = EncodedImage(str(path), member.name, member.offset_data, member.size)
             with path.open("rb") as file:
                 # A damaged header looks like the end to tarfile; the real end is a block of zeros.
@@ -73,8 +113,20 @@ def list_tar(path: Path) -> Listing:
         raise CorruptFileError(
             f"{path}: not an uncompressed .tar, or damaged or truncated: {error}; get it again or decompress it"
         ) from error
-    return dict(sorted(found.items()))
+    return Listing(dict(sorted(found.items())), _empty(folders, [*found, *others]))
 
 
-def _is_image(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and not any(part.startswith(".") for part in parts) and parts[-1].lower().endswith(SUFFIXES)
+def _is_visible(parts: _Parts) -> bool:
+    return bool(parts) and not any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in parts)
+
+
+def _empty(folders: Iterable[_Parts], files: Collection[_Parts]) -> frozenset[_Parts]:
+    """The folders that may be classes without an image: named, or holding pictures that are not read."""
+    named, full = {above for parts in folders for above in _with_those_above(parts)}, set[_Parts]()
+    for above, not_read in {(parts[:-1], parts[-1].lower().endswith(NOT_READ)) for parts in files}:
+        (named if not_read else full).update(_with_those_above(above))
+    return frozenset(named - full)
+
+
+def _with_those_above(parts: _Parts) -> Iterable[_Parts]:
+    return (parts[:depth] for depth in range(1, len(parts) + 1))

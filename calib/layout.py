@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,34 +14,32 @@ from numpy.typing import NDArray
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.calib.files import SUFFIXES, Listing
 from squeezeedge.calib.labels import WORDNET_ID, ClassList, a_few, find_class_list, find_file_labels, read_class_list
+from squeezeedge.calib.splits import Part, find_parts, names_a_part, says_nothing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
-__all__ = ["Arranged", "UndividedError", "arrange"]
-
-SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation"), "calib": ("calib", "train")}
-"""What the folder of a split is called, the first that exists."""
+__all__ = ["Arranged", "Layout"]
 
 MAX_INDEX_DIGITS = 9
 
-
-class UndividedError(UsageError):
-    """A part of data was asked for that does not come in parts."""
+_Parts = tuple[str, ...]
 
 
 class Arranged(NamedTuple):
-    """Images of one split in the order of their names.
+    """Images of one part, or of all of the data, in the order of their names.
 
     Attributes:
         images: at least one.
         labels: int64 [N], or ``None`` if unlabelled.
-        classes: class names in index order; empty if unknown.
+        classes: class names in index order, the same for all parts; empty if unknown.
         keys: what the classes' folders are called, where a class list says so; else empty.
+        remarks: what people should know of them.
     """
 
     images: tuple[EncodedImage, ...]
     labels: NDArray[np.int64] | None
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class _Labels(NamedTuple):
@@ -50,73 +50,168 @@ class _Labels(NamedTuple):
     keys: tuple[str, ...] = ()
 
 
-def arrange(path: Path, listing: Listing, split: str | None, classes: Path | None) -> Arranged:
-    """Find the split and the labels of image files.
+class Layout:
+    """Where the parts and the classes of image files are.
 
-    Folders that all images share say nothing and are skipped. Then the first folder is the class; images without
-    folders are labelled by ``val.txt`` (or ``labels.txt``), or by the WordNet id in their names, or not at all.
+    Folders that all images share say nothing and are skipped. Then come parts, if that is what the folders are called
+    (:mod:`squeezeedge.calib.splits`), then the folders of the classes; images without folders are labelled by
+    ``val.txt`` (or ``labels.txt``), or by the WordNet id in their names, or not at all. A class is a class in all
+    parts: where no class list says otherwise the classes are the names of the folders in any part, sorted, also of
+    those that hold no image.
 
     Args:
         path: folder or archive that was listed.
-        listing: its images.
-        split: "train", "test" or "calib"; ``None``: test if there are such parts, else everything.
+        listing: what is in it.
         classes: class list; ``None``: one that is found beside the data, else the sorted folder names.
 
     Raises:
-        UndividedError: a split is asked for, and there are none.
-        UsageError: no such split, or a class list that is missing.
-        SqueezeEdgeError: no images, or some of them have no class, or none of the class list.
+        UsageError: the class list is missing, or the folders look like parts but cannot be told apart.
+        SqueezeEdgeError: there are no images.
     """
-    if not listing:
-        raise SqueezeEdgeError(f"{path}: holds no image ({' '.join(SUFFIXES)}); give another folder or archive")
-    if classes is not None:
-        found: ClassList | None = read_class_list(classes)
-    else:
-        named = {key for parts in listing for key in (*parts[:-1], *WORDNET_ID.findall(parts[-1]))}
-        found = find_class_list(path, named)
-    known = set(found.keys) if found else set()
-    listing = _skip_shared(listing, known.union(*SPLIT_FOLDERS.values()))
-    listing = _skip_shared(_pick_split(path, listing, split), known)
-    images = tuple(listing.values())
-    flat = [parts[0] for parts in listing if len(parts) == 1]
-    if not flat:
-        return Arranged(images, *_folder_labels(path, [parts[0] for parts in listing], found))
-    if len(flat) < len(images):
-        raise CorruptFileError(
-            f"{path}: {len(flat)} images are in no class folder but others are: {a_few(flat)}; move or remove these"
-        )
-    return Arranged(images, *_file_labels(path, flat, found))
+
+    def __init__(self, path: Path, listing: Listing, classes: Path | None) -> None:
+        if not listing.images:
+            raise SqueezeEdgeError(f"{path}: holds no image ({' '.join(SUFFIXES)}); give another folder or archive")
+        self._path = path
+        self._listing = listing
+        if classes is not None:
+            self._list: ClassList | None = read_class_list(classes)
+        else:
+            named = {key for parts in listing.images for key in (*parts[:-1], *WORDNET_ID.findall(parts[-1]))}
+            self._list = find_class_list(path, named)
+        self._known = frozenset(self._list.keys if self._list else ())
+        self._files: dict[_Parts, list[str]] = defaultdict(list)
+        for parts in listing.images:
+            self._files[parts[:-1]].append(parts[-1])
+        self._inside = _folders_in(self._files)
+        self._empty: dict[_Parts, set[str]] = defaultdict(set)
+        for parts in listing.empty:
+            self._empty[parts[:-1]].add(parts[-1])
+        self._root = self._below((), self._is_part_or_class)
+        folders = {name: set[str]() for name in self._empty[self._root] if names_a_part(name)}
+        folders |= {name: self._inside[(*self._root, name)] for name in self._inside[self._root]}
+        self._found = find_parts(str(path), folders, self._known)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that there are; none if the data does not come in parts."""
+        return tuple(self._found.folders)
+
+    def read(self, part: Part | None = None, labelled: bool = True) -> Arranged:
+        """The images of a part; ``None``: all of them, of data that does not come in parts.
+
+        Args:
+            part: one of :attr:`parts`.
+            labelled: images whose classes cannot be told are refused; if not, none has a label then.
+
+        Raises:
+            UsageError: in the folders of the classes are parts.
+            SqueezeEdgeError: the part holds no image; or some images have no class, or one that is not in the list.
+        """
+        root = self._root if part is None else (*self._root, self._found.folders[part])
+        level = self._levels.get(root, root)
+        files = [parts for parts in self._listing.images if parts[: len(root)] == root]
+        if not files:
+            raise SqueezeEdgeError(f"{self._path}: its part {root[-1]!r} holds no image; fill the folder or remove it")
+        images = tuple(self._listing.images[parts] for parts in files)
+        try:
+            self._check_folders(level, files)
+            labels = self._labels(level, files)
+        except SqueezeEdgeError as failure:
+            if labelled or isinstance(failure, UsageError):
+                raise
+            return Arranged(images, None, remarks=(*self._found.remarks, f"no labels are needed here: {failure}"))
+        return Arranged(images, *labels, self._remarks(labels))
+
+    def _is_part_or_class(self, folder: _Parts) -> bool:
+        """Whether a folder that all images share is one of these: ``test`` is, but not above ``train`` and ``val``."""
+        if folder[-1] in self._known:
+            return True
+        inside = self._inside[folder]
+        return names_a_part(folder[-1]) and not (inside and all(map(names_a_part, inside)))
+
+    @cached_property
+    def _levels(self) -> dict[_Parts, _Parts]:
+        """The folder of each part (or of the data) -> the one below it that holds the folders of the classes."""
+        if not self._found.folders:
+            return {self._root: self._below((), lambda folder: folder[-1] in self._known, classes=True)}
+        roots = [(*self._root, folder) for folder in self._found.folders.values()]
+        levels = [self._below(root, lambda folder: folder[-1] in self._known, classes=True) for root in roots]
+        names = self._known.union(*map(self._folders, levels))
+        return {root: self._below(root, lambda folder: folder[-1] in names, classes=True) for root in roots}
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        """The folders of the classes, of all parts."""
+        return tuple(sorted(set[str]().union(*map(self._folders, self._levels.values()))))
+
+    def _folders(self, level: _Parts) -> set[str]:
+        """Names of the folders in a folder that hold images, or nothing at all."""
+        return self._inside[level] | self._empty[level]
+
+    def _below(self, level: _Parts, kept: Callable[[_Parts], bool], classes: bool = False) -> _Parts:
+        """The folder down to which all images below ``level`` share their folders, or that holds one to be kept.
+
+        With ``classes`` a folder without images beside one with images is a class, and this one, too.
+        """
+        while True:
+            names = self._inside[level]
+            if len(names) != 1 or level in self._files or kept((*level, name := next(iter(names)))):
+                return level
+            only_class = not self._inside[(*level, name)] and not says_nothing(name)
+            if classes and only_class and len(self._folders(level)) > 1:
+                return level
+            level = (*level, name)
+
+    def _check_folders(self, level: _Parts, files: list[_Parts]) -> None:
+        """Refuse images without a class beside some with one, and parts within classes."""
+        loose = self._files.get(self._root, [])
+        if self._found.folders and loose:
+            beside = a_few(list(self._found.folders.values()))
+            raise CorruptFileError(
+                f"{self._path}: {len(loose)} images lie beside its parts {beside}: {a_few(loose)}; move or remove these"
+            )
+        flat = self._files.get(level, [])
+        if 0 < len(flat) < len(files):
+            raise CorruptFileError(
+                f"{self._path}: {len(flat)} images are in no class folder but others are: {a_few(flat)}; move or "
+                "remove these"
+            )
+        classes = self._inside[level]
+        for names in (classes, set[str]().union(*(self._inside[(*level, name)] for name in classes))):
+            parts = sorted(name for name in names if names_a_part(name) and name not in self._known)
+            if len(parts) > 1:
+                raise UsageError(
+                    f"{self._path}: the parts {a_few(parts)} lie in other folders; put them above these: "
+                    f"{parts[0]}/CLASS instead of CLASS/{parts[0]}"
+                )
+
+    def _labels(self, level: _Parts, files: list[_Parts]) -> _Labels:
+        if len(files[0]) == len(level) + 1:
+            return _file_labels(self._path, [parts[-1] for parts in files], self._list)
+        keys = [parts[len(level)] for parts in files]
+        if self._list is not None:
+            return _listed(self._list.indices(keys, str(self._path)), self._list)
+        index = {name: position for position, name in enumerate(self._classes)}
+        return _Labels(np.array([index[key] for key in keys], np.int64), self._classes)
+
+    def _remarks(self, labels: _Labels) -> tuple[str, ...]:
+        if labels.labels is None or labels.keys:
+            return self._found.remarks
+        full = set[str]().union(*(self._inside[level] for level in self._levels.values()))
+        if not (empty := [name for name in labels.classes if name not in full]):
+            return self._found.remarks
+        text = f"{self._path}: no image is in its folders {a_few(empty)}, which count as classes"
+        return (*self._found.remarks, text)
 
 
-def _skip_shared(listing: Listing, kept: Collection[str]) -> Listing:
-    """Without the leading folders that all images share, up to one whose name is in ``kept``."""
-    while True:
-        tops = {parts[0] if len(parts) > 1 else None for parts in listing}
-        if len(tops) > 1 or None in tops or not tops.isdisjoint(kept):
-            return listing
-        listing = {parts[1:]: image for parts, image in listing.items()}
-
-
-def _pick_split(path: Path, listing: Listing, split: str | None) -> Listing:
-    """The images of one split, without its folder; all of them where there are no splits."""
-    tops = {parts[0] for parts in listing}
-    if not tops <= set().union(*SPLIT_FOLDERS.values()) or any(len(parts) == 1 for parts in listing):
-        if split is not None:
-            raise UndividedError(f"{path}: has no split {split!r}: its folders are not train, test or val")
-        return listing
-    folder = next((name for name in SPLIT_FOLDERS.get(split or "test", ()) if name in tops), None)
-    if folder is None and split is None and len(tops) == 1:
-        folder = tops.pop()
-    if folder is None:
-        raise UsageError(f"{path}: has no split {split or 'test'!r}; it has {', '.join(sorted(tops))}")
-    return {parts[1:]: image for parts, image in listing.items() if parts[0] == folder}
-
-
-def _folder_labels(path: Path, keys: list[str], found: ClassList | None) -> _Labels:
-    if found is not None:
-        return _listed(found.indices(keys, str(path)), found)
-    names, labels = np.unique(keys, return_inverse=True)
-    return _Labels(labels.astype(np.int64), tuple(map(str, names)))
+def _folders_in(folders: Iterable[_Parts]) -> dict[_Parts, set[str]]:
+    """Each folder -> names of the folders in it; of any other one none."""
+    inside: dict[_Parts, set[str]] = defaultdict(set)
+    for parts in folders:
+        for depth, name in enumerate(parts):
+            inside[parts[:depth]].add(name)
+    return inside
 
 
 def _file_labels(path: Path, files: list[str], found: ClassList | None) -> _Labels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +73,9 @@ class Selection:
 def calibration_images(
     images: ImageSource | Selection, *, count: int = 64, seed: int = 0, classes: Path | None = None
 ) -> Selection:
-    """The images to calibrate on: some, of data that comes in parts from its part "calib" or "train".
+    """The images to calibrate on: some, of data that comes in parts those to calibrate on or to learn.
+
+    Labels are not needed: where those of the data are not whole, none is taken.
 
     Args:
         images: in any form; a selection is taken as it is. Of an iterator, the first ``count`` are taken.
@@ -90,14 +91,9 @@ def calibration_images(
         return images
     if count < 1:
         raise UsageError(f"{count} calibration images are too few; at least 1 is needed")
-    try:
-        dataset = open_images(images, "calib", classes, at_most=count)
-    except UsageError:
-        if not isinstance(images, str | os.PathLike):
-            raise
-        dataset = open_images(images, None, classes)  # it has no such part
+    dataset = open_images(images, "calib", classes, at_most=count, labelled=False)
     chosen, _ = calibration_split(len(dataset), min(count, len(dataset)), seed)
-    return Selection(dataset, chosen)
+    return Selection(dataset, chosen, dataset.remarks)
 
 
 def evaluation_images(
@@ -137,6 +133,7 @@ def evaluation_images(
         check_labels(dataset, network_classes)
         dataset = replace(dataset, classes=tuple(labels), keys=())
     dataset, remarks = with_classes_of(dataset, network_classes, labels)
+    remarks = (*dataset.remarks, *remarks)
     indices = np.arange(len(dataset))
     if without is not None and _same_images(without.dataset, dataset):
         indices = np.setdiff1d(indices, without.indices)

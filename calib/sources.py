@@ -31,7 +31,11 @@ ImageSource: TypeAlias = str | os.PathLike[str] | Dataset | AnyImage | Iterable[
 
 
 def open_images(
-    images: ImageSource, split: str | None = None, classes: Path | None = None, at_most: int | None = None
+    images: ImageSource,
+    split: str | None = None,
+    classes: Path | None = None,
+    at_most: int | None = None,
+    labelled: bool = True,
 ) -> Dataset:
     """Make a data set of images in any form; nothing is decoded.
 
@@ -40,6 +44,7 @@ def open_images(
         split: of data that comes in parts, see :func:`squeezeedge.calib.datasets.open_dataset`.
         classes: class list, for data that is named by its path.
         at_most: take no more than so many images from an iterator.
+        labelled: of data that is named by its path, see :func:`squeezeedge.calib.datasets.open_dataset`.
 
     Raises:
         UsageError: no such file, or something else than images.
@@ -51,7 +56,7 @@ def open_images(
         path = Path(images)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             return Dataset(str(images), (_encoded(path),))
-        return open_dataset(os.fspath(images), split, classes)
+        return open_dataset(os.fspath(images), split, classes, labelled)
     if isinstance(images, np.ndarray):
         pixels = images[None] if images.ndim == 3 else images
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:

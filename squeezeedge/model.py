@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
-from squeezeedge.calib.selection import Selection, calibration_images
+from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
-from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights
+from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from squeezeedge.networks.checkpoints import Checkpoint
 
-__all__ = ["CHECKPOINTS", "GOLDEN_IMAGES", "Model", "load", "load_reference", "quantize"]
+__all__ = ["CHECKPOINTS", "GOLDEN_IMAGES", "Model", "choose_network", "load", "load_reference", "quantize"]
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".net")
 
@@ -50,6 +50,8 @@ class Model:
         calibration: the images that it was quantized on, if it was quantized here.
         calibrated_on: their fingerprints (:func:`squeezeedge.calib.fingerprint.fingerprints`); empty if not known.
         golden: a few of them, preprocessed, uint8 [n, H, W, 3].
+        alternatives: other networks that a checkpoint fits as well: name -> what loads it (:func:`choose_network`).
+        remarks: what people should know of the choice among them.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Model:
     calibration: Selection | None = field(default=None, repr=False)
     calibrated_on: frozenset[str] = field(default=frozenset(), repr=False)
     golden: NDArray[np.uint8] | None = field(default=None, repr=False)
+    alternatives: Mapping[str, Callable[[], Model]] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of_graph(cls, graph: IntegerGraph, origin: Mapping[str, Any] | None = None) -> Model:
@@ -108,6 +112,7 @@ def load(
     pretrained: bool = False,
     size: int | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    network: str | None = None,
 ) -> Model:
     """Load a network.
 
@@ -119,22 +124,28 @@ def load(
         size: input height and width in pixels, if not the network's own.
         labels: class names in index order, or the path of a class list (JSON or one name a line); ``None``: those that
             the file holds.
+        network: name of the network that a checkpoint is of which comes without one; ``None``: what the file says, or
+            the likeliest that its tensors fit.
 
     Raises:
         UsageError: the arguments do not fit together, or there is no such file or network.
         UnsupportedError: the network has an operator that is not supported; the text names it.
         SqueezeEdgeError: a file is damaged or does not fit the network.
     """
-    found = _load(model, None if weights is None else Path(weights), pretrained, size)
+    found = _load(model, None if weights is None else Path(weights), pretrained, size, network)
     return found if labels is None else _labelled(found, labels)
 
 
-def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None) -> Model:
+def _load(
+    model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None, network: str | None
+) -> Model:
     if weights is not None and pretrained:
         raise UsageError("--weights and --pretrained exclude each other")
     if model is None:
         model = DEFAULT if weights is None else weights
     name = os.fspath(model)
+    if network is not None and (name in NETWORKS or Path(name).suffix not in CHECKPOINTS):
+        raise UsageError(f"{name}: says which network it is; only a checkpoint is of the network {network} on request")
     if name in NETWORKS:
         return _from_network(name, weights, pretrained, size)
     path = Path(name)
@@ -150,7 +161,7 @@ def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained
     if path.suffix == ".onnx":
         return _from_onnx(path, size)
     if path.suffix in CHECKPOINTS:
-        return _from_checkpoint(None, path, size)
+        return _from_checkpoint(network, path, size)
     raise UsageError(f"{name}: the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
 
 
@@ -218,7 +229,8 @@ def quantize(
 ) -> Model:
     """Quantize a network to one integer-only int8 graph.
 
-    The result depends on the model, the images and the seed only.
+    The result depends on the model, the images and the seed only. Where a checkpoint fits several networks and the
+    images have labels, the network is chosen by them (:func:`choose_network`).
 
     Args:
         model: a network with its float graph, or what :func:`load` takes.
@@ -250,6 +262,8 @@ def quantize(
     if images is None:
         raise UsageError(f"{model.name}: calibration images are needed: give some (--calib or --data)")
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
+    model = choose_network(model, chosen)
+    assert model.floating is not None
     pixels = chosen.load(model.preprocessing, on_decode)
     graph = pipeline.quantize(
         model.floating, model.preprocessing, pixels, name=model.name, labels=model.labels, on_layer=on_layer
@@ -261,6 +275,46 @@ def quantize(
         calibrated_on=frozenset(fingerprints(pixels)),
         golden=pixels[:GOLDEN_IMAGES].copy(),
     )
+
+
+def choose_network(model: Model, images: Selection) -> Model:
+    """Try the networks that a checkpoint fits on labelled images, and take the one that answers them best.
+
+    Args:
+        model: as :func:`load` has returned it.
+        images: to try them on; they should not be those that a figure is measured on afterwards.
+
+    Returns:
+        The model, where it has no alternatives or the images no labels for it; else the one that is most certain of the
+        right classes (:func:`squeezeedge.training.validate.certainty`), of equal ones the likeliest. It has no
+        alternatives any more.
+
+    Raises:
+        SqueezeEdgeError: an image is damaged.
+    """
+    if not model.alternatives:
+        return model
+    settled = replace(model, alternatives={})
+    try:
+        labels = evaluation_images(images, model.classes, model.labels).labels
+    except SqueezeEdgeError:  # they are of other classes
+        return settled
+    if labels is None:
+        return settled
+    from squeezeedge.training.validate import certainty
+
+    pixels = images.load(model.preprocessing)
+    tried = {model.name: settled, **{name: make() for name, make in model.alternatives.items()}}
+    found: dict[str, float] = {}
+    figures = []
+    for name, other in tried.items():
+        assert other.float_logits is not None
+        answers = other.float_logits(pixels)
+        found[name] = certainty(answers, labels)
+        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (certain to {found[name]:.1f} %)")
+    best = max(found, key=found.__getitem__)
+    text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {', '.join(figures)}; {best} is taken"
+    return replace(tried[best], remarks=(text,))
 
 
 def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None) -> Model:
@@ -281,14 +335,15 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
     from squeezeedge.networks.checkpoints import read_checkpoint
     from squeezeedge.training.validate import logits
 
-    checkpoint = read_checkpoint(path)
+    checkpoint, origin = read_checkpoint(path), _file(path)
     try:
-        found, classes = registry.identify(checkpoint.state)
+        fitting, classes = registry.networks_of(checkpoint, origin["sha256"])
     except SqueezeEdgeError as failure:
         if name is None:
             raise SqueezeEdgeError(f"{path}: {failure}") from None
-        found, classes = name, NETWORKS[name].classes
-    name = name or checkpoint.metadata.get("network") or found
+        fitting, classes = (name,), registry.spec_of(name).classes
+    others = fitting[1:] if name is None else ()
+    name = name or fitting[0]
     module = registry.build(name, classes)
     registry.load_weights(module, checkpoint.state, str(path))
     preprocessing = _resized(_preprocessing(path, name, checkpoint), size)
@@ -299,8 +354,10 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
         classes=classes,
         floating=from_torch(module, preprocessing.size, name),
         float_logits=lambda images: logits(module, images, preprocessing),
-        origin={"network": name, **_file(path)},
+        origin={"network": name, **origin},
         module=module,
+        alternatives={other: partial(_from_checkpoint, other, path, size) for other in others},
+        remarks=(f"{path}: its tensors fit {' and '.join(fitting)}; {name} is taken",) if others else (),
     )
 
 
@@ -376,8 +433,4 @@ def _resized(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
 
 
 def _file(path: Path) -> dict[str, str]:
-    try:
-        with path.open("rb") as file:
-            return {"weights": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return {"weights": path.name, "sha256": sha256_of(path)}

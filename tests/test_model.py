@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from squeezeedge.calib.datasets import Dataset
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
 from squeezeedge.calib.selection import calibration_images
@@ -24,7 +25,7 @@ from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference, quantize
+from squeezeedge.model import GOLDEN_IMAGES, Model, choose_network, load, load_reference, quantize
 from squeezeedge.networks.registry import DEFAULT, NETWORKS, build, default_weights
 from tests.calib.images import write_folder, write_tar
 from tests.graphs import random_graph
@@ -93,6 +94,52 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
     save_file({"a": next(iter(load_file(default_weights()).values()))}, path)
     with pytest.raises(SqueezeEdgeError, match=f"^{path}: "):
         load(path)
+
+
+def two_networks() -> Model:
+    """A model that answers class 0; as the other network that its checkpoint fits it answers 1."""
+
+    def named(name: str, answer: int, **values: Any) -> Model:  # noqa: ANN401
+        def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.eye(3, dtype=np.float32)[[answer] * len(images)]
+
+        return Model(name, PREPROCESSING, (), 3, {"network": name, "weights": "w.pth"}, float_logits=logits, **values)
+
+    return named("one", 0, alternatives={"two": lambda: named("two", 1)}, remarks=("w.pth: fits one and two",))
+
+
+@pytest.mark.parametrize(("labels", "best"), [([0, 0, 1], "one"), ([1, 2, 1], "two"), ([0, 1], "one")])
+def test_a_checkpoint_that_fits_two_networks_is_tried(labels: list[int], best: str) -> None:
+    data = Dataset("data", np.zeros((len(labels), *PREPROCESSING.size, 3), np.uint8), np.array(labels))
+    chosen = choose_network(two_networks(), calibration_images(data))
+    assert chosen.name == best and not chosen.alternatives
+    (remark,) = chosen.remarks
+    assert remark.startswith(f"w.pth: right of {len(labels)} labelled images: one {labels.count(0)} (certain to ")
+    assert f", two {labels.count(1)} (certain to " in remark and remark.endswith(f"; {best} is taken")
+
+
+def test_without_labels_the_likeliest_network_is_taken() -> None:
+    data = Dataset("data", np.zeros((2, *PREPROCESSING.size, 3), np.uint8))
+    for labels in (None, np.array([7, 1])):
+        chosen = choose_network(two_networks(), calibration_images(replace(data, labels=labels)))
+        assert (chosen.name, chosen.remarks, chosen.alternatives) == ("one", ("w.pth: fits one and two",), {})
+    assert choose_network(chosen, calibration_images(data)) is chosen
+
+
+@pytest.mark.slow
+def test_the_network_of_a_checkpoint_may_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file(load_file(default_weights()), path)
+    model = load(path, size=64)
+    assert (model.name, list(model.alternatives)) == ("squeezenet1_1", ["squeezenet1_1_mindcv"])
+    assert model.remarks == (f"{path}: its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; squeezenet1_1 is taken",)
+    other = load(path, size=64, network="squeezenet1_1_mindcv")
+    assert (other.name, other.alternatives, other.remarks) == ("squeezenet1_1_mindcv", {}, ())
+    for name, network in ((DEFAULT, "squeezenet1_0"), (str(path), "alexnet")):
+        with pytest.raises(UsageError, match=r"says which network it is|no network 'alexnet'"):
+            load(name, network=network)
+    with pytest.raises(SqueezeEdgeError, match="does not fit the network"):
+        load(path, network="squeezenet1_0")
 
 
 def test_imagenets_classes_have_names(tmp_path: Path) -> None:

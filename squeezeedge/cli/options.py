@@ -14,6 +14,7 @@ __all__ = [
     "Json",
     "Limit",
     "Model",
+    "Network",
     "Pretrained",
     "Seed",
     "Size",
@@ -36,6 +37,17 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         help="Checkpoint of a network given by name; of an .sqe or artifact, the file that it was made of.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads it)
+    typer.Option(
+        "--network",
+        metavar="NAME",
+        help="The network that a checkpoint is of (`squeezeedge models`). Default: what the file says; where it says "
+        "nothing and its tensors fit several, the one that answers labelled calibration images best.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from squeezeedge.calib.selection import Selection
     from squeezeedge.model import Model
 
-__all__ = ["DataOptions"]
+__all__ = ["DataOptions", "settled"]
+
+
+def settled(model: Model, images: Selection) -> Model:
+    """The model of the network that a checkpoint is of, with a note where its tensors fit several."""
+    from squeezeedge.model import choose_network
+
+    model = choose_network(model, images)
+    for remark in model.remarks:
+        note(f"{remark} (--network says otherwise)")
+    return model
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,14 @@ class DataOptions:
             without=None if self.calib else calibration,
         )
 
+    def settled(self, model: Model) -> Model:
+        """The model of the network that a checkpoint is of, tried on the calibration images where it fits several.
+
+        Raises:
+            UsageError: no calibration images are known.
+        """
+        return settled(model, self.calibration(model)) if model.alternatives else model
+
     def quantized(self, model: Model) -> Model:
         """The model with its integer graph, quantized if it is not yet.
 
@@ -84,6 +102,8 @@ class DataOptions:
         if model.integer is not None:
             return model
         images = self.calibration(model)
+        for remark in images.remarks:
+            note(remark)
         note(f"quantizing {model.name} on {len(images)} images of {images.dataset.name}")
         with progress("quantize", None) as advance:
             return quantize(

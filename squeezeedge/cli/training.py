@@ -41,7 +41,8 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.", sho
 TestData = Annotated[
     str | None,
     typer.Option(
-        help="Images to measure accuracy on. Default: the test part of --data, or a fifth of each class, held out.",
+        help="Images for the last figure, not learned and not chosen by. Default: the part test of --data (else val), "
+        "or a fifth of each class, held out.",
         show_default=False,
     ),
 ]
@@ -186,7 +187,7 @@ class Notes:
         from squeezeedge.cli.output import note
 
         if self._world.leads:
-            test = "" if epoch.top1 is None else f", test {epoch.top1:.2f} %"
+            test = "" if epoch.top1 is None else f", validation {epoch.top1:.2f} %"
             left = (recipe.epochs - epoch.epoch) * images / images_per_s / 60 if images_per_s else 0
             figures = f"loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.2f} %{test}, {images_per_s:.0f} images/s"
             note(f"epoch {epoch.epoch}/{recipe.epochs}: {figures}, about {left:.1f} min left")
@@ -214,7 +215,7 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
     from squeezeedge.evaluation.reports import number
     from squeezeedge.training.run import BEST, LAST
 
-    result, tested, suffix = outcome.result, outcome.tested, outcome.suffix
+    result, tested, score, suffix = outcome.result, outcome.tested, outcome.score, outcome.suffix
     if not result.finished:
         last = (out / LAST).with_suffix(suffix)
         note(f"stopped; the network so far is {last}. Give the same command with --resume to go on.")
@@ -222,6 +223,7 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
     if best is None:
         return
     path, precision = (out / BEST).with_suffix(suffix), "int8" if suffix == ".sqe" else "fp32"
+    top1, top5 = (None, None) if score is None else (score.top1, score.top5)
     if json:
         emit_json(
             {
@@ -231,15 +233,17 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
                 "epochs": len(result.history),
                 "best_epoch": best.epoch,
                 "seed": recipe.seed,
+                "validation_images": len(outcome.chosen),
+                "validation_top1": best.top1,
                 "images": len(tested),
-                f"{precision}_top1": best.top1,
-                f"{precision}_top5": best.top5,
+                f"{precision}_top1": top1,
+                f"{precision}_top5": top5,
                 "finished": result.finished,
                 "history": [asdict(epoch) for epoch in result.history],
             }
         )
         return
-    columns = ["model", "epochs", "best epoch", "seed", "test images", "top-1 %", "top-5 %", "MB"]
-    counts = [str(len(result.history)), str(best.epoch), str(recipe.seed), str(len(tested))]
-    row = [recipe.network, *counts, number(best.top1), number(best.top5), number(path.stat().st_size / 1e6)]
+    columns = ["model", "epochs", "best epoch", "seed", "validation %", "test images", "top-1 %", "top-5 %", "MB"]
+    counts = [str(len(result.history)), str(best.epoch), str(recipe.seed), number(best.top1), str(len(tested))]
+    row = [recipe.network, *counts, number(top1), number(top5), number(path.stat().st_size / 1e6)]
     emit_table(f"{path}: {precision} on {tested.name}", columns, [row])

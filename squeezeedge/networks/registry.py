@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from squeezeedge.networks.checkpoints.record import Checkpoint
+
 __all__ = [
     "DEFAULT",
     "NETWORKS",
@@ -26,6 +28,9 @@ __all__ = [
     "download",
     "identify",
     "load_weights",
+    "networks_of",
+    "sha256_of",
+    "spec_of",
 ]
 
 LISTED = 8
@@ -127,7 +132,12 @@ NETWORKS: Mapping[str, NetworkSpec] = {
 }
 
 
-def _spec(name: str) -> NetworkSpec:
+def spec_of(name: str) -> NetworkSpec:
+    """The network of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
         return NETWORKS[name]
     except KeyError:
@@ -148,7 +158,7 @@ def build(name: str, classes: int | None = None) -> Module:
     """
     from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
 
-    spec = _spec(name)
+    spec = spec_of(name)
     return SqueezeNet(VARIANTS[spec.variant], spec.classes if classes is None else classes).eval()
 
 
@@ -167,7 +177,7 @@ def class_names(name: str, classes: int) -> tuple[str, ...]:
     """
     from squeezeedge.calib.imagenet import imagenet_classes
 
-    if not _spec(name).imagenet or classes != IMAGENET_CLASSES:
+    if not spec_of(name).imagenet or classes != IMAGENET_CLASSES:
         return ()
     return imagenet_classes().names
 
@@ -184,7 +194,7 @@ def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:
     """
     import torch
 
-    spec = _spec(name)
+    spec = spec_of(name)
     macs = 0
 
     def count(module: Module, _: object, output: Tensor) -> None:
@@ -200,43 +210,67 @@ def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:
     return NetworkCost(sum(p.numel() for p in module.parameters()), macs)
 
 
-def identify(state: Mapping[str, Tensor]) -> tuple[str, int]:
-    """Which network a state dict belongs to, from its names and shapes.
+def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
+    """Which networks a state dict fits, from its names and shapes.
 
-    Variants that differ only in padding, pooling or the simple bypass have equal names and shapes; then it is
-    torchvision's. ``Checkpoint.metadata["network"]`` knows more where it is present (a MindSpore checkpoint is
-    MindCV's variant); else such a variant must be named.
+    Variants that differ only in padding, pooling or the simple bypass have equal names and shapes.
 
     Args:
         state: tensors under torchvision's names.
 
     Returns:
-        Name of the network and its number of classes.
+        Names of the networks, torchvision's first, and the number of classes.
 
     Raises:
-        SqueezeEdgeError: it belongs to none of them.
+        SqueezeEdgeError: it fits none of them.
     """
     import torch
 
     last = state.get("classifier.1.weight")
     classes = last.shape[0] if last is not None and last.ndim == 4 else 0
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    fitting: list[str] = []
     best: tuple[int, str, list[str]] | None = None
     for name, spec in NETWORKS.items():
         if spec.embedded:  # an architecture that another entry has too
             continue
         with torch.device("meta"):
             expected = {key: tuple(value.shape) for key, value in build(name, max(1, classes)).state_dict().items()}
-        if shapes == expected:
-            return name, classes
         differences = _differences(expected, shapes)
+        if not differences:
+            fitting.append(name)
         if best is None or len(differences) < best[0]:
             best = len(differences), name, differences
+    if fitting and classes:
+        return tuple(fitting), classes
     assert best is not None
     raise SqueezeEdgeError(
         "none of the networks here: looked for torchvision's names (features.0.weight .. classifier.1.bias) and the "
         f"shapes of {', '.join(NETWORKS)}. The nearest is {best[1]}, but {_listed(best[2])}"
     )
+
+
+def networks_of(checkpoint: Checkpoint, sha256: str = "") -> tuple[tuple[str, ...], int]:
+    """Which networks a checkpoint can be of.
+
+    It is one where the file says so itself, or is a published one; else those that its tensors fit, the likeliest
+    first: a file of MindSpore is mostly MindCV's, any other one torchvision's.
+
+    Args:
+        checkpoint: the file's tensors and what it says about itself.
+        sha256: of the file, in hex; empty: not known.
+
+    Returns:
+        Names of the networks, and the number of classes.
+
+    Raises:
+        SqueezeEdgeError: it is of none of them.
+    """
+    fitting, classes = identify(checkpoint.state)
+    if said := checkpoint.metadata.get("network"):
+        return (said,), classes
+    published = tuple(name for name in fitting if sha256 and sha256.startswith(_digest(NETWORKS[name]) or "-"))
+    return published or tuple(sorted(fitting, key=lambda name: name != checkpoint.likely)), classes
 
 
 def load_weights(module: Module, state: Mapping[str, Tensor], file_name: str) -> None:
@@ -255,7 +289,8 @@ def load_weights(module: Module, state: Mapping[str, Tensor], file_name: str) ->
     differences += [f"{name} holds {t.dtype} values" for name, t in state.items() if not t.is_floating_point()]
     if differences:
         try:
-            fix = "its names and shapes are those of {} with {} classes".format(*identify(state))
+            names, classes = identify(state)
+            fix = f"its names and shapes are those of {' and '.join(names)} with {classes} classes"
         except SqueezeEdgeError:
             fix = "name the network that the file was made of (`squeezeedge models`)"
         raise SqueezeEdgeError(f"{file_name}: does not fit the network: {_listed(differences)}; {fix}")
@@ -289,6 +324,24 @@ def default_weights() -> Path:
     return path
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _digest(spec: NetworkSpec) -> str:
+    """First digits of the SHA-256 of a network's published weights; empty if there are none."""
+    return (spec.url or "").rpartition("-")[2].partition(".")[0]
+
+
 def download(name: str) -> Path:
     """Fetch a network's published weights into torch.hub's folder, unless they are there already.
 
@@ -303,18 +356,16 @@ def download(name: str) -> Path:
 
     import torch
 
-    spec = _spec(name)
+    spec = spec_of(name)
     if spec.url is None:
         published = ", ".join(other.name for other in NETWORKS.values() if other.url is not None)
         raise UsageError(f"{name}: no weights are published; give --weights FILE (published: {published})")
     file_name = spec.url.rpartition("/")[2]
-    digest = file_name.rpartition("-")[2].partition(".")[0]
+    digest = _digest(spec)
     path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     try:
-        if path.is_file():
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest().startswith(digest):
-                    return path
+        if path.is_file() and sha256_of(path).startswith(digest):
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(spec.url, str(path), hash_prefix=digest, progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as failure:  # offline, HTTP status, disk; RuntimeError: wrong SHA-256

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from squeezeedge.calib.datasets import Dataset, check_labels, hold_out, open_dataset
-from squeezeedge.calib.layout import UndividedError
+from squeezeedge.calib.datasets import Dataset, check_labels
+from squeezeedge.calib.division import divide
+from squeezeedge.calib.labels import a_few
 from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.files import check_unlocked, is_leftover, locked_folder
+from squeezeedge.graph import oracle
+from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.networks.registry import build, identify, load_weights
-from squeezeedge.training.data import default_workers, load_images
+from squeezeedge.networks.registry import build, load_weights, networks_of, sha256_of
+from squeezeedge.training.data import TestImages, default_workers, load_images
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch
 from squeezeedge.training.memory import keep_freed_memory
 from squeezeedge.training.recipe import Recipe
-from squeezeedge.training.run import Report, Result, run
+from squeezeedge.training.run import BEST, Report, Result, run
 from squeezeedge.training.train import LAST, Form
+from squeezeedge.training.validate import Score, logits, measure
 
-__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "network_of", "train", "trained_weights"]
+__all__ = ["START", "MakeForm", "Outcome", "Watcher", "check_folder", "networks_in", "train", "trained_weights"]
 
 START = "start.sqe"
 """Of a run with ``--qat``: the network as it was quantized; scales, shifts and zero points stay as they are there."""
@@ -36,8 +40,6 @@ BEFORE_THE_STATE = (START, "tensorboard")
 """What a run that was killed before it wrote its state may leave."""
 
 OTHER_CLASSES = "rename the folders; --qat trains no new layer: for other classes fine-tune without it first"
-
-P = ParamSpec("P")
 
 MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
 """(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
@@ -80,13 +82,18 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        result: accuracies of its epochs.
-        tested: the images that these were measured on.
+        result: of its epochs, accuracies on the images that the best one was chosen by.
+        chosen: these images.
+        tested: the images for the last figure, of which none was learned or chosen by.
+        score: this figure, of the best epoch; ``None`` before all epochs are done, and in processes other than the
+            first.
         suffix: ending of the network's files.
     """
 
     result: Result
+    chosen: Dataset
     tested: Dataset
+    score: Score | None
     suffix: str
 
 
@@ -113,33 +120,27 @@ def _check_content(out: Path, resume: bool) -> None:
         raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
 
 
-def _alone(train: Callable[P, Outcome]) -> Callable[P, Outcome]:
-    """The same with the folder of the run locked, which the first process does."""
-
-    @wraps(train)
-    def alone(*arguments: P.args, **options: P.kwargs) -> Outcome:
-        given = inspect.signature(train).bind(*arguments, **options).arguments
-        if not (given.get("world") or World()).leads:
-            return train(*arguments, **options)
-        with locked_folder(given["out"]):
-            _check_content(given["out"], given.get("resume", False))
-            return train(*arguments, **options)
-
-    return alone
+@contextmanager
+def _alone(out: Path, resume: bool, world: World) -> Iterator[None]:
+    """The folder of a run is locked, which the first process does."""
+    if not world.leads:
+        yield
+        return
+    with locked_folder(out):
+        _check_content(out, resume)
+        yield
 
 
-def network_of(path: Path) -> str:
-    """The name of the network that a checkpoint is of.
+def networks_in(path: Path) -> tuple[str, ...]:
+    """The names of the networks that a checkpoint can be of, the likeliest first.
 
     Raises:
         SqueezeEdgeError: the file is damaged, or it is of none of the networks here.
     """
-    checkpoint = read_checkpoint(path)
     try:
-        found, _ = identify(checkpoint.state)
+        return networks_of(read_checkpoint(path), sha256_of(path))[0]
     except SqueezeEdgeError as failure:
-        raise SqueezeEdgeError(f"{path}: {failure}") from None
-    return checkpoint.metadata.get("network") or found
+        raise type(failure)(f"{path}: {str(failure).removeprefix(f'{path}: ')}") from None
 
 
 def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
@@ -156,7 +157,6 @@ def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
 
 
-@_alone
 def train(
     recipe: Recipe,
     data: str | None,
@@ -178,8 +178,8 @@ def train(
         recipe: what to do; with ``make_form`` at its full input size throughout.
         data: labelled images, as for ``--data``; ``None``: the recipe's.
         out: folder of the run.
-        test_data: images to measure accuracy on; ``None``: the test part of ``data``, or a fifth of each class that is
-            held out (:func:`squeezeedge.calib.datasets.hold_out`, by the recipe's seed).
+        test_data: images for the last figure; ``None``: of ``data``, as :func:`squeezeedge.calib.division.divide` says,
+            by the recipe's seed.
         world: the processes that share the work; ``None``: this one alone.
         classes: number of classes that the images must have; ``None``: any.
         trained: weights to start from, see :func:`trained_weights`; ``None``: random ones.
@@ -205,41 +205,54 @@ def train(
         recipe = replace(recipe, input=replace(recipe.input, first_size=0))
     if world.device.type == "cpu":
         keep_freed_memory()
-    learned, tested = _open(spec, test_data, recipe.seed, watcher)
-    if make_form is not None and learned.classes:
-        learned = _named(learned, names, watcher)
-    if classes is not None:
-        check_labels(learned, classes)
-    if learned.classes:
-        whose = f"{learned.name}'s"
-        tested, remarks = with_classes_of(tested, len(learned.classes), learned.classes, whose, "rename the folders")
+    with _alone(out, resume, world):
+        learned, chosen, tested, remarks = divide(spec, test_data, recipe.seed)
         for text in remarks:
             watcher.remark(text)
-    with watcher.progress("decode", len(learned) + len(tested) if recipe.input.cache else 0) as advance:
-        images = load_images(recipe, learned, tested, advance)
-    form = None if make_form is None else make_form(recipe, learned, images.classes)
-    watcher.begins(recipe, learned, form)
-    with watcher.progress("train", recipe.epochs * len(learned)) as advance:
+        if make_form is not None and learned.classes:
+            learned = _named(learned, names, watcher)
+        if classes is not None:
+            _check_count(learned, classes)
+        chosen = learned if chosen is None else chosen
+        if learned.classes:
+            whose = f"{learned.name}'s"
+            chosen, _ = with_classes_of(chosen, len(learned.classes), learned.classes, whose, "rename the folders")
+            tested, remarks = with_classes_of(
+                tested, len(learned.classes), learned.classes, whose, "rename the folders"
+            )
+            for text in remarks:
+                watcher.remark(text)
+        check_labels(tested, _count(learned))
+        with watcher.progress("decode", len(learned) + len(chosen) if recipe.input.cache else 0) as advance:
+            images = load_images(recipe, learned, chosen, advance)
+        form = None if make_form is None else make_form(recipe, learned, images.classes)
+        watcher.begins(recipe, learned, form)
+        with watcher.progress("train", recipe.epochs * len(learned)) as advance:
 
-        def on_step(report: Report) -> None:
-            figures = f"loss {report.loss:.3f} accuracy {report.accuracy:.1f} % {report.images_per_s:.0f} images/s"
-            advance(report.images, f"{report.epoch}/{recipe.epochs} {figures}")
+            def on_step(report: Report) -> None:
+                figures = f"loss {report.loss:.3f} accuracy {report.accuracy:.1f} % {report.images_per_s:.0f} images/s"
+                advance(report.images, f"{report.epoch}/{recipe.epochs} {figures}")
 
-        result = run(
-            recipe,
-            images,
-            out,
-            world=world,
-            workers=default_workers(images.training, world) if workers is None else workers,
-            trained=trained,
-            form=form,
-            resume=resume,
-            on_remark=watcher.remark,
-            on_start=advance,
-            on_step=on_step,
-            on_epoch=lambda epoch, speed: watcher.epoch(recipe, epoch, speed, len(learned)),
-        )
-    return Outcome(result, tested, ".safetensors" if form is None else form.suffix)
+            result = run(
+                recipe,
+                images,
+                out,
+                world=world,
+                workers=default_workers(images.training, world) if workers is None else workers,
+                trained=trained,
+                form=form,
+                resume=resume,
+                on_remark=watcher.remark,
+                on_start=advance,
+                on_step=on_step,
+                on_epoch=lambda epoch, speed: watcher.epoch(recipe, epoch, speed, len(learned)),
+            )
+        suffix = ".safetensors" if form is None else form.suffix
+        score = None
+        if result.finished and world.leads:
+            with watcher.progress("test", len(tested)) as advance:
+                score = _score(recipe, (out / BEST).with_suffix(suffix), tested, world, advance)
+        return Outcome(result, chosen, tested, score, suffix)
 
 
 def _named(learned: Dataset, names: Sequence[str], watcher: Watcher) -> Dataset:
@@ -250,15 +263,41 @@ def _named(learned: Dataset, names: Sequence[str], watcher: Watcher) -> Dataset:
     return learned
 
 
-def _open(spec: str, test_spec: str | None, seed: int, watcher: Watcher) -> tuple[Dataset, Dataset]:
-    """Images to learn and to measure."""
-    try:
-        learned = open_dataset(spec, "train")
-    except UndividedError:
-        whole = open_dataset(spec)
-        if test_spec is not None:
-            return whole, open_dataset(test_spec)
-        learned, tested = hold_out(whole, seed)
-        watcher.remark(f"{spec}: has no test part; {len(tested)} of its {len(whole)} images are held out for testing")
-        return learned, tested
-    return learned, open_dataset(spec, "test") if test_spec is None else open_dataset(test_spec)
+def _count(dataset: Dataset) -> int:
+    """Number of its classes."""
+    assert dataset.labels is not None
+    return len(dataset.classes) or int(dataset.labels.max()) + 1
+
+
+def _check_count(learned: Dataset, classes: int) -> None:
+    """Refuse images that are not of so many classes."""
+    found = _count(learned)
+    if found != classes:
+        names = f" ({a_few(learned.classes)})" if learned.classes else ""
+        raise SqueezeEdgeError(
+            f"{learned.name}: has {found} classes{names} instead of {classes}; give that number or none, or "
+            "complete its folders"
+        )
+
+
+def _score(recipe: Recipe, best: Path, tested: Dataset, world: World, on_progress: Callable[[int], None]) -> Score:
+    """Accuracy of the network that a run has chosen, as it is stored, on images that served for nothing else."""
+    assert tested.labels is not None
+    if best.suffix == ".sqe":
+        graph = read_sqe(best)
+        preprocessing = graph.preprocessing
+
+        def answer(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return graph.logits(oracle.run(graph, batch))
+    else:
+        state = read_checkpoint(best).state
+        module = build(recipe.network, state[f"{LAST}bias"].shape[0])
+        load_weights(module, state, str(best))
+        module.to(world.device)
+        preprocessing = recipe.input.preprocessing
+
+        def answer(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return logits(module, batch, preprocessing)
+
+    images = TestImages(tested, preprocessing)
+    return measure(answer, images.batches, tested.labels, on_progress=on_progress)

@@ -13,7 +13,7 @@ from torch.nn import Module
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.training.distributed import World
 
-__all__ = ["Score", "logits", "measure"]
+__all__ = ["Score", "certainty", "logits", "measure"]
 
 BATCH = 64
 
@@ -59,6 +59,15 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
     finally:
         module.train(training)
     return np.concatenate(answers)
+
+
+def certainty(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mean probability, in percent, that logits, float32 [N, classes], give to the right classes, int64 [N].
+
+    Of two networks that hardly differ it tells the better one on far fewer images than counting right answers does.
+    """
+    given = torch.softmax(torch.from_numpy(answers), 1)[torch.arange(len(labels)), torch.from_numpy(labels)]
+    return 100 * float(given.mean())
 
 
 def measure(

@@ -236,7 +236,8 @@ def test_digits_splits_are_disjoint_and_complete() -> None:
     splits = {name: read_digits(name) for name in ("train", "calib", "test")}
     assert {name: len(pixels.images) for name, pixels in splits.items()} == {"train": 1197, "calib": 200, "test": 400}
     positions = [
-        set(np.flatnonzero(np.isin(np.arange(1797) * 400 % 1797, part))) for part in arrays.DIGITS_SPLITS.values()
+        set(np.flatnonzero(np.isin(np.arange(1797) * 400 % 1797, part)))
+        for part in (arrays.DIGITS_SPLITS[name] for name in ("train", "val", "test"))
     ]
     assert sorted(index for part in positions for index in part) == list(range(1797))
     for pixels in splits.values():

@@ -1,5 +1,6 @@
 """The one interface: whatever the images lie in, the same data set comes out."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels, hold_out, open_dataset
+from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels, open_dataset
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from tests.calib.images import png, write_folder, write_tar
@@ -69,16 +70,18 @@ def test_cifar_batches_and_splits(tmp_path: Path) -> None:
     _write_cifar(tmp_path / "cifar-10-batches-py")
     spec = str(tmp_path / "cifar-10-batches-py")
     assert [len(open_dataset(spec, split)) for split in (None, "test", "train", "calib")] == [3, 3, 15, 15]
-    with pytest.raises(UsageError, match="no split 'valid'; it has train, calib, test"):
-        open_dataset(spec, "valid")
+    for split in ("val", "valid"):
+        with pytest.raises(UsageError, match=f"no split '{split}'; it has train, test"):
+            open_dataset(spec, split)
 
 
 def test_digits() -> None:
     dataset = open_dataset("digits")
     assert (dataset.name, len(dataset), len(dataset.classes)) == ("digits", 400, 10)
     check_labels(dataset, 10)
-    with pytest.raises(UsageError, match="no split 'val'"):
-        open_dataset("digits", "val")
+    val, calib = open_dataset("digits", "val"), open_dataset("digits", "calib")
+    np.testing.assert_array_equal(np.asarray(val.images), np.asarray(calib.images))
+    assert sum(len(open_dataset("digits", split)) for split in ("train", "val", "test")) == 1797
 
 
 def test_class_names_for_arrays(tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_labels_must_be_among_the_network_s_classes() -> None:
     check_labels(_labelled([0, 1], ("a", "b")), 2)
     with pytest.raises(SqueezeEdgeError, match=r"2 labels are outside the network's classes 0\.\.9, the first is 10"):
         check_labels(_labelled([0, 10, -1]), 10)
-    with pytest.raises(SqueezeEdgeError, match="has 2 classes, the network has 1000; give"):
+    with pytest.raises(SqueezeEdgeError, match="has 2 classes, the network has 1000; they are 'a', 'b': complete"):
         check_labels(_labelled([0, 1], ("a", "b")), 1000)
 
 
@@ -160,20 +163,56 @@ def test_cifar_images_have_splits(shared_file: Callable[[str], Path]) -> None:
     assert labels is not None and np.bincount(labels).tolist() == [5000] * 10
 
 
-def test_a_fifth_of_each_class_is_held_out() -> None:
-    labels = np.repeat([0, 1, 2, 3], [10, 5, 2, 1])
-    pixels = np.arange(18, dtype=np.uint8)[:, None, None, None] + np.zeros((18, 4, 4, 3), np.uint8)
-    for images in (pixels, list(pixels)):
-        learned, tested = hold_out(Dataset("data", images, labels, ("a", "b", "c", "d")), 3)
-        assert learned.labels is not None and tested.labels is not None
-        assert np.bincount(learned.labels).tolist() == [8, 4, 1, 1] and np.bincount(tested.labels).tolist() == [2, 1, 1]
-        values = [[int(np.asarray(image)[0, 0, 0]) for image in part.images] for part in (learned, tested)]
-        assert sorted([*values[0], *values[1]]) == list(range(18)), "each image once"
-        assert [labels[value] for value in values[1]] == tested.labels.tolist()
-    dataset = Dataset("data", pixels, labels)
-    first, again, other = (np.asarray(hold_out(dataset, seed)[1].images) for seed in (3, 3, 4))
-    assert np.array_equal(again, first) and not np.array_equal(other, first), "the seed decides"
-    with pytest.raises(UsageError, match="data: has one image of each class"):
-        hold_out(Dataset("data", pixels[:2], np.arange(2)), 0)
-    with pytest.raises(UsageError, match="data: has no labels"):
-        hold_out(Dataset("data", pixels), 0)
+def test_a_class_without_an_image_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"cat/1.png": png(1), "dog/1.png": png(2)})
+    (root / "cow").mkdir()
+    dataset = open_dataset(str(root))
+    check_labels(dataset, 3)
+    assert dataset.labels is not None and dataset.labels.tolist() == [0, 2]
+    assert dataset.remarks == (f"{root}: no image is in its folders 'cow', which count as classes",)
+    with pytest.raises(
+        SqueezeEdgeError, match=r"are 'cat', 'cow', 'dog' \(no image is in 'cow'\): complete the folders"
+    ):
+        check_labels(dataset, 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "split", "part", "remark"),
+    [
+        ("train valid test", None, "test", ""),
+        ("train valid test", "val", "valid", ""),
+        ("train valid test", "calib", "train", ""),
+        ("train valid", "test", "valid", ""),
+        ("valid test", "calib", "valid", ""),
+        ("test", "calib", "test", ""),
+        ("train", None, "train", "has no images to test on, only those to learn; they are taken"),
+        ("train valid test.flat", None, "valid", "the images to test on have no labels; those to choose by are taken"),
+        (
+            "train test.flat",
+            None,
+            "test.flat",
+            "have no labels; put them into folders by class, or .* another part .train",
+        ),
+        ("train test.flat", "calib", "train", ""),
+    ],
+)
+def test_the_part_that_serves(tmp_path: Path, parts: str, split: str | None, part: str, remark: str) -> None:
+    for name in parts.split():
+        images = ["1.png", "2.png"] if "flat" in name else ["cat/1.png", "dog/1.png"]
+        write_folder(tmp_path / name.partition(".")[0], dict.fromkeys(images, png(1)))
+    dataset = open_dataset(str(tmp_path), split)
+    assert all(f"/{part.partition('.')[0]}/" in str(image) for image in dataset.images)
+    assert (dataset.labels is None) == ("flat" in part)
+    assert re.search(remark, " ".join(dataset.remarks)) if remark else not dataset.remarks
+
+
+def test_a_part_that_is_not_there(tmp_path: Path) -> None:
+    root = write_folder(
+        tmp_path / "data", {f"{part}/{name}/1.png": png(1) for part in ("val", "test") for name in "ab"}
+    )
+    with pytest.raises(UsageError, match="data: has no split 'train'; it has val, test"):
+        open_dataset(str(root), "train")
+    with pytest.raises(UsageError, match="has no split 'test': its folders are not train, val or test"):
+        open_dataset(str(root / "val"), "test")
+    with pytest.raises(UsageError, match="has no split 'dev'; it has none"):
+        open_dataset(str(root / "val"), "dev")

@@ -1,6 +1,7 @@
 """Listing image files: the same from a folder and a .tar, and archives that are damaged or hostile."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.calib.files import list_folder, list_tar
-from squeezeedge.errors import CorruptFileError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError
 from tests.calib.images import png, write_folder, write_tar
 
 FILES = {
@@ -27,9 +28,37 @@ EXPECTED = [("a", "c", "3.png"), ("b", "1.jpeg"), ("b", "2.PNG")]
 def test_folder_and_tar_list_the_same(tmp_path: Path) -> None:
     folder = list_folder(write_folder(tmp_path / "images", FILES))
     archive = list_tar(write_tar(tmp_path / "images.tar", FILES))
-    assert list(folder) == list(archive) == EXPECTED
+    assert list(folder.images) == list(archive.images) == EXPECTED
     for parts in EXPECTED:
-        assert folder[parts].read() == archive[parts].read() == FILES["/".join(parts)]
+        assert folder.images[parts].read() == archive.images[parts].read() == FILES["/".join(parts)]
+
+
+def test_folders_that_may_be_classes_without_an_image(tmp_path: Path) -> None:
+    """Those with nothing in them, or with pictures that are not read; not those of texts, systems or hidden ones."""
+    files = {"a/1.png": png(1), "b/.keep": b"", "c/2.HEIC": b"", "d/notes.txt": b"", "__MACOSX/e/3.png": png(3)}
+    root = write_folder(tmp_path / "images", files | {"f/Thumbs.db": b"", "@eaDir/4.png": png(4)})
+    (root / "g" / "h").mkdir(parents=True)
+    with tarfile.open(tmp_path / "images.tar", "w") as archive:
+        archive.add(root, "images")
+    folder, tar = list_folder(root), list_tar(tmp_path / "images.tar")
+    assert list(folder.images) == [("a", "1.png")] and list(tar.images) == [("images", "a", "1.png")]
+    assert folder.empty == {("b",), ("c",), ("f",), ("g",), ("g", "h")}
+    assert tar.empty == {("images", *parts) for parts in folder.empty}
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a class; without it later ones would have other indices."""
+    root = write_folder(tmp_path / "images", {"a/1.png": png(1), "b/2.png": png(2)})
+
+    def scandir(path: str) -> object:
+        if path.endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path)
+
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SqueezeEdgeError, match="images/b: cannot be read: Permission denied; make it readable"):
+        list_folder(root)
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -37,13 +66,13 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "root", {"a/2.png": png(2)})
     (root / "b").symlink_to(tmp_path / "real")
     (root / "a" / "loop").symlink_to(root)
-    assert list(list_folder(root)) == [("a", "2.png"), ("b", "1.png")]
+    assert list(list_folder(root).images) == [("a", "2.png"), ("b", "1.png")]
 
 
 def test_names_of_members_are_not_paths(tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     names = ["/etc/a.png", "../outside.png", "a/../../b.png", "x\ny/c.png", "ä/d.png", "//e/f.png"]
-    listing = list_tar(write_tar(tmp_path / "a.tar", dict.fromkeys(names, png(1))))
+    listing = list_tar(write_tar(tmp_path / "a.tar", dict.fromkeys(names, png(1)))).images
     assert set(listing) == {("etc", "a.png"), ("x\ny", "c.png"), ("ä", "d.png"), ("e", "f.png")}
     assert "\n" not in str(listing["x\ny", "c.png"])
     assert not outside.exists()
@@ -56,7 +85,7 @@ def test_only_plain_members_count(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-    assert list_tar(path) == {}
+    assert not list_tar(path).images
 
 
 def test_the_last_of_two_members_counts(tmp_path: Path) -> None:
@@ -65,7 +94,7 @@ def test_the_last_of_two_members_counts(tmp_path: Path) -> None:
         member = tarfile.TarInfo("1.png")
         member.size = len(png(2))
         archive.addfile(member, io.BytesIO(png(2)))
-    assert list_tar(path)["1.png",].read() == png(2)
+    assert list_tar(path).images["1.png",].read() == png(2)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 511, 512, 700, 1024, 1536, 2000])
@@ -115,7 +144,7 @@ def test_a_damaged_archive_lists_or_fails_cleanly(tmp_path: Path, data: st.DataO
         content[data.draw(st.integers(0, 4096))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        images = list(list_tar(path).values())
+        images = list(list_tar(path).images.values())
     except CorruptFileError as error:
         assert "a.tar" in str(error)
         return

@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 
 from squeezeedge.calib.decode import EncodedImage
-from squeezeedge.calib.layout import Arranged, arrange
+from squeezeedge.calib.files import Listing
+from squeezeedge.calib.layout import Arranged, Layout
+from squeezeedge.calib.splits import Part
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
 
-def _arrange(tmp_path: Path, *names: str, split: str | None = None, classes: Path | None = None) -> Arranged:
-    listing = {tuple(name.split("/")): EncodedImage(name) for name in sorted(names)}
-    return arrange(tmp_path / "data.tar", listing, split, classes)
+def _layout(tmp_path: Path, *names: str, classes: Path | None = None) -> Layout:
+    """Of images, and of folders without any, whose names end in "/"."""
+    paths = [tuple(name.split("/")) for name in sorted(names)]
+    images = {parts: EncodedImage("/".join(parts)) for parts in paths if parts[-1]}
+    return Layout(
+        tmp_path / "data.tar", Listing(images, frozenset(parts[:-1] for parts in paths if not parts[-1])), classes
+    )
+
+
+def _arrange(tmp_path: Path, *names: str, part: Part | None = None, classes: Path | None = None) -> Arranged:
+    return _layout(tmp_path, *names, classes=classes).read(part)
 
 
 def _files(arranged: Arranged) -> list[str]:
@@ -61,28 +71,111 @@ def test_a_given_list_gives_the_indices(tmp_path: Path) -> None:
 SPLIT = ["top/train/cat/1.png", "top/train/dog/1.png", "top/val/cat/2.png", "top/val/dog/2.png"]
 
 
-@pytest.mark.parametrize(("split", "number"), [(None, 2), ("test", 2), ("train", 1), ("calib", 1)])
-def test_splits(tmp_path: Path, split: str | None, number: int) -> None:
-    arranged = _arrange(tmp_path, *SPLIT, split=split)
+@pytest.mark.parametrize(("part", "number"), [("train", 1), ("val", 2)])
+def test_parts(tmp_path: Path, part: Part, number: int) -> None:
+    assert _layout(tmp_path, *SPLIT).parts == ("train", "val")
+    arranged = _arrange(tmp_path, *SPLIT, part=part)
     assert all(name.endswith(f"{number}.png") for name in _files(arranged))
     assert (_labels(arranged), arranged.classes) == ([0, 1], ("cat", "dog"))
 
 
-def test_test_comes_before_val(tmp_path: Path) -> None:
-    assert _files(_arrange(tmp_path, *SPLIT, "top/test/cat/3.png")) == ["top/test/cat/3.png"]
+def test_parts_by_other_names(tmp_path: Path) -> None:
+    layout = _layout(tmp_path, "Training_Set/cat/1.png", "Training_Set/dog/1.png", "Test_Set/dog/2.png")
+    assert layout.parts == ("train", "test")
+    assert _labels(layout.read("test")) == [1], "a single folder that is a class of another part is one"
+    with pytest.raises(UsageError, match=r"data\.tar: its folders 'extra', 'test', 'train' look like parts"):
+        _layout(tmp_path, *(f"{part}/{name}/1.png" for part in ("train", "test", "extra") for name in "ab"))
 
 
-def test_a_single_split_is_the_default(tmp_path: Path) -> None:
-    assert len(_arrange(tmp_path, "train/cat/1.png", "train/dog/1.png").images) == 2
-    with pytest.raises(UsageError, match="no split 'test'; it has train"):
-        _arrange(tmp_path, "train/cat/1.png", "train/dog/1.png", split="test")
+def test_folders_within_parts(tmp_path: Path) -> None:
+    layout = _layout(
+        tmp_path, "t/seg_train/seg_train/cat/1.png", "t/seg_train/seg_train/dog/1.png", "t/seg_test/x/2.png"
+    )
+    assert layout.parts == ("train", "test")
+    assert layout.read("train").classes == ("cat", "dog") and _labels(layout.read("test")) is None
 
 
-def test_a_split_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no split 'calib'; it has val"):
-        _arrange(tmp_path, *SPLIT[2:], split="calib")
-    with pytest.raises(UsageError, match="no split 'train': its folders are not"):
-        _arrange(tmp_path, "cat/1.png", "dog/1.png", split="train")
+def test_a_class_is_one_in_all_parts(tmp_path: Path) -> None:
+    layout = _layout(tmp_path, "train/a/1.png", "train/b/1.png", "train/c/1.png", "test/a/1.png", "test/c/1.png")
+    for part, labels in (("train", [0, 1, 2]), ("test", [0, 2])):
+        arranged = layout.read(part)  # type: ignore[arg-type]
+        assert (_labels(arranged), arranged.classes, arranged.remarks) == (labels, ("a", "b", "c"), ())
+
+
+def test_a_folder_without_an_image_is_a_class(tmp_path: Path) -> None:
+    arranged = _arrange(tmp_path, "pets/cat/1.png", "pets/cow/", "pets/dog/1.png")
+    assert (_labels(arranged), arranged.classes) == ([0, 2], ("cat", "cow", "dog"))
+    assert arranged.remarks == (f"{tmp_path}/data.tar: no image is in its folders 'cow', which count as classes",)
+    arranged = _arrange(tmp_path, "cat/", "dog/1.png", "dog/2.png")
+    assert (_labels(arranged), arranged.classes) == ([1, 1], ("cat", "dog"))
+    layout = _layout(tmp_path, "train/a/1.png", "train/b/", "train/c/1.png", "val/c/1.png", "val/b/", "tmp/")
+    assert layout.parts == ("train", "val")
+    assert _labels(layout.read("train")) == [0, 2] and _labels(layout.read("val")) == [2]
+
+
+@pytest.mark.parametrize("names", [("images/1.png", "masks/"), ("top/cat/1.png", "top/dog/1.png", "tmp/")])
+def test_a_container_is_no_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert _arrange(tmp_path, *names).classes == (("cat", "dog") if "tmp/" in names else ())
+
+
+def test_an_empty_part(tmp_path: Path) -> None:
+    layout = _layout(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/")
+    assert layout.parts == ("train", "test")
+    with pytest.raises(SqueezeEdgeError, match="its part 'test' holds no image; fill the folder or remove it"):
+        layout.read("test")
+
+
+def test_a_flat_part_beside_labelled_ones(tmp_path: Path) -> None:
+    layout = _layout(tmp_path, *SPLIT, "top/test/3.png", "top/test/4.png")
+    assert layout.parts == ("train", "val", "test")
+    assert _labels(layout.read("test")) is None and _labels(layout.read("val")) == [0, 1]
+
+
+def test_parts_within_classes_are_refused(tmp_path: Path) -> None:
+    names = [f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("train", "test")]
+    layout = _layout(tmp_path, *names)
+    with pytest.raises(UsageError, match=r"'test', 'train' lie in other folders; put .* test/CLASS"):
+        layout.read()
+    with pytest.raises(UsageError, match="lie in other folders"):
+        layout.read(None, labelled=False)
+    layout = _layout(tmp_path, *(f"train/{name}" for name in names), "test/cat/1.png", "test/dog/1.png")
+    with pytest.raises(UsageError, match="lie in other folders"):
+        layout.read("train")
+
+
+@pytest.mark.parametrize("above", ["test", "test/data", "train/train"])
+def test_parts_within_a_folder_called_like_one(tmp_path: Path, above: str) -> None:
+    layout = _layout(tmp_path, *(f"{above}/{part}/{name}/1.png" for name in "ab" for part in ("train", "val")))
+    if above == "test/data":
+        with pytest.raises(UsageError, match="the parts 'train', 'val' lie in other folders"):
+            layout.read("test")
+    else:
+        assert layout.parts == ("train", "val") and layout.read("val").classes == ("a", "b")
+
+
+def test_images_without_labels_where_none_are_needed(tmp_path: Path) -> None:
+    """A mixed folder, a partial list, and a list that lacks a class: all images, and what is wrong with the labels."""
+    (tmp_path / "val.txt").write_text("1.JPEG 7\n")
+    (tmp_path / "pets.txt").write_text("cat\n")
+    for names, classes, reason in (
+        (("cat/1.png", "dog/1.png", "stray.png"), None, "1 images are in no class folder"),
+        (("1.JPEG", "2.JPEG"), None, "labels no class to 1 images"),
+        (("cat/1.png", "dog/1.png"), tmp_path / "pets.txt", "are not in the class list"),
+    ):
+        layout = _layout(tmp_path, *names, classes=classes)
+        with pytest.raises(SqueezeEdgeError, match=reason):
+            layout.read()
+        arranged = layout.read(labelled=False)
+        assert len(arranged.images) == len(names) and arranged.labels is None
+        (remark,) = arranged.remarks
+        assert remark.startswith("no labels are needed here: ") and reason in remark
+
+
+def test_images_beside_parts_are_named(tmp_path: Path) -> None:
+    layout = _layout(tmp_path, *SPLIT, "top/cover.png")
+    with pytest.raises(CorruptFileError, match=r"1 images lie beside its parts 'train', 'val': 'cover\.png'"):
+        layout.read("train")
+    assert _files(layout.read("train", labelled=False)) == SPLIT[:2]
 
 
 def test_images_beside_class_folders_are_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.networks.registry import DEFAULT
 from tests.graphs import random_graph
 from tests.quantization.networks import PREPROCESSING, FloatNet
+from tests.test_model import two_networks
 
 MODEL = Model.of_graph(random_graph(3))
 EMBEDDED = replace(MODEL, name=DEFAULT, classes=10)
@@ -111,3 +112,15 @@ def test_a_float_network_is_quantized_with_a_note(data: str, capsys: pytest.Capt
     assert made.golden is not None and len(made.golden) == GOLDEN_IMAGES
     output = capsys.readouterr()
     assert output.out == "" and output.err == f"quantizing net on 6 images of {data}\n"
+
+
+def test_the_network_of_a_checkpoint_is_tried_on_the_calibration_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And said; what says itself which network it is needs no images."""
+    data = archive(tmp_path / "labels.npz", 0, 6, labels=1)
+    chosen = DataOptions(data).settled(two_networks())
+    assert chosen.name == "one"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("w.pth: right of 6 labelled images: one 6") and line.endswith("(--network says otherwise)")
+    assert DataOptions().settled(chosen) is chosen

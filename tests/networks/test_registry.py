@@ -16,8 +16,17 @@ import torch
 from squeezeedge.calib.preprocess import PRESETS
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.networks import registry
-from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.networks.registry import DEFAULT, NETWORKS, build, cost, download, identify, load_weights
+from squeezeedge.networks.checkpoints import Checkpoint, read_checkpoint
+from squeezeedge.networks.registry import (
+    DEFAULT,
+    NETWORKS,
+    build,
+    cost,
+    download,
+    identify,
+    load_weights,
+    networks_of,
+)
 
 
 def test_importing_the_registry_loads_no_torch() -> None:
@@ -48,20 +57,36 @@ def test_cost_depends_on_the_input_size() -> None:
     assert cost(DEFAULT, (48, 48)).parameters == cost(DEFAULT).parameters
 
 
+V1_0 = ("squeezenet1_0", "squeezenet1_0_simple_bypass", "squeezenet1_0_mindcv")
+V1_1 = ("squeezenet1_1", "squeezenet1_1_mindcv")
+
+
 @pytest.mark.parametrize(
     ("built", "found"),
     [
-        ("squeezenet1_0", "squeezenet1_0"),
-        ("squeezenet1_1", "squeezenet1_1"),
-        ("squeezenet1_0_complex_bypass", "squeezenet1_0_complex_bypass"),
-        ("squeezenet1_0_simple_bypass", "squeezenet1_0"),  # equal names and shapes
-        ("squeezenet1_1_mindcv", "squeezenet1_1"),
-        ("squeezenet1_1_digits", "squeezenet1_1"),
+        *((name, V1_0) for name in V1_0),
+        *((name, V1_1) for name in (*V1_1, "squeezenet1_1_digits")),
+        ("squeezenet1_0_complex_bypass", ("squeezenet1_0_complex_bypass",)),
     ],
 )
-@pytest.mark.parametrize("classes", [1, 10, 1000])
-def test_identify(built: str, found: str, classes: int) -> None:
-    assert identify(build(built, classes).state_dict()) == (found, classes)
+def test_identify(built: str, found: tuple[str, ...]) -> None:
+    """All whose names and shapes are these."""
+    for classes in (1, 1000):
+        with torch.device("meta"):
+            assert identify(build(built, classes).state_dict()) == (found, classes)
+
+
+def test_the_networks_of_a_checkpoint() -> None:
+    with torch.device("meta"):
+        state = build("squeezenet1_1", 3).state_dict()
+    for checkpoint, sha256, found in (
+        (Checkpoint(state), "", V1_1),
+        (Checkpoint(state, likely="squeezenet1_1_mindcv"), "", V1_1[::-1]),
+        (Checkpoint(state, {"network": "squeezenet1_1_digits"}, likely="squeezenet1_1_mindcv"), "", (DEFAULT,)),
+        (Checkpoint(state, likely="squeezenet1_1_mindcv"), "b8a52dc0" + 56 * "0", V1_1[:1]),
+        (Checkpoint(state), "b66bff10" + 56 * "0", V1_1),
+    ):
+        assert networks_of(checkpoint, sha256) == (found, 3)
 
 
 def test_identify_says_what_was_looked_for() -> None:
@@ -193,5 +218,5 @@ def test_default_weights_fit_the_default_network() -> None:
 def test_trained_weights_load(version: str, shared_file: Callable[[str], Path]) -> None:
     path = shared_file(f"weights/squeezenet{version}-imagenet.pth")
     state = read_checkpoint(path).state
-    assert identify(state) == (f"squeezenet{version}", 1000)
+    assert identify(state)[1] == 1000 and identify(state)[0][0] == f"squeezenet{version}"
     load_weights(build(f"squeezenet{version}"), state, str(path))

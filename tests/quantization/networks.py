@@ -220,7 +220,7 @@ def dense(graph: FloatGraph) -> FloatGraph:
 def digits_network() -> tuple[torch.nn.Module, FloatGraph, Preprocessing]:
     """The embedded network, in torch and as a float graph, and its preprocessing."""
     checkpoint = read_checkpoint(registry.default_weights())
-    name, classes = registry.identify(checkpoint.state)
+    (name, *_), classes = registry.identify(checkpoint.state)
     module = registry.build(name, classes)
     registry.load_weights(module, checkpoint.state, name)
     preprocessing = PRESETS[registry.NETWORKS[registry.DEFAULT].preprocessing]

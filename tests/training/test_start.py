@@ -17,7 +17,7 @@ from squeezeedge.networks.registry import build
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch
 from squeezeedge.training.recipe import Recipe
-from squeezeedge.training.start import check_folder, network_of, train, trained_weights
+from squeezeedge.training.start import check_folder, networks_in, train, trained_weights
 from squeezeedge.training.train import Form
 from tests.calib.images import png, write_folder
 from tests.training.tiny import RECIPE, changed
@@ -60,9 +60,27 @@ def test_a_run_and_who_is_told(tmp_path: Path, data: str) -> None:
     outcome = train(RECIPE, data, tmp_path / "run", watcher=listener, workers=0)
     assert outcome.result.finished and outcome.suffix == ".safetensors" and len(outcome.tested) == 6
     assert (tmp_path / "run" / "best.safetensors").is_file()
-    assert listener.told == ["decode 12", "begins squeezenet1_1 6", "train 12", "epoch 1 6", "epoch 2 6"]
+    assert listener.told == [
+        f"{data}: has too few images to hold any out, so the epoch is chosen by the images to learn",
+        *("decode 12", "begins squeezenet1_1 6", "train 12", "epoch 1 6", "epoch 2 6", "test 6"),
+    ]
     silent = train(changed(epochs=1), data, tmp_path / "silent", workers=0)
     assert silent.result.finished
+
+
+def test_the_last_figure_is_of_images_that_served_for_nothing_else(tmp_path: Path) -> None:
+    """The epoch is chosen by val; in test the classes are exchanged, so that its figure is that of no other images."""
+    torch.set_num_threads(1)
+    for split, names in (("train", ("dark", "light")), ("valid", ("dark", "light")), ("test", ("light", "dark"))):
+        for name, value in zip(names, (0, 200), strict=True):
+            write_folder(tmp_path / "data" / split / name, {f"{i}.png": png(value + 10 * i) for i in range(5)})
+    outcome = train(changed(epochs=1), str(tmp_path / "data"), tmp_path / "run", workers=0)
+    best, score = outcome.result.best, outcome.score
+    assert (
+        best is not None and score is not None and best.top1 is not None and len(outcome.chosen) == score.images == 10
+    )
+    assert best.top1 == pytest.approx(100 - score.top1)
+    assert [len(part) for part in (outcome.chosen, outcome.tested)] == [10, 10]
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -122,12 +140,12 @@ def test_the_last_layer_is_left_out(tmp_path: Path) -> None:
 def test_a_checkpoint_s_network(tmp_path: Path) -> None:
     path = tmp_path / "trained.safetensors"
     save_file(build("squeezenet1_0", 3).state_dict(), path)
-    assert network_of(path) == "squeezenet1_0"
+    assert networks_in(path) == ("squeezenet1_0", "squeezenet1_0_simple_bypass", "squeezenet1_0_mindcv")
     save_file(build("squeezenet1_1_mindcv", 3).state_dict(), path, {"network": "squeezenet1_1_mindcv"})
-    assert network_of(path) == "squeezenet1_1_mindcv"
+    assert networks_in(path) == ("squeezenet1_1_mindcv",)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(SqueezeEdgeError, match=r"trained\.safetensors: none of the networks here"):
-        network_of(path)
+        networks_in(path)
 
 
 def test_images_without_parts(tmp_path: Path) -> None:
@@ -142,7 +160,10 @@ def test_images_without_parts(tmp_path: Path) -> None:
     listener = Listener()
     outcome = train(changed(epochs=1), str(whole), tmp_path / "2", test_data=str(part), watcher=listener, workers=0)
     assert outcome.tested.labels is not None and outcome.tested.labels.tolist() == [2, 0]
-    assert listener.told[0] == f"{part}: has 2 of {whole}'s 3 classes" and "begins squeezenet1_1 12" in listener.told
+    assert f"{part}: has 2 of {whole}'s 3 classes" in listener.told and "begins squeezenet1_1 12" in listener.told
+    other = write_folder(tmp_path / "other", {"d/1.png": png(9), "a/1.png": png(8)})
+    with pytest.raises(SqueezeEdgeError, match=r"none of .*whole's: 'd'; .* are 'a', 'b', 'c'; rename the folders"):
+        train(RECIPE, str(whole), tmp_path / "3", test_data=str(other))
     with pytest.raises(UsageError, match="no such file or folder"):
         train(RECIPE, str(tmp_path / "absent"), tmp_path / "3")
 
@@ -163,7 +184,7 @@ def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, d
         with pytest.raises(UsageError, match="seen"):
             train(RECIPE, data, tmp_path / "run", make_form=form, names=names, watcher=listener, workers=0)
         assert seen.pop() == (labels, classes)
-        assert ("has 2 of the network's 3 classes" if names else "taken in order: 0 = dark") in listener.told[0]
+        assert ("has 2 of the network's 3 classes" if names else "taken in order: 0 = dark") in listener.told[1]
     with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* --qat trains no new layer"):
         train(RECIPE, data, tmp_path / "run", make_form=form, names=("light", "black"), workers=0)
 
@@ -171,6 +192,8 @@ def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, d
 def test_images_are_needed(tmp_path: Path, data: str) -> None:
     with pytest.raises(UsageError, match="labelled images are needed"):
         train(RECIPE, None, tmp_path / "run")
-    with pytest.raises(SqueezeEdgeError, match="has 2 classes, the network has 3"):
+    with pytest.raises(
+        SqueezeEdgeError, match=r"has 2 classes \('dark', 'light'\) instead of 3; give that number or none"
+    ):
         train(RECIPE, data, tmp_path / "run", classes=3)
     assert not (tmp_path / "run").exists()

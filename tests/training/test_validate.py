@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.training.distributed import World
-from squeezeedge.training.validate import logits, measure
+from squeezeedge.training.validate import certainty, logits, measure
 
 SMALL = Preprocessing(size=(4, 4), resize=None)
 
@@ -67,3 +67,8 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
     first, five, count = np.sum(sums, axis=0)
     assert (first, count) == ((order[:, 0] == labels).sum(), 50)
     assert five == (order[:, :5] == labels[:, None]).sum()
+
+
+def test_certainty() -> None:
+    answers = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32)) + np.float32(3)
+    assert certainty(answers, np.array([0, 2])) == pytest.approx(30)

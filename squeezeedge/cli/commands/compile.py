@@ -15,6 +15,7 @@ from squeezeedge.cli.options import (
     Force,
     Json,
     Model,
+    Network,
     Pretrained,
     Seed,
     Size,
@@ -34,6 +35,7 @@ def compile_command(
         typer.Option("-o", "--out", help="Folder to make. Default: MODEL-TARGET here.", show_default=False),
     ] = None,
     weights: Weights = None,
+    network: Network = None,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -58,19 +60,19 @@ def compile_command(
     chosen.check_options(chosen.options(**options))
     if out is not None:
         check_artifact_output(out, force=force)
-    network = load(model, weights, pretrained=pretrained, size=size)
-    if out is None:
-        out = Path(f"{network.name}-{target}")
-        check_artifact_output(out, force=force)
     given = DataOptions(data, calib, classes, calib_images, None, seed)
+    loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
+    if out is None:
+        out = Path(f"{loaded.name}-{target}")
+        check_artifact_output(out, force=force)
     golden = None
-    if network.integer is not None and (calib or data):  # any images check a device
-        golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(network).load(network.preprocessing)
-    elif network.integer is not None and network.golden is None:
+    if loaded.integer is not None and (calib or data):  # any images check a device
+        golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(loaded).load(loaded.preprocessing)
+    elif loaded.integer is not None and loaded.golden is None:
         note(
             f"{model}: holds no images, so devices check themselves on noise; give --data to have them check on images"
         )
-    quantized = given.quantized(network)
+    quantized = given.quantized(loaded)
     note(f"compiling {quantized.name} for {target}")
     artifact = compile(quantized, target, out, golden=golden, force=force, **options)
     if "note" in artifact.manifest["compiled"]:

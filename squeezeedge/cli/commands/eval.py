@@ -15,6 +15,7 @@ from squeezeedge.cli.options import (
     Data,
     Json,
     Limit,
+    Network,
     Pretrained,
     Seed,
     Size,
@@ -53,6 +54,7 @@ def eval_command(
         str | None, typer.Option(metavar="USER@HOST", help="Machine with the device, over ssh.", show_default=False)
     ] = None,
     weights: Weights = None,
+    network: Network = None,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -91,6 +93,8 @@ def eval_command(
     names = _devices(device or ["cpu"], emulate, board)
     targets = [device_target(name) for name in names]
     opened = _opened(Path(model), names) if model is not None and Path(model).is_dir() else None
+    if opened is not None and network is not None:
+        raise UsageError(f"--network: {model} says of which network it was made")
     for target, name in zip(targets, names, strict=True):
         target.check_device(name, board if name in target.remote else None)
     options = [
@@ -106,13 +110,13 @@ def eval_command(
         else:
             for target, own in zip(targets, options, strict=True):
                 target.check_options(target.options(**own))
-            network = load(model, weights, pretrained=pretrained, size=size)
-            reference = network if network.float_logits is not None else _reference(network)
-            images = given.evaluation(network, given.calibration(network) if network.integer is None else None)
+            loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
+            reference = loaded if loaded.float_logits is not None else _reference(loaded)
+            images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
-            network = given.quantized(network)
+            loaded = given.quantized(loaded)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
+            artifacts = [_compiled(loaded, name, own, scratch) for name, own in by_target.items()]
         for remark in images.remarks:
             note(remark)
         if images.labels is None:

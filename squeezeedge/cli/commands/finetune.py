@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from squeezeedge.cli.options import Json, Pretrained, Weights
+from squeezeedge.cli.options import Json, Network, Pretrained, Weights
 from squeezeedge.cli.training import (
     Changes,
     Device,
@@ -41,6 +41,7 @@ def finetune_command(
         ),
     ] = None,
     weights: Weights = None,
+    of_network: Network = None,
     pretrained: Pretrained = False,
     classes: Annotated[
         int | None, typer.Option(min=1, help="Number of classes; default: those of the images.", show_default=False)
@@ -68,7 +69,7 @@ def finetune_command(
     from squeezeedge.training.recipe import load_recipe
     from squeezeedge.training.start import check_folder, trained_weights
 
-    network, weights = _trained(network, weights, pretrained, resume)
+    network, weights = _trained(network, weights, pretrained, resume, of_network)
     plan = load_recipe(recipe, changes or ())
     if plan.start != "trained":
         raise UsageError(f"{recipe}: starts from random weights; use `squeezeedge train`, or --set start=trained")
@@ -92,22 +93,29 @@ def finetune_command(
         )
 
 
-def _trained(network: str | None, weights: Path | None, pretrained: bool, resume: bool) -> tuple[str, Path | None]:
+def _trained(
+    network: str | None, weights: Path | None, pretrained: bool, resume: bool, of_network: str | None
+) -> tuple[str, Path | None]:
     """The network's name, and the file with its weights where one is given.
 
     Raises:
         UsageError: there is no such network or file, or what is given does not go together.
         SqueezeEdgeError: the file is damaged, or of none of the networks.
     """
+    from squeezeedge.cli.output import note
     from squeezeedge.model import CHECKPOINTS
     from squeezeedge.networks.registry import NETWORKS
-    from squeezeedge.training.start import network_of
+    from squeezeedge.training.start import networks_in
 
     if weights is not None and pretrained:
         raise UsageError("--weights and --pretrained exclude each other")
     if network is None and weights is None:
         raise UsageError("a network is needed: give its name (`squeezeedge models`) or a checkpoint")
+    if of_network is not None and of_network not in NETWORKS:
+        raise UsageError(f"{of_network}: no such network{did_you_mean(of_network, NETWORKS)}")
     if network is not None and network in NETWORKS:
+        if of_network not in (None, network):
+            raise UsageError(f"--network {of_network} contradicts {network}")
         if weights is None and not pretrained and not resume:
             raise UsageError("trained weights are needed: give --weights FILE or --pretrained")
         return network, weights
@@ -127,7 +135,12 @@ def _trained(network: str | None, weights: Path | None, pretrained: bool, resume
     assert weights is not None
     if not weights.is_file():
         raise UsageError(f"{weights}: no such file")
-    return network_of(weights), weights
+    if of_network is not None:
+        return of_network, weights
+    fitting = networks_in(weights)
+    if len(fitting) > 1:
+        note(f"{weights}: its tensors fit {' and '.join(fitting)}; {fitting[0]} is taken (--network says otherwise)")
+    return fitting[0], weights
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from squeezeedge.cli.options import (
     Force,
     Json,
     Model,
+    Network,
     Pretrained,
     Seed,
     Size,
@@ -31,6 +32,7 @@ def quantize_command(
         Path | None, typer.Option("-o", "--out", help="File to write. Default: MODEL.sqe here.", show_default=False)
     ] = None,
     weights: Weights = None,
+    network: Network = None,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -52,13 +54,15 @@ def quantize_command(
         check_output(out, force=force)
         if out.suffix != ".sqe":
             raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
-    network = load(model, weights, pretrained=pretrained, size=size)
-    if network.integer is not None:
+    given = DataOptions(data, calib, classes, calib_images, None, seed)
+    loaded = load(model, weights, pretrained=pretrained, size=size, network=network)
+    if loaded.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
+    loaded = given.settled(loaded)
     if out is None:
-        out = Path(f"{network.name}.sqe")
+        out = Path(f"{loaded.name}.sqe")
         check_output(out, force=force)
-    quantized = DataOptions(data, calib, classes, calib_images, None, seed).quantized(network)
+    quantized = given.quantized(loaded)
     quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
     assert graph is not None

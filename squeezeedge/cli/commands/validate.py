@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Network, Pretrained, Seed, Size, Weights
 from squeezeedge.errors import UsageError
 
+if TYPE_CHECKING:
+    from squeezeedge.calib.selection import Selection
+    from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.model import Model as LoadedModel
+
 __all__ = ["register", "validate_command"]
+
+TRIED = 256
+"""Images at most that the network of a checkpoint is chosen by."""
 
 
 def validate_command(
     model: Model = None,
     weights: Weights = None,
+    network: Network = None,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -29,25 +40,33 @@ def validate_command(
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
     from squeezeedge.evaluation.reports import number
-    from squeezeedge.model import load
+    from squeezeedge.model import choose_network, load
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
 
-    network = load(model, weights, pretrained=pretrained, size=size)
-    if network.float_logits is None:
+    loaded = load(model, weights, pretrained=pretrained, size=size, network=network)
+    if loaded.float_logits is None:
         raise UsageError(f"{model}: an integer graph has no fp32 accuracy; use `squeezeedge eval`")
-    images = DataOptions(data=data, classes=classes, limit=limit, seed=seed).evaluation(network)
+    given = DataOptions(data=data, classes=classes, limit=limit, seed=seed)
+    tried = _tried(given, loaded) if loaded.alternatives else None
+    if tried is not None:
+        loaded = choose_network(loaded, tried)
+    assert loaded.float_logits is not None
+    images = given.evaluation(loaded, tried)
     if images.labels is None:
-        raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with")
+        why = "".join(f"; {remark}" for remark in images.remarks)
+        raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with{why}")
     with join_world("cpu") as world:
         if world.leads:
+            for remark in loaded.remarks:
+                note(f"{remark} (--network says otherwise)")
             for remark in images.remarks:
                 note(remark)
         start = time.perf_counter()
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(
-                network.float_logits,
-                lambda mine: Selection(images.dataset, images.indices[mine]).batches(network.preprocessing),
+                loaded.float_logits,
+                lambda mine: Selection(images.dataset, images.indices[mine]).batches(loaded.preprocessing),
                 images.labels,
                 world,
                 on_progress=advance,
@@ -56,12 +75,20 @@ def validate_command(
         if not world.leads:
             return
     if json:
-        result = {"model": network.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
+        result = {"model": loaded.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
         emit_json(result | {"images_per_s": speed})
     else:
-        row = [network.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
+        row = [loaded.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
         columns = ["model", "images", "top-1 %", "top-5 %", "images/s"]
         emit_table(f"fp32 on {images.dataset.name}", columns, [row])
+
+
+def _tried(given: DataOptions, model: LoadedModel) -> Selection:
+    """Images to choose the network of a checkpoint by, which are not validated on: of the data at most half."""
+    from dataclasses import replace
+
+    images = replace(given, calib_images=TRIED).calibration(model)
+    return images if 2 * len(images) <= len(images.dataset) else replace(images, indices=images.indices[::2])
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not checkpoint.state:
         raise CorruptFileError(f"{path}: holds no weights; give a file with a network's state dict")
     state = {name: _plain(path, name, tensor) for name, tensor in checkpoint.state.items()}
-    return Checkpoint(state, checkpoint.metadata)
+    return replace(checkpoint, state=state)
 
 
 def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:

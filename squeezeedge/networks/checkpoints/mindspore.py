@@ -90,12 +90,11 @@ def from_mindcv(state: Mapping[str, Tensor]) -> Checkpoint:
 
     MindCV's names are torchvision's, except that the last convolution is "final_conv" where it was saved under its
     own attribute. Its networks pool without ceil mode and its 1.1 pads the first convolution, which a state
-    dict does not show, so the metadata name MindCV's variant.
+    dict does not show: MindCV's variant is the likely one, but torchvision's weights may have been saved by MindSpore.
     """
     named = {name.replace("final_conv.", "classifier.1.", 1): tensor for name, tensor in state.items()}
     first = named.get("features.0.weight")
-    network = MINDCV.get(tuple(first.shape)) if first is not None else None
-    return Checkpoint(named, {"network": network} if network is not None else {})
+    return Checkpoint(named, likely=MINDCV.get(tuple(first.shape), "") if first is not None else "")
 
 
 @cache

@@ -24,10 +24,12 @@ class Checkpoint:
         state: by name, as in torchvision's state dicts.
         metadata: what the file says about itself: "network" (a name of the registry), "preprocessing" and "labels"
             (JSON), each only where it is known.
+        likely: the network that a file of this kind is mostly of, where its tensors fit several; empty: not known.
     """
 
     state: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
+    likely: str = ""
 
 
 def corrupt(path: Path, kind: str, reason: object) -> CorruptFileError:

@@ -60,7 +60,7 @@ def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read(path: Path, data: bytes) -> Checkpoint:
     """Read the tensors, and "network", "preprocessing" (a JSON object) and "labels" (a JSON list) of the header.
 
-    A file that MindSpore wrote (header "format": "ms") is taken for MindCV's, as a .ckpt is.
+    A file that MindSpore wrote (header "format": "ms") is likely MindCV's, as a .ckpt is.
 
     Args:
         path: for messages.
@@ -78,7 +78,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
     known = {key: text for key, text in metadata.items() if key in ("network", "preprocessing", "labels")}
     if metadata.get("format") == "ms":
         checkpoint = from_mindcv(state)
-        return Checkpoint(checkpoint.state, checkpoint.metadata | known)
+        return Checkpoint(checkpoint.state, known, checkpoint.likely)
     return Checkpoint(state, known)
 
 

@@ -23,8 +23,8 @@ QUICK = ["--set", "epochs=1", "--set", "input.size=24", "--set", "input.resize=2
 def data(tmp_path: Path) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path / "data"
-    for split in ("train", "test"):
-        write_folder(folder / split, {f"{name}/{i}.png": png(60 * i + 9) for name in "abc" for i in range(2)})
+    for split, count in (("train", 2), ("valid", 1), ("test", 2)):
+        write_folder(folder / split, {f"{name}/{i}.png": png(60 * i + 9) for name in "abc" for i in range(count)})
     return folder
 
 
@@ -42,6 +42,7 @@ def test_all_but_the_last_layer_is_kept(invoke: Invoke, tmp_path: Path, data: Pa
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["model"], report["images"], report["epochs"]) == ("squeezenet1_1", 6, 1)
+    assert report["validation_images"] == 3 and report["validation_top1"] == report["history"][0]["top1"]
     before, after = read_checkpoint(weights).state, read_checkpoint(out / "best.safetensors").state
     assert after["classifier.1.weight"].shape == (3, 512, 1, 1)
     for name, tensor in before.items():
@@ -66,6 +67,12 @@ def test_the_published_weights(
         ("squeezenet1_1", [], "give --weights FILE or --pretrained"),
         ("squeezenet1_1", ["--pretrained", "--weights", "trained.safetensors"], "exclude each other"),
         ("resnet18", ["--pretrained"], "resnet18: no such network"),
+        ("trained.safetensors", ["--network", "resnet18"], "resnet18: no such network"),
+        (
+            "squeezenet1_1",
+            ["--pretrained", "--network", "squeezenet1_0"],
+            "--network squeezenet1_0 contradicts squeezen",
+        ),
         ("squeezenet1_2", ["--pretrained"], r"no such network \(did you mean squeezenet1_"),
         ("absent.pth", [], r"absent\.pth: no such file"),
         ("other.safetensors", [], r"other\.safetensors: none of the networks here"),
@@ -74,7 +81,11 @@ def test_the_published_weights(
         ("squeezenet1_0", ["--weights", "trained.safetensors"], r"trained\.safetensors: does not fit the network: "),
         ("squeezenet1_1", ["--weights", "other.safetensors"], r"other\.safetensors: holds no classifier\.1\.weight"),
         ("squeezenet1_1", ["--weights", "cut.safetensors"], r"cut\.safetensors: "),
-        ("squeezenet1_1", ["--weights", "trained.safetensors", "--classes", "10"], "has 3 classes, the network has 10"),
+        (
+            "squeezenet1_1",
+            ["--weights", "trained.safetensors", "--classes", "10"],
+            r"has 3 classes \('a', 'b', 'c'\) instead of 10",
+        ),
         ("squeezenet1_1", ["--weights", "trained.safetensors", "--recipe", "cifar10"], "starts from random weights"),
     ],
 )
@@ -102,11 +113,16 @@ def test_what_is_refused(
 def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Path, by: str) -> None:
     torch.set_num_threads(1)
     data = write_folder(tmp_path / "plain", {f"{name}/{i}.png": png(40 * i + 9) for name in "abc" for i in range(5)})
-    network = [weights] if by == "argument" else ["--weights", weights]
-    result = invoke("finetune", *network, "--data", data, "-o", tmp_path / "run", *QUICK, "--json")
+    network: list[str | Path] = [weights] if by == "argument" else ["--weights", weights]
+    if by == "option":
+        network += ["--network", "squeezenet1_1_mindcv", "--set", "input.size=32", "--set", "input.resize=32"]
+    result = invoke("finetune", *QUICK, *network, "--data", data, "-o", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert (report["model"], report["images"]) == ("squeezenet1_1", 3)
+    name = "squeezenet1_1" if by == "argument" else "squeezenet1_1_mindcv"
+    assert (report["model"], report["images"]) == (name, 3)
+    said = "its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; squeezenet1_1 is taken" in result.stderr
+    assert said == (by == "argument")
     assert "3 of its 15 images are held out for testing" in result.stderr
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d
 from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.networks.registry import identify
+from squeezeedge.networks.registry import networks_of
 from tests.marks import first_quick
 from tests.networks.checkpoints.deep_compression_file import LAYERS, SHAPES, encode, sparse_network
 
@@ -35,7 +35,7 @@ def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: fl
     network = sparse_network(1, density)
     (tmp_path / "a.net").write_bytes(encode(network))
     checkpoint = read_checkpoint(tmp_path / "a.net")
-    assert identify(checkpoint.state) == ("squeezenet1_0", 1000)
+    assert networks_of(checkpoint) == (("squeezenet1_0",), 1000)
     assert checkpoint.metadata == {"network": "squeezenet1_0"}
     for name in LAYERS[1:]:
         weight, bias = network[name]

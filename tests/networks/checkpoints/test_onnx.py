@@ -66,7 +66,7 @@ def test_initializers_of_a_squeezenet_load(tmp_path: Path) -> None:
     source = build("squeezenet1_1", 3)
     tensors = [numpy_helper.from_array(tensor.numpy(), name) for name, tensor in source.state_dict().items()]
     state = read_checkpoint(saved(tmp_path / "a.onnx", *tensors)).state
-    assert identify(state) == ("squeezenet1_1", 3)
+    assert identify(state) == (("squeezenet1_1", "squeezenet1_1_mindcv"), 3)
     module = build("squeezenet1_1", 3)
     load_weights(module, state, "a.onnx")
     x = torch.randn(1, 3, 40, 40)

@@ -1,0 +1,177 @@
+"""Which folders are parts of a data set (to learn, to choose by, to test on), whatever they are called.
+
+A name is read word by word: case, separators, digits and words such as ``set`` or ``images`` say nothing, so that
+``train``, ``Training_Set``, ``trainImages`` and ``train2017`` are the same part. A name that has such a word beside
+others may be a class (``train station``); where the folders say that it is none, it is refused and not guessed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Set
+from typing import Literal, NamedTuple, TypeAlias
+
+from squeezeedge.calib.labels import a_few
+from squeezeedge.errors import UsageError
+
+__all__ = ["PURPOSE", "Part", "Parts", "find_parts", "names_a_part", "says_nothing"]
+
+Part: TypeAlias = Literal["train", "val", "test", "calib"]
+_Word: TypeAlias = Literal["train", "val", "test", "calib", "eval"]
+
+PURPOSE: Mapping[str, str] = {"train": "learn", "val": "choose by", "test": "test on", "calib": "calibrate on"}
+"""Part -> what its images are there for."""
+
+WORDS: Mapping[_Word, tuple[str, ...]] = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "vali", "valid", "validation", "validate", "dev", "devel", "development"),
+    "test": ("test", "testing", "tst"),
+    "calib": ("calib", "calibration", "calibrate"),
+    "eval": ("eval", "evaluation", "evaluate", "holdout", "heldout"),
+}
+"""What says that a folder is a part. An ``eval`` is the test part, or ``val`` where there is another one to test on."""
+
+SAY_NOTHING = (
+    *("set", "sets", "data", "dataset", "split", "splits", "part", "folder", "dir", "sample", "samples", "subset"),
+    *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"),
+    *("ilsvrc", "imagenet", "coco", "voc", "cifar"),
+)
+DIVIDE = ("fold", "folds", "shard", "shards", "chunk", "batch", "labeled", "labelled", "unlabeled", "unlabelled")
+"""With those that say nothing: what parts are called of which only their maker knows what they are for."""
+
+_MEANING = {spelling: word for word, spellings in WORDS.items() for spelling in spellings}
+_HOLD_OUT = re.compile(r"(?i)(?<![a-z])(hold|held)[-_ ]out(?![a-z])")
+_TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
+_KNOWN = "|".join(sorted([*_MEANING, *SAY_NOTHING], key=len, reverse=True))
+_JOINED = re.compile(f"(?:{_KNOWN})+")
+"""Words without anything between them: ``trainset``, ``trainval``."""
+_WORD = re.compile(rf"(?:{_KNOWN})(?=(?:{_KNOWN})*$)")
+
+
+class Parts(NamedTuple):
+    """The parts of a data set.
+
+    Attributes:
+        folders: name of each part's folder; empty if the data does not come in parts.
+        remarks: what people should know of them.
+    """
+
+    folders: Mapping[Part, str]
+    remarks: tuple[str, ...] = ()
+
+
+class _Reading(NamedTuple):
+    """What a folder's name says: its words about parts, and the words that nobody knows."""
+
+    words: frozenset[_Word]
+    others: frozenset[str]
+
+    @property
+    def part(self) -> str | None:
+        """The part, "eval" or "trainval", if the name says nothing else."""
+        if self.others or not self.words:
+            return None
+        if self.words == {"train", "val"}:
+            return "trainval"
+        return next(iter(self.words)) if len(self.words) == 1 else None
+
+
+def names_a_part(name: str) -> bool:
+    """Whether a folder's name says that it is a part, and nothing else."""
+    return _read(name).part is not None
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a folder's name is only that of a container, such as ``images``."""
+    tokens = [token.casefold() for token in _TOKEN.findall(name)]
+    return bool(tokens) and all(token in SAY_NOTHING for token in tokens)
+
+
+def find_parts(what: str, folders: Mapping[str, Set[str]], classes: Collection[str] = ()) -> Parts:
+    """Tell the parts of data from its classes.
+
+    Args:
+        what: the data, for messages.
+        folders: name of each folder -> names of the folders in it.
+        classes: names that are known to be classes.
+
+    Raises:
+        UsageError: the folders look like parts, but what one of them is cannot be told, or two are the same part.
+    """
+    if not folders or all(name in classes for name in folders):
+        return Parts({})
+    readings = {name: _read(name) for name in folders}
+    if len(folders) > 1 and any(folders.values()):  # cats_train and cats_test
+        shared = frozenset.intersection(*(reading.others for reading in readings.values()))
+        readings = {name: _Reading(words, others - shared) for name, (words, others) in readings.items()}
+    parts = {name: part for name, reading in readings.items() if (part := reading.part) is not None}
+    if len(parts) == len(folders):
+        return _assigned(what, parts)
+    marked = [name for name, reading in readings.items() if reading.words]
+    alike = any(folders[name] & folders[other] for name in marked for other in folders if other != name)
+    divided = all(_divides(name) for name in folders) and _share_folders(folders)
+    if len(set(parts.values())) > 1 or alike or divided or any(len(folders[name]) > 1 for name in parts):
+        raise UsageError(
+            f"{what}: its folders {a_few(sorted(folders))} look like parts, but what "
+            f"{a_few(sorted(folders.keys() - parts.keys()))} is for cannot be told; rename it to train, val, test or "
+            "calib, move it away, or give the folder of one part"
+        )
+    remarks = []
+    if parts:
+        remarks.append(f"{what}: its folder {a_few(sorted(parts))} is taken for a class, as the others beside it")
+    elif len(folders) > 1 and len(inside := frozenset.intersection(*map(frozenset, folders.values()))) > 1:
+        remarks.append(
+            f"{what}: its folders {a_few(sorted(folders))} are taken for the classes, and all of them hold "
+            f"{a_few(sorted(inside))}; if these are the classes, give one of the folders"
+        )
+    return Parts({}, tuple(remarks))
+
+
+def _share_folders(folders: Mapping[str, Set[str]]) -> bool:
+    """Whether two folders hold one of the same name."""
+    inside = [name for names in folders.values() for name in names]
+    return len(inside) > len(set(inside))
+
+
+def _divides(name: str) -> bool:
+    """Whether a name is that of a part of unknown purpose: ``fold_1``, ``set2``."""
+    tokens = [token.casefold() for token in _TOKEN.findall(name)]
+    return bool(tokens) and all(token in DIVIDE or _JOINED.fullmatch(token) for token in tokens)
+
+
+def _assigned(what: str, parts: Mapping[str, str]) -> Parts:
+    """Which folder each part is."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name, part in sorted(parts.items()):
+        folders[part].append(name)
+    for name in folders.pop("eval", []):
+        folders["val" if "test" in folders else "test"].append(name)
+    remarks = []
+    both = folders.pop("trainval", [])
+    if both and "train" in folders:
+        remarks.append(f"{what}: {a_few(both)} is left out, because there is {a_few(folders['train'])}")
+    elif both:
+        folders["train"] = both
+        if left := folders.pop("val", []):
+            remarks.append(f"{what}: {a_few(left)} is left out, because {a_few(both)} holds its images")
+    for part, names in folders.items():
+        if len(names) > 1:
+            raise UsageError(
+                f"{what}: {a_few(names)} are all a part to {PURPOSE[part]}; put them into one folder, or give one "
+                "of them"
+            )
+    return Parts({part: folders[part][0] for part in PURPOSE if part in folders}, tuple(remarks))  # type: ignore[misc]
+
+
+def _read(name: str) -> _Reading:
+    words: set[_Word] = set()
+    others: set[str] = set()
+    for token in _TOKEN.findall(_HOLD_OUT.sub(r"\1out", unicodedata.normalize("NFKC", name))):
+        folded = token.casefold()
+        if _JOINED.fullmatch(folded):
+            words.update(_MEANING[word] for word in _WORD.findall(folded) if word in _MEANING)
+        else:
+            others.add(folded)
+    return _Reading(frozenset(words), frozenset(others))
