@@ -31,6 +31,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
+from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
 
@@ -283,6 +284,7 @@ def write_artifact(
                     if path.is_file()
                 },
             }
+            manifest["meaning_sha256"] = meaning_sha256(json.loads(json.dumps(manifest, default=str)))
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
             if out.exists() and not _is_artifact(out):
                 raise FileExistsError

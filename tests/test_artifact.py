@@ -147,7 +147,7 @@ def test_files_and_manifest(target: FakeTarget, tmp_path: Path) -> None:
     manifest = manifest_of(made.path)
     assert list(manifest) == [
         *("schema", "model", "target", "graph_sha256", "options", "source", "calibration", "input", "preprocessing"),
-        *("labels", "logit_scale", "versions", "compiled", "files"),
+        *("labels", "logit_scale", "versions", "compiled", "files", "meaning_sha256"),
     ]
     assert manifest == json.loads(json.dumps(dict(made.manifest)))
     assert manifest["schema"] == 2 and manifest["model"] == GRAPH.name and manifest["target"] == "fake"

@@ -178,6 +178,7 @@ def test_a_manifest_that_names_no_library(copy: Path, prefix: object) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["compiled"]["prefix"] = prefix
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     with pytest.raises(ValueError, match="the manifest names no library; compile the model again"):
         Network(Artifact(copy))
 
@@ -187,6 +188,7 @@ def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["compiled"]["prefix"] = "other"
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     (copy / "libother.so").write_bytes((copy / LIBRARY).read_bytes())
     with pytest.raises(ValueError, match=r"libother\.so: manifest\.json does not list it"):
         Network(Artifact(copy))
@@ -235,6 +237,7 @@ def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> 
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["logit_scale"].append(1.0)
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     with pytest.raises(SqueezeEdgeError, match=rf"{LIBRARY}: the library of another network"):
         answers(TARGET, copy, images, "cpu")
 
