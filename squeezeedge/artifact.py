@@ -137,13 +137,17 @@ class Artifact:
         return load_reference(self.graph, self.manifest["source"], weights)
 
     @contextmanager
-    def open(self, device: str | None = None, board: str | None = None) -> Iterator[Device]:
+    def open(
+        self, device: str | None = None, board: str | None = None, timeout: float | None = None
+    ) -> Iterator[Device]:
         """Make a device ready, until the end of the block.
 
         Args:
             device: a device of the target (hardware, simulator or emulation, see ``squeezeedge targets``); ``None``:
                 its hardware. Missing hardware is never replaced by a simulator or an emulation.
-            board: ``user@host`` of the machine with the device, reached by ssh; ``None``: this machine.
+            board: ``user@host[:port]`` of the machine with the device, reached by ssh; ``None``: this machine.
+            timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100
+                times what a golden input took, at least 60.
 
         Yields:
             What runs images.
@@ -162,7 +166,7 @@ class Artifact:
             raise UsageError(f"{self.path}: holds another network than when it was opened; open it again")
         name = device or next(iter(target.devices))
         target.check_device(name, board)
-        with open_session(self.path, target, name, board) as session:
+        with open_session(self.path, target, name, board, timeout) as session:
             yield Device(session, graph)
 
 

@@ -65,7 +65,7 @@ class FakeTarget:
         if options.level > 9:
             raise UsageError(f"--level {options.level}: must be at most 9")
 
-    def check_device(self, device: str, board: str | None) -> None:
+    def check_device(self, device: str, board: str | None, options: object = None) -> None:
         self.steps.append(f"check {device} on {board}")
 
     def lower(self, graph: IntegerGraph, options: Options) -> Lowered:

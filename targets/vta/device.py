@@ -37,8 +37,9 @@ PROGRAM = "program.json"
 DRAM = "dram.bin"
 
 FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF)
+NO_BITSTREAM = "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"
 REQUIRED = (
-    (BITSTREAM, "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"),
+    (BITSTREAM, NO_BITSTREAM),
     (HANDOFF, "missing; pynq needs it beside the bitstream"),
 )
 """What may be missing from an artifact and is needed to run it, and what to do then."""

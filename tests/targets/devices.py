@@ -24,7 +24,7 @@ SSH = """#!/bin/sh
 # FAKE ssh: works in a local folder
 echo ssh >> {log}
 case "$*" in *unreachable*) echo "ssh: connect to host unreachable port 22: Connection refused" >&2; exit 255;; esac
-while [ "$1" = -o ]; do shift 2; done
+while [ "$1" = -o ] || [ "$1" = -p ]; do shift 2; done
 shift
 export XDG_CACHE_HOME="${{XDG_CACHE_HOME:-$HOME/.cache}}"
 cd {home} && HOME={home} exec sh -c "$*"
