@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,10 @@ class FakeArtifact:
         return self.run(*arguments, **environment).fails(code, text)
 
 
-def run_here(folder: Path, *arguments: object, stdin: bytes = b"", **environment: str) -> Outcome:
-    """An artifact's run.py in this process: its modules are loaded anew."""
+def run_here(
+    folder: Path, *arguments: object, stdin: bytes = b"", modules: Sequence[Path] = (), **environment: str
+) -> Outcome:
+    """An artifact's run.py in this process: it and what it finds in folders of modules are loaded anew."""
     spec = importlib.util.spec_from_file_location("artifact_run", folder / "run.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -118,6 +120,7 @@ def run_here(folder: Path, *arguments: object, stdin: bytes = b"", **environment
     with (
         mock.patch.dict(os.environ, environment),
         mock.patch.dict(sys.modules),
+        mock.patch.object(sys, "path", [*map(str, modules), *sys.path]),
         _standard_input(stdin),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(errors),
