@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -90,7 +91,7 @@ class FakeArtifact:
 
     def run(self, *arguments: object, stdin: bytes = b"", **environment: str) -> Outcome:
         """The folder's run.py in this process."""
-        return run_here(self.folder, *arguments, stdin=stdin, **environment)
+        return run_here(self.folder, arguments, stdin=stdin, environment=environment)
 
     def start(self, *arguments: object, stdin: bytes = b"", alone: bool = True, **environment: str) -> Outcome:
         """run.py as a program of its own; ``alone``: it finds nothing of this package, and PYTHONPATH is not read."""
@@ -106,11 +107,16 @@ class FakeArtifact:
 
     def fails(self, code: int, text: str, *arguments: object, **environment: str) -> list[Mapping[str, Any]]:
         """Run, expecting an exit code and one line on stderr that matches; the lines on stdout."""
-        return self.run(*arguments, **environment).fails(code, text)
+        return run_here(self.folder, arguments, environment=environment).fails(code, text)
 
 
 def run_here(
-    folder: Path, *arguments: object, stdin: bytes = b"", modules: Sequence[Path] = (), **environment: str
+    folder: Path,
+    arguments: Sequence[object] = (),
+    *,
+    stdin: bytes = b"",
+    modules: Sequence[Path] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """An artifact's run.py in this process: it and what it finds in folders of modules are loaded anew."""
     spec = importlib.util.spec_from_file_location("artifact_run", folder / "run.py")

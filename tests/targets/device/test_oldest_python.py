@@ -104,10 +104,10 @@ def _annotations(tree: ast.AST) -> list[str]:
     """Those that are evaluated and need a newer Python: generics and unions that are no strings."""
     found = []
     for node in ast.walk(tree):
-        annotation = node.returns if isinstance(node, ast.FunctionDef) else getattr(node, "annotation", None)
-        local = isinstance(node, ast.AnnAssign)  # in functions they are not evaluated; elsewhere there are none
-        if annotation is not None and not local and any(isinstance(part, NEW) for part in ast.walk(annotation)):
-            found.append(f"{node.lineno}: an annotation is evaluated")
+        if isinstance(node, ast.FunctionDef | ast.arg):  # those of variables in functions are not evaluated
+            annotation = node.returns if isinstance(node, ast.FunctionDef) else node.annotation
+            if annotation is not None and any(isinstance(part, NEW) for part in ast.walk(annotation)):
+                found.append(f"{node.lineno}: an annotation is evaluated")
     return found
 
 

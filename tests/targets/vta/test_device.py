@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -39,13 +39,16 @@ class Board:
         self.images, self.sums = write_board_artifact(folder)
 
     def run(self, *arguments: object, pynq: bool = True, stdin: bytes = b"", **environment: str) -> Outcome:
-        environment.setdefault("TMPDIR", str(self.folder.parent))
+        return self._run(arguments, pynq, stdin, environment)
+
+    def _run(self, arguments: Sequence[object], pynq: bool, stdin: bytes, environment: Mapping[str, str]) -> Outcome:
+        environment = {"TMPDIR": str(self.folder.parent), **environment}
         modules = [FAKE_PYNQ] if pynq else []
-        return run_here(self.folder, *arguments, stdin=stdin, modules=modules, **environment)
+        return run_here(self.folder, arguments, stdin=stdin, modules=modules, environment=environment)
 
     def fails(self, code: int, text: str, *arguments: object, pynq: bool = True, **environment: str) -> str:
         """Run, expecting an exit code and one message that matches; returns stdout."""
-        outcome = self.run(*arguments, pynq=pynq, **environment)
+        outcome = self._run(arguments, pynq, b"", environment)
         outcome.fails(code, text)
         return outcome.stdout
 
