@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import GateError, SqueezeEdgeError
+from squeezeedge.errors import GateError, SqueezeEdgeError, UsageError
 from squeezeedge.targets.device.run import DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
 from squeezeedge.targets.remote import Remote
 
-__all__ = ["BoardNetwork", "check_board"]
+__all__ = ["BoardNetwork"]
 
 WATCHED = """
 import os, runpy, select, sys
@@ -58,6 +58,7 @@ START_S = 300.0
 """How long setting up the device and checking it may take; drivers may compile for minutes."""
 LEAST_ANSWER_S, ANSWER_LATENCIES = 60.0, 100.0
 """How long an answer may take: so many times what a golden input took, and at least the former, for the network."""
+LONGEST_S = 86_400.0
 CLOSING_S = 10.0
 """How long the script may take to end when it gets no more images."""
 
@@ -74,20 +75,6 @@ CHECK = frozenset({"golden", "differing_sums", "largest_error"})
 """Keys of the golden inputs' line; all others are timings or what the device says of itself."""
 
 
-def check_board(board: str, *, root: bool) -> None:
-    """Look whether a board is reached and has what run.py needs.
-
-    Args:
-        board: ``user@host[:port]``.
-        root: whether the device needs root there.
-
-    Raises:
-        UsageError: not the name of a board.
-        UnavailableError: it is not reached, or has no Python or numpy.
-    """
-    Remote.of(board).check_ready(root=root)
-
-
 class BoardNetwork:
     """The :class:`squeezeedge.targets.protocol.Network` of a board.
 
@@ -100,7 +87,7 @@ class BoardNetwork:
             input, at least 60 s.
 
     Raises:
-        UsageError: not the name of a board.
+        UsageError: not the name of a board, or no time-out.
         UnavailableError: ssh is missing or does not reach the board, or the script says that it lacks something.
         GateError: the script's own check on the golden inputs failed.
         SqueezeEdgeError: the script failed otherwise; the text has its last line.
@@ -109,6 +96,8 @@ class BoardNetwork:
     def __init__(
         self, artifact: Artifact, board: str, patterns: Sequence[str], *, root: bool, timeout: float | None = None
     ) -> None:
+        if timeout is not None and not 0 < timeout <= LONGEST_S:
+            raise UsageError(f"a time-out of {timeout} s: must be more than 0 and at most {LONGEST_S:.0f}")
         self._remote = remote = Remote.of(board)
         self._classes, self._golden = artifact.classes, len(artifact.golden()[0])
         self._timings: frozenset[str] = frozenset()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "check_files", "open_session"]
+__all__ = ["Session", "check_board", "check_files", "open_session"]
 
 
 class Session:
@@ -152,6 +152,23 @@ def open_session(
             except SqueezeEdgeError:
                 if done:  # else what went wrong before tells more
                     raise
+
+
+def check_board(board: str, *, root: bool) -> None:
+    """Look whether a board is reached and has what run.py needs.
+
+    Args:
+        board: ``user@host[:port]``.
+        root: whether the device needs root there.
+
+    Raises:
+        UsageError: not the name of a board.
+        UnavailableError: it is not reached, or has no Python or numpy.
+    """
+    from squeezeedge.targets.remote import Remote
+
+    with _closed_when_terminated():
+        Remote.of(board).check_ready(root=root)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Network:
             import pynq
         except ImportError as error:
             raise Unavailable(f"pynq is missing ({error}); run this on a PYNQ board, with its Python") from error
-        self._pynq_version = str(getattr(pynq, "__version__", "of no version"))
+        self._pynq_version = str(pynq.__version__)
         if not hasattr(pynq, "allocate"):
             raise Unavailable(f"pynq {self._pynq_version} has no allocate; install pynq 2.5 or later, or a newer image")
         self._timeout = timeout

@@ -165,6 +165,14 @@ def test_scripts_that_hang(
     nothing_is_left(board.home)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
+def test_what_is_no_time_out(made: FakeArtifact, board: FakeBoard, timeout: float) -> None:
+    with pytest.raises(UsageError, match="must be more than 0 and at most 86400"):
+        with open_session(made.folder, TARGET, "fake", BOARD, timeout=timeout):
+            pass
+    assert not board.calls
+
+
 def test_how_long_an_answer_may_take(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what a golden input took, where nothing else is said."""
     (made.folder / "run.py").write_text(GOLDEN_LINE.replace("1.5", "5.0") + "import time; time.sleep(9)")

@@ -57,6 +57,7 @@ def eval_command(
         float | None,
         typer.Option(
             min=0.001,
+            max=86400,
             metavar="SECONDS",
             help="Wait so long for the board to set the device up, and for each answer. Default: 300, then 100 times "
             "what a golden input took, at least 60.",
@@ -96,8 +97,7 @@ def eval_command(
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.files import scratch_folder
     from squeezeedge.model import Model, load
-    from squeezeedge.targets.board import check_board
-    from squeezeedge.targets.session import check_files
+    from squeezeedge.targets.session import check_board, check_files
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
     gates = Gates(max_drop, min_agreement, require_bit_exact)
