@@ -18,7 +18,7 @@ import pytest
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.targets import board as module
 from squeezeedge.targets.protocol import Target
-from squeezeedge.targets.remote import COPIES
+from squeezeedge.targets.remote import COPIES, Remote
 from squeezeedge.targets.session import open_session
 from tests.marks import first_quick
 from tests.targets.device.artifact import FakeArtifact, fake_sums
@@ -194,6 +194,7 @@ def test_a_script_that_does_not_end(made: FakeArtifact, board: FakeBoard, monkey
     nothing_is_left(board.home)
 
 
+@pytest.mark.slow
 def test_more_than_a_pipe_holds(made: FakeArtifact, board: FakeBoard) -> None:
     """Images and answers go both ways at once."""
     many = np.resize(made.images, (600, *made.images.shape[1:]))
@@ -338,6 +339,28 @@ def golden(**changes: object) -> str:
         (answer().replace("1.5,", "1e999,"), "1e999 is not JSON"),
         (answer(fake_ms=-1), "fake_ms is -1"),
         (answer(fake_ms="1"), "fake_ms is '1'"),
+    ],
+)  # fmt: skip
+def test_strange_answers(made: FakeArtifact, script: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every one is one error that names the board, at every try; the script is started here, without a shell."""
+    monkeypatch.setattr(Remote, "place", lambda *_: "")
+    monkeypatch.setattr(Remote, "logged_in", lambda *_, **__: [sys.executable, "-IS", "-c", script])
+    fails_twice(made, text)
+
+
+def fails_twice(made: FakeArtifact, text: str) -> None:
+    with pytest.raises(SqueezeEdgeError, match=text) as caught:
+        with open_session(made.folder, TARGET, "fake", BOARD) as session:
+            with pytest.raises(SqueezeEdgeError, match=text):
+                session.run(made.images[:1])
+            session.run(made.images[:1])
+    assert str(caught.value).startswith("board user@board: ")
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (answer(index=1), "index 1 for image 0"),
         ("raise SystemExit(127)", r"exit code 127 \(Python 3\.8 or later with numpy is needed there, as python3\)"),
         ("import sys; sys.exit('run.py: error: this\\nbye')", "user@board: this$"),
         ("raise SystemExit(255)", "exit code 1$"),
@@ -347,16 +370,10 @@ def golden(**changes: object) -> str:
         ("raise SystemExit(9)", "exit code 9"),
     ],
 )  # fmt: skip
-def test_strange_answers(made: FakeArtifact, board: FakeBoard, script: str, text: str) -> None:
-    """Every one is one error that names the board, at every try."""
+def test_scripts_that_fail(made: FakeArtifact, board: FakeBoard, script: str, text: str) -> None:
     (made.folder / "run.py").write_text(script)
     made.seal()
-    with pytest.raises(SqueezeEdgeError, match=text) as caught:
-        with open_session(made.folder, TARGET, "fake", BOARD) as session:
-            with pytest.raises(SqueezeEdgeError, match=text):
-                session.run(made.images[:1])
-            session.run(made.images[:1])
-    assert str(caught.value).startswith("board user@board: ")
+    fails_twice(made, text)
 
 
 def test_an_answer_that_comes_twice_or_not(made: FakeArtifact, board: FakeBoard) -> None:

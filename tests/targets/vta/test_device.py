@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -285,6 +285,7 @@ def test_images_of_another_shape(board: Board, tmp_path: Path) -> None:
     board.fails(1, "cannot identify image file", tmp_path / "x.jpg")
 
 
+@settings(max_examples=30)
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
