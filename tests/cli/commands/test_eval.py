@@ -284,6 +284,18 @@ def test_what_is_refused_before_any_work(
 
 
 @pytest.mark.slow
+def test_a_board_is_waited_for_as_long_as_is_said(
+    invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard(tmp_path, monkeypatch)
+    with (board.home / ".profile").open("a") as profile:
+        profile.write("sleep 1\n")
+    result = invoke("eval", artifact, "--board", "me@there", "--limit", "1", "--timeout", "0.2")
+    assert isinstance(result.exception, SqueezeEdgeError)
+    assert "board me@there: no answer in 0.2 s, the time-out: does the login shell wait" in str(result.exception)
+
+
+@pytest.mark.slow
 def test_a_processor_on_another_machine(
     invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
