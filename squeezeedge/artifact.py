@@ -31,6 +31,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
+from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["GOLDEN", "MANIFEST", "Artifact", "check_artifact_output", "compile", "open_artifact", "write_artifact"]
 
 MANIFEST = "manifest.json"
-SCHEMA = 2
+SCHEMA = 3
 GRAPH = "model.sqe"
 GOLDEN = "golden.npz"
 PROGRAM = "run.py"
@@ -136,13 +137,17 @@ class Artifact:
         return load_reference(self.graph, self.manifest["source"], weights)
 
     @contextmanager
-    def open(self, device: str | None = None, board: str | None = None) -> Iterator[Device]:
+    def open(
+        self, device: str | None = None, board: str | None = None, timeout: float | None = None
+    ) -> Iterator[Device]:
         """Make a device ready, until the end of the block.
 
         Args:
             device: a device of the target (hardware, simulator or emulation, see ``squeezeedge targets``); ``None``:
                 its hardware. Missing hardware is never replaced by a simulator or an emulation.
-            board: ``user@host`` of the machine with the device, reached by ssh; ``None``: this machine.
+            board: ``user@host[:port]`` of the machine with the device, reached by ssh; ``None``: this machine.
+            timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100
+                times what a golden input took, at least 60.
 
         Yields:
             What runs images.
@@ -161,7 +166,7 @@ class Artifact:
             raise UsageError(f"{self.path}: holds another network than when it was opened; open it again")
         name = device or next(iter(target.devices))
         target.check_device(name, board)
-        with open_session(self.path, target, name, board) as session:
+        with open_session(self.path, target, name, board, timeout) as session:
             yield Device(session, graph)
 
 
@@ -283,6 +288,7 @@ def write_artifact(
                     if path.is_file()
                 },
             }
+            manifest["meaning_sha256"] = meaning_sha256(json.loads(json.dumps(manifest, default=str)))
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
             if out.exists() and not _is_artifact(out):
                 raise FileExistsError

@@ -1,71 +1,72 @@
-"""An artifact on another machine, over ssh: its run.py is started there, gets images as they come and prints answers.
+"""An artifact on another machine: its run.py is started there over ssh, gets images as they come and prints answers.
 
-The files stay in ``~/.cache/squeezeedge`` of that machine and are copied again only if they changed, or if run.py finds
-them damaged. Nothing but ssh, a shell, tar and what run.py needs has to be there. The script there ends when ssh does.
+:mod:`.remote` reaches the machine and keeps the artifact's files there. Every answer is waited for as long as the
+golden inputs' time suggests, and compared with what run.py prints. The script there ends when ssh does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
-import re
+import os
+import select
 import shlex
-import shutil
 import subprocess
-import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.device.run import COPY_AGAIN, DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
+from squeezeedge.errors import GateError, SqueezeEdgeError, UsageError
+from squeezeedge.targets.device.run import DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
+from squeezeedge.targets.remote import Remote
 
 __all__ = ["BoardNetwork"]
 
-SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10")
-
-REMOTE_CACHE = ".cache/squeezeedge"
-
-LOGIN = "exec bash -lc"
-"""Runs a command in a login shell: that is where boards set up Python and their device's libraries (/etc/profile.d)."""
-
-AS_ROOT = 'if [ "$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; exec $root bash -lc'
-"""The same as root."""
-
 WATCHED = """
-import os, runpy, select, sys, threading
-def watch():
+import os, runpy, select, sys
+read, write = os.pipe()
+script, out = os.getpid(), os.dup(1)
+if os.fork() == 0:
+    os.close(write)
     poll = select.poll()
-    poll.register(1, 0)
-    poll.poll()
-    os._exit(1)
-threading.Thread(target=watch, daemon=True).start()
+    poll.register(out, 0)
+    poll.register(read, 0)
+    if out in [number for number, _ in poll.poll()]:
+        os.kill(script, 9)
+    os._exit(0)
+os.close(read)
+os.dup2(2, 1)
+os.write(out, b"\\n")
+sys.stdout = os.fdopen(out, "w")
 sys.path, sys.argv = [path for path in sys.path if path], sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a script until nobody is there any more to read what it prints, even if it hangs: sshd sends it no signal."""
+"""Runs a script until nobody is there any more to read what it prints: sshd sends it no signal.
 
-SSH_FAILED, NOT_FOUND = 255, 127
-REFUSED = {
-    "Permission denied": "it must log in without a password: ssh-copy-id {board}",
-    "Host key verification failed": "log in once by hand to see its key: ssh {board}",
-}
-"""What ssh says when it may not log in, and what to do."""
+A process of its own sees to that, for the script may be stopped or hang in a library. What libraries print through the
+descriptor goes to the standard error, and the script's lines begin behind whatever the login shell has printed.
+"""
 
-TOLD = f"{SCRIPT}: error: "
-TOO_OLD = "future feature annotations is not defined"
-PYTHON_NEEDED = "Python 3.8 or later with numpy is needed there, as python3"
-CLOSING_S = 10
+START_S = 300.0
+"""How long setting up the device and checking it may take; drivers may compile for minutes."""
+LEAST_ANSWER_S, ANSWER_LATENCIES = 60.0, 100.0
+"""How long an answer may take: so many times what a golden input took, and at least the former, for the network."""
+LONGEST_S = 86_400.0
+CLOSING_S = 10.0
 """How long the script may take to end when it gets no more images."""
+
+MOST_LINE = 1 << 24
+"""Bytes of a line; longer ones are no answers."""
+MOST_ERRORS = 1 << 16
+"""Bytes of the end of the standard error that are looked at."""
+BLOCK = 1 << 16
 
 ANSWER = frozenset({"image", "index", "classes", "labels", "logits", "scores", "sums"})
 """Keys of an answer's line; all others are timings."""
@@ -79,51 +80,47 @@ class BoardNetwork:
 
     Args:
         artifact: its files.
-        board: ``user@host`` as for ssh, which must log in without a password.
+        board: ``user@host[:port]``, where ssh must log in without a password.
         patterns: glob patterns of the files that the device needs beside those that every device needs.
         root: whether the script needs root there: log in as root, or as a user with sudo that asks for no password.
+        timeout: seconds that setting up and each answer may take; ``None``: 300 s, then 100 times as long as a golden
+            input, at least 60 s.
 
     Raises:
-        UsageError: not the name of a board.
+        UsageError: not the name of a board, or no time-out.
         UnavailableError: ssh is missing or does not reach the board, or the script says that it lacks something.
         GateError: the script's own check on the golden inputs failed.
         SqueezeEdgeError: the script failed otherwise; the text has its last line.
     """
 
-    def __init__(self, artifact: Artifact, board: str, patterns: Sequence[str], *, root: bool) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*", board):
-            raise UsageError(f"--board {board}: must be user@host")
-        if shutil.which("ssh") is None:
-            raise UnavailableError("ssh is not on the path; install an OpenSSH client")
-        self._board, self._classes = board, artifact.classes
+    def __init__(
+        self, artifact: Artifact, board: str, patterns: Sequence[str], *, root: bool, timeout: float | None = None
+    ) -> None:
+        if timeout is not None and not 0 < timeout <= LONGEST_S:
+            raise UsageError(f"a time-out of {timeout} s: must be more than 0 and at most {LONGEST_S:.0f}")
+        self._remote = remote = Remote.of(board)
+        self._classes, self._golden = artifact.classes, len(artifact.golden()[0])
         self._timings: frozenset[str] = frozenset()
-        self._damaged = False
-        names = _files(artifact, patterns)
-        folder = f"{REMOTE_CACHE}/{_digest(artifact.folder, names)}"
-        script = shlex.join(["python3", "-c", WATCHED, f"{folder}/{SCRIPT}", "-", "--check", "--top", "1", "--sums"])
-        command = _command(board, f"{AS_ROOT if root else LOGIN} {shlex.quote(script)}")
-        there = _ssh(board, f"if [ -d {folder} ]; then echo there; fi").strip() == b"there"
-        if not there:
-            _copy(board, folder, _archive(artifact.folder, names))
-        try:
-            self._start(command)
-        except SqueezeEdgeError:
-            if not there or not self._damaged:
-                raise
-            _copy(board, folder, _archive(artifact.folder, names), again=True)
-            self._start(command)
-
-    def _start(self, command: Sequence[str]) -> None:
-        """Start the script and wait for its check of the golden inputs."""
+        self._answered, self._received = 0, bytearray()
+        self._images: Iterator[memoryview] = iter(())
+        self._failure: SqueezeEdgeError | None = None
+        self._closed = False
+        folder = remote.place(_files(artifact, patterns))
+        script = f'python3 -c {shlex.quote(WATCHED)} "$0/{SCRIPT}" - --check --top 1 --sums'
+        command = remote.logged_in(script, f"$PWD/{folder}", root=root)
         self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
         try:
-            check = next(self._lines("golden"), None)
-            if check is None:
-                self._end()
-                self._damaged = True  # an empty run.py does nothing
-                raise self._strange("no check of the golden inputs")
-            self._check = check
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._stdin, self._stdout = self._process.stdin, self._process.stdout
+            for pipe in (self._stdin, self._stdout):
+                os.set_blocking(pipe.fileno(), False)
+            self._to_send = memoryview(b"")
+            self._check = self._checked(self._next("golden", START_S if timeout is None else timeout))
+            latency_s = self._milliseconds(self._check, "latency_ms") / 1000
+            self._limit = max(LEAST_ANSWER_S, ANSWER_LATENCIES * latency_s) if timeout is None else timeout
         except BaseException:
             self._kill()
             raise
@@ -135,92 +132,157 @@ class BoardNetwork:
             images: uint8 [N, height, width, 3].
 
         Raises:
-            SqueezeEdgeError: the script ended or failed, or answered something strange.
+            SqueezeEdgeError: the script ended or failed, took too long or answered something strange.
         """
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))
         try:
             return self._answers(images)
-        except (KeyboardInterrupt, SystemExit):
-            self._kill()  # its last answers are not waited for
+        except BaseException as failure:  # answers that are still on the way would be taken for those of other images
+            self._failure = failure if isinstance(failure, SqueezeEdgeError) else self._error("is given up")
+            self._kill()
             raise
 
     def _answers(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
-        assert self._process.stdin is not None
-        array = io.BytesIO()
-        np.save(array, images)
-        with suppress(BrokenPipeError):  # it has ended, which the answers will tell
-            self._process.stdin.write(array.getbuffer())
-            self._process.stdin.flush()
-        lines = list(islice(self._lines("sums"), len(images)))
-        if len(lines) < len(images):
-            self._end()
-            raise SqueezeEdgeError(f"board {self._board}: answered {len(lines)} of {len(images)} images")
-        sums = np.array([self._sums(line, index) for index, line in enumerate(lines)], np.int32)
-        self._timings = frozenset(lines[0].keys() - ANSWER if lines else ["latency_ms"])
+        sums, lines = np.empty((len(images), self._classes), np.int32), []
+        self._images = map(_npy, images)
+        for position in range(len(images)):
+            line = self._next("image", self._limit)
+            if line is None:
+                self._end()
+                raise self._error(f"answered {position} of {len(images)} images and ended")
+            sums[position] = self._sums(line)
+            lines.append(line)
+            self._answered += 1
+        if lines:
+            self._timings = frozenset(lines[0].keys() - ANSWER)
         timings = {
             name: np.array([self._milliseconds(line, name) for line in lines], np.float64)
             for name in sorted(self._timings | {"latency_ms"})
         }
-        return sums.reshape(len(images), self._classes), timings
+        return sums, timings
 
     def about(self) -> Mapping[str, Any]:
         """What the device says of itself."""
         return {key: value for key, value in self._check.items() if key not in CHECK | self._timings | {"latency_ms"}}
 
     def close(self) -> None:
-        """Let the script end, and see that it ended well."""
-        assert self._process.stdin is not None
-        if self._errors.closed:  # it is killed
+        """Let the script end, and see that it ended well; one that takes too long, though all is answered, is ended."""
+        if self._closed:
             return
         try:
             with suppress(BrokenPipeError):
-                self._process.stdin.close()
-            self._end()
+                self._stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSING_S)
+                self._end()
         finally:
             self._kill()
 
-    def _lines(self, key: str) -> Iterator[dict[str, Any]]:
-        """The objects with a key that it prints, until it ends; its libraries may print lines of their own between."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(b"{"):
-                try:
-                    record: dict[str, Any] = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise self._strange(repr(error)) from error
-                if key in record:
-                    yield record
+    def _next(self, key: str, limit: float) -> dict[str, Any] | None:
+        """Send what is to be sent, and wait for the next object with this first key; ``None``: the script has ended.
 
-    def _sums(self, line: Mapping[str, Any], index: int) -> list[int]:
-        sums = line["sums"]
+        Libraries may print something of their own, also in front of it on its line.
+        """
+        begin, deadline = f'{{"{key}"'.encode(), time.monotonic() + limit
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        while True:
+            while (end := self._received.find(b"\n")) >= 0:
+                line = bytes(self._received[:end])
+                del self._received[: end + 1]
+                start = line.find(begin)
+                if start >= 0:
+                    return self._record(line[start:])
+            if len(self._received) > MOST_LINE:
+                raise self._strange(f"a line of more than {MOST_LINE} bytes")
+            self._to_send = self._to_send or next(self._images, memoryview(b""))
+            if self._to_send:
+                poll.register(self._stdin, select.POLLOUT)
+            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not ready:
+                raise self._error(f"no answer in {limit:g} s, the time-out: {self._hint(key)}")
+            for descriptor, _ in ready:
+                if descriptor == self._stdout.fileno():
+                    data = self._stdout.read(BLOCK)
+                    if data == b"":
+                        return None
+                    self._received += data or b""
+                else:
+                    try:
+                        self._to_send = self._to_send[self._stdin.write(self._to_send[:BLOCK]) or 0 :]
+                    except BrokenPipeError:  # it has ended, which the answers will tell
+                        self._to_send, self._images = memoryview(b""), iter(())
+                    if not self._to_send:
+                        poll.unregister(self._stdin)
+
+    def _hint(self, key: str) -> str:
+        if key == "golden":
+            return "does the login shell wait for something, or does the device take longer to be set up?"
+        return f"does the device hang after {self._answered} images, or take longer?"
+
+    def _record(self, line: bytes) -> dict[str, Any]:
+        """An object of JSON as the standard has it: without NaN, Infinity and what float64 can not hold."""
+        try:
+            record: dict[str, Any] = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            raise self._strange(repr(error)) from error
+        return record
+
+    def _checked(self, check: dict[str, Any] | None) -> dict[str, Any]:
+        """The golden inputs' line.
+
+        Raises:
+            GateError: sums differ, and the device says of no tolerance.
+            SqueezeEdgeError: it ended, or the line is strange.
+        """
+        if check is None:
+            self._end()
+            raise self._strange("no check of the golden inputs")
+        if type(check["golden"]) is not int or check["golden"] != self._golden:
+            raise self._strange(f"{check['golden']!r} golden inputs, not {self._golden}")
+        wrong, error = check.get("differing_sums"), check.get("largest_error", 0)
+        if type(wrong) is not int or not 0 <= wrong <= self._golden * self._classes:
+            raise self._strange(f"differing_sums is {wrong!r}")
+        if type(error) not in (int, float) or error < 0:
+            raise self._strange(f"largest_error is {error!r}")
+        if wrong and "largest_error" not in check:
+            self._end()  # which tells more
+            raise self._error(f"{wrong} class sums differ from the golden ones", GateError)
+        return check
+
+    def _sums(self, line: Mapping[str, Any]) -> list[int]:
+        index = self._answered
+        if type(line.get("index")) is not int or line["index"] != index:
+            raise self._strange(f"index {line.get('index')!r} for image {index}")
+        sums = line.get("sums")
         if type(sums) is not list or len(sums) != self._classes:
             raise self._strange(f"the sums of image {index} are not those of {self._classes} classes")
         if not all(type(value) is int and -(2**31) <= value < 2**31 for value in sums):
             raise self._strange(f"a sum of image {index} is not an int32")
-        if type(line.get("index")) is not int or line["index"] != index:
-            raise self._strange(f"index {line.get('index')!r} for image {index}")
         return sums
 
     def _milliseconds(self, line: Mapping[str, Any], name: str) -> float:
         value: Any = line.get(name)
-        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-            raise self._strange(f"{name} is {value!r}")
-        if name == "latency_ms" and value == 0:
-            raise self._strange("latency_ms is 0")
-        return float(value)
+        try:
+            if type(value) in (int, float) and (value > 0 or (value == 0 and name != "latency_ms")):
+                return float(value)
+        except OverflowError:  # an integer that float64 can not hold
+            pass
+        raise self._strange(f"{name} is {value!r:.40}")
 
     def _end(self) -> None:
         """Wait for its end, and raise if it failed."""
         try:
             self._process.wait(CLOSING_S)
         except subprocess.TimeoutExpired:
-            raise SqueezeEdgeError(f"board {self._board}: {SCRIPT} does not end") from None
+            raise self._error(f"{SCRIPT} prints no more and does not end") from None
         if self._process.returncode:
-            self._errors.seek(0)
-            errors = self._errors.read()
-            self._damaged = COPY_AGAIN.encode() in errors or TOLD.encode() not in errors
-            raise _failure(self._board, self._process.returncode, errors)
+            self._errors.seek(-min(MOST_ERRORS, self._errors.seek(0, os.SEEK_END)), os.SEEK_CUR)
+            raise self._remote.failure(self._process.returncode, self._errors.read())
 
     def _kill(self) -> None:
+        self._closed = True
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
@@ -229,82 +291,35 @@ class BoardNetwork:
                 pipe.close()
 
     def _strange(self, what: str) -> SqueezeEdgeError:
-        return SqueezeEdgeError(f"board {self._board}: answered something else than {SCRIPT} prints: {what}")
+        return self._error(f"answered something else than {SCRIPT} prints: {what}")
+
+    def _error(self, text: str, kind: type[SqueezeEdgeError] = SqueezeEdgeError) -> SqueezeEdgeError:
+        return kind(f"board {self._remote.name}: {text}")
 
 
-def _files(artifact: Artifact, patterns: Sequence[str]) -> list[str]:
-    """Names of what the board needs, relative to the artifact's folder; each has its checksum."""
-    names = [MANIFEST, SCRIPT, DEVICE, GOLDEN]
-    names += [name for name in artifact.manifest["files"] if any(fnmatchcase(name, pattern) for pattern in patterns)]
-    for name in names[1:]:
-        artifact.path(name)
+def _npy(image: NDArray[np.uint8]) -> memoryview:
+    array = io.BytesIO()
+    np.save(array, image)
+    return array.getbuffer()
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _files(artifact: Artifact, patterns: Sequence[str]) -> dict[str, bytes]:
+    """What the board needs: name relative to the artifact's folder -> content, which has its checksum."""
+    listed = [name for name in artifact.manifest["files"] if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    files = {MANIFEST: (artifact.folder / MANIFEST).read_bytes()}
+    files.update((name, artifact.read(name)) for name in (SCRIPT, DEVICE, GOLDEN, *listed))
     for pattern in patterns:  # and what was made after compiling, as model.om by ATC
         for path in sorted(artifact.folder.glob(pattern)):
             if artifact.folder.resolve() not in path.resolve().parents:
                 raise ValueError(f"{path}: leads out of the artifact; remove it")
-            names.append(path.relative_to(artifact.folder).as_posix())
-    return list(dict.fromkeys(names))
-
-
-def _digest(artifact: Path, names: Sequence[str]) -> str:
-    """Of the names and contents of files."""
-    hasher = hashlib.sha256()
-    for name in names:
-        hasher.update(name.encode() + b"\0" + hashlib.sha256((artifact / name).read_bytes()).digest())
-    return hasher.hexdigest()[:24]
-
-
-def _copy(board: str, folder: str, archive: bytes, *, again: bool = False) -> None:
-    """Put the files of an archive into a folder there, relative to the login's home; again: instead of those there."""
-    partial, before = f"{folder}.$$", f"{folder}.$$.before"  # the shell's number there: two copies at once do not meet
-    unpacked = f"mkdir -p {partial} && tar -xf - -C {partial}"
-    renamed = f"if [ -d {folder} ]; then rm -rf {partial}; else mv {partial} {folder}; fi"
-    if again:
-        renamed = f"mv {folder} {before} && mv {partial} {folder} && rm -rf {before}"
-    _ssh(board, f"{unpacked} && {{ {renamed}; }} || {{ rm -rf {partial}; exit 1; }}", archive)
-
-
-def _archive(artifact: Path, names: Sequence[str]) -> bytes:
-    """The files as a tar archive."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in names:
-            data = (artifact / name).read_bytes()
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(data), 0o644
-            tar.addfile(member, io.BytesIO(data))
-    return archive.getvalue()
-
-
-def _command(board: str, command: str) -> list[str]:
-    return ["ssh", *SSH_OPTIONS, board, f"sh -c {shlex.quote(command)}"]
-
-
-def _ssh(board: str, command: str, data: bytes = b"") -> bytes:
-    """Output of a command that worked; its failure as an error of ours."""
-    result = subprocess.run(_command(board, command), input=data, capture_output=True, check=False)
-    if result.returncode:
-        raise _failure(board, result.returncode, result.stderr)
-    return result.stdout
-
-
-def _failure(board: str, code: int, errors: bytes) -> SqueezeEdgeError:
-    """What ssh or the script on the board failed with; the script's own words count more than those of others."""
-    lines = [line.strip() for line in errors.decode(errors="replace").split("\n") if line.strip()]
-    told = [line for line in lines if line.startswith(TOLD)]
-    last = (told or lines or [f"exit code {code}"])[-1].removeprefix(TOLD)
-    if code == SSH_FAILED and not told:
-        for line in reversed(lines):
-            for words, fix in REFUSED.items():
-                if words in line:
-                    return UnavailableError(
-                        f"board {board}: {line.removeprefix(f'{board}: ')} (ssh failed; {fix.format(board=board)})"
-                    )
-        return UnavailableError(f"board {board}: {last} (ssh failed)")
-    text = f"board {board}: {last}"
-    if "sudo:" in last:
-        return UnavailableError(f"{text} (this needs root: log in as root or allow sudo without a password)")
-    if code == NOT_FOUND or TOO_OLD in last:
-        return UnavailableError(f"{text} ({PYTHON_NEEDED})")
-    kinds = {UnavailableError.exit_code: UnavailableError, GateError.exit_code: GateError}
-    return kinds.get(code, SqueezeEdgeError)(text)
+            files.setdefault(path.relative_to(artifact.folder).as_posix(), path.read_bytes())
+    return files

@@ -125,7 +125,7 @@ class Target(Protocol):
         name: as in ``--target``.
         summary: one line of help.
         devices: ``--device`` names it serves -> kind.
-        remote: those of the devices that may be on another machine (``--board user@host``).
+        remote: those of the devices that may be on another machine, reached by ssh.
         needs_root: whether the device side needs root on another machine.
         options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
             ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
@@ -152,8 +152,14 @@ class Target(Protocol):
     def check_options(self, options: Any) -> None:  # noqa: ANN401  (each target's own dataclass)
         """Raise before any work is done: UnavailableError (a tool is missing) or UsageError."""
 
-    def check_device(self, device: str, board: str | None) -> None:
-        """Raise UnavailableError before any work is done if it is certain that the device cannot be opened."""
+    def check_device(self, device: str, board: str | None, options: Any = None) -> None:  # noqa: ANN401
+        """Raise UnavailableError before any work is done if it is certain that the device cannot be opened.
+
+        Args:
+            device: one of :attr:`devices`.
+            board: the machine that it is on; ``None``: this one.
+            options: of what is going to be compiled for it; ``None``: of an artifact, whose files tell more.
+        """
 
     def lower(self, graph: IntegerGraph, options: Any) -> Lowered:  # noqa: ANN401
         """Take a graph, in memory; nothing is written.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "check_files", "open_session"]
+__all__ = ["Session", "check_board", "check_files", "open_session"]
 
 
 class Session:
@@ -101,14 +101,18 @@ class _Failures:
 
 
 @contextmanager
-def open_session(artifact: Path, target: Target, device: str, board: str | None = None) -> Iterator[Session]:
+def open_session(
+    artifact: Path, target: Target, device: str, board: str | None = None, timeout: float | None = None
+) -> Iterator[Session]:
     """Open a device for one artifact; it is given back at the end of the block.
 
     Args:
         artifact: the folder.
         target: that it was compiled for.
         device: one of the target's.
-        board: ``user@host`` as for ssh, of a machine that has the device; ``None``: this one.
+        board: ``user@host[:port]`` of a machine that has the device, reached by ssh; ``None``: this one.
+        timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100 times
+            what a golden input took, at least 60.
 
     Raises:
         UsageError: the target has no such device, or that can not be on another machine.
@@ -119,7 +123,7 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
     if device not in target.devices:
         raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
     if board is not None and device not in target.remote:
-        raise UsageError(f"--board: device {device} runs on this machine only")
+        raise UsageError(f"board {board}: device {device} runs on this machine only")
     check_files(artifact, target, device)
     from squeezeedge.targets.device.run import Artifact
 
@@ -134,7 +138,7 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
             else:
                 from squeezeedge.targets.board import BoardNetwork
 
-                network = BoardNetwork(files, board, module.FILES, root=target.needs_root)
+                network = BoardNetwork(files, board, module.FILES, root=target.needs_root, timeout=timeout)
         done = False
         try:
             session = Session(network, device, target.devices[device], failures)
@@ -148,6 +152,23 @@ def open_session(artifact: Path, target: Target, device: str, board: str | None 
             except SqueezeEdgeError:
                 if done:  # else what went wrong before tells more
                     raise
+
+
+def check_board(board: str, *, root: bool) -> None:
+    """Look whether a board is reached and has what run.py needs.
+
+    Args:
+        board: ``user@host[:port]``.
+        root: whether the device needs root there.
+
+    Raises:
+        UsageError: not the name of a board.
+        UnavailableError: it is not reached, or has no Python or numpy.
+    """
+    from squeezeedge.targets.remote import Remote
+
+    with _closed_when_terminated():
+        Remote.of(board).check_ready(root=root)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class FakeTarget:
         if options.level > 9:
             raise UsageError(f"--level {options.level}: must be at most 9")
 
-    def check_device(self, device: str, board: str | None) -> None:
+    def check_device(self, device: str, board: str | None, options: object = None) -> None:
         self.steps.append(f"check {device} on {board}")
 
     def lower(self, graph: IntegerGraph, options: Options) -> Lowered:
@@ -147,7 +147,7 @@ def test_files_and_manifest(target: FakeTarget, tmp_path: Path) -> None:
     manifest = manifest_of(made.path)
     assert list(manifest) == [
         *("schema", "model", "target", "graph_sha256", "options", "source", "calibration", "input", "preprocessing"),
-        *("labels", "logit_scale", "versions", "compiled", "files"),
+        *("labels", "logit_scale", "versions", "compiled", "files", "meaning_sha256"),
     ]
     assert manifest == json.loads(json.dumps(dict(made.manifest)))
     assert manifest["schema"] == 2 and manifest["model"] == GRAPH.name and manifest["target"] == "fake"

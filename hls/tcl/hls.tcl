@@ -16,7 +16,7 @@ if {[catch {
   set_part $part
   create_clock -period [format %.3f [expr {1000.0 / $clock_mhz}]] -name default
   csynth_design
-  export_design -format ip_catalog -rtl verilog -vendor squeezeedge -library hls -ipname $top -version 1.0
+  export_design -format ip_catalog -rtl verilog -vendor squeezeedge -library hls -ipname $top -version $version
 } message]} {
   puts "ERROR: hls.tcl: $message"
   exit 1

@@ -19,7 +19,7 @@ set_property ip_repo_paths [file normalize hls/solution/impl/ip] [current_projec
 update_ip_catalog
 
 create_bd_design system
-create_bd_cell -type ip -vlnv squeezeedge:hls:$top:1.0 vta
+create_bd_cell -type ip -vlnv squeezeedge:hls:$top:$version vta
 
 # One high-performance port for each of the accelerator's masters, so that none waits for another. These ports do not
 # look into the caches: the driver flushes and invalidates.

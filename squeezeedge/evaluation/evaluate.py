@@ -49,6 +49,7 @@ def evaluate(
     device: str | Sequence[str] | None = None,
     *,
     board: str | None = None,
+    timeout: float | None = None,
     reference: Model | None = None,
     classes: Path | None = None,
     limit: int | None = None,
@@ -63,7 +64,8 @@ def evaluate(
         data: images in any form, with labels where they are a data set; ``None``: the embedded data set that the
             network was trained on. Of data in parts the test part; a selection is taken as it is.
         device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
-        board: ``user@host`` of the machine with the devices that can be on another one.
+        board: ``user@host[:port]`` of the machine with the devices that can be on another one.
+        timeout: seconds that a board may take for each answer, as :meth:`squeezeedge.artifact.Artifact.open` has it.
         reference: a model with the float network; ``None``: the embedded one, if the artifact was made of that.
         classes: class list of the data, in the order of the network's classes; ``None``: classes are found by name.
         limit: at most so many images, drawn by the seed.
@@ -107,7 +109,7 @@ def evaluate(
         _check_reference(reference, graph)
     with ExitStack() as stack:
         runners = [
-            stack.enter_context(each.open(name, board if name in each.target.remote else None))
+            stack.enter_context(each.open(name, board if name in each.target.remote else None, timeout))
             for each, name in zip(chosen, names, strict=True)
         ]
         reports = run_devices(

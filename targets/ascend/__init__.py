@@ -54,11 +54,16 @@ class AscendTarget:
         """The options must name a chip."""
         check_options(options)
 
-    def check_device(self, device: str, board: str | None) -> None:
-        """Without a board, this machine must have a runtime for the device."""
+    def check_device(self, device: str, board: str | None, options: AscendOptions | None = None) -> None:
+        """Without a board, this machine must have a runtime for the device; to compile for it, ATC."""
         from squeezeedge.errors import UnavailableError
         from squeezeedge.targets.ascend.device import Unavailable, find_runtime
 
+        if device == "ascend" and options is not None and shutil.which("atc") is None:
+            raise UnavailableError(
+                "the device needs a model that ATC has converted, and atc is not here: compile first, run the "
+                "artifact's atc.sh where CANN is installed, and evaluate that artifact; or use --emulate"
+            )
         if device == "ascend" and board is None:
             try:
                 find_runtime()

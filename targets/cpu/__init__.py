@@ -52,7 +52,7 @@ class CpuTarget:
         choose_isa(options)
         c_compiler(options)
 
-    def check_device(self, device: str, board: str | None) -> None:
+    def check_device(self, device: str, board: str | None, options: CpuOptions | None = None) -> None:
         """Whether this processor has what the library was compiled for is known when that is loaded."""
 
     def lower(self, graph: IntegerGraph, options: CpuOptions) -> CpuLowered:

@@ -58,7 +58,7 @@ class CudaTarget:
         asked = asked_architectures(options)
         known_architectures(find_compiler(), asked)
 
-    def check_device(self, device: str, board: str | None) -> None:
+    def check_device(self, device: str, board: str | None, options: CudaOptions | None = None) -> None:
         """Without a board, this machine must have a driver and a GPU."""
         from squeezeedge.errors import UnavailableError
         from squeezeedge.targets.cuda.device import Driver, Unavailable

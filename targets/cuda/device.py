@@ -44,6 +44,9 @@ CONSTANTS = "constants.bin"
 FILES = (PLAN, CONSTANTS, "*.ptx", "*.cubin")
 REQUIRED: tuple[tuple[str, str], ...] = ()
 
+OLDEST = (7, 2)
+"""Compute capability that the oldest kernels need."""
+
 TEGRA = ("sm_72", "sm_87")
 """Architectures that only integrated GPUs have: Jetson Xavier and Orin."""
 
@@ -215,6 +218,11 @@ def choose_code(
     if fitting:
         best = max(fitting, key=_version)
         return ptx[best], f"PTX of {best}"
+    if capability < OLDEST:
+        raise Unavailable(
+            f"this GPU is {own}, and the kernels need sm_{OLDEST[0]}{OLDEST[1]} or newer: no artifact can run on it; "
+            "use another GPU, or compile for the processor"
+        )
     raise Unavailable(
         f"this GPU is {own}{', an integrated one' if integrated else ''}, the artifact was compiled for "
         f"{', '.join(cubins)}: compile it again with --arch {own}, or with an older one that --help names"

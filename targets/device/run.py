@@ -7,13 +7,13 @@
 
 Needs Python 3.8 or later, numpy and what ``device.py`` beside it says; Pillow too, to read image files. Every file is
 compared with its checksum before it is used. Results are JSON objects, one a line, on the standard output; errors are
-lines on the standard error. An answer has the likeliest classes, best first: their labels (null: names are not known),
-scores (probabilities, 0..1) and logits. Exit codes: 0 done, 1 a known failure (of an image, too: the others are
-answered), 2 wrong usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong sums.
+lines on the standard error. An answer has the image's index in its file, or among all images of the standard input, and
+the likeliest classes, best first: their labels (null: names are not known), scores (probabilities, 0..1) and logits.
+Exit codes: 0 done, 1 a known failure (of an image, too: the others are answered), 2 wrong usage, 3 this machine lacks
+the device or a library for it, 4 the golden inputs gave wrong sums.
 """
 
-from __future__ import annotations  # if this is the error: this Python is too old, run.py needs 3.8 or later
-
+# Annotations that Python 3.6 could not evaluate are strings: it must come to the check of its version.
 import argparse
 import hashlib
 import inspect
@@ -39,7 +39,7 @@ except ImportError as error:
     print(f"run.py: error: numpy is missing ({error}); {sys.executable} -m pip install numpy", file=sys.stderr)
     sys.exit(3)
 
-__all__ = ["DEVICE", "GOLDEN", "MANIFEST", "SCRIPT", "Artifact", "main", "read_images"]
+__all__ = ["DEVICE", "GOLDEN", "MANIFEST", "SCRIPT", "Artifact", "main", "meaning_sha256", "read_images"]
 
 SCRIPT, DEVICE = "run.py", "device.py"
 MANIFEST, GOLDEN = "manifest.json", "golden.npz"
@@ -53,6 +53,9 @@ MAX_PIXELS = 89_478_485
 """Largest image that is decoded or made by scaling, in pixels."""
 
 CHUNK = 1 << 20
+
+MEANING = ("input", "preprocessing", "labels", "logit_scale", "compiled")
+"""What the manifest itself says about images and answers; all else that a device reads are files with checksums."""
 
 
 class Artifact:
@@ -108,6 +111,7 @@ class Artifact:
         for name, entry in self._files.items():
             _require(root in (root / name).resolve().parents, f"{name!r} is outside of the folder")
             _require(type(entry["bytes"]) is int and type(entry["sha256"]) is str, f"files: {name}")
+        _require(manifest["meaning_sha256"] == meaning_sha256(manifest), f"one of {', '.join(MEANING)} was changed")
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists a file."""
@@ -134,7 +138,7 @@ class Artifact:
         self._compare(name, hashlib.sha256(data).hexdigest())
         return data
 
-    def golden(self) -> tuple[np.ndarray, np.ndarray]:
+    def golden(self) -> "tuple[np.ndarray, np.ndarray]":
         """Images uint8 [n, height, width, 3] and the class sums int32 [n, classes] that they must give.
 
         Raises:
@@ -169,6 +173,16 @@ class Artifact:
             raise ValueError(f"{self.folder / name}: differs from its checksum in {MANIFEST}; {COPY_AGAIN}")
 
 
+def meaning_sha256(manifest: "Mapping[str, Any]") -> str:
+    """Checksum of the manifest's values that tell what images and answers mean."""
+    text = json.dumps({key: manifest[key] for key in MEANING}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Refused(ValueError):
+    """An image that is whole and yet not taken; the text says what to do."""
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(what)
@@ -179,7 +193,7 @@ def _positive(value: Any) -> int:  # noqa: ANN401  (JSON)
     return cast(int, value)
 
 
-def read_images(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
+def read_images(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
     """Images of a file.
 
     Args:
@@ -206,21 +220,25 @@ def read_images(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
         fix = f"{sys.executable} -m pip install pillow, or give .npy arrays"
         text = f"Pillow is needed to read image files ({error}): {fix}"
         raise ValueError(f"{path}: {text}") from error
+    except _Refused as error:
+        raise ValueError(f"{path}: {error}") from None
     except Exception as error:  # malformed files make the decoders raise all sorts of things
         fix = "save images with numpy.save" if path.suffix.lower() == ".npy" else "give a whole image file"
         reason = getattr(error, "strerror", None) or f"{str(error) or repr(error)}; {fix}"
         raise ValueError(f"{path}: {reason}") from error
 
 
-def _decode(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
+def _decode(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
     """An image file as the network takes it: uint8 [height, width, 3]."""
     from PIL import Image
 
     with Image.open(str(path)) as file:
-        _require(file.format in FORMATS, f"{file.format} images are not read, only {', '.join(FORMATS)}")
-        _require(file.width * file.height <= MAX_PIXELS, f"too large; at most {MAX_PIXELS} pixels are decoded")
+        if file.format not in FORMATS:
+            raise _Refused(f"{file.format} images are not read, only {', '.join(FORMATS)}; convert the image")
+        if file.width * file.height > MAX_PIXELS:
+            raise _Refused(f"too large; at most {MAX_PIXELS} pixels are decoded: scale the image down")
         if file.mode.startswith(("I", "F")):
-            raise ValueError("its pixels have more than 8 bits a channel; convert the image to RGB")
+            raise _Refused("its pixels have more than 8 bits a channel; convert the image to 8 bits")
         transparent = file.mode == "P" and "transparency" in file.info
         rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
     (height, width), resize = preprocessing["size"], preprocessing["resize"]
@@ -230,13 +248,14 @@ def _decode(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
     short = min(rgb.size)
     if short != resize:
         scaled = (rgb.width * resize // short, rgb.height * resize // short)
-        _require(scaled[0] * scaled[1] <= MAX_PIXELS, "too elongated to scale; crop the image")
+        if scaled[0] * scaled[1] > MAX_PIXELS:
+            raise _Refused("too elongated to scale; crop the image")
         rgb = rgb.resize(scaled, resample)
     left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
     return np.asarray(rgb.crop((left, top, left + width, top + height)))
 
 
-def _standard_input() -> Iterator[np.ndarray]:
+def _standard_input() -> "Iterator[np.ndarray]":
     """Arrays in .npy form, one after the other, as they come.
 
     Raises:
@@ -251,7 +270,7 @@ def _standard_input() -> Iterator[np.ndarray]:
                 raise ValueError(f"standard input: not an array in .npy form: {str(error) or repr(error)}") from error
 
 
-def _batch(source: Path, images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _batch(source: Path, images: np.ndarray, shape: "tuple[int, int, int]") -> np.ndarray:
     """Images uint8 [N, height, width, 3]; one image may come without the N."""
     if images.shape == shape:
         images = images[None]
@@ -281,25 +300,33 @@ def _check_golden(network: Any, artifact: Artifact) -> int:  # noqa: ANN401  (de
     return _report(text, WRONG_SUMS)
 
 
-def _answer(network: Any, artifact: Artifact, source: Path, images: np.ndarray, options: argparse.Namespace) -> None:  # noqa: ANN401
-    """Run images of one source and print a line for each."""
+def _answer(
+    network: Any,  # noqa: ANN401
+    artifact: Artifact,
+    source: Path,
+    images: np.ndarray,
+    options: argparse.Namespace,
+    first: int = 0,
+) -> int:
+    """Run images of one source, of which ``first`` came before, and print a line for each; returns how many."""
     all_sums, timings = network.run(_batch(source, images, artifact.shape))
-    for index, sums in enumerate(all_sums):
+    for position, sums in enumerate(all_sums):
         logits = sums * artifact.logit_scale
         weights = np.exp(logits.astype(np.float64) - logits.max())
         best = np.argsort(-logits, kind="stable")[: options.top]
         line = {
             "image": str(source),
-            "index": index,
+            "index": first + position,
             "classes": best.tolist(),
             "labels": [artifact.labels[c] for c in best] if artifact.labels else None,
             "scores": (weights / weights.sum())[best].tolist(),
             "logits": [float(logits[c]) for c in best],
         }
-        line.update((name, float(values[index])) for name, values in timings.items())
+        line.update((name, float(values[position])) for name, values in timings.items())
         if options.sums:
             line["sums"] = sums.tolist()
         _print(line)
+    return len(all_sums)
 
 
 def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401
@@ -308,8 +335,10 @@ def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -
     for source in options.images:
         try:
             if str(source) == "-":
+                count = 0
                 for images in _standard_input():
-                    _answer(network, artifact, source, images, options)
+                    count += _answer(network, artifact, source, images, options, count)
+                _require(count > 0 or options.check, "standard input: holds no images")
             else:
                 images = read_images(source, artifact.preprocessing)
                 _require(images.shape[:1] != (0,), f"{source}: holds no images")
@@ -337,13 +366,14 @@ def _run(device: Any, artifact: Artifact, options: argparse.Namespace) -> int:  
         network.close()
 
 
-def _print(line: Mapping[str, Any]) -> None:
+def _print(line: "Mapping[str, Any]") -> None:
     print(json.dumps(line), flush=True)
 
 
 def _report(error: object, code: int) -> int:
     """One line on the standard error; returns the exit code."""
-    print(f"{SCRIPT}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # else print would take the standard output
+        print(f"{SCRIPT}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return code
 
 
@@ -364,8 +394,10 @@ def _load_device(artifact: Artifact) -> Any:  # noqa: ANN401  (the module)
     return module
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Command line, see the module's text; returns the exit code."""
+    if cast(Any, sys.stdout) is None:
+        return _report("the standard output is closed, but answers are printed there", FAILED)
     try:
         artifact = Artifact(Path(__file__).resolve().parent)
         device = _load_device(artifact)

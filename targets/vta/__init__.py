@@ -83,12 +83,15 @@ class VtaTarget:
             except ValueError as error:
                 raise CorruptFileError(str(error)) from error
 
-    def check_device(self, device: str, board: str | None) -> None:
-        """A board must be named, or be this machine; the simulator needs a C++ compiler."""
+    def check_device(self, device: str, board: str | None, options: VtaOptions | None = None) -> None:
+        """A board must be named, or be this machine, and needs a bitstream; the simulator needs a C++ compiler."""
+        from squeezeedge.targets.vta.device import NO_BITSTREAM
         from squeezeedge.targets.vta.sim.native import SIMULATOR, require_compiler
 
         if device == "vta" and board is None and importlib.util.find_spec("pynq") is None:
             raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use vta-sim")
+        if device == "vta" and options is not None and not (options.bitstream or options.bitstream_file):
+            raise UnavailableError(f"--device vta: {NO_BITSTREAM}")
         if device == "vta-sim":
             require_compiler(SIMULATOR)
 

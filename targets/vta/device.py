@@ -7,8 +7,11 @@ an image in memory to its class sums there; pack_ms is the host's part of it. py
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
 import json
 import math
+import os
 import struct
 import time
 from pathlib import Path
@@ -29,6 +32,7 @@ __all__ = [
     "add_arguments",
     "check_bitstream",
     "check_images",
+    "core_version",
 ]
 
 BITSTREAM = "vta.bit"
@@ -37,8 +41,9 @@ PROGRAM = "program.json"
 DRAM = "dram.bin"
 
 FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF)
+NO_BITSTREAM = "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"
 REQUIRED = (
-    (BITSTREAM, "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"),
+    (BITSTREAM, NO_BITSTREAM),
     (HANDOFF, "missing; pynq needs it beside the bitstream"),
 )
 """What may be missing from an artifact and is needed to run it, and what to do then."""
@@ -46,6 +51,12 @@ REQUIRED = (
 INSTRUCTION_BYTES = 16
 
 IP_TYPE = "squeezeedge:hls:squeezeedge_vta"
+"""Of the accelerator in a .hwh, followed by its :func:`core_version`."""
+
+LOCK = "squeezeedge-vta.lock"
+"""In the folder for temporary files: locked by who uses the FPGA, and names them."""
+
+MEMORY_INFO = Path("/proc/meminfo")
 
 CONTROL = 0x00
 START, DONE = 1, 2
@@ -89,30 +100,53 @@ class Network:
         timeout: seconds after which an unfinished run is an error.
 
     Raises:
-        Unavailable: there is no bitstream, no pynq or no board.
-        ValueError: a file is damaged.
+        Unavailable: there is no bitstream, no pynq, no board or no memory, or somebody else uses the FPGA.
+        ValueError: a file is damaged, or the bitstream is of another geometry.
     """
 
     tolerance = 0.0
 
     def __init__(self, artifact: Artifact, bitstream: Path | None = None, timeout: float = 10.0) -> None:
-        program = self._program = Program.of(artifact)
+        self._program = Program.of(artifact)
         path = _bitstream(artifact, bitstream)
         try:
             import pynq
-
-            self._pynq_version = str(pynq.__version__)
-            self._overlay = pynq.Overlay(str(path.resolve()))
-            ips = [ip for ip in self._overlay.ip_dict.values() if str(ip["type"]).startswith(IP_TYPE)]
-            if len(ips) != 1:
-                raise Unavailable(f"{path}: holds {len(ips)} accelerators of type {IP_TYPE}, 1 is needed")
-            self._mmio = pynq.MMIO(ips[0]["phys_addr"], ips[0]["addr_range"])
-            self._memory = pynq.allocate((program.dram_bytes,), "u1")
         except ImportError as error:
             raise Unavailable(f"pynq is missing ({error}); run this on a PYNQ board, with its Python") from error
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
-            raise Unavailable(f"{path}: the board can't be set up: {error}; run as root on a board") from error
+        self._pynq_version = str(pynq.__version__)
+        if not hasattr(pynq, "allocate"):
+            raise Unavailable(f"pynq {self._pynq_version} has no allocate; install pynq 2.5 or later, or a newer image")
         self._timeout = timeout
+        self._lock: int | None = _claim()
+        try:
+            self._set_up(pynq, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, pynq: Any, path: Path) -> None:  # noqa: ANN401  (the module)
+        """Program the FPGA, and put the program into its memory."""
+        program = self._program
+        try:
+            self._overlay = pynq.Overlay(str(path.resolve()))
+            ips = [ip for ip in self._overlay.ip_dict.values() if str(ip["type"]).startswith(IP_TYPE + ":")]
+            if len(ips) == 1:
+                self._mmio = pynq.MMIO(ips[0]["phys_addr"], ips[0]["addr_range"])
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            fix = "run as root" if os.geteuid() else "is it a PYNQ board, and the bitstream one for it?"
+            raise Unavailable(f"{path}: the board can't be set up: {error}; {fix}") from error
+        if len(ips) != 1:
+            raise Unavailable(f"{path}: holds {len(ips)} accelerators of type {IP_TYPE}, 1 is needed")
+        core = str(ips[0]["type"]).rpartition(":")[2]
+        if core != program.core:
+            raise ValueError(
+                f"{path}: the accelerator in it is {core}, the artifact is for {program.core}, of another geometry; "
+                "compile with the --config that the bitstream was built for, or build one for the artifact's"
+            )
+        try:
+            self._memory = pynq.allocate((program.dram_bytes,), "u1")
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise Unavailable(_too_little_memory(program.dram_bytes, error)) from error
         program.load(self._memory)
         self._memory.flush()
         base = int(self._memory.physical_address)
@@ -151,8 +185,11 @@ class Network:
         return {"pynq": self._pynq_version}
 
     def close(self) -> None:
-        """Give the memory back: pynq frees what nobody refers to."""
-        del self._memory
+        """Give the FPGA back, and the memory: pynq frees what nobody refers to."""
+        self.__dict__.pop("_memory", None)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _start(self) -> None:
         """Run the program once."""
@@ -178,6 +215,55 @@ class Network:
             f"the accelerator did not finish in {self._timeout:g} s ({registers}); "
             "is the bitstream built for this artifact's configuration?"
         )
+
+
+def core_version(geometry: dict[str, Any]) -> str:
+    """Version of the accelerator's IP, by which a bitstream tells its geometry: 1.N."""
+    digest = hashlib.sha256(json.dumps(geometry, sort_keys=True).encode()).hexdigest()
+    return f"1.{int(digest[:4], 16)}"
+
+
+def _claim() -> int:
+    """Lock the FPGA, as a file descriptor, until that is closed or this process ends.
+
+    Raises:
+        Unavailable: somebody else uses it.
+    """
+    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", LOCK)  # noqa: PTH118
+    try:
+        # O_CREAT only where it is missing: in a folder for all, Linux refuses it for files of others, also to root.
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(path, flags if os.path.lexists(path) else flags | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise Unavailable(f"{path}: the FPGA can't be locked: {error.strerror}; run as root") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(lock, 200, 0).decode(errors="replace") or "another process"
+        os.close(lock)
+        raise Unavailable(f"the FPGA is in use by {holder}; try again when that has ended") from None
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or f"user {os.getuid()}"
+    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{user}{' from ' if origin else ''}{origin}, process {os.getpid()}".encode(errors="replace"), 0)
+    return lock
+
+
+def _too_little_memory(needed: int, error: Exception) -> str:
+    """What to say where the board's contiguous memory does not suffice."""
+    try:
+        lines = dict(line.split(":", 1) for line in MEMORY_INFO.read_text().splitlines())
+        sizes = [int(lines[key].split()[0]) * 1024 for key in ("CmaFree", "CmaTotal")]
+        found = "{} of {} are free".format(*sizes)
+    except (OSError, ValueError, LookupError):
+        found = "how many are free is not known"
+    megabytes = 64
+    while megabytes << 19 < needed:  # half of it
+        megabytes *= 2
+    return (
+        f"the program needs {needed} bytes of contiguous memory (CMA), of which {found} ({error}): end what else holds "
+        f"some, or raise it with cma={megabytes}M on the kernel's command line (bootargs)"
+    )
 
 
 def _bitstream(artifact: Artifact, chosen: Path | None) -> Path:
@@ -285,12 +371,14 @@ class Program:
         packings: what the host writes before a run.
         sums_region: bytes of the memory that hold the class sums.
         classes: class sums.
+        core: version of the accelerator that executes it.
     """
 
     def __init__(self, record: dict[str, Any], image: bytes) -> None:
         self._image = np.frombuffer(image, np.uint8)
         try:
             self.dram_bytes = _number(record["dram_bytes"], least=len(self._image), most=MOST_DRAM_BYTES)
+            self.core = core_version(record["geometry"])
             regions, self._fills, end = {}, [], 0
             for region in record["regions"]:
                 begin, size = _number(region["offset"], least=end), _number(region["size"])

@@ -129,6 +129,7 @@ def seal(files: Files) -> Files:
     for name, data in files.items():
         if name != MANIFEST_FILE:
             manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["meaning_sha256"] = run.meaning_sha256(manifest)
     return {**files, MANIFEST_FILE: json.dumps(manifest).encode()}
 
 
@@ -144,8 +145,12 @@ def _change_manifest(random: Random, files: Files) -> Files:
     if random.random() < 0.4:  # what is there besides the files and versions
         key = random.choice(list(manifest))
         manifest[key] = change_json(random, manifest[key])
-        return {**files, MANIFEST_FILE: dump_json(manifest)}
-    return {**files, MANIFEST_FILE: dump_json(change_json(random, manifest))}
+    else:
+        manifest = change_json(random, manifest)
+    if random.random() < 0.9:  # so that more than its checksum is looked at
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError, RecursionError):
+            manifest["meaning_sha256"] = run.meaning_sha256(manifest)
+    return {**files, MANIFEST_FILE: dump_json(manifest)}
 
 
 def _change_golden(random: Random, data: bytes) -> bytes:

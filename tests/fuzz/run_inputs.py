@@ -30,7 +30,7 @@ def _seeds() -> list[Files]:
         files = {path.name: path.read_bytes() for path in artifact.folder.iterdir()}
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype(np.uint8)
     seeds: list[Files] = []
-    for arrays in ([images], [images[0]], [images, images[:1]], [images[:0]]):
+    for arrays in ([images], [images[0]], [images, images[:1]], [images[:0], images]):
         stream = io.BytesIO()
         for array in arrays:
             np.lib.format.write_array(stream, array)

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import squeezeedge
+from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import RunResult, Target
 from squeezeedge.targets.session import open_session
 
@@ -23,7 +24,7 @@ SSH = """#!/bin/sh
 # FAKE ssh: works in a local folder
 echo ssh >> {log}
 case "$*" in *unreachable*) echo "ssh: connect to host unreachable port 22: Connection refused" >&2; exit 255;; esac
-while [ "$1" = -o ]; do shift 2; done
+while [ "$1" = -o ] || [ "$1" = -p ]; do shift 2; done
 shift
 export XDG_CACHE_HOME="${{XDG_CACHE_HOME:-$HOME/.cache}}"
 cd {home} && HOME={home} exec sh -c "$*"
@@ -49,7 +50,7 @@ def answers(
 
 
 def seal(artifact: Path) -> None:
-    """Let an artifact's manifest have the checksums of the files as they are now."""
+    """Let an artifact's manifest have the checksums of the files and of its own values as they are now."""
     path = artifact / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"] = {
@@ -60,6 +61,7 @@ def seal(artifact: Path) -> None:
         for file in artifact.rglob("*")
         if file.is_file() and file != path
     }
+    manifest["meaning_sha256"] = meaning_sha256(manifest)
     path.write_text(json.dumps(manifest))
 
 

@@ -36,7 +36,7 @@ def serve_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     port, log = _free_port(), folder / "log"
     server = {
         "Port": port,
-        "ListenAddress": "127.0.0.1",
+        "ListenAddress": f"127.0.0.1\nListenAddress [::1]:{port}",
         "HostKey": folder / "host_key",
         "AuthorizedKeysFile": folder / "authorized_keys",
         "PidFile": "none",
@@ -53,7 +53,7 @@ def serve_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": folder / "known_hosts",
     }
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port},[::1]:{port} {(folder / 'host_key.pub').read_text()}")
     (folder / "ssh_config").write_text("".join(f"{key} {value}\n" for key, value in client.items()))
     (folder / "bin").mkdir()
     (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/ssh_config "$@"\n')

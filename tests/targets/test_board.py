@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.targets import board as module
 from squeezeedge.targets.protocol import Target
+from squeezeedge.targets.remote import COPIES, Remote
 from squeezeedge.targets.session import open_session
+from tests.marks import first_quick
 from tests.targets.device.artifact import FakeArtifact, fake_sums
 from tests.targets.device.target import TARGET, FakeTarget
 from tests.targets.devices import FakeBoard
@@ -41,32 +44,39 @@ def sums(made: FakeArtifact, board: str, target: Target = TARGET) -> Any:  # noq
         return session.run(made.images).sums.tolist()
 
 
+def open_and_close(made: FakeArtifact) -> None:
+    with open_session(made.folder, TARGET, "fake", BOARD):
+        pass
+
+
 def test_on_a_board(made: FakeArtifact, board: FakeBoard) -> None:
     (made.folder / "model.sqe").write_text("not needed there")
     made.seal()
     with open_session(made.folder, TARGET, "fake", BOARD) as session:
         parts = [session.run(made.images[:1]), session.run(made.images[1:]), session.run(made.images[:0])]
     np.testing.assert_array_equal(np.concatenate([part.sums for part in parts]), made.sums)
-    assert parts[0].sums.dtype == np.int32 and parts[1].timings["fake_ms"].tolist() == [0.5, 1.0]
+    assert parts[0].sums.dtype == np.int32 and parts[1].timings["fake_ms"].tolist() == [0.5, 0.5]
     assert parts[1].metrics == {"gain": 1, "fake": True, "fake_ms": 0.5}
     assert board.calls == ["ssh"] * 3, "a look, the copy, and one script for all images"
-    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
+    (copied,) = (board.home / COPIES).iterdir()
     assert {path.name for path in copied.iterdir()} == {
-        *("run.py", "device.py", "manifest.json", "golden.npz", "weights.bin"),
+        *("run.py", "device.py", "manifest.json", "golden.npz", "weights.bin", "SHA256SUMS"),
     }
 
 
 def test_files_are_copied_when_they_changed(made: FakeArtifact, board: FakeBoard) -> None:
-    assert sums(made, BOARD) == made.sums.tolist()
-    board.calls.clear()
-    assert sums(made, BOARD) == made.sums.tolist()
+    (made.folder / "run.py").write_text(GOLDEN_LINE)
+    made.seal()
+    open_and_close(made)
+    assert board.calls == ["ssh"] * 3
+    open_and_close(made)
     assert board.calls == ["ssh"] * 2, "the artifact is there already"
     (made.folder / "weights2.bin").write_text("FAKE")
-    assert sums(made, BOARD) == made.sums.tolist(), "a file that the manifest does not list is sent"
-    assert board.calls == ["ssh"] * 3
+    open_and_close(made)
+    assert board.calls == ["ssh"] * 3, "a file that the manifest does not list is sent, too"
     (made.folder / "golden.npz").write_bytes(b"other")
     with pytest.raises(SqueezeEdgeError, match=r"golden\.npz: differs from its checksum"):
-        sums(made, BOARD)
+        open_and_close(made)
     assert not board.calls, "nothing is sent that is damaged"
 
 
@@ -87,48 +97,12 @@ def test_a_listed_file_that_is_missing(made: FakeArtifact, board: FakeBoard) -> 
     assert not board.calls, "the board is not reached"
 
 
-def test_a_copy_that_breaks_off_is_repeated(made: FakeArtifact, board: FakeBoard) -> None:
-    tar = board.programs / "tar"
-    tar.write_text("#!/bin/sh\n# FAKE tar\necho 'tar: no space left on device' >&2\nexit 2\n")
-    tar.chmod(0o755)
-    with pytest.raises(SqueezeEdgeError, match="board user@board: tar: no space left on device"):
-        sums(made, BOARD)
-    assert not list((board.home / ".cache" / "squeezeedge").iterdir())
-    tar.unlink()
-    assert sums(made, BOARD) == made.sums.tolist()
-
-
-def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard) -> None:
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         sums(made, "root@unreachable")
-    with pytest.raises(UsageError, match="--board: device fake-emulation runs on this machine only"):
+    with pytest.raises(UsageError, match="board user@board: device fake-emulation runs on this machine only"):
         with open_session(made.folder, TARGET, "fake-emulation", BOARD):
             pass
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UnavailableError, match="ssh is not on the path"):
-        sums(made, BOARD)
-
-
-@pytest.mark.parametrize(
-    ("said", "text"),
-    [
-        (
-            "Warning: banner\nuser@board: Permission denied (publickey).\nlost connection",
-            r"Permission denied \(publickey\)\. \(ssh failed; it must log in without a password: ssh-copy-id user@.*\)",
-        ),
-        (
-            "No ED25519 host key is known for board\nHost key verification failed.",
-            r"Host key verification failed\. \(ssh failed; log in once by hand to see its key: ssh user@board\)",
-        ),
-        ("ssh: Could not resolve hostname board: Name or service not known", r"ssh: .* not known \(ssh failed\)"),
-        ("", r"exit code 255 \(ssh failed\)"),
-    ],
-)
-def test_what_ssh_says(made: FakeArtifact, board: FakeBoard, said: str, text: str) -> None:
-    """A password is only spoken of where ssh was refused."""
-    (board.programs / "ssh").write_text(f"#!/bin/sh\n# FAKE ssh\ncat >&2 <<END\n{said}\nEND\nexit 255\n")
-    with pytest.raises(UnavailableError, match=f"^board user@board: {text}$"):
-        sums(made, BOARD)
 
 
 def test_the_scripts_own_words_win(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,40 +114,92 @@ def test_the_scripts_own_words_win(made: FakeArtifact, board: FakeBoard, monkeyp
         sums(made, BOARD)
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("run.py", None),
-        ("run.py", b""),
-        ("run.py", b"import \xff"),
-        ("device.py", b""),
-        ("manifest.json", b"{"),
-        ("golden.npz", None),
-        ("weights.bin", b"x"),
-    ],
-)
-def test_a_damaged_copy_is_repaired(made: FakeArtifact, board: FakeBoard, name: str, data: bytes | None) -> None:
-    """Once: what fails again is an error."""
+def test_a_profile_that_prints_and_reads_and_goes_elsewhere(made: FakeArtifact, board: FakeBoard) -> None:
+    """It gets nothing of the images, and its words do not spoil the first answer."""
+    with (board.home / ".profile").open("a") as profile:
+        profile.write("read word; printf 'no \"$word\" newline'; cat; cd /; printf x\n")
+    device = made.folder / "device.py"
+    text = device.read_text().replace(
+        "        totals =", "        os.write(1, b'of a library'); print('{', end='')\n        totals ="
+    )
+    device.write_text(text)
+    made.seal()
     assert sums(made, BOARD) == made.sums.tolist()
-    (copy,) = (board.home / ".cache" / "squeezeedge").iterdir()
-    (copy / name).unlink()
-    if data is not None:
-        (copy / name).write_bytes(data)
-    board.calls.clear()
-    assert sums(made, BOARD) == made.sums.tolist()
-    assert board.calls == ["ssh"] * 4, "a look, the script, the copy, the script"
-    assert list(copy.parent.iterdir()) == [copy] and (copy / name).read_bytes() == (made.folder / name).read_bytes()
 
 
-def test_what_is_no_damage_is_not_repeated(
-    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch
+def test_a_device_that_hangs(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is left there."""
+    monkeypatch.setenv("FAKE_FAULT", "hangs")
+    monkeypatch.setattr(module, "LEAST_ANSWER_S", 0.3)
+    text = r"board user@board: no answer in 0\.3 s, the time-out: does the device hang after 0 images, or take longer\?"
+    with pytest.raises(SqueezeEdgeError, match=text):
+        with open_session(made.folder, TARGET, "fake", BOARD) as session:
+            session.run(made.images)
+    nothing_is_left(board.home)
+
+
+HANGING = [
+    (0.3, "import time; time.sleep(9)", "no answer in 0.3 s, the time-out: does the login shell wait for something"),
+    (0.3, "import os; os.kill(os.getpid(), 19)", "no answer in 0.3 s"),
+    (None, "GOLDEN; import os; os.kill(os.getpid(), 19)", "no answer in 0.2 s, .* hang after 0 images"),
+    (None, "GOLDEN; import sys; sys.stdin.buffer.read()", "no answer in 0.2 s"),
+]
+
+
+@pytest.mark.parametrize(("timeout", "script", "text"), HANGING)
+def test_scripts_that_hang(
+    made: FakeArtifact,
+    board: FakeBoard,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: float | None,
+    script: str,
+    text: str,
 ) -> None:
-    assert sums(made, BOARD) == made.sums.tolist()
-    monkeypatch.setenv("FAKE_FAULT", "broken")
-    board.calls.clear()
-    with pytest.raises(SqueezeEdgeError, match="on fire"):
-        sums(made, BOARD)
-    assert board.calls == ["ssh"] * 2
+    """Also where they are stopped."""
+    (made.folder / "run.py").write_text(script.replace("GOLDEN; ", GOLDEN_LINE))
+    made.seal()
+    monkeypatch.setattr(module, "LEAST_ANSWER_S", 0.2)
+    with pytest.raises(SqueezeEdgeError, match=text):
+        with open_session(made.folder, TARGET, "fake", BOARD, timeout=timeout) as session:
+            session.run(made.images[:1])
+    nothing_is_left(board.home)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
+def test_what_is_no_time_out(made: FakeArtifact, board: FakeBoard, timeout: float) -> None:
+    with pytest.raises(UsageError, match="must be more than 0 and at most 86400"):
+        with open_session(made.folder, TARGET, "fake", BOARD, timeout=timeout):
+            pass
+    assert not board.calls
+
+
+def test_how_long_an_answer_may_take(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what a golden input took, where nothing else is said."""
+    (made.folder / "run.py").write_text(GOLDEN_LINE.replace("1.5", "5.0") + "import time; time.sleep(9)")
+    made.seal()
+    monkeypatch.setattr(module, "LEAST_ANSWER_S", 0.1)
+    with pytest.raises(SqueezeEdgeError, match=r"no answer in 0\.5 s"):
+        with open_session(made.folder, TARGET, "fake", BOARD) as session:
+            session.run(made.images)
+
+
+def test_a_script_that_does_not_end(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has answered is kept."""
+    script = GOLDEN_LINE + answer_line() + "import time; time.sleep(99)"
+    (made.folder / "run.py").write_text(script)
+    made.seal()
+    monkeypatch.setattr(module, "CLOSING_S", 0.2)
+    with open_session(made.folder, TARGET, "fake", BOARD) as session:
+        assert session.run(made.images[:1]).sums.tolist() == [[1, 2, 3, 4]]
+    nothing_is_left(board.home)
+
+
+@pytest.mark.slow
+def test_more_than_a_pipe_holds(made: FakeArtifact, board: FakeBoard) -> None:
+    """Images and answers go both ways at once."""
+    many = np.resize(made.images, (600, *made.images.shape[1:]))
+    with open_session(made.folder, TARGET, "fake", BOARD) as session:
+        np.testing.assert_array_equal(session.run(many).sums, fake_sums(many))
 
 
 PARENT = """
@@ -191,12 +217,15 @@ with open_session(Path(sys.argv[1]), TARGET, "fake", "user@board") as session:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-@pytest.mark.parametrize("state", ["idle", "busy"])
+ENDS = [(number, state) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL) for state in ("busy", "idle")]
+
+
+@pytest.mark.parametrize("case", first_quick(ENDS), ids=lambda case: f"{case[0].name}-{case[1]}")
 def test_nothing_stays_behind(
-    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, state: str
+    made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, case: tuple[signal.Signals, str]
 ) -> None:
     """Neither ssh nor the script, though its device hangs."""
+    number, state = case
     monkeypatch.setenv("FAKE_FAULT", "hangs")
     command = [sys.executable, "-c", PARENT, str(made.folder), state]
     pipe, checkout = subprocess.PIPE, Path(__file__).parents[2]
@@ -205,10 +234,15 @@ def test_nothing_stays_behind(
         time.sleep(0.3)
         process.send_signal(number)
         process.wait(5)
-        deadline = time.monotonic() + 5
-        while left := _processes(str(board.home)):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+        nothing_is_left(board.home)
+
+
+def nothing_is_left(folder: Path) -> None:
+    """No process works there any more, at least after some seconds."""
+    deadline = time.monotonic() + 5
+    while left := _processes(str(folder)):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
 
 
 def _processes(text: str) -> list[str]:
@@ -219,13 +253,6 @@ def _processes(text: str) -> list[str]:
             if entry.name.isdigit() and str((entry / "cwd").readlink()).startswith(text):
                 found.append((entry / "cmdline").read_text())
     return found
-
-
-@pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "x;reboot", "$(x)", "a\nb"])
-def test_names_that_are_no_board(made: FakeArtifact, board: FakeBoard, name: str) -> None:
-    with pytest.raises(UsageError, match="must be user@host"):
-        sums(made, name)
-    assert not board.calls
 
 
 @pytest.mark.parametrize(
@@ -257,22 +284,48 @@ def test_a_board_that_ends_between_images(
                 session.run(made.images[:1])
 
 
-def answer(**changes: object) -> str:
-    """A script that answers one image, changed."""
-    line = {"sums": [1, 2, 3, 4], "index": 0, "latency_ms": 1.5, "fake_ms": 1, **changes}
+GOLDEN_LINE = """print('{"golden": 3, "differing_sums": 0, "latency_ms": 1.5}', flush=True)\n"""
+
+
+def answer_line(**changes: object) -> str:
+    """What prints the answer to one image, changed."""
+    line = {"image": "-", "sums": [1, 2, 3, 4], "index": 0, "latency_ms": 1.5, "fake_ms": 1, **changes}
     kept = {key: value for key, value in line.items() if value is not None}
-    return f"print('{{\"golden\": 1}}')\nprint({json.dumps(json.dumps(kept))})\n"
+    return f"print({json.dumps(json.dumps(kept))}, flush=True)\n"
+
+
+def answer(**changes: object) -> str:
+    """A script that answers one image."""
+    return GOLDEN_LINE + answer_line(**changes)
+
+
+def golden(**changes: object) -> str:
+    """A script that checks the golden inputs."""
+    line = {"golden": 3, "differing_sums": 0, "latency_ms": 1.5, **changes}
+    return f"print({json.dumps(json.dumps(line))})"
 
 
 @pytest.mark.parametrize(
     ("script", "text"),
     [
         ("print('hello')", "answered something else than run.py prints: no check of the golden inputs"),
-        ("print('{')", "answered something else"),
-        ("print('{' * 100000)", "answered something else"),
-        ("""print('{"golden": 1}')""", "answered 0 of 1 images"),
+        ("""print('{"golden"')""", "answered something else"),
+        ("""print('{"golden": ' + '[' * 100000)""", "answered something else"),
+        ("""print('{"golden": ' + ' ' * (1 << 25))""", "a line of more than 16777216 bytes"),
+        (golden(golden=2), "2 golden inputs, not 3"),
+        (golden(golden=3.0), r"3\.0 golden inputs, not 3"),
+        (golden(differing_sums=None), "differing_sums is None"),
+        (golden(differing_sums=13), "differing_sums is 13"),
+        (golden(differing_sums=0.5), r"differing_sums is 0\.5"),
+        (golden(differing_sums=1, largest_error="0"), "largest_error is '0'"),
+        (golden(differing_sums=1, largest_error=-1), "largest_error is -1"),
+        (golden(differing_sums=1), "user@board: 1 class sums differ from the golden ones$"),
+        (golden(latency_ms=0), "latency_ms is 0"),
+        (golden(gpu=float("nan")), "NaN is not JSON"),
+        (GOLDEN_LINE, "answered 0 of 1 images and ended"),
         (answer(sums=[1, 2, 3]), "the sums of image 0 are not those of 4 classes"),
         (answer(sums=7), "the sums of image 0 are not those of 4 classes"),
+        (answer(sums=None), "the sums of image 0 are not those of 4 classes"),
         (answer(sums=[1, 2, 3, 4.0]), "a sum of image 0 is not an int32"),
         (answer(sums=[1, 2, 3, True]), "a sum of image 0 is not an int32"),
         (answer(sums=[1, 2, 3, 2**31]), "a sum of image 0 is not an int32"),
@@ -280,26 +333,57 @@ def answer(**changes: object) -> str:
         (answer(index=None), "index None for image 0"),
         (answer(latency_ms=None), "latency_ms is None"),
         (answer(latency_ms=0), "latency_ms is 0"),
-        (answer(latency_ms=float("nan")), "latency_ms is nan"),
-        (answer(latency_ms=float("inf")), "latency_ms is inf"),
+        (answer(latency_ms=10**400), r"latency_ms is 10+$"),
+        (answer(latency_ms=float("nan")), "NaN is not JSON"),
+        (answer(latency_ms=float("inf")), "Infinity is not JSON"),
+        (answer().replace("1.5,", "1e999,"), "1e999 is not JSON"),
         (answer(fake_ms=-1), "fake_ms is -1"),
         (answer(fake_ms="1"), "fake_ms is '1'"),
+    ],
+)  # fmt: skip
+def test_strange_answers(made: FakeArtifact, script: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every one is one error that names the board, at every try; the script is started here, without a shell."""
+    monkeypatch.setattr(Remote, "place", lambda *_: "")
+    monkeypatch.setattr(Remote, "logged_in", lambda *_, **__: [sys.executable, "-IS", "-c", script])
+    fails_twice(made, text)
+
+
+def fails_twice(made: FakeArtifact, text: str) -> None:
+    with pytest.raises(SqueezeEdgeError, match=text) as caught:
+        with open_session(made.folder, TARGET, "fake", BOARD) as session:
+            with pytest.raises(SqueezeEdgeError, match=text):
+                session.run(made.images[:1])
+            session.run(made.images[:1])
+    assert str(caught.value).startswith("board user@board: ")
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (answer(index=1), "index 1 for image 0"),
         ("raise SystemExit(127)", r"exit code 127 \(Python 3\.8 or later with numpy is needed there, as python3\)"),
-        ("import sys; sys.exit('SyntaxError: future feature annotations is not defined')", "Python 3.8 or later"),
         ("import sys; sys.exit('run.py: error: this\\nbye')", "user@board: this$"),
-        ("raise SystemExit(255)", r"exit code 255 \(ssh failed\)$"),
+        ("raise SystemExit(255)", "exit code 1$"),
+        ("import os; os.kill(os.getpid(), 9)", r"ended by SIGKILL; is the board's memory full\?$"),
+        ("import os; os.kill(os.getpid(), 11)", "the program there was ended by SIGSEGV$"),
         ("import sys; sys.exit('sudo: a password is required')", "this needs root: log in as root or allow sudo"),
         ("raise SystemExit(9)", "exit code 9"),
     ],
 )  # fmt: skip
-def test_strange_answers(made: FakeArtifact, board: FakeBoard, script: str, text: str) -> None:
-    """Every one is one error that names the board."""
+def test_scripts_that_fail(made: FakeArtifact, board: FakeBoard, script: str, text: str) -> None:
     (made.folder / "run.py").write_text(script)
     made.seal()
-    with pytest.raises(SqueezeEdgeError, match=text) as caught:
+    fails_twice(made, text)
+
+
+def test_an_answer_that_comes_twice_or_not(made: FakeArtifact, board: FakeBoard) -> None:
+    """No image gets another one's answer."""
+    (made.folder / "run.py").write_text(answer() + answer_line() + answer_line(index=2))
+    made.seal()
+    with pytest.raises(SqueezeEdgeError, match="index 0 for image 1"):
         with open_session(made.folder, TARGET, "fake", BOARD) as session:
             session.run(made.images[:1])
-    assert str(caught.value).startswith("board user@board: ")
+            session.run(made.images[:1])
 
 
 def test_as_root(made: FakeArtifact, board: FakeBoard) -> None:
@@ -346,17 +430,4 @@ def test_nothing_stays_behind_over_a_real_ssh(
         assert _processes(str(home))
         process.terminate()
         assert process.wait(5) == 128 + signal.SIGTERM
-        deadline = time.monotonic() + 5
-        while left := _processes(str(home)):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
-
-
-@pytest.mark.tool
-def test_a_key_that_a_real_ssh_does_not_know(made: FakeArtifact, loopback: Path) -> None:
-    (loopback.parent / "authorized_keys").write_text("")
-    with pytest.raises(
-        UnavailableError,
-        match=r"board .*@loopback: .*Permission denied .*ssh failed; it must log in without a password",
-    ):
-        sums(made, f"{getpass.getuser()}@loopback")
+        nothing_is_left(home)

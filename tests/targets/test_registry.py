@@ -60,7 +60,7 @@ class Outside:
     def check_options(self, options):
         pass
 
-    def check_device(self, device, board):
+    def check_device(self, device, board, options=None):
         pass
 
     def lower(self, graph, options):

@@ -51,7 +51,19 @@ def eval_command(
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
     ] = False,
     board: Annotated[
-        str | None, typer.Option(metavar="USER@HOST", help="Machine with the device, over ssh.", show_default=False)
+        str | None,
+        typer.Option(metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=86400,
+            metavar="SECONDS",
+            help="Wait so long for the board to set the device up, and for each answer. Default: 300, then 100 times "
+            "what a golden input took, at least 60.",
+            show_default=False,
+        ),
     ] = None,
     weights: Weights = None,
     network: Network = None,
@@ -87,20 +99,31 @@ def eval_command(
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.files import scratch_folder
     from squeezeedge.model import Model, load
+    from squeezeedge.targets.session import check_board, check_files
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
     gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
+    if timeout is not None and board is None:
+        raise UsageError("--timeout is for a board; name one with --board")
     targets = [device_target(name) for name in names]
     opened = _opened(Path(model), names) if model is not None and Path(model).is_dir() else None
     if opened is not None and network is not None:
         raise UsageError(f"--network: {model} says of which network it was made")
-    for target, name in zip(targets, names, strict=True):
-        target.check_device(name, board if name in target.remote else None)
     options = [
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)
     ]
+    for target, name, own in zip(targets, names, options, strict=True):
+        if opened is None:
+            target.check_options(target.options(**own))
+        there = board if name in target.remote else None
+        target.check_device(name, there, None if opened is not None else target.options(**own))
+        if opened is not None:
+            check_files(opened.path, target, name)
+    if board is not None:
+        root = any(target.needs_root and name in target.remote for target, name in zip(targets, names, strict=True))
+        check_board(board, root=root)
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
             reference = _reference_of(opened, weights, size, target_options)
@@ -108,8 +131,6 @@ def eval_command(
             images = given.evaluation(Model.of_graph(opened.graph))
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
-            for target, own in zip(targets, options, strict=True):
-                target.check_options(target.options(**own))
             loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
             reference = loaded if loaded.float_logits is not None else _reference(loaded)
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
@@ -124,7 +145,9 @@ def eval_command(
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
-            report = evaluate(artifacts, images, names, board=board, reference=reference, on_progress=advance)
+            report = evaluate(
+                artifacts, images, names, board=board, timeout=timeout, reference=reference, on_progress=advance
+            )
     for remark in report.remarks[len(images.remarks) :]:
         note(remark)
     if json:

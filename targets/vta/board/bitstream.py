@@ -16,9 +16,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.targets.vta.device import core_version
 from squeezeedge.targets.vta.isa.config_header import CONFIG_HEADER, HLS, config_header, hardware_sources
 from squeezeedge.targets.vta.isa.geometry import Config
 
@@ -124,6 +126,7 @@ def tcl_settings(config: Config, clock_mhz: int) -> str:
     """The text of settings.tcl, the scripts' only input."""
     values = {
         "top": TOP,
+        "version": core_version(asdict(config.geometry)),
         "sources": [str(path) for path in hardware_sources() if path.suffix == ".cpp"],
         "include_dir": str(HLS),
         "part": config.part,

@@ -14,6 +14,7 @@ from squeezeedge.artifact import Artifact
 from squeezeedge.calib.arrays import read_digits
 from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.sqe import write_sqe
+from squeezeedge.targets.remote import COPIES
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph, random_images
 from tests.quantization.networks import natural_images
@@ -251,6 +252,49 @@ def test_a_board_must_be_named(invoke: Invoke, program: Path) -> None:
     assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
 
 
+VTA_BOARD = ("--device", "vta", "--board", "me@there")
+LATE: list[tuple[tuple[str, ...], type[SqueezeEdgeError], str]] = [
+    (VTA_BOARD, UnavailableError, "--device vta: no bitstream; compile with --bitstream or --bitstream-file PATH"),
+    (("--board", "-oX"), UsageError, "board '-oX': must be user@host or user@host:port"),
+    (("--board", "me@there:0"), UsageError, "must be user@host or user@host:port"),
+    (("--board", "me@unreachable:2222"), UnavailableError, "board me@unreachable:2222: .*Connection refused"),
+    (("--timeout", "3"), UsageError, "--timeout is for a board; name one with --board"),
+    (
+        ("--device", "ascend", "--soc-version", "Ascend310P3", "--board", "me@there"),
+        UnavailableError,
+        r"atc is not here: compile first, run the artifact's atc\.sh where CANN is installed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "text"), LATE)
+def test_what_is_refused_before_any_work(
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    kind: type[SqueezeEdgeError],
+    text: str,
+) -> None:
+    """The model is not even loaded."""
+    FakeBoard(tmp_path, monkeypatch)
+    monkeypatch.setattr("squeezeedge.model.load", lambda *_, **__: pytest.fail("loaded"))
+    result = invoke("eval", *arguments)
+    assert type(result.exception) is kind and re.search(text, str(result.exception)), result.exception
+
+
+@pytest.mark.slow
+def test_a_board_is_waited_for_as_long_as_is_said(
+    invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FakeBoard(tmp_path, monkeypatch)
+    with (board.home / ".profile").open("a") as profile:
+        profile.write("sleep 1\n")
+    result = invoke("eval", artifact, "--board", "me@there", "--limit", "1", "--timeout", "0.2")
+    assert isinstance(result.exception, SqueezeEdgeError)
+    assert "board me@there: no answer in 0.2 s, the time-out: does the login shell wait" in str(result.exception)
+
+
 @pytest.mark.slow
 def test_a_processor_on_another_machine(
     invoke: Invoke, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -260,7 +304,7 @@ def test_a_processor_on_another_machine(
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bit_exact"] and report["device"] == "cpu" and report["kind"] == "hardware"
-    assert list(board.home.glob(".cache/squeezeedge/*/libsqueezenet1_1_digits.so"))
+    assert list(board.home.glob(f"{COPIES}/*/libsqueezenet1_1_digits.so"))
     unreachable = invoke("eval", artifact, "--board", "me@unreachable", "--limit", "1")
     assert isinstance(unreachable.exception, UnavailableError) and "Connection refused" in str(unreachable.exception)
 

@@ -17,6 +17,7 @@ from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.remote import COPIES
 from tests.targets.ascend.conftest import HERE, Make, Outcome, forget_runtimes
 from tests.targets.devices import FakeBoard, answers
 
@@ -166,8 +167,8 @@ def test_on_a_board(make: Make, atc: Path, network: Network, board: FakeBoard, m
     result = answers(TARGET, artifact, images, "ascend", BOARD)
     np.testing.assert_array_equal(result.sums, answers(TARGET, artifact, images, "ascend-emulation").sums)
     assert result.metrics == {"runtime": "acl"}
-    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
-    expected = {"run.py", "device.py", "manifest.json", "golden.npz", "model.om"}
+    (copied,) = (board.home / COPIES).iterdir()
+    expected = {"run.py", "device.py", "manifest.json", "golden.npz", "model.om", "SHA256SUMS"}
     assert {path.name for path in copied.iterdir()} == expected
     monkeypatch.setenv("FAKE_FAULT", "no-device")
     with pytest.raises(UnavailableError, match=r"board user@ascend: acl can't open device 0"):

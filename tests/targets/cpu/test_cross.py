@@ -13,6 +13,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import CpuOptions
 from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images, squeezenet_graph
 from tests.targets.cpu.aarch64 import aarch64_python
@@ -90,6 +91,6 @@ def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pyt
         results = [session.run(images[:2]), session.run(images[2:])]
     np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
     assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
-    (copied,) = (board.home / ".cache" / "squeezeedge").iterdir()
-    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libsqueezenet1_1.so"}
+    (copied,) = (board.home / COPIES).iterdir()
+    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libsqueezenet1_1.so", "SHA256SUMS"}
     assert {path.name for path in copied.iterdir()} == names

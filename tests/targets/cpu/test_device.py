@@ -28,6 +28,7 @@ from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_graph, random_images
+from tests.targets.device.artifact import run_here
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
 
 LIBRARY = "librandom.so"
@@ -178,8 +179,23 @@ def test_a_manifest_that_names_no_library(copy: Path, prefix: object) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["compiled"]["prefix"] = prefix
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     with pytest.raises(ValueError, match="the manifest names no library; compile the model again"):
         Network(Artifact(copy))
+
+
+def test_a_damaged_library_is_not_loaded(copy: Path) -> None:
+    """Neither one that is cut off, which would end the program by a signal, nor one with another bit."""
+    path = copy / LIBRARY
+    data = path.read_bytes()
+    for part in range(6):
+        for damaged in (data[: len(data) * part // 6], _flipped(data, len(data) * part // 6)):
+            path.write_bytes(damaged)
+            assert run_here(copy).fails(1, f"{LIBRARY}: differs from its checksum .*; copy the artifact again") == []
+
+
+def _flipped(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
@@ -187,6 +203,7 @@ def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["compiled"]["prefix"] = "other"
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     (copy / "libother.so").write_bytes((copy / LIBRARY).read_bytes())
     with pytest.raises(ValueError, match=r"libother\.so: manifest\.json does not list it"):
         Network(Artifact(copy))
@@ -235,6 +252,7 @@ def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> 
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["logit_scale"].append(1.0)
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     with pytest.raises(SqueezeEdgeError, match=rf"{LIBRARY}: the library of another network"):
         answers(TARGET, copy, images, "cpu")
 

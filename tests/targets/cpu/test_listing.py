@@ -59,6 +59,7 @@ def test_a_hostile_manifest_starts_nothing(tmp_path: Path, monkeypatch: pytest.M
         manifest["options"] = dict.fromkeys(manifest["options"], evil)
         manifest["compiled"]["llvm_target"] = {"kind": evil, "mtriple": evil}
         path.write_text(json.dumps(manifest))
+        seal(artifact)
         assert any("<random_0_run@@Base>:" in line for line in TARGET.listing(open_artifact(artifact).path))
     assert not started.exists()
 

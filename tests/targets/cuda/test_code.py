@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squeezeedge.targets.cuda.device import Unavailable, choose_code
+from squeezeedge.targets.cuda.device import OLDEST, Unavailable, choose_code
 from squeezeedge.targets.cuda.options import ARCHITECTURES
 
 ALL = tuple(ARCHITECTURES)
@@ -13,6 +13,9 @@ BOTH = ("sm_72", "sm_80")
 
 CASES = [
     # capability, integrated, cubins, PTX -> what is loaded; an integrated GPU is one of Tegra's
+    ((6, 1), False, ALL, BOTH, None),
+    ((6, 2), True, ALL, BOTH, None),
+    ((7, 0), False, ALL, BOTH, None),
     ((7, 2), True, ALL, BOTH, "sm_72"),
     ((7, 2), True, CUDA_13, ("sm_75", "sm_80"), None),
     ((7, 5), False, ALL, BOTH, "sm_75"),
@@ -50,6 +53,10 @@ def test_what_a_gpu_executes(
     files = [{arch: f"kernels.{arch}.{ending}" for arch in has} for has, ending in ((cubins, "cubin"), (ptx, "ptx"))]
     if code is None:
         own = "sm_{}{}".format(*capability)
+        if capability < OLDEST:
+            with pytest.raises(Unavailable, match=rf"^this GPU is {own}, and the kernels need sm_72 or newer: no art"):
+                choose_code(files[0], files[1], capability, integrated)
+            return
         text = f"this GPU is {own}, {'an integrated one, ' if integrated else ''}the artifact was compiled for "
         with pytest.raises(Unavailable, match=f"^{text}{', '.join(cubins)}: compile it again with --arch {own}"):
             choose_code(files[0], files[1], capability, integrated)
@@ -57,3 +64,7 @@ def test_what_a_gpu_executes(
     arch = code.split()[-1]
     file = f"kernels.{arch}.{'ptx' if 'PTX' in code else 'cubin'}"
     assert choose_code(files[0], files[1], capability, integrated) == (file, code)
+
+
+def test_the_oldest_is_the_oldest_that_is_compiled_for() -> None:
+    assert "sm_{}{}".format(*OLDEST) == ALL[0]

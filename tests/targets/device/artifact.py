@@ -12,9 +12,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.targets.device import run as program
 
-__all__ = ["CLASSES", "PREPROCESSING", "SIZE", "FakeArtifact", "Outcome", "fake_sums"]
+__all__ = ["CLASSES", "PREPROCESSING", "SIZE", "FakeArtifact", "Outcome", "fake_sums", "run_here"]
 
 SIZE, CLASSES = (6, 5), 4
 PREPROCESSING = Preprocessing(size=SIZE, resize=8)
@@ -73,6 +75,7 @@ class FakeArtifact:
             for path in self.folder.iterdir()
             if path.name != "manifest.json"
         }
+        self.manifest["meaning_sha256"] = program.meaning_sha256(self.manifest)
         self.write_manifest(self.manifest)
 
     def write_manifest(self, manifest: object) -> None:
@@ -80,24 +83,15 @@ class FakeArtifact:
         (self.folder / "manifest.json").write_text(json.dumps(manifest))
 
     def change_manifest(self, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change it in place."""
+        """Change it in place; its checksum follows where it can."""
         change(self.manifest)
+        with contextlib.suppress(KeyError):
+            self.manifest["meaning_sha256"] = program.meaning_sha256(self.manifest)
         self.write_manifest(self.manifest)
 
-    def run(self, *arguments: object, **environment: str) -> Outcome:
+    def run(self, *arguments: object, stdin: bytes = b"", **environment: str) -> Outcome:
         """The folder's run.py in this process."""
-        spec = importlib.util.spec_from_file_location("artifact_run", self.folder / "run.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        out, errors = io.StringIO(), io.StringIO()
-        changed = mock.patch.dict(os.environ, environment), mock.patch.dict(sys.modules)
-        with changed[0], changed[1], contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-            spec.loader.exec_module(module)
-            try:
-                code: int = module.main([str(argument) for argument in arguments])
-            except SystemExit as end:  # of argparse
-                code = int(end.code or 0)
-        return Outcome(code, out.getvalue(), errors.getvalue())
+        return run_here(self.folder, arguments, stdin=stdin, environment=environment)
 
     def start(self, *arguments: object, stdin: bytes = b"", alone: bool = True, **environment: str) -> Outcome:
         """run.py as a program of its own; ``alone``: it finds nothing of this package, and PYTHONPATH is not read."""
@@ -113,7 +107,51 @@ class FakeArtifact:
 
     def fails(self, code: int, text: str, *arguments: object, **environment: str) -> list[Mapping[str, Any]]:
         """Run, expecting an exit code and one line on stderr that matches; the lines on stdout."""
-        return self.run(*arguments, **environment).fails(code, text)
+        return run_here(self.folder, arguments, environment=environment).fails(code, text)
+
+
+def run_here(
+    folder: Path,
+    arguments: Sequence[object] = (),
+    *,
+    stdin: bytes = b"",
+    modules: Sequence[Path] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """An artifact's run.py in this process: it and what it finds in folders of modules are loaded anew."""
+    spec = importlib.util.spec_from_file_location("artifact_run", folder / "run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    out, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.dict(sys.modules),
+        mock.patch.object(sys, "path", [*map(str, modules), *sys.path]),
+        _standard_input(stdin),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        spec.loader.exec_module(module)
+        try:
+            code: int = module.main([str(argument) for argument in arguments])
+        except SystemExit as end:  # of argparse
+            code = int(end.code or 0)
+    return Outcome(code, out.getvalue(), errors.getvalue())
+
+
+@contextlib.contextmanager
+def _standard_input(data: bytes) -> Iterator[None]:
+    """Descriptor 0 gives these bytes, then ends."""
+    before = os.dup(0)
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
 
 
 @dataclass(frozen=True)

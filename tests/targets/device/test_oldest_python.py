@@ -1,9 +1,11 @@
-"""What runs on devices: Python 3.8 and numpy 1.17 suffice, and it needs nothing else (PYNQ 2.7: 3.8 and 1.20)."""
+"""What runs on devices: Python 3.8 and numpy 1.17 suffice, and it needs nothing else (docs/boards.md)."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,11 @@ import pytest
 from squeezeedge.targets import registry
 from squeezeedge.targets.device import run as program
 from tests.targets.device.artifact import FakeArtifact
+from tests.targets.devices import CHECKOUT
+from tests.targets.interpreters import interpreter
+from tests.targets.vta.board_artifact import write_board_artifact
+
+OLDEST_PYTHON, OLDEST_NUMPY = (3, 8), (1, 17)
 
 RUN = Path(program.__file__)
 TARGETS = RUN.parents[1]
@@ -42,6 +49,7 @@ NEWER_FUNCTIONS = {
     "random": {"randbytes"},
 }
 NEWER_KEYWORDS = {"strict", "slots", "kw_only", "usedforsecurity", "root_dir", "delete_on_close"}
+NEW = (ast.Subscript, ast.BinOp)
 GENERIC = set("list dict tuple set frozenset type Callable Iterable Iterator Mapping Sequence".split())
 
 
@@ -62,7 +70,7 @@ def _for_checkers(node: ast.If) -> bool:
 def faults(source: str) -> list[str]:
     """What Python 3.8 or numpy 1.17 would not run."""
     try:
-        tree = ast.parse(source, feature_version=(3, 8))
+        tree = ast.parse(source, feature_version=OLDEST_PYTHON)
     except SyntaxError as error:
         return [f"{error.lineno}: {error.msg}"]
     found = [] if "from __future__ import annotations" in source else _annotations(tree)
@@ -93,9 +101,14 @@ def faults(source: str) -> list[str]:
 
 
 def _annotations(tree: ast.AST) -> list[str]:
-    """Where there are any, though they are evaluated."""
-    kinds = ast.FunctionDef | ast.AnnAssign
-    return [f"{node.lineno}: an annotation is evaluated" for node in ast.walk(tree) if isinstance(node, kinds)]
+    """Those that are evaluated and need a newer Python: generics and unions that are no strings."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.arg):  # those of variables in functions are not evaluated
+            annotation = node.returns if isinstance(node, ast.FunctionDef) else node.annotation
+            if annotation is not None and any(isinstance(part, NEW) for part in ast.walk(annotation)):
+                found.append(f"{node.lineno}: an annotation is evaluated")
+    return found
 
 
 def _is_type(node: ast.expr) -> bool:
@@ -126,7 +139,7 @@ def test_nothing_but_numpy(path: Path) -> None:
 
 
 def test_the_program_stays_small() -> None:
-    assert len(RUN.read_text().splitlines()) < 400
+    assert len(RUN.read_text().splitlines()) < 450
 
 
 @pytest.mark.parametrize(
@@ -155,19 +168,90 @@ def test_what_is_found(source: str) -> None:
     assert len(faults(source)) == 1
 
 
+def boards() -> list[tuple[str, str, str, str]]:
+    """Image, Python, numpy and remark of the table in docs/boards.md."""
+    text = (CHECKOUT / "docs" / "boards.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| ([0-9.]+) \| ([0-9.]+) \| (.*?) ?\|$", text, re.MULTILINE)
+    assert len(rows) >= 7
+    return rows
+
+
+def test_the_table_of_boards() -> None:
+    """What the lint allows is what the oldest images bring; those that are too old are said to be."""
+    python, numpy = ({row[column] for row in boards() if not row[3]} for column in (1, 2))
+    assert min(python, key=version) == "{}.{}".format(*OLDEST_PYTHON)
+    assert version(min(numpy, key=version))[:2] == OLDEST_NUMPY
+    for image, found, _, remark in boards():
+        assert (version(found) < OLDEST_PYTHON) == ("too old" in remark), image
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def pythons() -> list[str]:
+    """Those with numpy that $SQUEEZEEDGE_PYTHON38 names, with ':' between them, or the path's."""
+    named = os.environ.get("SQUEEZEEDGE_PYTHON38") or shutil.which("python3.8") or ""
+    found = [path for path in named.split(":") if path]
+    return [path for path in found if not subprocess.run([path, "-c", "import numpy"], capture_output=True).returncode]
+
+
+@pytest.mark.slow
 @pytest.mark.tool
 def test_it_runs_with_the_oldest_python(tmp_path: Path) -> None:
-    """On a python3.8 with numpy, as $SQUEEZEEDGE_PYTHON38 or on the path."""
-    python = os.environ.get("SQUEEZEEDGE_PYTHON38") or shutil.which("python3.8") or ""
-    if not python or subprocess.run([python, "-c", "import numpy"], capture_output=True, check=False).returncode:
+    """Images are answered, every device's side can be loaded, and a program for the FPGA is read."""
+    if not (found := pythons()):
         pytest.skip("needs a python3.8 with numpy")
     made = FakeArtifact(tmp_path / "artifact")
     np.save(tmp_path / "x.npy", made.images)
     (tmp_path / "y.npy").write_bytes(b"\x93NUMPY")
-    command = [python, *map(str, (made.folder / "run.py", tmp_path / "y.npy", tmp_path / "x.npy")), "--check"]
+    vta = tmp_path / "vta"
+    vta.mkdir()
+    write_board_artifact(vta)
+    for python in found:
+        command = [python, *map(str, (made.folder / "run.py", tmp_path / "y.npy", tmp_path / "x.npy")), "--check"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "y.npy: " in done.stderr
+        assert done.stdout.count('"scores"') == len(made.images) and '"differing_sums": 0' in done.stdout
+        subprocess.run([python, "-W", "error", "-c", LOAD, str(vta), *map(str, FILES)], check=True)
+        done = subprocess.run([python, str(vta / "run.py")], capture_output=True, text=True, check=False)
+        assert done.returncode == 3 and "run.py: error: pynq is missing" in done.stderr
+
+
+LOAD = """
+import runpy, sys
+from pathlib import Path
+run = runpy.run_path(sys.argv[1] + "/run.py")
+device = runpy.run_path(sys.argv[1] + "/device.py")
+program = device["Program"].of(run["Artifact"](Path(sys.argv[1])))
+import numpy
+memory = numpy.zeros(program.dram_bytes, numpy.uint8)
+program.load(memory)
+program.pack(numpy.zeros(program.shape, numpy.uint8), memory)
+program.result(memory)
+for path in sys.argv[2:]:
+    runpy.run_path(path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.tool
+@pytest.mark.parametrize("old", ["3.6", "3.7"])
+def test_older_pythons_get_one_sentence(made: FakeArtifact, old: str) -> None:
+    command = [interpreter(old), str(made.folder / "run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "y.npy: " in done.stderr
-    assert done.stdout.count('"scores"') == len(made.images) and '"differing_sums": 0' in done.stdout
-    for path in FILES:
-        code = f"import sys; sys.path.insert(0, {str(path.parent)!r}); compile(open({str(path)!r}).read(), 'x', 'exec')"
-        subprocess.run([python, "-c", code], check=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(rf"run\.py: error: this is Python {old}\.\d+; 3\.8 or later is needed\n", done.stderr)
+
+
+def test_older_pythons_come_to_the_check_of_their_version() -> None:
+    """Python 3.6 reads run.py, and evaluates nothing in front of the check that it lacks."""
+    tree = ast.parse(RUN.read_text(), feature_version=(3, 6))
+    before = itertools.takewhile(lambda node: not isinstance(node, ast.If), tree.body)
+    assert all(isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) for node in before)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> FakeArtifact:
+    return FakeArtifact(tmp_path / "artifact")

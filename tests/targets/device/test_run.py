@@ -8,9 +8,12 @@ import json
 import os
 import py_compile
 import re
+import resource
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from PIL import Image
 
 from squeezeedge.calib.preprocess import DIGITS, Preprocessing
 from squeezeedge.targets.device import run as program
-from tests.targets.device.artifact import CLASSES, PREPROCESSING, SIZE, FakeArtifact, fake_sums
+from tests.targets.device.artifact import CLASSES, PREPROCESSING, SIZE, FakeArtifact, fake_sums, run_here
 
 
 @pytest.fixture
@@ -94,16 +97,15 @@ def test_the_folder_stays_as_it_was(made: FakeArtifact) -> None:
     (made.folder / "helper.py").write_text("")
     device.write_text(device.read_text().replace("import os\n", "import os\nimport helper\n"))
     made.seal()
-    before = sorted(made.folder.rglob("*"))
-    done = made.start(alone=False)
-    assert done.returncode == 0, done.stderr
-    assert sorted(made.folder.rglob("*")) == before
     (made.folder / "other.py").write_text("raise SystemExit('other code')")
     cache = importlib.util.cache_from_source(str(device))
     py_compile.compile(
         str(made.folder / "other.py"), cache, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
     )
-    assert made.start(alone=False).returncode == 0
+    before = sorted(made.folder.rglob("*"))
+    done = made.start(alone=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(made.folder.rglob("*")) == before
 
 
 def test_interrupted(made: FakeArtifact) -> None:
@@ -153,14 +155,33 @@ def test_the_standard_input(made: FakeArtifact) -> None:
     stream = io.BytesIO()
     for part in (made.images[:2], made.images[2]):
         np.save(stream, part)
-    done = made.start("-", "--sums", stdin=stream.getvalue())
+    done = made.run("-", "--sums", stdin=stream.getvalue())
     assert done.returncode == 0, done.stderr
     assert [line["sums"] for line in done.lines] == made.sums.tolist()
-    assert [line["index"] for line in done.lines] == [0, 1, 0]
-    answered = made.start("-", stdin=stream.getvalue()[:-5]).fails(1, r"standard input: not an array in \.npy form")
+    assert [line["index"] for line in done.lines] == [0, 1, 2], "of all images, so that none can be lost unnoticed"
+    answered = made.run("-", stdin=stream.getvalue()[:-5]).fails(1, r"standard input: not an array in \.npy form")
     assert len(answered) == 2, "what came whole was answered"
-    assert made.start("-", stdin=b"GET / HTTP/1.1\r\n\r\n").fails(1, "standard input: not an array") == []
-    assert made.start("-").returncode == 0, "no images are no error"
+    assert made.run("-", stdin=b"GET / HTTP/1.1\r\n\r\n").fails(1, "standard input: not an array") == []
+    assert made.run("-").fails(1, "standard input: holds no images") == []
+    assert made.run("-", "--check").returncode == 0, "the device is checked all the same"
+
+
+def test_no_standard_streams(made: FakeArtifact, tmp_path: Path) -> None:
+    """Nothing can be answered, which is no success; and an error is never printed as an answer."""
+    command = f'"{sys.executable}" -I "{made.folder}/run.py" --check'
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "run.py: error: the standard output is closed, but answers are printed there\n"
+    (made.folder / "manifest.json").unlink()
+    done = subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.slow
+def test_a_full_disk(made: FakeArtifact) -> None:
+    command = f'"{sys.executable}" -I "{made.folder}/run.py" > /dev/full'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode and "No space left on device" in done.stderr
 
 
 def test_answers_come_while_the_input_is_open(made: FakeArtifact) -> None:
@@ -168,12 +189,12 @@ def test_answers_come_while_the_input_is_open(made: FakeArtifact) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         assert b"golden" in process.stdout.readline()
-        for image in made.images:
+        for index, image in enumerate(made.images):
             array = io.BytesIO()
             np.save(array, image)
             process.stdin.write(array.getvalue())
             process.stdin.flush()
-            assert json.loads(process.stdout.readline())["index"] == 0
+            assert json.loads(process.stdout.readline())["index"] == index
         process.stdin.close()
         assert process.wait() == 0
 
@@ -199,6 +220,19 @@ def _write_huge(path: Path) -> None:
         file.write(bytes(90))
 
 
+def _write_header(path: Path) -> None:
+    """A PNG of 69 bytes that declares 100 million pixels."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 20000, 5000, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    ]
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, data in chunks:
+            file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+
 NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a.npy": (
         lambda path: np.save(path, np.zeros((1, 6, 4, 3), np.uint8)),
@@ -216,10 +250,13 @@ NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "g2.npy": (_write_huge, "mmap length is greater than file size; save images with numpy.save"),
     "g3.npy": (lambda path: np.save(path, np.zeros((0, 6, 5, 3), np.uint8)), "holds no images"),
     "h.npy": (lambda path: None, "No such file"),
-    "i.png": (lambda path: Image.fromarray(np.zeros((96, 96), np.uint16)).save(path), "more than 8 bits"),
-    "j.png": (lambda path: Image.new("L", (20000, 5000)).save(path), r"too large; at most \d+ pixels"),
-    "k.png": (lambda path: Image.new("L", (3000000, 1)).save(path), "too elongated to scale"),
-    "l.tga": (lambda path: Image.new("RGB", (9, 9)).save(path), "TGA images are not read, only BMP, GIF, JPEG"),
+    "i.png": (
+        lambda path: Image.fromarray(np.zeros((96, 96), np.uint16)).save(path),
+        "its pixels have more than 8 bits a channel; convert the image to 8 bits$",
+    ),
+    "j.png": (_write_header, r"too large; at most \d+ pixels are decoded: scale the image down$"),
+    "k.png": (lambda path: Image.new("L", (3000000, 1)).save(path), "too elongated to scale; crop the image$"),
+    "l.tga": (lambda path: Image.new("RGB", (9, 9)).save(path), "TGA images are not read, only BMP, GIF, .*; convert"),
     "m.png": (lambda path: path.write_bytes(b"no image"), "cannot identify image file .*; give a whole image file"),
 }
 
@@ -234,6 +271,23 @@ def test_what_is_no_image(made: FakeArtifact, tmp_path: Path) -> None:
     errors = done.stderr.splitlines()
     for error, (name, (_, text)) in zip(errors, NO_IMAGES.items(), strict=True):
         assert re.match(rf"run\.py: error: .*{name}: .*{text}", error), error
+
+
+@pytest.mark.slow
+def test_the_memory_for_an_image_is_bounded(made: FakeArtifact, tmp_path: Path) -> None:
+    """The largest that is taken is decoded in less than 2 GiB; a larger one is not decoded at all."""
+    Image.new("L", (9000, 9000)).save(tmp_path / "x.png", compress_level=1)
+    _write_header(tmp_path / "y.png")
+    command = [sys.executable, "-I", str(made.folder / "run.py"), str(tmp_path / "x.png"), str(tmp_path / "y.png")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)),
+    )
+    assert done.returncode == 1 and done.stdout.count('"scores"') == 1
+    assert re.fullmatch(r"run\.py: error: .*y\.png: too large; .*\n", done.stderr), done.stderr
 
 
 def test_no_pillow(made: FakeArtifact, tmp_path: Path) -> None:
@@ -417,6 +471,23 @@ def test_a_damaged_manifest(made: FakeArtifact, change: Callable[[dict[str, Any]
         program.Artifact(made.folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["labels"].reverse(),
+        lambda manifest: manifest["logit_scale"].reverse(),
+        lambda manifest: manifest["preprocessing"].update(interpolation="nearest"),
+        lambda manifest: manifest["compiled"].update(tolerance=1),
+    ],
+)
+def test_a_manifest_that_somebody_changed(made: FakeArtifact, change: Callable[[dict[str, Any]], object]) -> None:
+    """It is sound, but what answers mean is not what was compiled."""
+    change(made.manifest)
+    made.write_manifest(made.manifest)
+    text = r"manifest\.json: damaged .*one of input, preprocessing, labels, logit_scale, compiled was changed"
+    assert made.fails(1, text) == []
+
+
 def test_a_damaged_manifest_is_one_line(made: FakeArtifact) -> None:
     made.change_manifest(lambda manifest: manifest.pop("labels"))
     made.fails(1, r"manifest\.json: damaged \(KeyError\('labels'\)\); copy the artifact again")
@@ -450,8 +521,7 @@ def test_no_manifest(made: FakeArtifact) -> None:
 
 def test_a_folder_of_another_name_that_is_linked(made: FakeArtifact, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(made.folder)
-    command = [sys.executable, str(tmp_path / "link" / "run.py")]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert run_here(tmp_path / "link").returncode == 0
 
 
 SIZES = [(96, 96), (97, 130), (131, 96), (333, 250), (255, 64), (65, 257)]

@@ -123,7 +123,7 @@ def write_manifest(folder: Path, compiled: Mapping[str, int] | None = None) -> N
         for path in folder.iterdir()
         if path.name != "manifest.json"
     }
-    manifest = {
+    manifest: dict[str, Any] = {
         "preprocessing": {"size": SIZE, "resize": None, "interpolation": "bilinear"},
         "input": [*SIZE, 3],
         "compiled": dict(compiled or {}),
@@ -131,6 +131,7 @@ def write_manifest(folder: Path, compiled: Mapping[str, int] | None = None) -> N
         "logit_scale": [0.5] * CLASSES,
         "files": files,
     }
+    manifest["meaning_sha256"] = device_program.meaning_sha256(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError
 from squeezeedge.targets.protocol import RunResult
 from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
 from tests.targets.devices import FakeBoard
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
@@ -22,7 +23,7 @@ BOARD = "root@pynq"
 
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
-    return FakeBoard(tmp_path / "remote", monkeypatch, [FAKE_PYNQ])
+    return FakeBoard(tmp_path / "remote", monkeypatch, [FAKE_PYNQ], TMPDIR=tmp_path)
 
 
 def on_board(artifact: Path, images: NDArray[np.uint8], board: str = BOARD) -> RunResult:
@@ -41,33 +42,22 @@ def made(tmp_path: Path) -> Made:
 
 
 def test_sums_and_latency(remote: FakeBoard, made: Made) -> None:
-    artifact, images, sums = made
-    result = on_board(artifact, images)
-    np.testing.assert_array_equal(result.sums, sums)
-    assert result.sums.dtype == np.int32
-    assert result.latency_ms.shape == (len(images),)
-    assert 0 < result.metrics["pack_ms"] < result.latency_ms.max()
-    assert result.metrics["pynq"] == "emulated"
-    assert remote.calls == ["ssh"] * 3
-
-    np.testing.assert_array_equal(on_board(artifact, images[::-1]).sums, sums[::-1])
-    assert remote.calls == ["ssh", "ssh"], "the artifact is there already"
-    (folder,) = (remote.home / ".cache" / "squeezeedge").iterdir()
-    assert not (folder / "model.sqe").exists()
-
-    (artifact / "vta.hwh").write_text("<FAKE again/>")
-    write_manifest(artifact)
-    on_board(artifact, images)
-    assert len(remote.calls) == 3, "a changed artifact is copied"
-
-
-def test_the_board_is_set_up_once(remote: FakeBoard, made: Made) -> None:
+    """The board is set up once for all images."""
     artifact, images, sums = made
     with open_session(artifact, TARGET, "vta", BOARD) as session:
         parts = [session.run(images[:1]), session.run(images[1:])]
     np.testing.assert_array_equal(np.concatenate([part.sums for part in parts]), sums)
     assert remote.calls == ["ssh"] * 3
-    assert parts[-1].metrics["pack_ms"] > 0
+    result = parts[-1]
+    assert result.sums.dtype == np.int32
+    assert result.latency_ms.shape == (len(images) - 1,)
+    assert 0 < result.metrics["pack_ms"] < result.latency_ms.max()
+    assert result.metrics["pynq"] == "emulated"
+    (folder,) = (remote.home / COPIES).iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        *("run.py", "device.py", "manifest.json", "golden.npz", "SHA256SUMS"),
+        *("program.json", "dram.bin", "vta.bit", "vta.hwh"),
+    }
 
 
 @pytest.mark.slow
@@ -92,6 +82,8 @@ def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch
     assert caught.value.exit_code == 3
     with pytest.raises(UnavailableError, match="pynq is missing"), open_session(artifact, TARGET, "vta"):
         pass
+    with pytest.raises(UnavailableError, match="--device vta: no bitstream; compile with --bitstream"):
+        TARGET.check_device("vta", BOARD, TARGET.options())
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         on_board(artifact, images, "root@unreachable")
     monkeypatch.setenv("EMULATED_FAULT", "no-device")

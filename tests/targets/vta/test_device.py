@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +24,7 @@ from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.vta import device
 from squeezeedge.targets.vta.isa.config_header import HLS
 from squeezeedge.targets.vta.isa.program import Packing
+from tests.targets.device.artifact import Outcome, run_here
 from tests.targets.devices import CHECKOUT
 from tests.targets.vta.board_artifact import CLASSES, fake_bitstream, write_board_artifact, write_manifest
 
@@ -35,27 +38,19 @@ class Board:
         self.folder = folder
         self.images, self.sums = write_board_artifact(folder)
 
-    def run(
-        self, *arguments: object, pynq: bool = True, stdin: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        path = [str(CHECKOUT), *([str(FAKE_PYNQ)] if pynq else [])]
-        with (stdin or Path(os.devnull)).open("rb") as stream:
-            return subprocess.run(
-                [sys.executable, str(self.folder / "run.py"), *map(str, arguments)],
-                stdin=stream,
-                capture_output=True,
-                text=True,
-                check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
-            )
+    def run(self, *arguments: object, pynq: bool = True, stdin: bytes = b"", **environment: str) -> Outcome:
+        return self._run(arguments, pynq, stdin, environment)
+
+    def _run(self, arguments: Sequence[object], pynq: bool, stdin: bytes, environment: Mapping[str, str]) -> Outcome:
+        environment = {"TMPDIR": str(self.folder.parent), **environment}
+        modules = [FAKE_PYNQ] if pynq else []
+        return run_here(self.folder, arguments, stdin=stdin, modules=modules, environment=environment)
 
     def fails(self, code: int, text: str, *arguments: object, pynq: bool = True, **environment: str) -> str:
         """Run, expecting an exit code and one message that matches; returns stdout."""
-        result = self.run(*arguments, pynq=pynq, stdin=None, **environment)
-        assert result.returncode == code, result.stderr
-        assert "Traceback" not in result.stderr
-        assert re.fullmatch(f"run.py: error: .*{text}.*\n", result.stderr), result.stderr
-        return result.stdout
+        outcome = self._run(arguments, pynq, b"", environment)
+        outcome.fails(code, text)
+        return outcome.stdout
 
     def change(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file; the manifest's checksums follow."""
@@ -78,7 +73,11 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_it_checks_itself(board: Board) -> None:
-    result = board.run()
+    """As a program of its own."""
+    path = os.pathsep.join([str(CHECKOUT), str(FAKE_PYNQ)])
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(board.folder.parent)}
+    command = [sys.executable, str(board.folder / "run.py")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     (line,) = lines(result.stdout)
     assert {key: line[key] for key in ("golden", "differing_sums", "pynq")} == {
@@ -109,15 +108,13 @@ def test_it_classifies(board: Board, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_arrays_from_the_standard_input(board: Board, tmp_path: Path) -> None:
-    stream = tmp_path / "stream"
-    with stream.open("wb") as file:
-        for part in (board.images[:1], board.images[1:]):
-            np.save(file, part)
-    result = board.run("-", "--sums", stdin=stream)
+    file = io.BytesIO()
+    for part in (board.images[:1], board.images[1:]):
+        np.save(file, part)
+    result = board.run("-", "--sums", stdin=file.getvalue())
     assert result.returncode == 0, result.stderr
     assert [answer["sums"] for answer in lines(result.stdout)] == board.sums.tolist()
-    stream.write_bytes(stream.read_bytes()[:-5])
-    result = board.run("-", "--sums", stdin=stream)
+    result = board.run("-", "--sums", stdin=file.getvalue()[:-5])
     assert result.returncode == 1 and len(lines(result.stdout)) == 1
     assert re.fullmatch("run.py: error: .*\n", result.stderr), result.stderr
 
@@ -145,8 +142,53 @@ def test_wrong_answers(board: Board) -> None:
 
 @pytest.mark.slow
 def test_no_board(board: Board) -> None:
-    board.fails(3, "No Devices Found.*run as root on a board", EMULATED_FAULT="no-device")
+    with mock.patch.object(os, "geteuid", lambda: 0):
+        board.fails(
+            3, r"No Devices Found; is it a PYNQ board, and the bitstream one for it\?", EMULATED_FAULT="no-device"
+        )
+    with mock.patch.object(os, "geteuid", lambda: 1000):
+        board.fails(3, "No Devices Found; run as root", EMULATED_FAULT="no-device")
     board.fails(3, "pynq is missing", pynq=False)
+    board.fails(3, "pynq emulated has no allocate; install pynq 2.5 or later", EMULATED_FAULT="old")
+
+
+def test_too_little_contiguous_memory(board: Board, tmp_path: Path) -> None:
+    """What is needed, what is there and how to have more; not that root is needed."""
+    needed = device.Program.of(Artifact(board.folder)).dram_bytes
+    need = f"the program needs {needed} bytes of contiguous memory \\(CMA\\), of which"
+    more = r"\(Allocate failed\): end what else holds some, or raise it with cma=64M on the kernel's command line"
+    board.fails(3, f"{need} (how many|\\d+ of \\d+ are free).*{more}", EMULATED_FAULT="memory")
+    (tmp_path / "meminfo").write_text("MemTotal: 500000 kB\nCmaTotal:  131072 kB\nCmaFree:  16 kB\n")
+    with mock.patch.object(device, "MEMORY_INFO", tmp_path / "meminfo"):
+        text = device._too_little_memory(40 << 20, MemoryError("x"))
+    assert "needs 41943040 bytes" in text and "16384 of 134217728 are free (x)" in text and "cma=128M" in text
+
+
+def test_a_bitstream_of_another_geometry(board: Board) -> None:
+    """It is not run, where its answers would only be wrong."""
+    text = r"vta\.bit: the accelerator in it is 1\.\d+, the artifact is for 1\.\d+, of another geometry; .*--config"
+    assert board.fails(1, text, EMULATED_BOARD="zcu104-block32") == ""
+
+
+def test_two_at_once(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is told who uses the FPGA; when that has closed it, or has failed to open it, it is free."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("SUDO_USER", "alice")
+    monkeypatch.setenv("SSH_CONNECTION", "192.168.2.1 5000 192.168.2.99 22")
+    lock = device._claim()
+    board.fails(3, f"the FPGA is in use by alice from 192.168.2.1, process {os.getpid()}; try again")
+    os.close(lock)
+    board.fails(3, "No Devices Found", EMULATED_FAULT="no-device")
+    for _ in range(2):
+        assert board.run().returncode == 0
+
+
+def test_a_lock_that_cannot_be_had(board: Board, tmp_path: Path) -> None:
+    """Nothing is written through a link."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / device.LOCK).symlink_to(tmp_path / "victim")
+    board.fails(3, "squeezeedge-vta.lock: the FPGA can't be locked: .*; run as root", TMPDIR=str(tmp_path / "x"))
+    assert not (tmp_path / "victim").exists()
 
 
 def test_truncated_bitstream(board: Board, tmp_path: Path) -> None:
@@ -243,6 +285,7 @@ def test_images_of_another_shape(board: Board, tmp_path: Path) -> None:
     board.fails(1, "cannot identify image file", tmp_path / "x.jpg")
 
 
+@settings(max_examples=30)
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),

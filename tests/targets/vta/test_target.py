@@ -12,6 +12,7 @@ import pytest
 from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
+from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from squeezeedge.targets.vta import VtaOptions
@@ -25,7 +26,7 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]
     """Compile for the extended instructions, run, compare; returns the run's metrics."""
     compiled = TARGET.lower(graph, VtaOptions()).write(folder)
     height, width = graph.preprocessing.size
-    manifest = {
+    manifest: dict[str, Any] = {
         "input": [height, width, 3],
         "compiled": compiled,
         "preprocessing": graph.preprocessing.to_json(),
@@ -36,6 +37,7 @@ def simulate(graph: IntegerGraph, folder: Path, count: int) -> Mapping[str, Any]
             for path in folder.iterdir()
         },
     }
+    manifest["meaning_sha256"] = meaning_sha256(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     images = random_images(graph, count, 0)
     with open_session(folder, TARGET, "vta-sim") as session:

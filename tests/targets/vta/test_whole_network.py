@@ -40,6 +40,12 @@ def compiled(folder: Path, *arguments: str | Path) -> Path:
     return out
 
 
+@pytest.fixture(autouse=True)
+def folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each test: there lies what says that the FPGA is in use."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 def check_on_the_board(artifact: Path) -> None:
     result = subprocess.run(
         [sys.executable, str(artifact / "run.py")],

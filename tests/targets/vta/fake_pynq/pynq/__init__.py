@@ -4,17 +4,20 @@ Names and signatures are those of the real package (../../pynq_api.json). Buffer
 flushed, the host what it invalidated. Environment variables choose the board and what is wrong with it:
 
     EMULATED_BOARD      configuration that the board was built for (default: pynq-z2)
-    EMULATED_FAULT      hang: a started program never ends; no-device: no board; wrong: one bit of every answer flips
+    EMULATED_FAULT      hang: a started program never ends; no-device: no board; wrong: one bit of every answer flips;
+                        memory: there is none; old: a version without allocate
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from squeezeedge.targets.vta.device import core_version
 from squeezeedge.targets.vta.isa.geometry import load_config
 from squeezeedge.targets.vta.sim.simulator import Registers, Simulator
 
@@ -35,7 +38,8 @@ class _Board:
 
     def __init__(self) -> None:
         self.fault = os.environ.get("EMULATED_FAULT")
-        self.simulator = Simulator(load_config(os.environ.get("EMULATED_BOARD", "pynq-z2")).geometry)
+        geometry = load_config(os.environ.get("EMULATED_BOARD", "pynq-z2")).geometry
+        self.simulator, self.version = Simulator(geometry), core_version(asdict(geometry))
         self.memory = np.full(MEMORY_BYTES, 0xA5, np.uint8)
         self.free = 0
         self.loaded = False
@@ -100,7 +104,7 @@ class Overlay:
             "vta": {
                 "phys_addr": CONTROL_ADDRESS,
                 "addr_range": CONTROL_RANGE,
-                "type": "squeezeedge:hls:squeezeedge_vta:1.0",
+                "type": f"squeezeedge:hls:squeezeedge_vta:{_board.version}",
             },
             "ps": {"type": "xilinx.com:ip:zynq_ultra_ps_e:3.5"},
         }
@@ -184,9 +188,15 @@ class PynqBuffer(np.ndarray[Any, Any]):
 def allocate(shape: tuple[int, ...], dtype: str = "u4", target: object = None, **kwargs: object) -> PynqBuffer:
     """A buffer in the board's memory, aligned to pages."""
     board = _active()
+    if board.fault == "memory":
+        raise RuntimeError("Allocate failed")
     buffer = PynqBuffer(shape, dtype, device_address=MEMORY_ADDRESS + board.free)
     board.free += -(-buffer.nbytes // PAGE) * PAGE
     if board.free > len(board.memory):
         raise RuntimeError("BO allocation failed")
     np.asarray(buffer)[...] = 0x5A
     return buffer
+
+
+if os.environ.get("EMULATED_FAULT") == "old":
+    del allocate
