@@ -6,6 +6,7 @@ networks can be linked into one program.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -22,9 +23,17 @@ from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.device import library_name
 from squeezeedge.targets.cpu.interface import HEADER, Interface
 
-__all__ = ["kernel_object", "link_library"]
+__all__ = ["compile_options", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
+SOURCES = ("driver.c", "glibc.c")
+
+OLDEST_GLIBC = {"__x86_64__": "2.2.5", "__aarch64__": "2.17", "__arm__": "2.4"}
+"""A compiler's macro for an architecture -> the version of glibc's functions that all of its systems have."""
+
+VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock")
+"""Functions that glibc.c has, as newer glibcs have newer versions of them."""
+
 _HERE = Path(__file__).parent
 _DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
 
@@ -43,18 +52,47 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
         return path.read_bytes()
 
 
-def link_library(
-    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
+def write_sources(
+    plan: CallPlan, machine_code: bytes, features: Sequence[str], interface: Interface, folder: Path
 ) -> None:
-    """Write the shared library, the archive and the header into a folder.
+    """Write what the C compiler takes into a folder: driver.c with all that it includes, and the kernels' object file.
 
     Args:
         plan: the network.
         machine_code: its kernels' object file.
         features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
-        compiler: the C compiler; the archiver and objcopy are those that belong to it.
+        interface: what a program sees of the network.
+        folder: where to.
+    """
+    (folder / OBJECT).write_bytes(machine_code)
+    plan.constants.tofile(folder / "constants.bin")
+    (folder / "plan.h").write_text(_plan_header(plan, features, interface))
+    (folder / HEADER).write_text(interface.header(), encoding="utf-8")
+    for name in SOURCES:
+        shutil.copy(_HERE / name, folder)  # away from the header that the network's is made of
+
+
+def compile_options() -> list[str]:
+    """The C compiler's, for what :func:`write_sources` wrote."""
+    includes = (tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
+    return ["-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", *(f"-I{path}" for path in includes)]
+
+
+def link_library(
+    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
+) -> str | None:
+    """Write the shared library, the archive and the header into a folder.
+
+    Args:
+        plan: the network.
+        machine_code: its kernels' object file.
+        features: what the processor must have.
+        compiler: the C compiler; the archiver, objcopy and objdump are those that belong to it.
         interface: what a program sees of the network.
         out: the folder.
+
+    Returns:
+        The oldest glibc that the shared library runs with, as "2.17"; ``None`` if it is for another C library.
 
     Raises:
         UnavailableError: a tool is missing.
@@ -63,23 +101,37 @@ def link_library(
     library = library_name(interface.prefix)
     archive = f"lib{interface.prefix}.a"
     with scratch_folder() as scratch:
-        (scratch / OBJECT).write_bytes(machine_code)
-        plan.constants.tofile(scratch / "constants.bin")
-        (scratch / "plan.h").write_text(_plan_header(plan, features, interface))
-        (scratch / HEADER).write_text(interface.header(), encoding="utf-8")
-        shutil.copy(_HERE / "driver.c", scratch)  # away from the header that the network's is made of
-        includes = (scratch, tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
+
+        def tool(name: str, *arguments: str) -> str:
+            return _tool([_tool([compiler, f"-print-prog-name={name}"], scratch).strip(), *arguments], scratch)
+
+        write_sources(plan, machine_code, features, interface, scratch)
         merged = f"{interface.prefix}.o"
-        options = ("-O2", "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread")
-        _tool([compiler, *options, *(f"-I{path}" for path in includes), "-c", "driver.c"], scratch)
+        _tool([compiler, "-O2", *compile_options(), "-c", "driver.c"], scratch)
         _tool([compiler, "-r", "-nostdlib", "driver.o", OBJECT, "-o", merged], scratch)
-        objcopy, ar = (_tool([compiler, f"-print-prog-name={name}"], scratch).strip() for name in ("objcopy", "ar"))
-        _tool([objcopy, "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged], scratch)
-        _tool([ar, "rcsD", archive, merged], scratch)
-        linking = ("-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}")
-        _tool([compiler, *linking, merged, "-lm", "-o", library], scratch)
+        tool("objcopy", "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged)
+        tool("ar", "rcsD", archive, merged)
+        linking = ["-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}"]
+        _tool([compiler, *linking, merged, *_old_glibc(compiler, scratch), "-lm", "-o", library], scratch)
+        found = re.findall(r" GLIBC_(\d+(?:\.\d+)+)$", tool("objdump", "-p", library), re.MULTILINE)
         for name in (library, archive, HEADER):
             shutil.copy(scratch / name, out / name)
+    return max(found, key=lambda version: [int(part) for part in version.split(".")], default=None)
+
+
+def _old_glibc(compiler: str, folder: Path) -> list[str]:
+    """What to link, so that the library runs with an older glibc than the compiler's; made in a folder.
+
+    Before glibc 2.34 threads were a library of their own: it is asked for, by an empty one of its name.
+    """
+    macros = _tool([compiler, "-dM", "-E", "-include", "features.h", "-x", "c", "/dev/null"], folder).split()
+    base = next((version for macro, version in OLDEST_GLIBC.items() if macro in macros), None)
+    if base is None or "__GLIBC__" not in macros:
+        return []
+    _tool([compiler, "-O2", "-fPIC", "-fvisibility=hidden", f'-DBASE="GLIBC_{base}"', "-c", "glibc.c"], folder)
+    threads = "libpthread.so.0"
+    _tool([compiler, "-shared", "-nostdlib", f"-Wl,-soname,{threads}", "-x", "c", "/dev/null", "-o", threads], folder)
+    return [f"-Wl,{','.join(f'--wrap={name}' for name in VERSIONED)}", "glibc.o", "-Wl,--no-as-needed", threads]
 
 
 def _tool(command: Sequence[str], folder: Path) -> str:
