@@ -20,11 +20,11 @@ from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store
 from squeezeedge.targets.cpu.elementwise import add_rows, copy_rows, fill_border, pool_row
 from squeezeedge.targets.cpu.isa import InstructionSet
-from squeezeedge.targets.cpu.layout import Layout
+from squeezeedge.targets.cpu.layout import CACHE_LINE, Layout
 from squeezeedge.targets.cpu.loops import Expr, clamped_tiles, lanes, loop, scratch
 from squeezeedge.targets.cpu.packing import Piece, checked_shift, pack
 
-__all__ = ["Site", "copy_image", "stage_call"]
+__all__ = ["Site", "copy_image", "scratch_bytes", "stage_call"]
 
 ROW_PARALLEL = 20
 """Maps with more rows are divided among threads by rows, smaller ones by output channels."""
@@ -154,13 +154,14 @@ def _convolutions(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
 
 @stage_call.implements(Pattern.CONVOLUTION_POOL)
 def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
-    """A convolution whose rows only live until they are pooled."""
+    """A convolution whose rows only live until they are pooled, in a ring of rows for each band."""
     (conv,), pooling, target = stage.convolutions, stage.pooling, site.target
     assert pooling is not None
     height, width, channels = stage.shape(conv.name)
     constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)])
     kernel_h, stride = pooling.kernel[0], pooling.stride[0]
-    held = Layout(kernel_h, width, channels)
+    held = _ring(stage)
+    apart = scratch_bytes(stage) // POOL_TASKS
     band = -(-target.height // POOL_TASKS)
     bands, first = clamped_tiles(target.height, band)
 
@@ -168,7 +169,7 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
         fill_border(target, out, site.pad)
         (kernel,) = kernels_of(inputs, arrays)
         with loop(bands, parallel=True) as task:
-            ring = scratch(held.size, "uint8")
+            ring = T.decl_buffer((held.size,), "uint8", data=out.data, elem_offset=target.end + task * apart)
             store = _store(stage, kernel, held, ring, 0)
 
             def convolve(piece: Piece, row: Expr) -> None:
@@ -195,6 +196,21 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
             kernel.release()
 
     return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
+
+
+def _ring(stage: Stage) -> Layout:
+    """The rows of a convolution that its pooling reads at a time."""
+    (conv,), pooling = stage.convolutions, stage.pooling
+    assert pooling is not None
+    _, width, channels = stage.shape(conv.name)
+    return Layout(pooling.kernel[0], width, channels)
+
+
+def scratch_bytes(stage: Stage) -> int:
+    """What a stage's kernel works in, behind its tensor: too much for a thread's stack, as it grows with the image."""
+    if stage.pattern is not Pattern.CONVOLUTION_POOL:
+        return 0
+    return POOL_TASKS * (-(-_ring(stage).size // CACHE_LINE) * CACHE_LINE)
 
 
 @stage_call.implements(Pattern.HEAD)
