@@ -1,9 +1,17 @@
-/* The oldest versions of what driver.c calls, linked by --wrap into the shared library (BASE: that of the architecture):
-   a current glibc has newer ones beside them, which boards lack. The archive takes those of the program's own glibc. */
+/* The oldest versions of what driver.c calls, linked by --wrap into the shared library: a current glibc has newer ones
+   beside them, which boards lack. The archive takes those of the program's own glibc. */
 #include <math.h>
 #include <pthread.h>
 
-#define OLD(name) __asm__(".symver old_" #name "," #name "@" BASE)
+#if defined(__GLIBC__) && defined(__x86_64__)
+#define OLD(name) __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5")
+#elif defined(__GLIBC__) && defined(__aarch64__)
+#define OLD(name) __asm__(".symver old_" #name "," #name "@GLIBC_2.17")
+#elif defined(__GLIBC__) && defined(__arm__)
+#define OLD(name) __asm__(".symver old_" #name "," #name "@GLIBC_2.4")
+#else /* the only ones */
+#define OLD(name) __asm__(".set old_" #name ",__real_" #name)
+#endif
 
 OLD(exp);
 double old_exp(double x);

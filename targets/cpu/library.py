@@ -28,9 +28,6 @@ __all__ = ["compile_options", "kernel_object", "link_library", "write_sources"]
 OBJECT = "kernels.o"
 SOURCES = ("driver.c", "glibc.c")
 
-OLDEST_GLIBC = {"__x86_64__": "2.2.5", "__aarch64__": "2.17", "__arm__": "2.4"}
-"""A compiler's macro for an architecture -> the version of glibc's functions that all of its systems have."""
-
 VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
 
@@ -107,31 +104,27 @@ def link_library(
 
         write_sources(plan, machine_code, features, interface, scratch)
         merged = f"{interface.prefix}.o"
-        _tool([compiler, "-O2", *compile_options(), "-c", "driver.c"], scratch)
+        _tool([compiler, "-O2", *compile_options(), "-c", *SOURCES], scratch)
         _tool([compiler, "-r", "-nostdlib", "driver.o", OBJECT, "-o", merged], scratch)
         tool("objcopy", "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged)
         tool("ar", "rcsD", archive, merged)
+        wrapped = [f"-Wl,--wrap={name}" for name in VERSIONED]
+        parts = [*wrapped, merged, "glibc.o"]
+        if "-gnu" in _tool([compiler, "-dumpmachine"], scratch):  # before glibc 2.34 threads were a library of their own
+            parts += ["-Wl,--no-as-needed", _empty_library(compiler, "libpthread.so.0", scratch), "-Wl,--as-needed"]
         linking = ["-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}"]
-        _tool([compiler, *linking, merged, *_old_glibc(compiler, scratch), "-lm", "-o", library], scratch)
+        _tool([compiler, *linking, *parts, "-lm", "-o", library], scratch)
         found = re.findall(r" GLIBC_(\d+(?:\.\d+)+)$", tool("objdump", "-p", library), re.MULTILINE)
         for name in (library, archive, HEADER):
             shutil.copy(scratch / name, out / name)
     return max(found, key=lambda version: [int(part) for part in version.split(".")], default=None)
 
 
-def _old_glibc(compiler: str, folder: Path) -> list[str]:
-    """What to link, so that the library runs with an older glibc than the compiler's; made in a folder.
-
-    Before glibc 2.34 threads were a library of their own: it is asked for, by an empty one of its name.
-    """
-    macros = _tool([compiler, "-dM", "-E", "-include", "features.h", "-x", "c", "/dev/null"], folder).split()
-    base = next((version for macro, version in OLDEST_GLIBC.items() if macro in macros), None)
-    if base is None or "__GLIBC__" not in macros:
-        return []
-    _tool([compiler, "-O2", "-fPIC", "-fvisibility=hidden", f'-DBASE="GLIBC_{base}"', "-c", "glibc.c"], folder)
-    threads = "libpthread.so.0"
-    _tool([compiler, "-shared", "-nostdlib", f"-Wl,-soname,{threads}", "-x", "c", "/dev/null", "-o", threads], folder)
-    return [f"-Wl,{','.join(f'--wrap={name}' for name in VERSIONED)}", "glibc.o", "-Wl,--no-as-needed", threads]
+def _empty_library(compiler: str, name: str, folder: Path) -> str:
+    """An empty shared library, made to be linked to: what it is called is asked for where the result is loaded."""
+    command = [compiler, "-shared", "-nostdlib", f"-Wl,-soname,{name}", "-x", "c", "/dev/null", "-o", name]
+    _tool(command, folder)
+    return name
 
 
 def _tool(command: Sequence[str], folder: Path) -> str:

@@ -19,7 +19,10 @@ from squeezeedge.targets.cpu.module import kernel_calls
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.cpu.processor import llvm_target
 
-__all__ = ["CpuLowered", "lower"]
+__all__ = ["STACK_BYTES", "CpuLowered", "lower"]
+
+STACK_BYTES = 32 << 10
+"""What a call of the library needs of its thread's stack, at most; the header says so."""
 
 FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
@@ -64,6 +67,7 @@ class CpuLowered:
             "kernels": len(self.plan.calls),
             "workspace_bytes": self.plan.workspace,
             "constant_bytes": len(self.plan.constants),
+            "stack_bytes": STACK_BYTES,
             **needs,
         }
 

@@ -46,6 +46,7 @@ TRIPLES: dict[str, str] = {
     "x86_64-linux-gnu": "gcc-x86-64-linux-gnu",
     "aarch64-linux-gnu": "gcc-aarch64-linux-gnu",
     "arm-linux-gnueabihf": "gcc-arm-linux-gnueabihf",
+    "arm-linux-gnueabi": "gcc-arm-linux-gnueabi",
 }
 """Triples that are known to work -> Debian's package of the compiler."""
 
