@@ -160,11 +160,11 @@ static int free_workspace(int type, int device, void *pointer) {
     (void)type, (void)device, (void)pointer;
     return -1;
 }
-/* Those of the kernels, where they have them, and never those of a TVM in the same process. */
-#define OWN __attribute__((weak, visibility("hidden")))
-extern void *__TVMBackendParallelLaunch OWN;
-extern void *__TVMBackendAllocWorkspace OWN;
-extern void *__TVMBackendFreeWorkspace OWN;
+/* The kernels call through these. Theirs are weak; a TVM in the same process has others of the same names. */
+#define OWN __attribute__((visibility("hidden")))
+OWN void *__TVMBackendParallelLaunch = (void *)parallel_launch;
+OWN void *__TVMBackendAllocWorkspace = (void *)alloc_workspace;
+OWN void *__TVMBackendFreeWorkspace = (void *)free_workspace;
 
 /* ---- what the processor must have: exactly what the kernels may use ---- */
 #define MISSING(feature, other) "the processor has no " feature "; compile for the instruction set " other
@@ -279,9 +279,6 @@ static void bind_buffers(void) {
         arguments[i].type_index = kTVMFFIDLTensorPtr;
         arguments[i].v_ptr = &tensors[i];
     }
-    if (&__TVMBackendParallelLaunch) __TVMBackendParallelLaunch = (void *)parallel_launch;
-    if (&__TVMBackendAllocWorkspace) __TVMBackendAllocWorkspace = (void *)alloc_workspace;
-    if (&__TVMBackendFreeWorkspace) __TVMBackendFreeWorkspace = (void *)free_workspace;
 }
 
 EXPORT const char *squeezeedge_open(int32_t threads) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,7 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     assert head is not None
     out_shape = stage.shape(head.name)
     if head.weight.shape[1:3] == head.stride == (1, 1) and source.contiguous:  # all pixels as one row
-        source = Layout(1, source.height * source.width, source.channels)
+        source = replace(source, height=1, width=source.height * source.width)
         out_shape = Shape(1, source.width, out_shape.channels)
     packed = pack(head, stage.tensors[head.input], isa, out_shape.height, out_shape.width, whole_blocks=True)
     (piece,) = packed.pieces

@@ -179,6 +179,29 @@ def test_the_best(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     assert b"NULL" in library.net_error()
 
 
+@pytest.mark.parametrize("place", [0, 3, -1])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf])
+def test_logits_that_are_none(graph: IntegerGraph, library: ctypes.CDLL, place: int, value: float) -> None:
+    """They have no order and no probabilities; nothing is written."""
+    logits = np.arange(graph.classes, dtype=np.float32)
+    logits[place] = value
+    classes, probabilities = np.full(3, -7, np.int32), np.full(3, -7, np.float32)
+    for room in (pointer(probabilities), None):
+        assert library.net_top(pointer(logits), 3, pointer(classes), room) == -1
+        assert library.net_error() == b"a logit is NaN or infinite"
+    assert (classes == -7).all() and (probabilities == -7).all()
+
+
+def test_minus_infinity_excludes_a_class(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    logits = np.full(graph.classes, -np.inf, np.float32)
+    classes, probabilities = np.empty(graph.classes, np.int32), np.empty(graph.classes, np.float32)
+    assert library.net_top(pointer(logits), 3, pointer(classes), pointer(probabilities)) == -1
+    logits[4:6] = 1, 1
+    found = library.net_top(pointer(logits), graph.classes, pointer(classes), pointer(probabilities))
+    assert found == graph.classes and classes[:3].tolist() == [4, 5, 0]
+    assert probabilities[:2].tolist() == [0.5, 0.5] and not probabilities[2:].any()
+
+
 def test_null_is_an_error_with_a_text(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     image, room = random_images(graph, 1, 0)[0], np.empty(graph.classes, np.int32)
     for function in (library.net_run, library.net_logits):
@@ -255,6 +278,7 @@ def test_the_header_is_c_plus_plus_too(folder: Path, tmp_path: Path) -> None:
 def test_the_header_says_what_sums_are(graph: IntegerGraph) -> None:
     text = " ".join(Interface.of(graph, None).header().replace("*", "").split())
     assert "DO NOT COMPARE THEM BETWEEN CLASSES" in text and "logit[c] = (float)sums[c] net_scale()[c]" in text
+    assert "threads, 1 to 64, the caller's included" in text
 
 
 @pytest.mark.parametrize(
