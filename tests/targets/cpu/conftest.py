@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from squeezeedge.targets.cpu.lower import CpuLowered
 from squeezeedge.targets.cpu.options import FEATURES, architecture, host_features
 from squeezeedge.targets.device.run import Artifact
 from tests.graphs import GraphBuilder
+from tests.targets.cpu.programs import HERE, Machine
 
 Runner = Callable[..., NDArray[np.int32]]
+CompiledFor = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 def available(name: str) -> str:
@@ -52,11 +56,27 @@ def lowered(two_layers: IntegerGraph) -> CpuLowered:
 
 
 @pytest.fixture(scope="session")
-def library(lowered: CpuLowered, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of its library, which nobody may change."""
-    path = tmp_path_factory.mktemp("library")
-    lowered.write(path)
-    return path
+def compiled_for(tmp_path_factory: pytest.TempPathFactory) -> CompiledFor:
+    """``compiled_for(machine, graph, prefix)``: a library's folder, which nobody may change, and what is said of it."""
+
+    @cache
+    def compiled(machine: Machine, digest: str, prefix: str | None) -> tuple[Path, dict[str, Any]]:
+        path = tmp_path_factory.mktemp("compiled")
+        return path, TARGET.lower(graphs[digest], replace(machine.options, prefix=prefix)).write(path)
+
+    graphs: dict[str, IntegerGraph] = {}
+
+    def of(machine: Machine, graph: IntegerGraph, prefix: str | None = None) -> tuple[Path, dict[str, Any]]:
+        graphs[graph.digest()] = graph
+        return compiled(machine, graph.digest(), prefix)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def library(two_layers: IntegerGraph, compiled_for: CompiledFor) -> Path:
+    """Folder of the library of ``two_layers``, which nobody may change."""
+    return compiled_for(HERE, two_layers)[0]
 
 
 @pytest.fixture(scope="session")

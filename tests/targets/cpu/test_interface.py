@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET
 from squeezeedge.targets.cpu.interface import HEADER, Interface
 from tests.graphs import GraphBuilder, random_images
+from tests.targets.cpu.conftest import CompiledFor
 from tests.targets.cpu.programs import AARCH64, ARM, HERE, Machine, documented_program
 from tests.targets.devices import CHECKOUT
 
@@ -40,10 +40,8 @@ def graph() -> IntegerGraph:
 
 
 @pytest.fixture(scope="module")
-def folder(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("interface")
-    TARGET.lower(graph, HERE.options).write(path)
-    return path
+def folder(graph: IntegerGraph, compiled_for: CompiledFor) -> Path:
+    return compiled_for(HERE, graph)[0]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -99,11 +97,13 @@ def test_the_documented_program_with_the_archive(graph: IntegerGraph, folder: Pa
 @pytest.mark.tool
 @pytest.mark.parametrize("machine", [AARCH64, ARM], ids=lambda machine: str(machine.triple))
 @pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
-def test_the_documented_program_on_a_board(machine: Machine, static: bool, graph: IntegerGraph, tmp_path: Path) -> None:
+def test_the_documented_program_on_a_board(
+    machine: Machine, static: bool, graph: IntegerGraph, compiled_for: CompiledFor
+) -> None:
     machine.need()
-    TARGET.lower(graph, machine.options).write(tmp_path)
-    shared: list[str | Path] = [f"-L{tmp_path}", "-lnet", f"-Wl,-rpath,{tmp_path}"]
-    check_documented(machine, graph, tmp_path, [tmp_path / "libnet.a", "-pthread", "-lm"] if static else shared)
+    folder, _ = compiled_for(machine, graph)
+    shared: list[str | Path] = [f"-L{folder}", "-lnet", f"-Wl,-rpath,{folder}"]
+    check_documented(machine, graph, folder, [folder / "libnet.a", "-pthread", "-lm"] if static else shared)
 
 
 def test_the_documented_commands(folder: Path, tmp_path: Path, graph: IntegerGraph) -> None:
@@ -234,15 +234,14 @@ int main(void) { ANSWER(first); ANSWER(second); first_close(); second_close(); r
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [HERE, pytest.param(AARCH64, marks=pytest.mark.tool)], ids=["here", "aarch64"])
 @pytest.mark.parametrize("endings", ["so so", "a a", "so a"])
-def test_two_networks_in_one_program(machine: Machine, endings: str, tmp_path: Path) -> None:
+def test_two_networks_in_one_program(machine: Machine, endings: str, compiled_for: CompiledFor, tmp_path: Path) -> None:
     machine.need()
     arguments: list[str | Path] = [f"-I{tmp_path}"]
     expected, pixels = b"", b""
     parts = zip((4, 5), "ab", ("first", "second"), endings.split(), strict=True)
     for seed, place, prefix, ending in parts:
         graph = labelled(seed)  # both are called "net"
-        (tmp_path / place).mkdir()
-        TARGET.lower(graph, dataclasses.replace(machine.options, prefix=prefix)).write(tmp_path / place)
+        (tmp_path / place).symlink_to(compiled_for(machine, graph, prefix)[0])
         arguments += [tmp_path / place / f"lib{prefix}.{ending}", f"-Wl,-rpath,{tmp_path / place}"]
         image = random_images(graph, 1, 0)
         pixels += image.tobytes()

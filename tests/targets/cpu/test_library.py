@@ -14,6 +14,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.interface import HEADER
 from squeezeedge.targets.cpu.lower import CpuLowered
+from tests.targets.cpu.conftest import CompiledFor
 from tests.targets.cpu.programs import AARCH64, ARM, HERE, Machine
 
 LIBRARY, ARCHIVE = "librandom.so", "librandom.a"
@@ -84,19 +85,15 @@ MACHINES = [HERE, *(pytest.param(m, marks=[pytest.mark.slow, pytest.mark.tool]) 
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: str(machine.triple))
-def test_an_old_glibc_is_enough(
-    machine: Machine, two_layers: IntegerGraph, lowered: CpuLowered, tmp_path: Path
-) -> None:
+def test_an_old_glibc_is_enough(machine: Machine, two_layers: IntegerGraph, compiled_for: CompiledFor) -> None:
     """Of 2012, whatever the compiler's own is; the manifest has what the library's table of versions says."""
     machine.need()
-    if machine is not HERE:
-        lowered = TARGET.lower(two_layers, machine.options)
-    said = lowered.write(tmp_path)
-    table = subprocess.run(["readelf", "-VW", tmp_path / LIBRARY], capture_output=True, text=True, check=True).stdout
+    folder, said = compiled_for(machine, two_layers)
+    table = subprocess.run(["readelf", "-VW", folder / LIBRARY], capture_output=True, text=True, check=True).stdout
     versions = {tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", table)}
     assert said["glibc"] == ".".join(map(str, max(versions))) and max(versions) <= (2, 17)
     assert said["note"] == f"the library needs glibc {said['glibc']} or newer"
-    needed = subprocess.run(["readelf", "-dW", tmp_path / LIBRARY], capture_output=True, text=True, check=True).stdout
+    needed = subprocess.run(["readelf", "-dW", folder / LIBRARY], capture_output=True, text=True, check=True).stdout
     assert "[libpthread.so.0]" in needed  # where threads were before 2.34
 
 

@@ -36,7 +36,9 @@ def features(target: dict[str, object]) -> set[str]:
 @pytest.mark.parametrize("isa", [name for name in FEATURES if name != "generic"])
 def test_a_processor_to_tune_for_adds_nothing(isa: str) -> None:
     """Whichever of LLVM's it is."""
-    triple = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf"}[FEATURES[isa][0]]
+    triple = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf"}[
+        FEATURES[isa][0]
+    ]
     base = {"kind": "llvm", "mtriple": triple}
     first = {"mcpu": "x86-64"} if "x86" in triple else {}
     named = [name for feature in FEATURES[isa][1] for name in LLVM_NAMES.get(feature, (feature,))]
@@ -51,7 +53,9 @@ def test_a_processor_to_tune_for_adds_nothing(isa: str) -> None:
 
 
 def test_what_only_tunes_is_no_instruction() -> None:
-    names = "adx aes avx avx512vbmi bmi2 fma lzcnt movbe popcnt sha vaes dotprod fullfp16 i8mm lse rdm sve sve2 v8.2a neon"
+    names = (
+        "adx aes avx avx512vbmi bmi2 fma lzcnt movbe popcnt sha vaes dotprod fullfp16 i8mm lse rdm sve sve2 v8.2a neon"
+    )
     assert not [name for name in names.split() if TUNING.fullmatch(name)]
 
 
