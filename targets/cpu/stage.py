@@ -161,6 +161,7 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
     constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)])
     kernel_h, stride = pooling.kernel[0], pooling.stride[0]
     held = _ring(stage)
+    assert target.scratch == scratch_bytes(stage)
     apart = scratch_bytes(stage) // POOL_TASKS
     band = -(-target.height // POOL_TASKS)
     bands, first = clamped_tiles(target.height, band)

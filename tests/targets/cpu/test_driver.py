@@ -149,7 +149,8 @@ int main(void) {
         void *library = dlopen(PATH, RTLD_NOW);
         NEED(library != NULL);
         const char *(*open)(int32_t) = (const char *(*)(int32_t))dlsym(library, "random_open");
-        int32_t (*run)(const uint8_t *, int32_t *) = (int32_t (*)(const uint8_t *, int32_t *))dlsym(library, "random_run");
+        typedef int32_t (*Run)(const uint8_t *, int32_t *);
+        Run run = (Run)dlsym(library, "random_run");
         NEED(open(3) == NULL && run(pixels, expected) == 0 && threads() == 3);
         NEED(dlclose(library) == 0 && dlopen(PATH, RTLD_NOW | RTLD_NOLOAD) == NULL && threads() == 1);
     }
@@ -216,9 +217,9 @@ int main(void) {
 
 
 def test_the_stack_does_not_grow_with_the_image(tmp_path: Path) -> None:
-    """Of a convolution and its pooling, 1024 pixels wide: a ring of its rows has 384 kB."""
+    """Of a convolution and its pooling, 1024 pixels wide: a ring of its rows has 192 KiB."""
     builder = GraphBuilder(np.random.default_rng(0), (5, 1024))
-    pooled = builder.pool(builder.conv(IMAGE, 128, (1, 1), padding=(0, 0, 0, 0)), (3, 3), (2, 2))
+    pooled = builder.pool(builder.conv(IMAGE, 64), (3, 3), (2, 2))
     said = TARGET.lower(builder.finish(pooled, 5, graph_name="wide"), CpuOptions()).write(tmp_path)
     assert said["stack_bytes"] == STACK_BYTES
     assert f"at most {STACK_BYTES >> 10} KiB of the calling thread's stack" in (tmp_path / "squeezeedge.h").read_text()
@@ -263,7 +264,10 @@ static void *calls(void *number) {
             if (i % 4 == 3) squeezeedge_close();
             else NEED(squeezeedge_open(1 + i % 3) == NULL);
         }
-        if (!changes) NEED(answers() && squeezeedge_logits(image, logits) == 0 && squeezeedge_top(logits, 3, best, logits) == 3);
+        if (!changes) {
+            NEED(answers() && squeezeedge_logits(image, logits) == 0);
+            NEED(squeezeedge_top(logits, 3, best, NULL) == 3);
+        }
         NEED(squeezeedge_run(NULL, best) == -1 && strstr(squeezeedge_error(), "NULL"));
     }
     return NULL;
