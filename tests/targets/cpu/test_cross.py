@@ -12,17 +12,15 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import CpuOptions
+from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.lower import CpuLowered
 from squeezeedge.targets.cpu.options import architecture
-from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_images
 from tests.targets.cpu.aarch64 import aarch64_python
 from tests.targets.devices import FakeBoard, answers
 
-TARGET = get_target("cpu")
 MAIN = r"""
 #include <stdio.h>
 #include <stdlib.h>

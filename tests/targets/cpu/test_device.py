@@ -178,8 +178,8 @@ def test_a_damaged_library_is_not_loaded(copy: Path, artifact: Path) -> None:
     whole = (artifact / LIBRARY).read_bytes()
     places = np.random.default_rng(0).integers(0, 8 * len(whole), 60)
     flipped = [bytearray(whole) for _ in places]
-    for content, place in zip(flipped, places.tolist(), strict=True):
-        content[place // 8] ^= 1 << place % 8
+    for one, place in zip(flipped, places.tolist(), strict=True):
+        one[place // 8] ^= 1 << place % 8
     cut = [whole[: len(whole) * part // 8] for part in range(8)]
     for content in (*cut, whole[:-1], whole + b"\0", *map(bytes, flipped)):
         (copy / LIBRARY).write_bytes(content)

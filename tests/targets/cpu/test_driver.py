@@ -164,8 +164,8 @@ int main(void) {
 
 
 def test_unloading_stops_the_threads(library: Path, tmp_path: Path) -> None:
-    unused = ["-Wno-unused-function", library / ARCHIVE]  # the library that is loaded is another copy
-    passes(UNLOAD, library, tmp_path, f'-DPATH="{library / LIBRARY}"', *unused)
+    path = f'-DPATH="{library / LIBRARY}"'  # what is loaded is another copy than what is linked
+    passes(UNLOAD, library, tmp_path, path, "-Wno-unused-function", library / ARCHIVE)
 
 
 NEIGHBOUR = "void *__TVMBackendParallelLaunch, *__TVMBackendAllocWorkspace = &__TVMBackendParallelLaunch, " + (
