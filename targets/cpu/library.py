@@ -110,7 +110,7 @@ def link_library(
         tool("ar", "rcsD", archive, merged)
         wrapped = [f"-Wl,--wrap={name}" for name in VERSIONED]
         parts = [*wrapped, merged, "glibc.o"]
-        if "-gnu" in _tool([compiler, "-dumpmachine"], scratch):  # whose threads were a library of their own before 2.34
+        if "-gnu" in _tool([compiler, "-dumpmachine"], scratch):  # threads were a library of their own
             parts += ["-Wl,--no-as-needed", _empty_library(compiler, "libpthread.so.0", scratch), "-Wl,--as-needed"]
         linking = ["-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}"]
         _tool([compiler, *linking, *parts, "-lm", "-o", library], scratch)
