@@ -31,7 +31,7 @@ def test_windows(isa: str, run_graph: Runner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [8, 18, MAX_SHIFT])
+@pytest.mark.parametrize("limit", [18, MAX_SHIFT])
 def test_shifts(isa: str, run_graph: Runner, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another largest shift in the one place where it stands."""
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)
