@@ -84,11 +84,12 @@ int main(void) {
     for (int i = 0; i < 20; i++) { /* also while the other thread runs the network */
         pid_t child = fork();
         if (child == 0) {
+            alarm(8); /* one that hangs ends */
             NEED(answers() && answers());
             if (i % 3 == 0) NEED(squeezeedge_open(2) == NULL && answers());
             if (i % 3 == 1) {
                 pid_t grandchild = fork();
-                if (grandchild == 0) { NEED(answers()); exit(0); }
+                if (grandchild == 0) { alarm(8); NEED(answers()); exit(0); }
                 int status = 1;
                 NEED(waitpid(grandchild, &status, 0) == grandchild && status == 0);
                 squeezeedge_close();
