@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from squeezeedge import artifact as module
-from squeezeedge.artifact import Artifact, compile, open_artifact, write_artifact
+from squeezeedge.artifact import SCHEMA, Artifact, compile, open_artifact, write_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError, UsageError
@@ -150,7 +150,7 @@ def test_files_and_manifest(target: FakeTarget, tmp_path: Path) -> None:
         *("labels", "logit_scale", "versions", "compiled", "files", "meaning_sha256"),
     ]
     assert manifest == json.loads(json.dumps(dict(made.manifest)))
-    assert manifest["schema"] == 2 and manifest["model"] == GRAPH.name and manifest["target"] == "fake"
+    assert manifest["schema"] == SCHEMA and manifest["model"] == GRAPH.name and manifest["target"] == "fake"
     assert manifest["options"] == manifest["compiled"] == {"level": 3}
     assert manifest["graph_sha256"] == GRAPH.digest() and manifest["input"] == list(GRAPH.input_shape)
     assert manifest["source"] == {"network": GRAPH.name} and manifest["labels"] == []
@@ -426,7 +426,7 @@ def test_a_file_that_is_not_as_it_was(copy: Path, name: str, damage: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"schema": 2,}', b"\xff\xfe{}", b"[" * 100_000, b'{"schema": ' + b"1" * 9999 + b"}"]
+    "content", [b"", b"{", b'{"schema": 3,}', b"\xff\xfe{}", b"[" * 100_000, b'{"schema": ' + b"1" * 9999 + b"}"]
 )
 def test_a_manifest_that_is_not_json(copy: Path, content: bytes) -> None:
     (copy / "manifest.json").write_bytes(content)
@@ -449,7 +449,7 @@ def test_folders_that_are_no_artifacts(copy: Path, tmp_path: Path) -> None:
         open_artifact(copy)
 
 
-@pytest.mark.parametrize("manifest", [None, 2, "2", [], [2], {}, {"schema": 1}, {"schema": 3}, {"schema": "2"}])
+@pytest.mark.parametrize("manifest", [None, 3, "3", [], [3], {}, {"schema": 2}, {"schema": 4}, {"schema": "3"}])
 def test_another_schema(copy: Path, manifest: object) -> None:
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     write_manifest(copy, manifest)

@@ -126,6 +126,8 @@ class Network:
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
         self._threads = default_threads() if threads is None else threads
+        if not 1 <= self._threads <= MAX_THREADS:  # the library takes 32 bits of it
+            raise ValueError(f"{threads} is not a number of threads: 1 to {MAX_THREADS}")
         prefix = artifact.compiled.get("prefix")
         if type(prefix) is not str or not PREFIX.fullmatch(prefix):
             raise ValueError(f"{artifact.folder}: the manifest names no library; compile the model again")

@@ -18,7 +18,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__arm__)
 #include <sys/auxv.h>
 #endif
 
@@ -63,7 +63,8 @@ typedef struct {
 typedef int (*Task)(int, ParallelEnv *, void *);
 
 static struct {
-    int32_t threads;
+    int32_t threads; /* the caller's included; 0: the network is not open */
+    int32_t running; /* of these; after a fork only the caller's */
     pthread_t workers[MAX_THREADS];
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -82,7 +83,7 @@ static void pause_thread(void) {
 }
 
 static void run_task(int index) {
-    ParallelEnv env = {NULL, pool.threads};
+    ParallelEnv env = {NULL, pool.running};
     if (pool.task(index, &env, pool.data) != 0) atomic_store(&pool.failed, 1);
 }
 
@@ -106,7 +107,7 @@ static void *work(void *argument) {
 }
 
 static void launch(void) {
-    atomic_store(&pool.pending, pool.threads - 1);
+    atomic_store(&pool.pending, pool.running - 1);
     atomic_fetch_add(&pool.generation, 1);
     if (atomic_load(&pool.sleeping) > 0) {
         pthread_mutex_lock(&pool.mutex);
@@ -120,7 +121,7 @@ static int parallel_launch(Task task, void *data, int tasks) {
     pool.task = task;
     pool.data = data;
     atomic_store(&pool.failed, 0);
-    if (pool.threads > 1) launch();
+    if (pool.running > 1) launch();
     run_task(0);
     for (int spin = 0; atomic_load(&pool.pending) > 0; spin++) {
         if (spin < SPINS) pause_thread();
@@ -129,8 +130,8 @@ static int parallel_launch(Task task, void *data, int tasks) {
     return atomic_load(&pool.failed);
 }
 
-/* What the last failing kernel said. */
-static char error_text[256];
+/* What this thread's last failing call said. */
+static _Thread_local char error_text[256];
 
 static void append_error(const char *text) {
     size_t used = strlen(error_text);
@@ -159,40 +160,45 @@ static int free_workspace(int type, int device, void *pointer) {
     (void)type, (void)device, (void)pointer;
     return -1;
 }
-/* Those of the kernels, where they have them, and never those of a TVM in the same process. */
-#define OWN __attribute__((weak, visibility("hidden")))
-extern void *__TVMBackendParallelLaunch OWN;
-extern void *__TVMBackendAllocWorkspace OWN;
-extern void *__TVMBackendFreeWorkspace OWN;
+/* The kernels call through these. Theirs are weak; a TVM in the same process has others of the same names. */
+#define OWN __attribute__((visibility("hidden")))
+OWN void *__TVMBackendParallelLaunch = (void *)parallel_launch;
+OWN void *__TVMBackendAllocWorkspace = (void *)alloc_workspace;
+OWN void *__TVMBackendFreeWorkspace = (void *)free_workspace;
 
-/* ---- what the processor must have ---- */
+/* ---- what the processor must have: exactly what the kernels may use ---- */
+#define MISSING(feature, other) "the processor has no " feature "; compile for the instruction set " other
 static const char *missing_feature(void) {
 #if defined(__x86_64__)
     unsigned a = 0, b = 0, c = 0, d = 0;
     __builtin_cpu_init();
     (void)a, (void)b, (void)c, (void)d;
 #ifdef NEEDS_AVX2
-    if (!__builtin_cpu_supports("avx2")) return "the processor has no AVX2; compile with --isa generic";
+    if (!__builtin_cpu_supports("avx2")) return MISSING("AVX2", "generic");
 #endif
 #ifdef NEEDS_AVX512BW
-    if (!__builtin_cpu_supports("avx512bw")) return "the processor has no AVX-512BW; compile with --isa avx2";
+    if (!__builtin_cpu_supports("avx512bw")) return MISSING("AVX-512BW", "avx2");
+#endif
+#ifdef NEEDS_AVX512VL
+    if (!__builtin_cpu_supports("avx512vl")) return MISSING("AVX-512VL", "avx2");
 #endif
 #ifdef NEEDS_AVX512_VNNI
-    if (!__builtin_cpu_supports("avx512vnni")) return "the processor has no AVX-512 VNNI; compile with --isa avx512bw";
+    if (!__builtin_cpu_supports("avx512vnni")) return MISSING("AVX-512 VNNI", "avx512bw");
 #endif
 #ifdef NEEDS_AVX_VNNI
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & (1u << 4)))
-        return "the processor has no AVX-VNNI; compile with --isa avx2";
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & (1u << 4))) return MISSING("AVX-VNNI", "avx2");
 #endif
-#ifdef NEEDS_AMX_INT8
+#if defined(NEEDS_AMX_TILE) || defined(NEEDS_AMX_INT8)
     enum { AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_TILE) || !(d & AMX_INT8))
-        return "the processor has no AMX-INT8; compile with --isa avx512-vnni";
+        return MISSING("AMX-INT8", "avx512-vnni");
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
-        return "the kernel refuses AMX tiles (Linux 5.16 or newer is needed); compile with --isa avx512-vnni";
+        return "the kernel refuses AMX tiles (Linux 5.16 or newer is needed); compile for avx512-vnni";
 #endif
 #elif defined(__aarch64__) && defined(NEEDS_ASIMDDP)
-    if (!(getauxval(AT_HWCAP) & (1ul << 20))) return "the processor has no dot product; compile with --isa neon";
+    if (!(getauxval(AT_HWCAP) & (1ul << 20))) return MISSING("dot product", "neon");
+#elif defined(__arm__) && defined(NEEDS_NEON)
+    if (!(getauxval(AT_HWCAP) & (1ul << 12))) return MISSING("NEON", "generic");
 #endif
     return NULL;
 }
@@ -204,18 +210,55 @@ EXPORT const int32_t squeezeedge_classes = CLASSES;
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
-static void close_locked(void) {
-    if (pool.threads > 1) {
+static void stop_workers(void) {
+    if (pool.running > 1) {
         atomic_store(&pool.stop, 1);
         launch();
-        for (int32_t i = 1; i < pool.threads; i++) pthread_join(pool.workers[i], NULL);
+        for (int32_t i = 1; i < pool.running; i++) pthread_join(pool.workers[i], NULL);
     }
-    pool.threads = 0;
+    pool.running = 0;
     atomic_store(&pool.pending, 0); /* workers that stop do not count down */
+}
+
+static const char *start_workers(int32_t threads) {
+    atomic_store(&pool.stop, 0);
+    atomic_store(&pool.generation, 0);
+    pool.running = 1;
+    while (pool.running < threads) {
+        void *index = (void *)(intptr_t)pool.running;
+        if (pthread_create(&pool.workers[pool.running], NULL, work, index) != 0) {
+            stop_workers();
+            return "the system gives no further threads";
+        }
+        pool.running++;
+    }
+    return NULL;
+}
+
+/* In a forked child there are no workers, and another thread may have held the locks. */
+static void forget_workers(void) {
+    turn = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    pool.running = 0;
+    atomic_store(&pool.pending, 0);
+    atomic_store(&pool.sleeping, 0);
+}
+
+static void close_locked(void) {
+    pool.threads = 0;
+    stop_workers();
 }
 
 EXPORT void squeezeedge_close(void) {
     pthread_mutex_lock(&turn);
+    close_locked();
+    pthread_mutex_unlock(&turn);
+}
+
+/* The workers' code goes away with the library. */
+__attribute__((destructor)) static void unload(void) {
+    if (pthread_mutex_trylock(&turn) != 0) return; /* the program ends during a run */
     close_locked();
     pthread_mutex_unlock(&turn);
 }
@@ -236,28 +279,20 @@ static void bind_buffers(void) {
         arguments[i].type_index = kTVMFFIDLTensorPtr;
         arguments[i].v_ptr = &tensors[i];
     }
-    if (&__TVMBackendParallelLaunch) __TVMBackendParallelLaunch = (void *)parallel_launch;
-    if (&__TVMBackendAllocWorkspace) __TVMBackendAllocWorkspace = (void *)alloc_workspace;
-    if (&__TVMBackendFreeWorkspace) __TVMBackendFreeWorkspace = (void *)free_workspace;
 }
 
 EXPORT const char *squeezeedge_open(int32_t threads) {
+    static int watching_forks;
     if (threads < 1 || threads > MAX_THREADS) return "the number of threads must lie in 1..64";
-    const char *missing = missing_feature();
-    if (missing != NULL) return missing;
+    const char *failure = missing_feature();
+    if (failure != NULL) return failure;
     pthread_mutex_lock(&turn);
     close_locked();
     bind_buffers();
-    atomic_store(&pool.stop, 0);
-    atomic_store(&pool.generation, 0);
-    pool.threads = 1;
-    while (pool.threads < threads) {
-        void *index = (void *)(intptr_t)pool.threads;
-        if (pthread_create(&pool.workers[pool.threads], NULL, work, index) != 0) break;
-        pool.threads++;
-    }
-    const char *failure = pool.threads < threads ? "the system gives no further threads" : NULL;
-    if (failure != NULL) close_locked();
+    if (!watching_forks && pthread_atfork(NULL, NULL, forget_workers) != 0) failure = "out of memory";
+    else watching_forks = 1;
+    if (failure == NULL) failure = start_workers(threads);
+    if (failure == NULL) pool.threads = threads;
     pthread_mutex_unlock(&turn);
     return failure;
 }
@@ -283,11 +318,14 @@ static int32_t fail(const char *text) {
 static int32_t infer_locked(const uint8_t *image, const void *result) {
     if (image == NULL || result == NULL) return fail("no image, or no room for the result: NULL");
     if (pool.threads == 0) return fail("the network is not open");
+    const char *failure = pool.running == 0 ? start_workers(pool.threads) : NULL; /* the process was forked */
+    if (failure != NULL) return fail(failure);
     error_text[0] = 0;
     memcpy(input, image, INPUT_BYTES);
     for (int i = 0; i < CALLS; i++) {
         TVMFFIAny returned = {0};
-        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0) return -1;
+        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0)
+            return error_text[0] == 0 ? fail("a kernel failed") : -1;
     }
     return 0;
 }
@@ -322,17 +360,15 @@ static int32_t next_best(const float *logits, int32_t last) {
 }
 
 EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities) {
-    if (logits == NULL || classes == NULL || count < 0) {
-        pthread_mutex_lock(&turn);
-        fail("no logits or no room for classes: NULL, or a negative count");
-        pthread_mutex_unlock(&turn);
-        return -1;
-    }
+    if (logits == NULL || classes == NULL || count < 0)
+        return fail("no logits or no room for classes: NULL, or a negative count");
     int32_t first = next_best(logits, -1), found = 0;
-    for (int32_t c = first; c >= 0 && found < count; c = next_best(logits, c)) classes[found++] = c;
-    if (probabilities == NULL) return found;
     double total = 0;
     for (int32_t c = 0; c < CLASSES; c++) total += exp((double)logits[c] - logits[first]);
-    for (int32_t i = 0; i < found; i++) probabilities[i] = (float)(exp((double)logits[classes[i]] - logits[first]) / total);
+    if (!(total >= 1)) return fail("a logit is NaN or infinite"); /* or all are -infinity */
+    for (int32_t c = first; c >= 0 && found < count; c = next_best(logits, c)) classes[found++] = c;
+    for (int32_t i = 0; i < found && probabilities != NULL; i++)
+        probabilities[i] = (float)(exp((double)logits[classes[i]] - logits[first]) / total);
+    error_text[0] = 0;
     return found;
 }

@@ -33,13 +33,14 @@ class InstructionSet(ABC):
         name: as in ``--isa``.
         lanes: int32 accumulators of one block.
         group: input bytes that one multiply instruction reduces.
-        llvm: what selects it in TVM's target.
+        tuned: LLVM's name of the processor that its code is ordered for; what may be used of that is decided elsewhere
+            (:data:`squeezeedge.targets.cpu.options.FEATURES`).
     """
 
     name: str
     lanes: int
     group: int
-    llvm: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
+    tuned: str | None = None
 
     @property
     def input_offset(self) -> int:
@@ -350,13 +351,13 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "amx",
             lanes=16,
             group=64,
-            llvm=(("mcpu", "sapphirerapids"),),
+            tuned="sapphirerapids",
         ),
         _Vnni(
             "avx512-vnni",
             lanes=16,
             group=4,
-            llvm=(("mcpu", "icelake-server"),),
+            tuned="icelake-server",
             registers=30,
             in_flight=10,
         ),
@@ -364,7 +365,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "avx-vnni",
             lanes=8,
             group=4,
-            llvm=(("mcpu", "alderlake"),),
+            tuned="alderlake",
             registers=15,
             in_flight=10,
         ),
@@ -372,7 +373,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "avx512bw",
             lanes=16,
             group=4,
-            llvm=(("mcpu", "skylake-avx512"),),
+            tuned="skylake-avx512",
             registers=30,
             in_flight=10,
         ),
@@ -380,7 +381,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "avx2",
             lanes=8,
             group=4,
-            llvm=(("mcpu", "haswell"),),
+            tuned="haswell",
             registers=15,
             in_flight=10,
         ),
@@ -388,11 +389,11 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "neon-dotprod",
             lanes=4,
             group=4,
-            llvm=(("mattr", ("+neon", "+dotprod")),),
             registers=30,
             in_flight=8,
         ),
-        VectorSet("neon", lanes=8, group=1, llvm=(("mattr", ("+neon",)),), registers=13, in_flight=4),
+        VectorSet("neon", lanes=8, group=1, registers=13, in_flight=4),
+        VectorSet("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
         VectorSet("generic", lanes=8, group=1, registers=8, in_flight=4),
     )
 }

@@ -7,7 +7,9 @@ from typing import Any
 
 from squeezeedge.graph.rules import Shape
 
-__all__ = ["OVERRUN", "Layout"]
+__all__ = ["CACHE_LINE", "OVERRUN", "Layout"]
+
+CACHE_LINE = 64
 
 OVERRUN = 128
 """Bytes after a tensor that kernels may read: a vector reaches past the last pixel, where its weights are zero."""
@@ -22,12 +24,14 @@ class Layout:
         width: pixels of a row without the border.
         channels: bytes of a pixel.
         border: (top, left, bottom, right) in pixels; holds the pad value.
+        scratch: bytes behind it that the kernel which makes it works in.
     """
 
     height: int
     width: int
     channels: int
     border: tuple[int, int, int, int] = (0, 0, 0, 0)
+    scratch: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -47,7 +51,13 @@ class Layout:
     @property
     def size(self) -> int:
         """Bytes to allocate."""
-        return self.rows * self.row + OVERRUN
+        return self.end + self.scratch
+
+    @property
+    def end(self) -> int:
+        """Where the scratch begins: behind what may be read, at a whole cache line if there is any."""
+        size = self.rows * self.row + OVERRUN
+        return -(-size // CACHE_LINE) * CACHE_LINE if self.scratch else size
 
     @property
     def contiguous(self) -> bool:

@@ -6,6 +6,7 @@ networks can be linked into one program.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -22,9 +23,14 @@ from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.device import library_name
 from squeezeedge.targets.cpu.interface import HEADER, Interface
 
-__all__ = ["kernel_object", "link_library"]
+__all__ = ["compile_options", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
+SOURCES = ("driver.c", "glibc.c")
+
+VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock")
+"""Functions that glibc.c has, as newer glibcs have newer versions of them."""
+
 _HERE = Path(__file__).parent
 _DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
 
@@ -43,18 +49,47 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
         return path.read_bytes()
 
 
-def link_library(
-    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
+def write_sources(
+    plan: CallPlan, machine_code: bytes, features: Sequence[str], interface: Interface, folder: Path
 ) -> None:
-    """Write the shared library, the archive and the header into a folder.
+    """Write what the C compiler takes into a folder: driver.c with all that it includes, and the kernels' object file.
 
     Args:
         plan: the network.
         machine_code: its kernels' object file.
         features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
-        compiler: the C compiler; the archiver and objcopy are those that belong to it.
+        interface: what a program sees of the network.
+        folder: where to.
+    """
+    (folder / OBJECT).write_bytes(machine_code)
+    plan.constants.tofile(folder / "constants.bin")
+    (folder / "plan.h").write_text(_plan_header(plan, features, interface))
+    (folder / HEADER).write_text(interface.header(), encoding="utf-8")
+    for name in SOURCES:
+        shutil.copy(_HERE / name, folder)  # away from the header that the network's is made of
+
+
+def compile_options() -> list[str]:
+    """The C compiler's, for what :func:`write_sources` wrote."""
+    includes = (tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
+    return ["-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", *(f"-I{path}" for path in includes)]
+
+
+def link_library(
+    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
+) -> str | None:
+    """Write the shared library, the archive and the header into a folder.
+
+    Args:
+        plan: the network.
+        machine_code: its kernels' object file.
+        features: what the processor must have.
+        compiler: the C compiler; the archiver, objcopy and objdump are those that belong to it.
         interface: what a program sees of the network.
         out: the folder.
+
+    Returns:
+        The oldest glibc that the shared library runs with, as "2.17"; ``None`` if it is for another C library.
 
     Raises:
         UnavailableError: a tool is missing.
@@ -63,23 +98,33 @@ def link_library(
     library = library_name(interface.prefix)
     archive = f"lib{interface.prefix}.a"
     with scratch_folder() as scratch:
-        (scratch / OBJECT).write_bytes(machine_code)
-        plan.constants.tofile(scratch / "constants.bin")
-        (scratch / "plan.h").write_text(_plan_header(plan, features, interface))
-        (scratch / HEADER).write_text(interface.header(), encoding="utf-8")
-        shutil.copy(_HERE / "driver.c", scratch)  # away from the header that the network's is made of
-        includes = (scratch, tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
+
+        def tool(name: str, *arguments: str) -> str:
+            return _tool([_tool([compiler, f"-print-prog-name={name}"], scratch).strip(), *arguments], scratch)
+
+        write_sources(plan, machine_code, features, interface, scratch)
         merged = f"{interface.prefix}.o"
-        options = ("-O2", "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread")
-        _tool([compiler, *options, *(f"-I{path}" for path in includes), "-c", "driver.c"], scratch)
+        _tool([compiler, "-O2", *compile_options(), "-c", *SOURCES], scratch)
         _tool([compiler, "-r", "-nostdlib", "driver.o", OBJECT, "-o", merged], scratch)
-        objcopy, ar = (_tool([compiler, f"-print-prog-name={name}"], scratch).strip() for name in ("objcopy", "ar"))
-        _tool([objcopy, "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged], scratch)
-        _tool([ar, "rcsD", archive, merged], scratch)
-        linking = ("-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}")
-        _tool([compiler, *linking, merged, "-lm", "-o", library], scratch)
+        tool("objcopy", "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged)
+        tool("ar", "rcsD", archive, merged)
+        wrapped = [f"-Wl,--wrap={name}" for name in VERSIONED]
+        parts = [*wrapped, merged, "glibc.o"]
+        if "-gnu" in _tool([compiler, "-dumpmachine"], scratch):  # threads were a library of their own
+            parts += ["-Wl,--no-as-needed", _empty_library(compiler, "libpthread.so.0", scratch), "-Wl,--as-needed"]
+        linking = ["-shared", "-pthread", "-s", "-Wl,-z,noexecstack", "-Wl,-z,defs", f"-Wl,-soname,{library}"]
+        _tool([compiler, *linking, *parts, "-lm", "-o", library], scratch)
+        found = re.findall(r" GLIBC_(\d+(?:\.\d+)+)$", tool("objdump", "-p", library), re.MULTILINE)
         for name in (library, archive, HEADER):
             shutil.copy(scratch / name, out / name)
+    return max(found, key=lambda version: [int(part) for part in version.split(".")], default=None)
+
+
+def _empty_library(compiler: str, name: str, folder: Path) -> str:
+    """An empty shared library, made to be linked to: what it is called is asked for where the result is loaded."""
+    command = [compiler, "-shared", "-nostdlib", f"-Wl,-soname,{name}", "-x", "c", "/dev/null", "-o", name]
+    _tool(command, folder)
+    return name
 
 
 def _tool(command: Sequence[str], folder: Path) -> str:

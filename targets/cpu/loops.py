@@ -8,12 +8,12 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
+from squeezeedge.targets.cpu.layout import CACHE_LINE
+
 __all__ = ["Expr", "clamped_tiles", "lanes", "loop", "scratch"]
 
 Expr = Any
 """An int or a TVM expression; TVM's classes are untyped."""
-
-CACHE_LINE = 64
 
 
 def scratch(size: int, dtype: str) -> Expr:

@@ -17,8 +17,12 @@ from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.cpu.library import kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
+from squeezeedge.targets.cpu.processor import llvm_target
 
-__all__ = ["CpuLowered", "llvm_target", "lower"]
+__all__ = ["STACK_BYTES", "CpuLowered", "lower"]
+
+STACK_BYTES = 32 << 10
+"""What a call of the library needs of its thread's stack, at most; the header says so."""
 
 FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
@@ -54,7 +58,8 @@ class CpuLowered:
             SqueezeEdgeError: it fails.
         """
         features = FEATURES[self.isa.name][1]
-        link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
+        glibc = link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
+        needs = {} if glibc is None else {"glibc": glibc, "note": f"the library needs glibc {glibc} or newer"}
         return {
             "prefix": self.interface.prefix,
             "isa": self.isa.name,
@@ -62,6 +67,8 @@ class CpuLowered:
             "kernels": len(self.plan.calls),
             "workspace_bytes": self.plan.workspace,
             "constant_bytes": len(self.plan.constants),
+            "stack_bytes": STACK_BYTES,
+            **needs,
         }
 
 
@@ -99,18 +106,3 @@ def _check_zero_points(graph: IntegerGraph) -> None:
                 f"{name}: zero point {tensor.zero_point}, the CPU's kernels narrow to 0 and {rules.SIGN} only; "
                 "quantize again"
             )
-
-
-def llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
-    """TVM's target; it takes no command-line form."""
-    target: dict[str, Any] = {"kind": "llvm"}
-    if options.mtriple is not None:
-        target["mtriple"] = options.mtriple
-        if options.mtriple.startswith("arm"):
-            target["mattr"] = ["+neon", "+vfp3"]
-            if options.mtriple.endswith("hf"):
-                target["mfloat-abi"] = "hard"
-    target |= {key: list(value) if isinstance(value, tuple) else value for key, value in isa.llvm}
-    if options.mcpu is not None:
-        target["mcpu"] = options.mcpu
-    return target

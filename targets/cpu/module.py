@@ -13,7 +13,7 @@ from squeezeedge.lower.call_plan import KernelCall
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
-from squeezeedge.targets.cpu.stage import Site, copy_image, stage_call
+from squeezeedge.targets.cpu.stage import Site, copy_image, scratch_bytes, stage_call
 
 __all__ = ["kernel_calls"]
 
@@ -41,10 +41,10 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     borders, pads = _borders(stages)
     layouts: dict[str, Layout] = {}
 
-    def site(symbol: str, inputs: tuple[str, ...], name: str, out: str, shape: Shape) -> Site:
+    def site(symbol: str, inputs: tuple[str, ...], name: str, out: str, shape: Shape, scratch: int = 0) -> Site:
         """Of a kernel that makes the graph's tensor ``name`` under the name ``out``."""
         sources = tuple(layouts[source] for source in inputs if source in layouts)
-        layouts[out] = Layout(*shape, borders.get(name, (0, 0, 0, 0)))
+        layouts[out] = Layout(*shape, borders.get(name, (0, 0, 0, 0)), scratch)
         pad = pads.get(name, np.zeros(shape.channels, np.uint8)).tolist()
         return Site(symbol, inputs, sources, out, layouts[out], pad)
 
@@ -52,7 +52,8 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     for index, stage in enumerate(stages):
         inputs = tuple(COPY if name == IMAGE else name for name in stage.inputs)
         symbol = f"stage{index}_{stage.pattern}"
-        calls.append(stage_call(stage, site(symbol, inputs, stage.name, stage.name, stage.out), isa))
+        place = site(symbol, inputs, stage.name, stage.name, stage.out, scratch_bytes(stage))
+        calls.append(stage_call(stage, place, isa))
     return calls
 
 

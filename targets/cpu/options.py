@@ -16,6 +16,7 @@ __all__ = [
     "RESERVED",
     "TRIPLES",
     "CpuOptions",
+    "architecture",
     "c_compiler",
     "check_prefix",
     "check_processor",
@@ -25,26 +26,27 @@ __all__ = [
 
 CPU_INFO = Path("/proc/cpuinfo")
 
-FEATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "amx": (("x86_64", "amd64"), ("avx512bw", "avx512_vnni", "amx_int8")),
-    "avx512-vnni": (("x86_64", "amd64"), ("avx512bw", "avx512_vnni")),
-    "avx-vnni": (("x86_64", "amd64"), ("avx2", "avx_vnni")),
-    "avx512bw": (("x86_64", "amd64"), ("avx512bw",)),
-    "avx2": (("x86_64", "amd64"), ("avx2",)),
-    "neon-dotprod": (("aarch64", "arm64"), ("asimddp",)),
-    "neon": (("aarch64", "arm64"), ()),
-    "generic": ((), ()),
+FEATURES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "amx": ("x86_64", ("avx512bw", "avx512vl", "amx_tile", "amx_int8")),
+    "avx512-vnni": ("x86_64", ("avx512bw", "avx512vl", "avx512_vnni")),
+    "avx-vnni": ("x86_64", ("avx2", "avx_vnni")),
+    "avx512bw": ("x86_64", ("avx512bw", "avx512vl")),
+    "avx2": ("x86_64", ("avx2",)),
+    "neon-dotprod": ("aarch64", ("asimddp",)),
+    "neon": ("aarch64", ()),
+    "armv7-neon": ("arm", ("neon",)),
+    "generic": ("", ()),
 }
-"""Instruction set -> (beginnings of the target triples that have it; none: all, what /proc/cpuinfo must list).
+"""Instruction set -> (the architecture that has it; none: all, what its kernels may use beyond every such processor).
 
-Best first; the last one runs on every processor.
+The names are those of /proc/cpuinfo. Best first; the last one runs on every processor of an architecture.
 """
-
 
 TRIPLES: dict[str, str] = {
     "x86_64-linux-gnu": "gcc-x86-64-linux-gnu",
     "aarch64-linux-gnu": "gcc-aarch64-linux-gnu",
     "arm-linux-gnueabihf": "gcc-arm-linux-gnueabihf",
+    "arm-linux-gnueabi": "gcc-arm-linux-gnueabi",
 }
 """Triples that are known to work -> Debian's package of the compiler."""
 
@@ -85,26 +87,36 @@ def host_features() -> frozenset[str]:
     return frozenset(next((v.split() for k, _, v in lines if k.strip() in ("flags", "Features")), []))
 
 
+def architecture(options: CpuOptions) -> str:
+    """The processor's architecture, as :data:`FEATURES` names it; others by their own name."""
+    machine = (options.mtriple or platform.machine()).lower().partition("-")[0]
+    if machine in ("amd64", "arm64"):
+        return {"amd64": "x86_64", "arm64": "aarch64"}[machine]
+    return "arm" if re.match(r"(arm|thumb)(v[4-9]|$)", machine) else machine
+
+
 def choose_isa(options: CpuOptions) -> str:
     """The instruction set to compile for.
 
     Raises:
         UsageError: it is not known, or not one of the processor's architecture.
     """
-    machine = (options.mtriple or platform.machine()).lower()
-    fitting = {
-        name: features
-        for name, (architectures, features) in FEATURES.items()
-        if not architectures or machine.startswith(architectures)
-    }
+    machine = options.mtriple or platform.machine()
+    known = architecture(options)
+    fitting = {name: features for name, (needed, features) in FEATURES.items() if needed in ("", known)}
     if options.isa == "auto":
-        has = frozenset() if options.mtriple else host_features()
+        has = _promised(options.mtriple) if options.mtriple else host_features()
         return next(name for name, features in fitting.items() if has.issuperset(features))
     if options.isa not in FEATURES:
         raise UsageError(f"--isa {options.isa}: not known; there are: auto, {', '.join(FEATURES)}")
     if options.isa not in fitting:
         raise UsageError(f"--isa {options.isa}: {machine} does not have it; use one of: auto, {', '.join(fitting)}")
     return options.isa
+
+
+def _promised(triple: str) -> frozenset[str]:
+    """What boards of a triple have, but for a few, where the library says so when it is opened."""
+    return frozenset(["neon"] if re.match(r"(arm|thumb)v[78]|arm-.*hf$", triple) else [])
 
 
 def check_prefix(prefix: str | None) -> None:

@@ -1,6 +1,7 @@
 /* Interface of the compiled network: no runtime, no allocation after opening. docs/c-interface.md has a program.
  *
- * The shared library is libsqueezeedge.so; the archive libsqueezeedge.a is the same, linked with -pthread -lm. */
+ * The shared library is libsqueezeedge.so; the archive libsqueezeedge.a is the same, linked with -pthread -lm.
+ * Every call needs at most 32 KiB of the calling thread's stack. */
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -11,8 +12,9 @@ extern "C" {
 extern const int32_t squeezeedge_input[3];
 extern const int32_t squeezeedge_classes;
 
-/* Start `threads` threads, the caller's included; an open network is closed first.
- * Returns NULL, or the reason why this machine can't run it. */
+/* Start `threads` threads, 1 to 64, the caller's included; an open network is closed first.
+ * Returns NULL, or the reason why this machine can't run it.
+ * A forked child's first call starts threads of its own; the library's last unloading stops them. */
 const char *squeezeedge_open(int32_t threads);
 
 /* Classify one image: uint8 [height][width][3] in, float [classes] out: the class with the largest logit is the answer.
@@ -21,7 +23,7 @@ int32_t squeezeedge_logits(const uint8_t *image, float *logits);
 
 /* The best of all logits: writes the indices of `count` classes, best first (of equal ones the first), or of all if
  * these are fewer, and their softmax probabilities, 0 to 1, unless `probabilities` is NULL.
- * Returns how many were written; -1 after a failure. */
+ * Returns how many were written; -1 after a failure, as where a logit is NaN or infinite (-infinity excludes a class). */
 int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities);
 
 /* Name of a class in UTF-8; NULL if it is not known. */
@@ -35,7 +37,7 @@ int32_t squeezeedge_run(const uint8_t *image, int32_t *sums);
 /* float [classes]: what a class's sum is multiplied by to get its logit. */
 const float *squeezeedge_scale(void);
 
-/* What the last call that failed said. */
+/* What the calling thread's last call that failed said; empty after one that did not. */
 const char *squeezeedge_error(void);
 
 /* Stop the threads. */

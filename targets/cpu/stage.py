@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store
 from squeezeedge.targets.cpu.elementwise import add_rows, copy_rows, fill_border, pool_row
 from squeezeedge.targets.cpu.isa import InstructionSet
-from squeezeedge.targets.cpu.layout import Layout
+from squeezeedge.targets.cpu.layout import CACHE_LINE, Layout
 from squeezeedge.targets.cpu.loops import Expr, clamped_tiles, lanes, loop, scratch
 from squeezeedge.targets.cpu.packing import Piece, checked_shift, pack
 
-__all__ = ["Site", "copy_image", "stage_call"]
+__all__ = ["Site", "copy_image", "scratch_bytes", "stage_call"]
 
 ROW_PARALLEL = 20
 """Maps with more rows are divided among threads by rows, smaller ones by output channels."""
@@ -154,13 +154,15 @@ def _convolutions(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
 
 @stage_call.implements(Pattern.CONVOLUTION_POOL)
 def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
-    """A convolution whose rows only live until they are pooled."""
+    """A convolution whose rows only live until they are pooled, in a ring of rows for each band."""
     (conv,), pooling, target = stage.convolutions, stage.pooling, site.target
     assert pooling is not None
     height, width, channels = stage.shape(conv.name)
     constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)])
     kernel_h, stride = pooling.kernel[0], pooling.stride[0]
-    held = Layout(kernel_h, width, channels)
+    held = _ring(stage)
+    assert target.scratch == scratch_bytes(stage)
+    apart = scratch_bytes(stage) // POOL_TASKS
     band = -(-target.height // POOL_TASKS)
     bands, first = clamped_tiles(target.height, band)
 
@@ -168,7 +170,7 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
         fill_border(target, out, site.pad)
         (kernel,) = kernels_of(inputs, arrays)
         with loop(bands, parallel=True) as task:
-            ring = scratch(held.size, "uint8")
+            ring = T.decl_buffer((held.size,), "uint8", data=out.data, elem_offset=target.end + task * apart)
             store = _store(stage, kernel, held, ring, 0)
 
             def convolve(piece: Piece, row: Expr) -> None:
@@ -197,6 +199,21 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
     return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
 
 
+def _ring(stage: Stage) -> Layout:
+    """The rows of a convolution that its pooling reads at a time."""
+    (conv,), pooling = stage.convolutions, stage.pooling
+    assert pooling is not None
+    _, width, channels = stage.shape(conv.name)
+    return Layout(pooling.kernel[0], width, channels)
+
+
+def scratch_bytes(stage: Stage) -> int:
+    """What a stage's kernel works in, behind its tensor: too much for a thread's stack, as it grows with the image."""
+    if stage.pattern is not Pattern.CONVOLUTION_POOL:
+        return 0
+    return POOL_TASKS * (-(-_ring(stage).size // CACHE_LINE) * CACHE_LINE)
+
+
 @stage_call.implements(Pattern.HEAD)
 def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     """The last convolution, clipped at zero where the network has that ReLU, summed over the map (R6)."""
@@ -204,7 +221,7 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     assert head is not None
     out_shape = stage.shape(head.name)
     if head.weight.shape[1:3] == head.stride == (1, 1) and source.contiguous:  # all pixels as one row
-        source = Layout(1, source.height * source.width, source.channels)
+        source = replace(source, height=1, width=source.height * source.width)
         out_shape = Shape(1, source.width, out_shape.channels)
     packed = pack(head, stage.tensors[head.input], isa, out_shape.height, out_shape.width, whole_blocks=True)
     (piece,) = packed.pieces

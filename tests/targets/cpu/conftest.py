@@ -1,11 +1,12 @@
 """Compile and run graphs, and pieces of kernels, on this machine's processor."""
 
-import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.device import Network
-from squeezeedge.targets.cpu.options import FEATURES, host_features
+from squeezeedge.targets.cpu.lower import CpuLowered
+from squeezeedge.targets.cpu.options import FEATURES, architecture, host_features
 from squeezeedge.targets.device.run import Artifact
 from tests.graphs import GraphBuilder
+from tests.targets.cpu.programs import HERE, Machine
 
-Runner = Callable[[IntegerGraph, NDArray[np.uint8], str, int], NDArray[np.int32]]
+Runner = Callable[..., NDArray[np.int32]]
+CompiledFor = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 def available(name: str) -> str:
     """An instruction set, or skip the test where this processor has not got it."""
-    architectures, features = FEATURES[name]
-    if architectures and not os.uname().machine.startswith(architectures):
+    needed, features = FEATURES[name]
+    if needed not in ("", architecture(CpuOptions())):
         pytest.skip(f"{name} is another architecture's")
     missing = set(features) - host_features()
     if missing:
@@ -46,10 +50,52 @@ def two_layers() -> IntegerGraph:
 
 
 @pytest.fixture(scope="session")
-def run_graph() -> Runner:
-    """``run_graph(graph, images, isa, threads)``: the class sums, from a freshly compiled library."""
+def lowered(two_layers: IntegerGraph) -> CpuLowered:
+    """``two_layers``, compiled for every processor of this architecture."""
+    return TARGET.lower(two_layers, CpuOptions(isa="generic"))
 
-    def run(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, threads: int) -> NDArray[np.int32]:
+
+@pytest.fixture(scope="session")
+def compiled_for(tmp_path_factory: pytest.TempPathFactory) -> CompiledFor:
+    """``compiled_for(machine, graph, prefix)``: a library's folder, which nobody may change, and what is said of it."""
+
+    @cache
+    def compiled(machine: Machine, digest: str, prefix: str | None) -> tuple[Path, dict[str, Any]]:
+        path = tmp_path_factory.mktemp("compiled")
+        return path, TARGET.lower(graphs[digest], replace(machine.options, prefix=prefix)).write(path)
+
+    graphs: dict[str, IntegerGraph] = {}
+
+    def of(machine: Machine, graph: IntegerGraph, prefix: str | None = None) -> tuple[Path, dict[str, Any]]:
+        graphs[graph.digest()] = graph
+        return compiled(machine, graph.digest(), prefix)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def library(two_layers: IntegerGraph, compiled_for: CompiledFor) -> Path:
+    """Folder of the library of ``two_layers``, which nobody may change."""
+    return compiled_for(HERE, two_layers)[0]
+
+
+@pytest.fixture(scope="session")
+def kinds() -> IntegerGraph:
+    """A kernel of every kind; vectors of 8 channels, which lie side by side and end within LLVM's larger ones."""
+    builder = GraphBuilder(np.random.default_rng(5), (13, 12))
+    image = builder.conv(IMAGE, 8, (3, 3), padding=(1, 1, 1, 1))
+    pooled = builder.pool(image, (3, 3), (2, 2), (0, 1, 1, 0))
+    narrow = builder.conv(pooled, 8, (3, 3), padding=(1, 1, 1, 1))
+    fire = builder.concat([builder.conv(narrow, 7), builder.conv(narrow, 9, (3, 3), padding=(1, 1, 1, 1))])
+    joined = builder.concat([fire, builder.pool(fire, (3, 3), (1, 1), (1, 1, 1, 1))])
+    return builder.finish(builder.add(joined, joined, zero_point=128), 5, graph_name="kinds")
+
+
+@pytest.fixture(scope="session")
+def run_graph() -> Runner:
+    """``run_graph(graph, images, isa, *threads)``: the class sums of each number, from a freshly compiled library."""
+
+    def run(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, *threads: int) -> NDArray[np.int32]:
         with tempfile.TemporaryDirectory() as folder:
             compiled = TARGET.lower(graph, CpuOptions(isa=isa)).write(Path(folder))
             # All that the device's side asks of an artifact; the checksums are not what is tested here.
@@ -60,10 +106,13 @@ def run_graph() -> Runner:
                 classes=graph.classes,
                 compiled=compiled,
             )
-            network = Network(cast(Artifact, asked), threads)
-            try:
-                return network.run(images)[0]
-            finally:
-                network.close()
+            found = []
+            for number in threads:
+                network = Network(cast(Artifact, asked), number)
+                try:
+                    found.append(network.run(images)[0])
+                finally:
+                    network.close()
+            return np.stack(found)
 
     return run

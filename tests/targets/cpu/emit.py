@@ -11,8 +11,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.targets.cpu.isa import InstructionSet
-from squeezeedge.targets.cpu.lower import llvm_target
 from squeezeedge.targets.cpu.options import CpuOptions
+from squeezeedge.targets.cpu.processor import llvm_target
 
 __all__ = ["run_body", "run_function"]
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,16 @@ from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import CpuOptions
-from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.cpu import TARGET, CpuOptions
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
+from squeezeedge.targets.cpu.lower import CpuLowered
+from squeezeedge.targets.cpu.options import architecture
 from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
-from tests.graphs import random_graph, random_images, squeezenet_graph
+from tests.graphs import random_images
 from tests.targets.cpu.aarch64 import aarch64_python
 from tests.targets.devices import FakeBoard, answers
 
-TARGET = get_target("cpu")
 MAIN = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,31 +41,85 @@ int main(void) {
 }
 """
 BOARDS = [
-    ("aarch64-linux-gnu", "neon", "qemu-aarch64-static"),
-    ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static"),
-    ("arm-linux-gnueabihf", "generic", "qemu-arm-static"),
+    ("aarch64-linux-gnu", "neon", "qemu-aarch64-static", "cortex-a53"),
+    ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a76"),
+    ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a8"),
+    ("arm-linux-gnueabi", "generic", "qemu-arm-static", "arm926"),
 ]
+"""(triple, instruction set, emulator, the oldest processor it emulates that has the instruction set)."""
+MISSING = [
+    ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a53", "dot product", "neon"),
+    ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a9,neon=off", "NEON", "generic"),
+    (None, "avx2", "qemu-x86_64-static", "core2duo", "AVX2", "generic"),
+    (None, "avx-vnni", "qemu-x86_64-static", "Haswell", "AVX-VNNI", "avx2"),
+    (None, "avx512bw", "qemu-x86_64-static", "Haswell", "AVX-512BW", "avx2"),
+    (None, "avx512-vnni", "qemu-x86_64-static", "Haswell", "AVX-512BW", "avx2"),
+    (None, "amx", "qemu-x86_64-static", "Haswell", "AVX-512BW", "avx2"),
+]
+"""(triple, instruction set, emulator, a processor without it, what it has not, the instruction set to take)."""
+
+
+def emulated(
+    triple: str | None, lowered: CpuLowered, emulator: str, processor: str, folder: Path, images: bytes
+) -> subprocess.CompletedProcess[bytes]:
+    """The program on a compiled network."""
+    compiler = f"{triple}-gcc" if triple else "cc"
+    lowered.write(folder)
+    (folder / "main.c").write_text(MAIN)
+    (library,) = folder.glob("lib*.so")
+    main = folder / "main"
+    files = [str(folder / "main.c"), str(library)]
+    subprocess.run([compiler, "-O1", *files, "-o", str(main), f"-Wl,-rpath,{folder}"], check=True)
+    command = [emulator, "-cpu", processor, "-L", f"/usr/{triple}" if triple else "/", str(main)]
+    return subprocess.run(command, input=images, capture_output=True, check=False)
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
 
 
 @pytest.mark.slow
 @pytest.mark.tool
-@pytest.mark.parametrize("graph", [random_graph(3), squeezenet_graph("squeezenet1_1", 40, 10)], ids=["random", "net"])
-@pytest.mark.parametrize(("triple", "isa", "emulator"), BOARDS, ids=[f"{b[0]}-{b[1]}" for b in BOARDS])
-def test_board(triple: str, isa: str, emulator: str, graph: IntegerGraph, tmp_path: Path) -> None:
-    for tool in (f"{triple}-gcc", emulator):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    TARGET.lower(graph, CpuOptions(isa=isa, mtriple=triple)).write(tmp_path)
-    (tmp_path / "main.c").write_text(MAIN)
-    (library,) = tmp_path.glob("lib*.so")
-    main = tmp_path / "main"
-    files = [str(tmp_path / "main.c"), str(library)]
-    subprocess.run([f"{triple}-gcc", "-O1", *files, "-o", str(main), f"-Wl,-rpath,{tmp_path}"], check=True)
-    images = random_images(graph, 2, 0)
-    emulated = [emulator, "-cpu", "max", "-L", f"/usr/{triple}", str(main)]
-    done = subprocess.run(emulated, input=images.tobytes(), capture_output=True, check=True)
-    sums = np.frombuffer(done.stdout, np.int32).reshape(len(images), graph.classes)
-    np.testing.assert_array_equal(sums, run(graph, images))
+@pytest.mark.parametrize(("triple", "isa", "emulator", "processor"), BOARDS, ids=[f"{b[1]}-{b[3]}" for b in BOARDS])
+def test_board(triple: str, isa: str, emulator: str, processor: str, kinds: IntegerGraph, tmp_path: Path) -> None:
+    """Every kind of kernel, on the oldest processor: an instruction that it has not would end the program."""
+    need(f"{triple}-gcc", emulator)
+    images = random_images(kinds, 2, 0)
+    lowered = TARGET.lower(kinds, CpuOptions(isa=isa, mtriple=triple))
+    done = emulated(triple, lowered, emulator, processor, tmp_path, images.tobytes())
+    assert done.returncode == 0, done
+    sums = np.frombuffer(done.stdout, np.int32).reshape(len(images), kinds.classes)
+    np.testing.assert_array_equal(sums, run(kinds, images))
+
+
+@pytest.mark.slow
+@pytest.mark.tool
+@pytest.mark.parametrize(
+    ("triple", "isa", "emulator", "processor", "lack", "other"), MISSING, ids=[b[1] for b in MISSING]
+)
+def test_a_processor_without_it(
+    triple: str | None,
+    isa: str,
+    emulator: str,
+    processor: str,
+    lack: str,
+    other: str,
+    two_layers: IntegerGraph,
+    lowered: CpuLowered,
+    tmp_path: Path,
+) -> None:
+    """The driver says so before any kernel runs; here these are not even the instruction set's own."""
+    need(f"{triple}-gcc" if triple else "cc", emulator)
+    if triple is None and architecture(CpuOptions()) != "x86_64":
+        pytest.skip(f"{isa} is another architecture's")
+    if triple is not None:
+        lowered = TARGET.lower(two_layers, CpuOptions(isa=isa, mtriple=triple))
+    done = emulated(triple, replace(lowered, isa=INSTRUCTION_SETS[isa]), emulator, processor, tmp_path, b"")
+    assert done.returncode == 3, done
+    text = f"the processor has no {lack}; compile for the instruction set {other}\n"
+    assert done.stderr.decode().endswith(text)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +130,13 @@ def python() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.tool
-def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_artifact_on_its_board(
+    python: Path, two_layers: IntegerGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Over the FAKE ssh, where python3 is another processor's: the program that is copied finds nothing of ours."""
     if shutil.which("aarch64-linux-gnu-gcc") is None:
         pytest.skip("aarch64-linux-gnu-gcc is not installed")
-    graph = squeezenet_graph("squeezenet1_1", 40, 10)
+    graph = two_layers
     images = random_images(graph, 5, 0)
     options = CpuOptions(isa="neon", mtriple="aarch64-linux-gnu")
     artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=images[:2], source={})
@@ -92,5 +150,5 @@ def test_an_artifact_on_its_board(python: Path, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
     assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
     (copied,) = (board.home / COPIES).iterdir()
-    names = {"run.py", "device.py", "manifest.json", "golden.npz", "libsqueezenet1_1.so", "SHA256SUMS"}
+    names = {"run.py", "device.py", "manifest.json", "golden.npz", "librandom.so", "SHA256SUMS"}
     assert {path.name for path in copied.iterdir()} == names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import getpass
 import json
 import os
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import device as device_side
 from squeezeedge.targets.cpu.device import THREADS_VARIABLE, Network, Unavailable, machine_of
@@ -27,7 +26,7 @@ from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
-from tests.graphs import random_graph, random_images
+from tests.graphs import GraphBuilder, random_graph, random_images
 from tests.targets.device.artifact import run_here
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
 
@@ -125,13 +124,19 @@ def test_evaluated_over_a_real_ssh(
     assert "Accepted publickey" in loopback.read_text()
 
 
-@pytest.mark.parametrize("value", ["x", "0", "-1", "65", "1.5", "", "²"])
+@pytest.mark.parametrize("value", ["x", "0", "-1", "65", "1.5", "", "²", "4294967297"])
 def test_nonsense_threads(artifact: Path, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(THREADS_VARIABLE, value)
     with pytest.raises(
         ValueError, match=rf"variable {THREADS_VARIABLE}: '{value}' is not a number of threads: 1 to 64"
     ):
         Network(Artifact(artifact))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65, 2**32 + 1])
+def test_nonsense_threads_are_not_cut_to_32_bits(artifact: Path, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"{threads} is not a number of threads: 1 to 64"):
+        Network(Artifact(artifact), threads)
 
 
 @pytest.mark.slow
@@ -143,6 +148,8 @@ def test_nonsense_threads_are_one_line(artifact: Path) -> None:
     assert script(artifact, "--threads", 1, SQUEEZEEDGE_THREADS="many").returncode == 0
     done = script(artifact, "--threads", "many")
     assert done.returncode == 2 and "'many' is not a number of threads" in done.stderr
+    done = script(artifact, "--threads", 2**32 + 1)
+    assert done.returncode == 2 and "'4294967297' is not a number of threads" in done.stderr
 
 
 def test_as_many_threads_as_processors_but_not_more_than_eight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +172,25 @@ def test_a_library_of_another_processor(copy: Path, images: NDArray[np.uint8]) -
         answers(TARGET, copy, images, "cpu")
     done = script(copy)
     assert done.returncode == 3 and text in done.stderr
+
+
+def test_a_damaged_library_is_not_loaded(copy: Path, artifact: Path) -> None:
+    """Of copies that were cut off (mapped, they would end the process) or have one bit flipped."""
+    whole = (artifact / LIBRARY).read_bytes()
+    places = np.random.default_rng(0).integers(0, 8 * len(whole), 60)
+    flipped = [bytearray(whole) for _ in places]
+    for one, place in zip(flipped, places.tolist(), strict=True):
+        one[place // 8] ^= 1 << place % 8
+    cut = [whole[: len(whole) * part // 8] for part in range(8)]
+    for content in (*cut, whole[:-1], whole + b"\0", *map(bytes, flipped)):
+        (copy / LIBRARY).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{LIBRARY}: differs from its checksum in manifest\.json; copy the"):
+            Network(Artifact(copy), 1)
+    (copy / LIBRARY).write_bytes(whole)
+    Network(Artifact(copy), 1).close()
+    (copy / LIBRARY).write_bytes(cut[4])
+    done = script(copy)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "differs from its checksum" in done.stderr
 
 
 def test_a_library_that_cannot_be_loaded(copy: Path) -> None:
@@ -212,29 +238,38 @@ def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
         Network(Artifact(copy))
 
 
+@pytest.fixture(scope="module")
+def other(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> tuple[IntegerGraph, Path]:
+    """Another network of the same name, and its artifact."""
+    builder = GraphBuilder(np.random.default_rng(1), (6, 7))
+    made = builder.finish(builder.conv(IMAGE, 5), 4, graph_name=graph.name)
+    out = tmp_path_factory.mktemp("other") / "artifact"
+    options = CpuOptions(isa="generic")
+    return made, write_artifact(made, TARGET, options, out, golden=random_images(made, 2, 0), source={}).path
+
+
 def test_two_networks_in_one_process(
-    artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph, tmp_path: Path
+    artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph, other: tuple[IntegerGraph, Path]
 ) -> None:
     """Python opens both, though their names are equal."""
-    other = dataclasses.replace(random_graph(4), name=graph.name)
-    others = random_images(other, 2, 0)
-    made = write_artifact(other, TARGET, CpuOptions(isa="generic"), tmp_path / "other", golden=others, source={}).path
-    with open_session(artifact, TARGET, "cpu") as first, open_session(made, TARGET, "cpu") as second:
-        np.testing.assert_array_equal(second.run(others).sums, run(other, others))
+    second_graph, path = other
+    others = random_images(second_graph, 2, 0)
+    with open_session(artifact, TARGET, "cpu") as first, open_session(path, TARGET, "cpu") as second:
+        np.testing.assert_array_equal(second.run(others).sums, run(second_graph, others))
         np.testing.assert_array_equal(first.run(images).sums, run(graph, images))
 
 
-def test_one_path_with_another_network(graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_one_path_with_another_network(
+    artifact: Path, graph: IntegerGraph, other: tuple[IntegerGraph, Path], tmp_path: Path
+) -> None:
     """The system knows a library by its path; what answers is what lies there now."""
-    other = dataclasses.replace(random_graph(4), name=graph.name)
-    for turn in range(6):
-        made = (graph, other)[turn % 2]
-        inputs = images if turn % 2 == 0 else random_images(other, 2, 0)
+    for made, source in [(graph, artifact), other] * 3:
         folder = tmp_path / "artifact"
         if folder.exists():
             shutil.rmtree(folder)
-        path = write_artifact(made, TARGET, CpuOptions(isa="generic"), folder, golden=inputs, source={}).path
-        np.testing.assert_array_equal(answers(TARGET, path, inputs, "cpu").sums, run(made, inputs))
+        shutil.copytree(source, folder)
+        images = random_images(made, 2, 0)
+        np.testing.assert_array_equal(answers(TARGET, folder, images, "cpu").sums, run(made, images))
 
 
 def test_two_sessions_on_one_artifact(artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.targets.cpu import TARGET
 from squeezeedge.targets.cpu.interface import HEADER, Interface
-from tests.graphs import random_graph, random_images
+from tests.graphs import GraphBuilder, random_images
+from tests.targets.cpu.conftest import CompiledFor
 from tests.targets.cpu.programs import AARCH64, ARM, HERE, Machine, documented_program
 from tests.targets.devices import CHECKOUT
 
@@ -25,8 +25,9 @@ LABELS = ("cat", 'a "quoted"\\ one', "??/ über\n%s", "山", "", "tab\tand 7", "
 
 
 def labelled(seed: int, name: str = "net") -> IntegerGraph:
-    """A random graph with awkward class names and very different scales."""
-    graph = random_graph(seed)
+    """A small graph with awkward class names and very different scales."""
+    builder = GraphBuilder(np.random.default_rng(seed), (7 + seed, 9))
+    graph = builder.finish(builder.conv(IMAGE, 9 + seed, (3, 3)), 9 + seed)
     scale = graph.head.scale * np.exp2(np.arange(graph.classes, dtype=np.float32)) * np.float32(1.1)
     head = dataclasses.replace(graph.head, scale=scale)
     labels = tuple(f"{LABELS[i % len(LABELS)]}{i or ''}" for i in range(graph.classes))
@@ -39,10 +40,8 @@ def graph() -> IntegerGraph:
 
 
 @pytest.fixture(scope="module")
-def folder(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("interface")
-    TARGET.lower(graph, HERE.options).write(path)
-    return path
+def folder(graph: IntegerGraph, compiled_for: CompiledFor) -> Path:
+    return compiled_for(HERE, graph)[0]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -98,11 +97,13 @@ def test_the_documented_program_with_the_archive(graph: IntegerGraph, folder: Pa
 @pytest.mark.tool
 @pytest.mark.parametrize("machine", [AARCH64, ARM], ids=lambda machine: str(machine.triple))
 @pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
-def test_the_documented_program_on_a_board(machine: Machine, static: bool, graph: IntegerGraph, tmp_path: Path) -> None:
+def test_the_documented_program_on_a_board(
+    machine: Machine, static: bool, graph: IntegerGraph, compiled_for: CompiledFor
+) -> None:
     machine.need()
-    TARGET.lower(graph, machine.options).write(tmp_path)
-    shared: list[str | Path] = [f"-L{tmp_path}", "-lnet", f"-Wl,-rpath,{tmp_path}"]
-    check_documented(machine, graph, tmp_path, [tmp_path / "libnet.a", "-pthread", "-lm"] if static else shared)
+    folder, _ = compiled_for(machine, graph)
+    shared: list[str | Path] = [f"-L{folder}", "-lnet", f"-Wl,-rpath,{folder}"]
+    check_documented(machine, graph, folder, [folder / "libnet.a", "-pthread", "-lm"] if static else shared)
 
 
 def test_the_documented_commands(folder: Path, tmp_path: Path, graph: IntegerGraph) -> None:
@@ -178,6 +179,29 @@ def test_the_best(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     assert b"NULL" in library.net_error()
 
 
+@pytest.mark.parametrize("place", [0, 3, -1])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf])
+def test_logits_that_are_none(graph: IntegerGraph, library: ctypes.CDLL, place: int, value: float) -> None:
+    """They have no order and no probabilities; nothing is written."""
+    logits = np.arange(graph.classes, dtype=np.float32)
+    logits[place] = value
+    classes, probabilities = np.full(3, -7, np.int32), np.full(3, -7, np.float32)
+    for room in (pointer(probabilities), None):
+        assert library.net_top(pointer(logits), 3, pointer(classes), room) == -1
+        assert library.net_error() == b"a logit is NaN or infinite"
+    assert (classes == -7).all() and (probabilities == -7).all()
+
+
+def test_minus_infinity_excludes_a_class(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    logits = np.full(graph.classes, -np.inf, np.float32)
+    classes, probabilities = np.empty(graph.classes, np.int32), np.empty(graph.classes, np.float32)
+    assert library.net_top(pointer(logits), 3, pointer(classes), pointer(probabilities)) == -1
+    logits[4:6] = 1, 1
+    found = library.net_top(pointer(logits), graph.classes, pointer(classes), pointer(probabilities))
+    assert found == graph.classes and classes[:3].tolist() == [4, 5, 0]
+    assert probabilities[:2].tolist() == [0.5, 0.5] and not probabilities[2:].any()
+
+
 def test_null_is_an_error_with_a_text(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     image, room = random_images(graph, 1, 0)[0], np.empty(graph.classes, np.int32)
     for function in (library.net_run, library.net_logits):
@@ -210,15 +234,14 @@ int main(void) { ANSWER(first); ANSWER(second); first_close(); second_close(); r
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [HERE, pytest.param(AARCH64, marks=pytest.mark.tool)], ids=["here", "aarch64"])
 @pytest.mark.parametrize("endings", ["so so", "a a", "so a"])
-def test_two_networks_in_one_program(machine: Machine, endings: str, tmp_path: Path) -> None:
+def test_two_networks_in_one_program(machine: Machine, endings: str, compiled_for: CompiledFor, tmp_path: Path) -> None:
     machine.need()
     arguments: list[str | Path] = [f"-I{tmp_path}"]
     expected, pixels = b"", b""
     parts = zip((4, 5), "ab", ("first", "second"), endings.split(), strict=True)
     for seed, place, prefix, ending in parts:
         graph = labelled(seed)  # both are called "net"
-        (tmp_path / place).mkdir()
-        TARGET.lower(graph, dataclasses.replace(machine.options, prefix=prefix)).write(tmp_path / place)
+        (tmp_path / place).symlink_to(compiled_for(machine, graph, prefix)[0])
         arguments += [tmp_path / place / f"lib{prefix}.{ending}", f"-Wl,-rpath,{tmp_path / place}"]
         image = random_images(graph, 1, 0)
         pixels += image.tobytes()
@@ -254,6 +277,7 @@ def test_the_header_is_c_plus_plus_too(folder: Path, tmp_path: Path) -> None:
 def test_the_header_says_what_sums_are(graph: IntegerGraph) -> None:
     text = " ".join(Interface.of(graph, None).header().replace("*", "").split())
     assert "DO NOT COMPARE THEM BETWEEN CLASSES" in text and "logit[c] = (float)sums[c] net_scale()[c]" in text
+    assert "threads, 1 to 64, the caller's included" in text
 
 
 @pytest.mark.parametrize(

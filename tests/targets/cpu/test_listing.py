@@ -8,20 +8,14 @@ import pytest
 
 from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.errors import CorruptFileError, UnavailableError
+from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.listing import disassemble
-from tests.graphs import random_graph, random_images
+from tests.graphs import random_images
 from tests.targets.cpu.programs import AARCH64, ARM, Machine
 from tests.targets.devices import seal
 
-LIBRARY = "librandom_0.so"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("listing")
-    TARGET.lower(random_graph(0), CpuOptions(isa="generic")).write(path)
-    return path
+LIBRARY = "librandom.so"
 
 
 def elf(machine: int) -> bytes:
@@ -29,25 +23,24 @@ def elf(machine: int) -> bytes:
     return b"\x7fELF\x02\x01\x01" + bytes(11) + machine.to_bytes(2, "little") + bytes(44)
 
 
-def test_the_listing(folder: Path) -> None:
-    assert any("<random_0_run@@Base>:" in line for line in disassemble(folder))
+def test_the_listing(library: Path) -> None:
+    assert any("<random_run@@Base>:" in line for line in disassemble(library))
 
 
 @pytest.mark.tool
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [AARCH64, ARM], ids=lambda machine: str(machine.triple))
-def test_the_listing_of_another_processor(machine: Machine, tmp_path: Path) -> None:
+def test_the_listing_of_another_processor(machine: Machine, two_layers: IntegerGraph, tmp_path: Path) -> None:
     machine.need()
-    TARGET.lower(random_graph(0), machine.options).write(tmp_path)
-    assert any("<random_0_run@@Base>:" in line for line in disassemble(tmp_path))
+    TARGET.lower(two_layers, machine.options).write(tmp_path)
+    assert any("<random_run@@Base>:" in line for line in disassemble(tmp_path))
 
 
-def test_a_hostile_manifest_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_manifest_starts_nothing(two_layers: IntegerGraph, tmp_path: Path) -> None:
     """Its checksums fit; every string in it that could name a program names one."""
-    graph = random_graph(0)
     options = CpuOptions(isa="generic")
-    golden = random_images(graph, 1, 0)
-    artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=golden, source={}).path
+    golden = random_images(two_layers, 1, 0)
+    artifact = write_artifact(two_layers, TARGET, options, tmp_path / "artifact", golden=golden, source={}).path
     started = tmp_path / "started"
     for program in (artifact / "evil-objdump", artifact / "objdump", tmp_path / "evil-objdump"):
         program.write_text(f"#!/bin/sh\ntouch {started}\n")
@@ -60,16 +53,16 @@ def test_a_hostile_manifest_starts_nothing(tmp_path: Path, monkeypatch: pytest.M
         manifest["compiled"]["llvm_target"] = {"kind": evil, "mtriple": evil}
         path.write_text(json.dumps(manifest))
         seal(artifact)
-        assert any("<random_0_run@@Base>:" in line for line in TARGET.listing(open_artifact(artifact).path))
+        assert any("<random_run@@Base>:" in line for line in TARGET.listing(open_artifact(artifact).path))
     assert not started.exists()
 
 
 def test_programs_of_the_artifact_are_not_on_a_relative_path(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``PATH=.`` means the user's folder, not the artifact's."""
     artifact, here = tmp_path / "artifact", tmp_path / "here"
-    shutil.copytree(folder, artifact)
+    shutil.copytree(library, artifact)
     here.mkdir()
     for place in (artifact, here):
         (place / "objdump").write_text(f"#!/bin/sh\necho started in {place.name}\n")
@@ -108,11 +101,11 @@ def test_missing_binutils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machi
 
 
 def test_many_warnings_and_strange_bytes_are_no_trouble(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More errors than a pipe holds, and names that are not UTF-8."""
     tool = tmp_path / "objdump"
     tool.write_text("#!/bin/sh\nhead -c 1000000 /dev/zero >&2\nprintf 'a\\377b\\n'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert list(disassemble(folder)) == ["a\ufffdb"]
+    assert list(disassemble(library)) == ["a\ufffdb"]

@@ -8,46 +8,32 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, rules
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.lower import lower
+from squeezeedge.targets.cpu.lower import CpuLowered
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_images, squeezenet_graph
 from tests.targets.cpu.conftest import Runner
 
 
 @pytest.mark.slow
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=integer_graphs())
 def test_random_graphs(graph: IntegerGraph, isa: str, run_graph: Runner) -> None:
-    images = random_images(graph, 2, 0)
-    np.testing.assert_array_equal(run_graph(graph, images, isa, 1), run(graph, images))
-
-
-@pytest.mark.slow
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graph=integer_graphs())
-def test_threads_change_nothing(graph: IntegerGraph, run_graph: Runner) -> None:
-    images = random_images(graph, 8, 0)
-    np.testing.assert_array_equal(run_graph(graph, images, "auto", 3), run(graph, images))
+    """The number of threads changes nothing."""
+    images = random_images(graph, 3, 0)
+    np.testing.assert_array_equal(run_graph(graph, images, isa, 1, 3), [run(graph, images)] * 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str, run_graph: Runner) -> None:
-    graph = squeezenet_graph(name, (75, 64), 13)
+    """One of them at full size, where the maps are large enough to be divided among threads by rows."""
+    full = name == "squeezenet1_1"
+    graph = squeezenet_graph(name, (224, 224) if full else (75, 64), 1000 if full else 13)
     images = random_images(graph, 2, 1)
-    np.testing.assert_array_equal(run_graph(graph, images, "auto", 2), run(graph, images))
+    np.testing.assert_array_equal(run_graph(graph, images, "auto", 2)[0], run(graph, images))
 
 
-@pytest.mark.slow
-def test_full_size(run_graph: Runner) -> None:
-    """224 x 224: the maps are large enough to be divided among threads by rows."""
-    graph = squeezenet_graph("squeezenet1_1")
-    images = random_images(graph, 2, 2)
-    np.testing.assert_array_equal(run_graph(graph, images, "auto", 2), run(graph, images))
-
-
-def test_nothing_is_written_or_linked_before_write(two_layers: IntegerGraph) -> None:
+def test_nothing_is_written_or_linked_before_write(two_layers: IntegerGraph, lowered: CpuLowered) -> None:
     """The machine code is made already: what LLVM does not take is an error of ``lower``."""
-    lowered = lower(two_layers, CpuOptions(isa="generic"))
     assert lowered.machine_code.startswith(b"\x7fELF") and lowered.interface.shape == two_layers.input_shape
     assert lowered.plan.constants.nbytes >= sum(node.weight.nbytes for node in two_layers.convolutions)
 

@@ -30,10 +30,11 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ("sse2", "generic"),
         ("sse2 avx2", "avx2"),
-        ("avx2 avx512bw", "avx512bw"),
+        ("avx2 avx512bw", "avx2"),
+        ("avx2 avx512bw avx512vl", "avx512bw"),
         ("avx2 avx_vnni", "avx-vnni"),
-        ("avx2 avx512bw avx512_vnni", "avx512-vnni"),
-        ("avx2 avx512bw avx512_vnni avx_vnni amx_int8", "amx"),
+        ("avx2 avx512bw avx512vl avx512_vnni", "avx512-vnni"),
+        ("avx2 avx512bw avx512vl avx512_vnni avx_vnni amx_tile amx_int8", "amx"),
     ],
 )
 def test_the_best_of_this_machine(machine: Path, flags: str, expected: str) -> None:
@@ -51,6 +52,24 @@ def test_cross_compilation_does_not_look_at_this_machine(machine: Path) -> None:
     assert choose_isa(CpuOptions(mtriple="aarch64-linux-gnu")) == "neon"
     assert choose_isa(CpuOptions(mtriple="x86_64-linux-gnu")) == "generic"
     assert choose_isa(CpuOptions(mtriple="aarch64-linux-gnu", isa="neon-dotprod")) == "neon-dotprod"
+
+
+@pytest.mark.parametrize(
+    ("triple", "expected"),
+    [
+        ("arm-linux-gnueabihf", "armv7-neon"),
+        ("armv7l-linux-musleabihf", "armv7-neon"),
+        ("thumbv7-linux-gnueabi", "armv7-neon"),
+        ("armv6-linux-gnueabihf", "generic"),
+        ("armv6l-linux-gnueabihf", "generic"),
+        ("arm-linux-gnueabi", "generic"),
+        ("arm64-linux-gnu", "neon"),
+        ("amd64-linux-gnu", "generic"),
+        ("riscv64-linux-gnu", "generic"),
+    ],
+)
+def test_what_a_triple_promises(triple: str, expected: str) -> None:
+    assert choose_isa(CpuOptions(mtriple=triple)) == expected
 
 
 def test_wrong_instruction_sets(machine: Path) -> None:

@@ -59,7 +59,7 @@ class FakeArtifact:
         (folder / "weights.bin").write_bytes(np.arange(1, 5, dtype=np.int32).tobytes())
         np.savez(folder / "golden.npz", images=self.images, sums=self.sums)
         self.manifest: dict[str, Any] = {
-            "schema": 2,
+            "schema": 3,
             "input": [*SIZE, 3],
             "labels": ["one", "two", "three", "four"],
             "logit_scale": [0.5, 0.25, 0.125, 0.125],
