@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import UsageError
-from squeezeedge.evaluation.metrics import agreement, percentiles, sqnr_db, topk_accuracy
+from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -148,13 +147,13 @@ def run_devices(
     on_progress: Callable[[int], None] = lambda done: None,
     without: frozenset[str] = frozenset(),
 ) -> list[DeviceReport]:
-    """Run all images on fp32, the oracle and every device.
+    """Run all images on fp32, the oracle and every device; memory holds one batch at a time.
 
     Args:
         graph: the integer graph.
         devices: at least one.
         model_bytes: size of what each of them loads.
-        batches: uint8 [B, H, W, 3] each, at least one; memory holds one batch at a time.
+        batches: uint8 [B, H, W, 3] each, at least one.
         labels: int64 [N] or ``None``.
         float_logits: the float network on a batch -> float32 [B, classes], or ``None``.
         on_progress: called with the number of images done since the last call.
@@ -166,68 +165,84 @@ def run_devices(
     Raises:
         UsageError: no image is left.
     """
-    kept: list[NDArray[np.bool_]] = []
-    expected: list[NDArray[np.int32]] = []
-    fp32: list[NDArray[np.float32]] = []
-    answers: list[list[RunResult]] = [[] for _ in devices]
+    fp32, results = Tally(), [_Results(graph, device) for device in devices]
+    images_seen = 0
     for batch in batches:
-        keep = np.ones(len(batch), np.bool_)
+        places = np.arange(images_seen, images_seen + len(batch))
+        images_seen += len(batch)
         if without:
-            keep[:] = [fingerprint not in without for fingerprint in fingerprints(batch)]
-        kept.append(keep)
-        images = batch[keep]
+            places = places[[fingerprint not in without for fingerprint in fingerprints(batch)]]
+        images = batch[places - (images_seen - len(batch))]
         if len(images):
-            expected.append(run(graph, images))
-            if float_logits is not None:
-                fp32.append(float_logits(images))
-            for device, results in zip(devices, answers, strict=True):
-                results.append(device.run(images))
+            known = None if labels is None else labels[places]
+            reference = None if float_logits is None else float_logits(images)
+            if reference is not None:
+                fp32.add(reference, known, None)
+            oracle = run(graph, images)
+            for result in results:
+                result.add(images, oracle, known, reference)
         on_progress(len(batch))
-    used = np.concatenate(kept)
-    if not used.any():
+    used = results[0].logits.images
+    if not used:
         raise UsageError(
-            f"{graph.name}: was quantized on all {len(used)} images, none is left to evaluate on; give others "
+            f"{graph.name}: was quantized on all {images_seen} images, none is left to evaluate on; give others "
             "(--data), or quantize again on fewer (--calib-images) or on others (--calib)"
         )
-    labels, left_out = None if labels is None else labels[used], int((~used).sum())
-    oracle, reference = np.concatenate(expected), np.concatenate(fp32) if fp32 else None
-    return [
-        replace(_report(graph, device, size, results, oracle, reference, labels), left_out=left_out)
-        for device, size, results in zip(devices, model_bytes, answers, strict=True)
-    ]
+    left_out = images_seen - used
+    return [result.report(fp32, size, left_out) for result, size in zip(results, model_bytes, strict=True)]
 
 
-def _report(
-    graph: IntegerGraph,
-    device: Runner,
-    model_bytes: int,
-    results: Sequence[RunResult],
-    oracle: NDArray[np.int32],
-    fp32: NDArray[np.float32] | None,
-    labels: NDArray[np.int64] | None,
-) -> DeviceReport:
-    sums = np.concatenate([result.sums for result in results])
-    latency = np.concatenate([result.latency_ms for result in results])
-    logits = graph.logits(sums)
-    differing = int((sums != oracle).sum())
-    return DeviceReport(
-        model=graph.name,
-        device=device.name,
-        kind=device.kind,
-        images=len(sums),
-        top1=topk_accuracy(logits, labels, 1),
-        top5=topk_accuracy(logits, labels, 5),
-        fp32_top1=topk_accuracy(fp32, labels, 1),
-        fp32_top5=topk_accuracy(fp32, labels, 5),
-        agreement=None if fp32 is None else agreement(logits, fp32),
-        bit_exact=differing == 0,
-        differing_sums=differing,
-        logits_sqnr_db=None if fp32 is None else sqnr_db(fp32, logits),
-        latency_ms=percentiles(latency),
-        images_per_s=1000 / float(latency.mean()),
-        model_bytes=model_bytes,
-        metrics=dict(results[-1].metrics),
-    )
+class _Results:
+    """What a device has answered, added up.
+
+    Args:
+        graph: the integer graph.
+        device: the device.
+    """
+
+    def __init__(self, graph: IntegerGraph, device: Runner) -> None:
+        self._graph, self._device = graph, device
+        self.logits = Tally()
+        self._differing = 0
+        self._latency: list[NDArray[np.float64]] = []
+        self._metrics: Mapping[str, Any] = {}
+
+    def add(
+        self,
+        images: NDArray[np.uint8],
+        oracle: NDArray[np.int32],
+        labels: NDArray[np.int64] | None,
+        reference: NDArray[np.float32] | None,
+    ) -> None:
+        """Run a batch of images on the device, beside what the oracle and fp32 say."""
+        result = self._device.run(images)
+        self._differing += int((result.sums != oracle).sum())
+        self.logits.add(self._graph.logits(result.sums), labels, reference)
+        self._latency.append(result.latency_ms)
+        self._metrics = result.metrics
+
+    def report(self, fp32: Tally, model_bytes: int, left_out: int) -> DeviceReport:
+        """Of all images together."""
+        latency = np.concatenate(self._latency)
+        return DeviceReport(
+            model=self._graph.name,
+            device=self._device.name,
+            kind=self._device.kind,
+            images=self.logits.images,
+            top1=self.logits.top1,
+            top5=self.logits.top5,
+            fp32_top1=fp32.top1,
+            fp32_top5=fp32.top5,
+            agreement=self.logits.agreement,
+            bit_exact=self._differing == 0,
+            differing_sums=self._differing,
+            logits_sqnr_db=self.logits.sqnr_db,
+            latency_ms=percentiles(latency),
+            images_per_s=1000 / float(latency.mean()),
+            model_bytes=model_bytes,
+            left_out=left_out,
+            metrics=dict(self._metrics),
+        )
 
 
 def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:

@@ -103,9 +103,11 @@ def _conv(node: Conv, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8
 @apply.implements(Head)
 def _head(node: Head, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> NDArray[np.int32]:
     def of_rows(acc: NDArray[np.int32]) -> NDArray[np.int32]:
-        return (np.maximum(acc, 0) if node.relu else acc).sum((1, 2), dtype=np.int32)[:, None]
+        terms = np.maximum(acc, 0) if node.relu else acc
+        return terms.sum((1, 2), dtype=np.int32)[:, np.newaxis]
 
-    sums: NDArray[np.int32] = _in_parts(node, inputs[0], tensors[node.input], of_rows).sum(-2, dtype=np.int32)
+    rows = _in_parts(node, inputs[0], tensors[node.input], of_rows)
+    sums: NDArray[np.int32] = rows.sum(-2, dtype=np.int32)
     return sums
 
 

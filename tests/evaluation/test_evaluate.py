@@ -1,5 +1,6 @@
 """Devices that answer right and wrong, beside fp32 and the oracle; what cannot be evaluated."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +169,26 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
         evaluate([], images)
     with pytest.raises(UsageError, match="vta-sim does not run on another machine"):
         evaluate(artifact, images, "vta-sim", board="me@there")
+
+
+def test_memory_does_not_grow_with_the_images(graph: IntegerGraph) -> None:
+    """A thousand classes, so that what is kept of an image would be seen."""
+    wide = replace(
+        graph.head,
+        weight=np.tile(graph.head.weight, (167, 1, 1, 1)),
+        bias=np.tile(graph.head.bias, 167),
+        scale=np.tile(graph.head.scale, 167),
+    )
+    many = replace(graph, nodes=(wide,))
+    batch = np.random.default_rng(1).integers(0, 256, (50, SIZE, SIZE, 3), dtype=np.uint8)
+
+    def peak(batches: int) -> int:
+        tracemalloc.start()
+        given = (batch for _ in range(batches))
+        run_devices(many, [FakeDevice(many)], [1], given, None, lambda images: many.logits(run(many, images)))
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    of_an_image = 8 + 4 * many.classes  # less than the latency and one array of class sums
+    assert peak(20) - peak(2) < 18 * len(batch) * of_an_image / 4
