@@ -159,7 +159,7 @@ def hold_out(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
         count = min(max(1, round(HELD_OUT * len(own))), len(own) - 1)
         tested[random.permutation(own)[:count]] = True
     if not tested.any():
-        raise UsageError(f"{dataset.name}: has one image of each class, so that none can be held out; give --test-data")
+        raise UsageError(f"{dataset.name}: has one image of each class, so that none can be held out; give `test_data`")
     return _part(dataset, ~tested, "to learn"), _part(dataset, tested, "held out")
 
 
@@ -182,7 +182,7 @@ def check_labels(dataset: Dataset, classes: int) -> None:
     if dataset.classes and len(dataset.classes) != classes:
         raise SqueezeEdgeError(
             f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; give the network's class "
-            "list with --classes, or other data"
+            "list with `classes`, or other data"
         )
     outside = dataset.labels[(dataset.labels < 0) | (dataset.labels >= classes)]
     if len(outside):

@@ -131,7 +131,7 @@ def load(
 
 def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None) -> Model:
     if weights is not None and pretrained:
-        raise UsageError("--weights and --pretrained exclude each other")
+        raise UsageError("`weights` and `pretrained` exclude each other")
     if model is None:
         model = DEFAULT if weights is None else weights
     name = os.fspath(model)
@@ -139,9 +139,9 @@ def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained
         return _from_network(name, weights, pretrained, size)
     path = Path(name)
     if weights is not None and weights != path and path.suffix != ".sqe":
-        raise UsageError(f"--weights goes with a network's name or an .sqe, not with {name}")
+        raise UsageError(f"`weights` goes with a network's name or an .sqe, not with {name}")
     if pretrained:
-        raise UsageError(f"--pretrained goes with a network's name, not with {name}")
+        raise UsageError(f"`pretrained` goes with a network's name, not with {name}")
     if not path.exists():
         known = ", ".join(NETWORKS)
         raise UsageError(f"{name}: neither a file nor a network; the networks are: {known}")
@@ -195,13 +195,13 @@ def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any])
     name, expected = str(origin.get("weights", "")), origin.get("sha256")
     if expected is None or name.endswith(".sqe"):
         raise UsageError(
-            f"--weights {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
+            f"`weights` {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
             "with fp32; quantize the network again"
         )
     found = _file(weights)["sha256"]
     if found != expected:
         raise UsageError(
-            f"--weights {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
+            f"`weights` {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
             f"this one has {found[:16]}...)"
         )
 
@@ -248,7 +248,7 @@ def quantize(
     if images is None:
         images = model.dataset
     if images is None:
-        raise UsageError(f"{model.name}: calibration images are needed: give some (--calib or --data)")
+        raise UsageError(f"{model.name}: calibration images are needed: give some")
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
     pixels = chosen.load(model.preprocessing, on_decode)
     graph = pipeline.quantize(
@@ -271,7 +271,7 @@ def _from_network(name: str, weights: Path | None, pretrained: bool, size: int |
     if pretrained:
         return _from_checkpoint(name, registry.download(name), size)
     if name != DEFAULT:
-        raise UsageError(f"{name} has no embedded weights: give --weights FILE or --pretrained")
+        raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
     return _from_checkpoint(name, registry.default_weights(), size)
 
 
@@ -309,7 +309,7 @@ def _from_onnx(path: Path, size: int | None) -> Model:
     from squeezeedge.graph.importers.from_onnx import from_onnx
 
     if size is not None:
-        raise UsageError("--size: the input size of an ONNX file is fixed; export it at the size you need")
+        raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
     floating = from_onnx(path)
     side = max(floating.input_size)
     preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
@@ -326,7 +326,7 @@ def _from_onnx(path: Path, size: int | None) -> Model:
 
 def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
     if size is not None:
-        raise UsageError("--size: the input size of an integer graph is fixed; quantize again at the size you need")
+        raise UsageError("`size`: the input size of an integer graph is fixed; quantize again at the size you need")
     graph, record = read_recorded(path)
     if record is None:
         model = Model.of_graph(graph, {"network": graph.name, **_file(path)})

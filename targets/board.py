@@ -92,7 +92,7 @@ class BoardNetwork:
 
     def __init__(self, artifact: Artifact, board: str, patterns: Sequence[str], *, root: bool) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*", board):
-            raise UsageError(f"--board {board}: must be user@host")
+            raise UsageError(f"`board` {board}: must be user@host")
         if shutil.which("ssh") is None:
             raise UnavailableError("ssh is not on the path; install an OpenSSH client")
         self._board, self._classes = board, artifact.classes

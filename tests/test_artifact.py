@@ -267,7 +267,7 @@ def test_a_model_that_is_not_quantized_is_refused(target: FakeTarget, tmp_path: 
 def test_a_folder_that_exists_or_has_no_parent(target: FakeTarget, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(
-        UsageError, match=r"file: exists already; choose another output \(-o\) or replace it \(--force\)"
+        UsageError, match=r"file: exists already; choose another output \(`out`\) or replace it \(`force`\)"
     ):
         compile(GRAPH, "fake", tmp_path / "file")
     for parent in ("no", "file"):
@@ -349,9 +349,9 @@ def test_force_replaces_nothing_but_artifacts(target: FakeTarget, tmp_path: Path
     (out / "thesis.tex").write_text("years of it")
     if content is not None:
         (out / "manifest.json").write_text(content)
-    with pytest.raises(UsageError, match="work: is no artifact, so --force does not replace it"):
+    with pytest.raises(UsageError, match="work: is no artifact, so `force` does not replace it"):
         compile(GRAPH, "fake", out, force=True)
-    with pytest.raises(UsageError, match=r"thesis\.tex: is no artifact, so --force does not replace it"):
+    with pytest.raises(UsageError, match=r"thesis\.tex: is no artifact, so `force` does not replace it"):
         compile(GRAPH, "fake", out / "thesis.tex", force=True)
     assert (out / "thesis.tex").read_text() == "years of it" and target.steps == []
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from squeezeedge.cli.wording import in_options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -79,8 +81,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Print a remark on stderr, in the words of the command line."""
+    sys.stderr.write(f"{in_options(text)}\n")
 
 
 def error(text: str) -> None:

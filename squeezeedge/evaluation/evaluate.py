@@ -99,7 +99,7 @@ def evaluate(
     if data is None:
         data = Model.of_graph(graph).dataset
     if data is None:
-        raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
+        raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (`data`)")
     images = evaluation_images(data, graph.classes, graph.labels, limit=limit, seed=seed, classes=classes)
     reference = reference or artifacts[0].reference()
     if reference is not None:
@@ -134,7 +134,7 @@ def check_board(devices: Sequence[str], board: str | None) -> None:
         UsageError: it is named, and all of them are on this machine only.
     """
     if board is not None and not any(name in device_target(name).remote for name in devices):
-        raise UsageError(f"--board: {' and '.join(devices)} does not run on another machine")
+        raise UsageError(f"`board`: {' and '.join(devices)} does not run on another machine")
 
 
 def run_devices(
@@ -186,7 +186,7 @@ def run_devices(
     if not used:
         raise UsageError(
             f"{graph.name}: was quantized on all {images_seen} images, none is left to evaluate on; give others "
-            "(--data), or quantize again on fewer (--calib-images) or on others (--calib)"
+            "(`data`), or quantize again on fewer or on others"
         )
     left_out = images_seen - used
     return [result.report(fp32, size, left_out) for result, size in zip(results, model_bytes, strict=True)]
@@ -255,7 +255,7 @@ def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
         if device in artifact.target.devices:
             return artifact
     compiled = " and ".join(f"{artifact.path}: compiled for {artifact.target.name}" for artifact in artifacts)
-    raise UsageError(f"{compiled}, which --device {device} does not run")
+    raise UsageError(f"{compiled}, which `device` {device} does not run")
 
 
 def _check_reference(reference: Model, graph: IntegerGraph) -> None:

@@ -114,7 +114,7 @@ def test_images_quantized_on_are_left_out(graph: IntegerGraph) -> None:
     (report,) = run_devices(*arguments, done.append, without)
     assert (report.images, report.left_out, report.top1, report.fp32_top1) == (4, 3, 100.0, 100.0)
     assert done == [3, 2, 2] and report.to_json()["left_out"] == 3
-    with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(--data\)"):
+    with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(`data`\)"):
         run_devices(graph, [FakeDevice(graph)], [1], [images[3:4], images[4:5]], None, None, without=without)
 
 
@@ -152,7 +152,7 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
     other = compile(random_graph(4), "vta", tmp_path / "other")
     with pytest.raises(UsageError, match="holds another integer graph than"):
         evaluate([artifact, other], images)
-    with pytest.raises(UsageError, match="net: compiled for vta, which --device cpu does not run"):
+    with pytest.raises(UsageError, match="net: compiled for vta, which `device` cpu does not run"):
         evaluate(artifact, images, "cpu")
     with pytest.raises(UsageError, match="images to evaluate on are needed"):
         evaluate(artifact, device="vta-sim")

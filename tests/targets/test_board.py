@@ -101,7 +101,7 @@ def test_a_copy_that_breaks_off_is_repeated(made: FakeArtifact, board: FakeBoard
 def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         sums(made, "root@unreachable")
-    with pytest.raises(UsageError, match="--board: device fake-emulation runs on this machine only"):
+    with pytest.raises(UsageError, match="`board`: device fake-emulation runs on this machine only"):
         with open_session(made.folder, TARGET, "fake-emulation", BOARD):
             pass
     monkeypatch.setenv("PATH", "")

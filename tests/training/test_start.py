@@ -164,7 +164,7 @@ def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, d
             train(RECIPE, data, tmp_path / "run", make_form=form, names=names, watcher=listener, workers=0)
         assert seen.pop() == (labels, classes)
         assert ("has 2 of the network's 3 classes" if names else "taken in order: 0 = dark") in listener.told[0]
-    with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* --qat trains no new layer"):
+    with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* `qat` trains no new layer"):
         train(RECIPE, data, tmp_path / "run", make_form=form, names=("light", "black"), workers=0)
 
 

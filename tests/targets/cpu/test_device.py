@@ -160,7 +160,7 @@ def test_a_library_of_another_processor(copy: Path, images: NDArray[np.uint8]) -
         answers(TARGET, copy, images, "cpu")
     seal(copy)
     text = rf"{LIBRARY}: compiled for riscv, and this machine is {here}: run it there, or compile for this one"
-    with pytest.raises(UnavailableError, match=rf"{text} \(--mtriple\); or use --board user@host$"):
+    with pytest.raises(UnavailableError, match=rf"{text} \(--mtriple\); or use `board` user@host$"):
         answers(TARGET, copy, images, "cpu")
     done = script(copy)
     assert done.returncode == 3 and text in done.stderr
