@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, check_path, check_type, check_whole
 from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
@@ -25,6 +25,9 @@ from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
 
 __all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
+
+
+T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -82,7 +85,15 @@ def evaluate(
     """
     if isinstance(artifact, str | os.PathLike):
         artifact = open_artifact(artifact)
-    artifacts = [artifact] if isinstance(artifact, Artifact) else list(artifact)
+    artifacts = _several("artifact", artifact, Artifact, "an artifact or its path, or several artifacts")
+    for name, value, kind in (("reference", reference, Model), ("board", board, str)):
+        check_type(name, value, (kind, type(None)), f"a {kind.__name__}, or None")
+    if limit is not None:
+        check_whole("limit", limit, 1)
+    check_whole("seed", seed)
+    if classes is not None:
+        check_path("classes", classes)
+        classes = Path(classes)
     if not artifacts:
         raise UsageError("no artifact was given")
     graph = artifacts[0].graph
@@ -91,7 +102,7 @@ def evaluate(
             raise UsageError(f"{other.path}: holds another integer graph than {artifacts[0].path}")
     if device is None:
         device = [next(iter(each.target.devices)) for each in artifacts]
-    names = [device] if isinstance(device, str) else list(device)
+    names = _several("device", device, str, "a device's name, or several")
     if not names:
         raise UsageError("no device was given")
     check_board(names, board)
@@ -125,6 +136,22 @@ def evaluate(
             f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",
         )
     return Report(images.dataset.name, tuple(reports), remarks)
+
+
+def _several(name: str, given: object, kind: type[T], what: str) -> list[T]:
+    """One of a kind, or a sequence of them.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(given, kind):
+        return [given]
+    check_type(name, given, Sequence, what)
+    found: list[T] = []
+    for one in given if isinstance(given, Sequence) else ():
+        check_type(name, one, kind, what)
+        found.append(one)
+    return found
 
 
 def check_board(devices: Sequence[str], board: str | None) -> None:
