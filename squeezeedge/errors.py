@@ -16,6 +16,7 @@ from typing import ClassVar
 __all__ = [
     "CorruptFileError",
     "GateError",
+    "PackageWarning",
     "SqueezeEdgeError",
     "UnavailableError",
     "UnsupportedError",
@@ -57,6 +58,10 @@ class GateError(SqueezeEdgeError):
     """An accuracy, parity or bit-exactness gate failed."""
 
     exit_code = 4
+
+
+class PackageWarning(UserWarning):
+    """What another package adds cannot be used and is left out; the text names it, the reason and the remedy."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

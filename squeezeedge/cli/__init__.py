@@ -23,12 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-try:
+with warnings_as_notes():  # the options are those of all targets, and another package's may be broken
     for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
         command.register(app)
-except SqueezeEdgeError as failure:  # the options are those of all targets, and another package's may be broken
-    error(str(failure))
-    sys.exit(failure.exit_code)
 
 
 def _version(value: bool) -> None:
