@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -195,29 +196,35 @@ def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
         Network(Artifact(copy))
 
 
+@pytest.fixture(scope="module")
+def other(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> tuple[IntegerGraph, Path]:
+    """Another network of the same name, and its artifact."""
+    other = dataclasses.replace(random_graph(4), name=graph.name)
+    folder, golden = tmp_path_factory.mktemp("other") / "other", random_images(other, 2, 0)
+    return other, write_artifact(other, TARGET, CpuOptions(isa="generic"), folder, golden=golden, source={}).path
+
+
 def test_two_networks_in_one_process(
-    artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph, tmp_path: Path
+    artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph, other: tuple[IntegerGraph, Path]
 ) -> None:
     """Python opens both, though their names are equal."""
-    other = dataclasses.replace(random_graph(4), name=graph.name)
-    others = random_images(other, 2, 0)
-    made = write_artifact(other, TARGET, CpuOptions(isa="generic"), tmp_path / "other", golden=others, source={}).path
+    another, made = other
+    others = random_images(another, 2, 0)
     with open_session(artifact, TARGET, "cpu") as first, open_session(made, TARGET, "cpu") as second:
-        np.testing.assert_array_equal(second.run(others).sums, run(other, others))
+        np.testing.assert_array_equal(second.run(others).sums, run(another, others))
         np.testing.assert_array_equal(first.run(images).sums, run(graph, images))
 
 
-def test_one_path_with_another_network(graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_one_path_with_another_network(
+    artifact: Path, graph: IntegerGraph, other: tuple[IntegerGraph, Path], tmp_path: Path
+) -> None:
     """The system knows a library by its path; what answers is what lies there now."""
-    other = dataclasses.replace(random_graph(4), name=graph.name)
-    for turn in range(6):
-        made = (graph, other)[turn % 2]
-        inputs = images if turn % 2 == 0 else random_images(other, 2, 0)
-        folder = tmp_path / "artifact"
-        if folder.exists():
-            shutil.rmtree(folder)
-        path = write_artifact(made, TARGET, CpuOptions(isa="generic"), folder, golden=inputs, source={}).path
-        np.testing.assert_array_equal(answers(TARGET, path, inputs, "cpu").sums, run(made, inputs))
+    folder = tmp_path / "artifact"
+    for made, path in ((graph, artifact), other) * 3:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(path, folder)
+        inputs = random_images(made, 2, 0)
+        np.testing.assert_array_equal(answers(TARGET, folder, inputs, "cpu").sums, run(made, inputs))
 
 
 def test_two_sessions_on_one_artifact(artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
@@ -229,6 +236,34 @@ def test_two_sessions_on_one_artifact(artifact: Path, images: NDArray[np.uint8],
             with pytest.raises(UsageError, match="cpu: the device is closed"):
                 second.run(images)
         np.testing.assert_array_equal(first.run(images).sums, expected)
+
+
+def mapped() -> list[str]:
+    """Files of libraries of ours that are in this process's memory."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return sorted({line.split(maxsplit=5)[5] for line in lines if LIBRARY in line})
+
+
+def test_nothing_stays_of_closed_networks(copy: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
+    before, threads, expected = mapped(), threading.active_count(), run(graph, images[:1])
+    tasks = len(list(Path("/proc/self/task").iterdir()))
+    first = Network(Artifact(copy), threads=2)
+    for turn in range(200):
+        network = Network(Artifact(copy), threads=1 + turn % 3)
+        if turn % 20 == 0:
+            np.testing.assert_array_equal(network.run(images[:1])[0], expected)
+        network.close()
+        network.close()  # a second time is nothing
+    np.testing.assert_array_equal(first.run(images[:1])[0], expected)
+    assert len(mapped()) == len(before) + 1
+    first.close()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["logit_scale"].append(1.0)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="the library of another network"):
+        Network(Artifact(copy))
+    assert mapped() == before, "also of one that did not open"
+    assert threading.active_count() == threads and len(list(Path("/proc/self/task").iterdir())) == tasks
 
 
 def test_a_library_of_another_network(copy: Path, images: NDArray[np.uint8]) -> None:
