@@ -24,6 +24,7 @@ __all__ = [
     "check_path",
     "check_type",
     "check_whole",
+    "counted",
     "did_you_mean",
 ]
 
@@ -62,6 +63,11 @@ class GateError(SqueezeEdgeError):
 
 class PackageWarning(UserWarning):
     """What another package adds cannot be used and is left out; the text names it, the reason and the remedy."""
+
+
+def counted(count: int, noun: str) -> str:
+    """``"1 image"``, ``"2 images"``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

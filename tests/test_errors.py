@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import squeezeedge as sq
-from squeezeedge.errors import check_path, check_type, check_whole
+from squeezeedge.errors import check_path, check_type, check_whole, counted
 from squeezeedge.model import Model
 from squeezeedge.targets.session import Session
 from tests.graphs import random_graph
@@ -63,6 +63,10 @@ def test_misuse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(sq.UsageError, match=f"^{reason}"):
         call()
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_in_words() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
 
 
 def test_what_is_taken(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import UsageError, check_path, check_type, check_whole
+from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
 from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
@@ -133,7 +133,8 @@ def evaluate(
     left_out, remarks = reports[0].left_out, images.remarks
     if left_out:
         remarks += (
-            f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",
+            f"{images.dataset.name}: {counted(left_out, 'image')} {'is' if left_out == 1 else 'are'} left out, because "
+            f"{graph.name} was quantized on {'it' if left_out == 1 else 'them'}",
         )
     return Report(images.dataset.name, tuple(reports), remarks)
 
@@ -212,7 +213,7 @@ def run_devices(
     used = results[0].logits.images
     if not used:
         raise UsageError(
-            f"{graph.name}: was quantized on all {images_seen} images, none is left to evaluate on; give others "
+            f"{graph.name}: was quantized on all {counted(images_seen, 'image')}, none is left to evaluate on; give others "
             "(`data`), or quantize again on fewer or on others"
         )
     left_out = images_seen - used
