@@ -213,8 +213,8 @@ def run_devices(
     used = results[0].logits.images
     if not used:
         raise UsageError(
-            f"{graph.name}: was quantized on all {counted(images_seen, 'image')}, none is left to evaluate on; give others "
-            "(`data`), or quantize again on fewer or on others"
+            f"{graph.name}: was quantized on all {counted(images_seen, 'image')}, none is left to evaluate on; "
+            "give others (`data`), or quantize again on fewer or on others"
         )
     left_out = images_seen - used
     return [result.report(fp32, size, left_out) for result, size in zip(results, model_bytes, strict=True)]
