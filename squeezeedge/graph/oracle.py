@@ -104,7 +104,8 @@ def _conv(node: Conv, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8
 def _head(node: Head, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> NDArray[np.int32]:
     def of_rows(acc: NDArray[np.int32]) -> NDArray[np.int32]:
         terms = np.maximum(acc, 0) if node.relu else acc
-        return terms.sum((1, 2), dtype=np.int32)[:, np.newaxis]
+        of_part: NDArray[np.int32] = terms.sum((1, 2), dtype=np.int32)
+        return of_part[:, np.newaxis]
 
     rows = _in_parts(node, inputs[0], tensors[node.input], of_rows)
     sums: NDArray[np.int32] = rows.sum(-2, dtype=np.int32)

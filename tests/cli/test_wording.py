@@ -42,7 +42,7 @@ def test_the_library_speaks_of_arguments() -> None:
     modules = library_modules()
     assert len(modules) > 100
     found = [
-        f"{path.relative_to(ROOT)}:{text.lineno}: {text.value}"
+        f"{path.relative_to(ROOT)}:{text.lineno}: {text.value!r}"
         for path in modules
         for text in texts(ast.parse(path.read_text()))
         if OPTION.search(str(text.value)) and "--update-golden" not in str(text.value)

@@ -29,6 +29,8 @@ from tests.quantization.networks import natural_images
 from tests.targets.devices import FakeBoard
 from tests.test_model import onnx_file
 
+pytestmark = pytest.mark.usefixtures("embedded_once")
+
 KEYS = {
     *("model", "device", "kind", "images", "top1", "top5", "fp32_top1", "fp32_top5", "agreement", "bit_exact"),
     *("differing_sums", "logits_sqnr_db", "latency_ms", "images_per_s", "model_bytes"),
