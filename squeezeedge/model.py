@@ -17,7 +17,7 @@ from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
@@ -83,6 +83,23 @@ class Model:
         spec = NETWORKS.get(self.name)
         return spec.dataset if spec is not None else None
 
+    def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
+        """The float network to compare with: itself if it has it, else the one that its integer graph was made of.
+
+        Args:
+            weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
+
+        Returns:
+            ``None`` if it is not known.
+
+        Raises:
+            UsageError: it was made of another file.
+            SqueezeEdgeError: that file is missing or damaged.
+        """
+        if self.float_logits is not None and weights is None:
+            return self
+        return None if self.integer is None else load_reference(self.integer, self.origin, weights)
+
     def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
         """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.
 
@@ -94,6 +111,7 @@ class Model:
             UsageError: the model is not quantized, or something is there that is not to be replaced.
             SqueezeEdgeError: the file cannot be written.
         """
+        check_path("path", path)
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
@@ -125,8 +143,25 @@ def load(
         UnsupportedError: the network has an operator that is not supported; the text names it.
         SqueezeEdgeError: a file is damaged or does not fit the network.
     """
+    for argument, path in (("model", model), ("weights", weights)):
+        if path is not None:
+            check_path(argument, path)
+    if size is not None:
+        check_whole("size", size, 1)
+    if labels is not None:
+        _check_names(labels)
     found = _load(model, None if weights is None else Path(weights), pretrained, size)
     return found if labels is None else _labelled(found, labels)
+
+
+def _check_names(labels: object) -> None:
+    if isinstance(labels, str | os.PathLike):
+        check_path("labels", labels)
+        return
+    what = "a path, or the classes' names"
+    check_type("labels", labels, Sequence, what)
+    for name in labels if isinstance(labels, Sequence) else ():
+        check_type("labels", name, str, what)
 
 
 def _load(model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None) -> Model:
@@ -241,7 +276,13 @@ def quantize(
     """
     from squeezeedge.quantization import pipeline
 
+    check_whole("count", count, 1)
+    check_whole("seed", seed)
+    if classes is not None:
+        check_path("classes", classes)
+        classes = Path(classes)
     if not isinstance(model, Model):
+        check_path("model", model)
         model = load(model)
     if model.floating is None:
         raise UsageError(f"{model.name}: is an integer graph already")

@@ -54,7 +54,7 @@ def test_a_file_is_made_or_replaced(before: Path) -> None:
 def test_a_file_that_is_not_to_be_replaced_stays(before: Path, monkeypatch: pytest.MonkeyPatch, offered: bool) -> None:
     if not offered:
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
-    with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(-o\) or replace it"):
+    with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(`out`\) or replace it"):
         write_file(before, b"after", force=False)
     write_file(before.with_name("new"), b"new", force=False)
     assert before.read_bytes() == b"before" and before.with_name("new").read_bytes() == b"new"

@@ -86,12 +86,12 @@ def test_a_folder_of_a_run_that_was_killed_before_its_state(tmp_path: Path, data
         (out / name).touch()
     check_folder(out, resume=False)
     (out / "start.sqe").unlink()
-    with pytest.raises(UsageError, match="no such file, so there is no run to go on with; begin one, without --resume"):
+    with pytest.raises(UsageError, match="no such file, so there is no run to go on with; begin one, without `resume`"):
         train(RECIPE, data, out, resume=True, workers=0)
     assert train(changed(epochs=1), data, out, workers=0).result.finished
     assert not any(is_leftover(path) for path in out.iterdir())
     with pytest.raises(
-        UsageError, match="is not empty; go on with the run in it by --resume, or choose another folder"
+        UsageError, match="is not empty; go on with the run in it by `resume`, or choose another folder"
     ):
         train(RECIPE, data, out, workers=0)
 
