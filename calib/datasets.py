@@ -213,7 +213,7 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         raise SqueezeEdgeError(
             f"{dataset.name}: has {len(dataset.classes)} classes, the network has {classes}; they are "
             f"{a_few(dataset.classes)}{empty}: complete the folders, remove what is no class, or give the network's "
-            "class list"
+            "class list with `classes`"
         )
     outside = dataset.labels[(dataset.labels < 0) | (dataset.labels >= classes)]
     if len(outside):

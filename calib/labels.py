@@ -59,7 +59,7 @@ class ClassList:
         if unknown:
             raise SqueezeEdgeError(
                 f"{what}: {len(unknown)} of its classes are not in the class list {self.source}: {a_few(unknown)}; "
-                "give the right list with --classes, or remove these"
+                "give the right list with `classes`, or remove these"
             )
         return np.array([index[key] for key in keys], np.int64)
 
@@ -133,7 +133,7 @@ def find_class_list(data: Path, keys: Iterable[str]) -> ClassList | None:
         if len(fitting) > 1:
             raise UsageError(
                 f"{data}: several class lists fit: {', '.join(found.source for found in fitting)}; "
-                "choose one with --classes"
+                "choose one with `classes`"
             )
         if fitting:
             return fitting[0]

@@ -222,7 +222,7 @@ def _file_labels(path: Path, files: list[str], found: ClassList | None) -> _Labe
             return _listed(np.array(keys).astype(np.int64), found)
         found = found or find_class_list(path, keys)
         if found is None:
-            raise SqueezeEdgeError(f"{path}: its images are labelled {a_few(keys)}; give the class list with --classes")
+            raise SqueezeEdgeError(f"{path}: its images are labelled {a_few(keys)}; give the class list with `classes`")
         return _listed(found.indices(keys, str(path)), found)
     ids = {file: WORDNET_ID.findall(file)[-1:] for file in files}
     unlabelled = [file for file, names in ids.items() if not names]

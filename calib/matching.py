@@ -17,7 +17,7 @@ from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["with_classes_of"]
 
-FIX = "rename the folders, or say with --classes which class each folder is"
+FIX = "rename the folders, or say with `classes` which class each folder is"
 
 
 def with_classes_of(

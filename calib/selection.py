@@ -140,7 +140,7 @@ def evaluation_images(
         if not len(indices):
             raise UsageError(
                 f"{dataset.name}: all its {len(dataset)} images are calibrated on, none is left to evaluate on; "
-                "calibrate on fewer (--calib-images) or on others (--calib)"
+                "calibrate on fewer or on others"
             )
     if limit is not None and limit < len(indices):
         # those of the seed's order that calibration takes last

@@ -15,7 +15,7 @@ from PIL import Image
 from squeezeedge.calib.datasets import Dataset, open_dataset
 from squeezeedge.calib.decode import AnyImage, EncodedImage
 from squeezeedge.calib.files import SUFFIXES
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 
 __all__ = ["ImageSource", "image_stream", "open_images"]
 
@@ -93,7 +93,7 @@ def _is_stream(images: ImageSource) -> TypeGuard[Iterable[object]]:
 def _in_memory(images: Sequence[AnyImage] | NDArray[np.uint8]) -> Dataset:
     if not len(images):
         raise SqueezeEdgeError("no image was given")
-    return Dataset(f"{len(images)} given images", images)
+    return Dataset(counted(len(images), "given image"), images)
 
 
 def _one(image: object, position: int) -> AnyImage:

@@ -12,38 +12,44 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge._version import __version__
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type
 from squeezeedge.files import check_output, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
-from squeezeedge.model import GOLDEN_IMAGES, Model, load, load_reference
+from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest
+from squeezeedge.model import GOLDEN_IMAGES, Model, load
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.device.run import meaning_sha256
-from squeezeedge.targets.protocol import Target
+from squeezeedge.targets.protocol import Lowered, Target
 from squeezeedge.targets.registry import get_target
 
 if TYPE_CHECKING:
     from squeezeedge.device import Device
 
-__all__ = ["GOLDEN", "MANIFEST", "Artifact", "check_artifact_output", "compile", "open_artifact", "write_artifact"]
+__all__ = [
+    "GOLDEN",
+    "MANIFEST",
+    "Artifact",
+    "check_artifact_output",
+    "compile",
+    "open_artifact",
+    "prepare",
+    "write_artifact",
+]
 
-MANIFEST = "manifest.json"
-SCHEMA = 3
-GRAPH = "model.sqe"
-GOLDEN = "golden.npz"
 PROGRAM = "run.py"
 """The program that every device runs; it imports :data:`DEVICE` beside it."""
 DEVICE = "device.py"
@@ -134,7 +140,7 @@ class Artifact:
             UsageError: it was made of another file.
             SqueezeEdgeError: that file is missing or damaged.
         """
-        return load_reference(self.graph, self.manifest["source"], weights)
+        return Model.of_graph(self.graph, self.manifest["source"]).reference(weights)
 
     @contextmanager
     def open(
@@ -162,9 +168,11 @@ class Artifact:
         from squeezeedge.targets.session import open_session
 
         target, graph = self.target, self.graph
-        if _read_manifest(self.path / MANIFEST)["graph_sha256"] != self.manifest["graph_sha256"]:
+        if read_manifest(self.path)["graph_sha256"] != self.manifest["graph_sha256"]:
             raise UsageError(f"{self.path}: holds another network than when it was opened; open it again")
-        name = device or next(iter(target.devices))
+        for argument, text in (("device", device), ("board", board)):
+            check_type(argument, text, (str, type(None)), "a name, or None")
+        name = next(iter(target.devices)) if device is None else device
         target.check_device(name, board)
         with open_session(self.path, target, name, board, timeout) as session:
             yield Device(session, graph)
@@ -179,7 +187,26 @@ def compile(
     force: bool = False,
     **options: object,
 ) -> Artifact:
-    """Compile a quantized network into an artifact folder.
+    """Compile a quantized network into an artifact folder: :func:`prepare`, and the call of what it returns.
+
+    Raises:
+        SqueezeEdgeError: what :func:`prepare` raises; a tool fails, or the folder cannot be written.
+    """
+    return prepare(model, target, out, golden=golden, force=force, **options)()
+
+
+def prepare(
+    model: Model | IntegerGraph | str | os.PathLike[str],
+    target: str = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    golden: NDArray[np.uint8] | None = None,
+    force: bool = False,
+    **options: object,
+) -> Callable[[], Artifact]:
+    """Lower a quantized network for a target; nothing is written yet.
+
+    Of several targets, each says what it refuses before anything is compiled for another.
 
     Args:
         model: a quantized model, an integer graph, or the path of an .sqe.
@@ -190,21 +217,27 @@ def compile(
         force: replace an artifact that is there, once the new one is whole.
         options: the target's own, fields of its ``options`` (such as ``isa="avx2"``); the others have their defaults.
 
+    Returns:
+        What compiles and writes the artifact.
+
     Raises:
         UsageError: the model is not quantized, there is no such target or option, ``out`` exists and is not to be
             replaced, its parent does not exist, or ``golden`` is of another shape or type.
         UnavailableError: a tool that the target needs is missing.
         UnsupportedError: the target cannot run the graph; the text names the layer, the reason and the fix.
-        SqueezeEdgeError: a tool fails, or the folder cannot be written.
+        SqueezeEdgeError: the folder cannot be written.
     """
+    check_type("target", target, str, "a target's name")
     chosen = get_target(target)
-    known = [option.name for option in fields(chosen.options)]
-    unknown = sorted(options.keys() - set(known))
-    if unknown:
-        raise UsageError(f"target {target} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if out is not None:
+        check_path("out", out)
+    if golden is not None:
+        check_type("golden", golden, np.ndarray, "an array, uint8 [n, height, width, 3]")
+    own = _options(chosen, options)
     if isinstance(model, IntegerGraph):
         model = Model.of_graph(model)
     elif not isinstance(model, Model):
+        check_path("model", model)
         model = load(model)
     graph = model.integer
     if graph is None:
@@ -218,16 +251,38 @@ def compile(
         needed = ", ".join(map(str, graph.input_shape))
         raise UsageError(f"golden images are {golden.dtype} {list(golden.shape)}; they must be uint8 [n, {needed}]")
     folder = Path(f"{model.name}-{target}") if out is None else Path(out)
-    return write_artifact(
+    return _lower(
         graph,
         chosen,
-        chosen.options(**options),
+        chosen.options(**own),
         folder,
         golden=golden,
         source=model.origin,
         calibrated_on=model.calibrated_on,
         force=force,
     )
+
+
+def _options(target: Target, given: Mapping[str, object]) -> dict[str, object]:
+    """A target's options, of the types of its fields; a path may be given as text.
+
+    Raises:
+        UsageError: there is no such option, or a value is of another type.
+    """
+    known = [option.name for option in fields(target.options)]
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise UsageError(f"target {target.name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    hints, own = get_type_hints(target.options), {}
+    for name, value in given.items():
+        kinds = get_args(hints[name]) or (hints[name],)
+        if Path in kinds and isinstance(value, str | os.PathLike):
+            check_path(name, value)
+            value = Path(value)
+        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        check_type(name, value, kinds if bool in kinds or not isinstance(value, bool) else (), names)
+        own[name] = value
+    return own
 
 
 def write_artifact(
@@ -257,9 +312,34 @@ def write_artifact(
         UsageError: ``out`` exists and is not to be replaced, or its parent does not exist.
         SqueezeEdgeError: the target refuses the graph, a tool is missing or the disk is full.
     """
-    check_artifact_output(out, force=force)
+    return _lower(graph, target, options, out, golden=golden, source=source, calibrated_on=calibrated_on, force=force)()
+
+
+def _lower(
+    graph: IntegerGraph,
+    target: Target,
+    options: Any,  # noqa: ANN401
+    out: Path,
+    **rest: Any,  # noqa: ANN401
+) -> Callable[[], Artifact]:
+    """The first half of :func:`write_artifact`: all that can be refused; returns the second."""
+    check_artifact_output(out, force=rest["force"])
     target.check_options(options)
-    lowered = target.lower(graph, options)
+    return partial(_write, target.lower(graph, options), graph, target, options, out, **rest)
+
+
+def _write(
+    lowered: Lowered,
+    graph: IntegerGraph,
+    target: Target,
+    options: Any,  # noqa: ANN401
+    out: Path,
+    *,
+    golden: NDArray[np.uint8],
+    source: Mapping[str, Any],
+    calibrated_on: Collection[str],
+    force: bool,
+) -> Artifact:
     program = {PROGRAM: _source_file(PROGRAM_MODULE), DEVICE: _source_file(target.device_module)}
     try:
         with write_folder(out, force=force) as partial:
@@ -290,7 +370,7 @@ def write_artifact(
             }
             manifest["meaning_sha256"] = meaning_sha256(json.loads(json.dumps(manifest, default=str)))
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n")
-            if out.exists() and not _is_artifact(out):
+            if out.exists() and not is_artifact(out):
                 raise FileExistsError
     except FileExistsError as error:
         raise UsageError(f"{out}: somebody else has written it meanwhile; choose another output folder") from error
@@ -306,99 +386,26 @@ def check_artifact_output(out: Path, *, force: bool = False) -> None:
         UsageError: it exists and is not to be replaced, is no artifact, or its parent does not exist.
         SqueezeEdgeError: it cannot be written.
     """
-    check_output(out, force=force, kind="artifact", is_kind=_is_artifact)
-
-
-def _is_artifact(path: Path) -> bool:
-    """Whether a folder is one, of any version, be it damaged."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and {"schema", "graph_sha256", "files"} <= manifest.keys()
+    check_output(out, force=force, kind="artifact", is_kind=is_artifact)
 
 
 def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read and verify an artifact folder.
 
     Raises:
-        CorruptFileError: no manifest, another schema, or a file is missing or changed.
+        UsageError: there is no artifact at ``path``.
+        CorruptFileError: the manifest is damaged or of another schema, or a file is missing or changed.
     """
+    check_path("path", path)
     path = Path(path)
-    manifest = _read_manifest(path / MANIFEST)
-    for name in manifest["files"]:  # all of them before anything is opened
-        _check_name(path, name)
-    for name, entry in manifest["files"].items():
-        file = path / name
-        if not file.is_file():
-            raise CorruptFileError(f"{file}: missing from the artifact; compile the model again")
-        if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
-            raise CorruptFileError(f"{file}: differs from its checksum in {MANIFEST}; compile the model again")
+    manifest = read_manifest(path)
     try:
-        DeviceArtifact(path)  # checks what a device reads of the manifest
+        files = DeviceArtifact(path)
+        for name in manifest["files"]:
+            files.path(name)
     except ValueError as error:
         raise CorruptFileError(str(error)) from error
     return Artifact(path, manifest)
-
-
-def _check_name(folder: Path, name: str) -> None:
-    """Refuse a name that is none of a file inside of an artifact.
-
-    Raises:
-        CorruptFileError: it is absolute, leads out of the folder, also by a symbolic link, or no file can have it.
-    """
-    where = f"{folder / MANIFEST}: "
-    try:
-        name.encode()
-        inside = not {"", ".", ".."} & set(name.split("/")) and (folder / name).resolve(strict=False).is_relative_to(
-            folder.resolve()
-        )
-        (folder / name).lstat()
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CorruptFileError(f"{where}no file can have the name {name[:80]!a}: {reason}") from error
-    if not inside:
-        raise CorruptFileError(f"{where}names a file outside the artifact: {name[:80]!a}")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        folder = path.parent
-        known = "has no manifest.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-        raise CorruptFileError(
-            f"{folder}: not an artifact: it {known}; an artifact is the folder that `squeezeedge compile` makes"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path}: not readable as JSON: {error}; compile the model again") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise CorruptFileError(f"{path}: schema {found!r}; this version reads {SCHEMA}; compile the model again")
-    expected = {
-        "model": str,
-        "target": str,
-        "graph_sha256": str,
-        "options": dict,
-        "source": dict,
-        "files": dict,
-    }
-    for key, kind in expected.items():
-        if not isinstance(manifest.get(key), kind):
-            raise CorruptFileError(f"{path}: {key!r} is missing or damaged; compile the model again")
-    calibration = manifest.get("calibration", {"fingerprints": []})
-    prints = calibration.get("fingerprints") if isinstance(calibration, dict) else None
-    if not isinstance(prints, list) or not all(isinstance(text, str) for text in prints):
-        raise CorruptFileError(f"{path}: 'calibration' is damaged; compile the model again")
-    for name in (GRAPH, GOLDEN):
-        if name not in manifest["files"]:
-            raise CorruptFileError(f"{path}: lists no {name}; compile the model again")
-    for name, entry in manifest["files"].items():
-        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
-            raise CorruptFileError(f"{path}: the entry of {name} is damaged; compile the model again")
-    return manifest
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.decode import AnyImage, EncodedImage, decode
 from squeezeedge.calib.selection import Selection
 from squeezeedge.calib.sources import ImageSource, image_stream
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, check_type, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.session import Session
@@ -95,6 +95,7 @@ class Device:
             UsageError: images of another shape or type.
             SqueezeEdgeError: the device fails.
         """
+        check_type("images", images, np.ndarray, "an array, uint8 [N, height, width, 3]")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(self._graph.input_shape):
             raise UsageError(
                 f"images are {images.dtype} {list(images.shape)}; the network takes uint8 "
@@ -109,18 +110,16 @@ class Device:
             images: in any form; an iterator is read as its answers are asked for.
             top: how many classes an answer names.
 
-        Yields:
-            One answer an image, in order.
+        Returns:
+            One answer an image, in order, each made when it is asked for.
 
         Raises:
             UsageError: something is not an image, or ``top`` is less than 1.
             SqueezeEdgeError: an image is damaged, or the device fails.
         """
-        if top < 1:
-            raise UsageError(f"top {top}: must be at least 1")
+        check_whole("top", top, 1)
         chosen = images.images() if isinstance(images, Selection) else image_stream(images)
-        for position, image in enumerate(chosen):
-            yield self._answer(image, position, top)
+        return (self._answer(image, position, top) for position, image in enumerate(chosen))
 
     def _answer(self, image: AnyImage, position: int, top: int) -> Answer:
         result = self.run(decode(image, self._graph.preprocessing)[None])

@@ -72,7 +72,7 @@ def check_output(
             if not force:
                 raise _exists(path)
             if not is_kind(path):
-                raise UsageError(f"{path}: is no {kind}, so --force does not replace it; choose another output (-o)")
+                raise UsageError(f"{path}: is no {kind}, so `force` does not replace it; choose another output (`out`)")
         else:
             with contextlib.suppress(FileNotFoundError):
                 path.lstat()  # it is too long, or has a NUL
@@ -237,7 +237,7 @@ def _taken(path: Path, descriptor: int) -> UsageError:
 
 
 def _exists(path: Path) -> UsageError:
-    return UsageError(f"{path}: exists already; choose another output (-o) or replace it (--force)")
+    return UsageError(f"{path}: exists already; choose another output (`out`) or replace it (`force`)")
 
 
 def _make_file(path: Path) -> int:

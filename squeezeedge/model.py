@@ -17,7 +17,7 @@ from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
@@ -87,6 +87,23 @@ class Model:
         spec = NETWORKS.get(self.name)
         return spec.dataset if spec is not None else None
 
+    def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
+        """The float network to compare with: itself if it has it, else the one that its integer graph was made of.
+
+        Args:
+            weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
+
+        Returns:
+            ``None`` if it is not known.
+
+        Raises:
+            UsageError: it was made of another file.
+            SqueezeEdgeError: that file is missing or damaged.
+        """
+        if self.float_logits is not None and weights is None:
+            return self
+        return None if self.integer is None else load_reference(self.integer, self.origin, weights)
+
     def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
         """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.
 
@@ -98,6 +115,7 @@ class Model:
             UsageError: the model is not quantized, or something is there that is not to be replaced.
             SqueezeEdgeError: the file cannot be written.
         """
+        check_path("path", path)
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
@@ -132,15 +150,32 @@ def load(
         UnsupportedError: the network has an operator that is not supported; the text names it.
         SqueezeEdgeError: a file is damaged or does not fit the network.
     """
+    for argument, path in (("model", model), ("weights", weights)):
+        if path is not None:
+            check_path(argument, path)
+    if size is not None:
+        check_whole("size", size, 1)
+    if labels is not None:
+        _check_names(labels)
     found = _load(model, None if weights is None else Path(weights), pretrained, size, network)
     return found if labels is None else _labelled(found, labels)
+
+
+def _check_names(labels: object) -> None:
+    if isinstance(labels, str | os.PathLike):
+        check_path("labels", labels)
+        return
+    what = "a path, or the classes' names"
+    check_type("labels", labels, Sequence, what)
+    for name in labels if isinstance(labels, Sequence) else ():
+        check_type("labels", name, str, what)
 
 
 def _load(
     model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None, network: str | None
 ) -> Model:
     if weights is not None and pretrained:
-        raise UsageError("--weights and --pretrained exclude each other")
+        raise UsageError("`weights` and `pretrained` exclude each other")
     if model is None:
         model = DEFAULT if weights is None else weights
     name = os.fspath(model)
@@ -150,9 +185,9 @@ def _load(
         return _from_network(name, weights, pretrained, size)
     path = Path(name)
     if weights is not None and weights != path and path.suffix != ".sqe":
-        raise UsageError(f"--weights goes with a network's name or an .sqe, not with {name}")
+        raise UsageError(f"`weights` goes with a network's name or an .sqe, not with {name}")
     if pretrained:
-        raise UsageError(f"--pretrained goes with a network's name, not with {name}")
+        raise UsageError(f"`pretrained` goes with a network's name, not with {name}")
     if not path.exists():
         known = ", ".join(NETWORKS)
         raise UsageError(f"{name}: neither a file nor a network; the networks are: {known}")
@@ -206,13 +241,13 @@ def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any])
     name, expected = str(origin.get("weights", "")), origin.get("sha256")
     if expected is None or name.endswith(".sqe"):
         raise UsageError(
-            f"--weights {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
+            f"`weights` {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
             "with fp32; quantize the network again"
         )
     found = _file(weights)["sha256"]
     if found != expected:
         raise UsageError(
-            f"--weights {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
+            f"`weights` {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
             f"this one has {found[:16]}...)"
         )
 
@@ -253,14 +288,20 @@ def quantize(
     """
     from squeezeedge.quantization import pipeline
 
+    check_whole("count", count, 1)
+    check_whole("seed", seed)
+    if classes is not None:
+        check_path("classes", classes)
+        classes = Path(classes)
     if not isinstance(model, Model):
+        check_path("model", model)
         model = load(model)
     if model.floating is None:
         raise UsageError(f"{model.name}: is an integer graph already")
     if images is None:
         images = model.dataset
     if images is None:
-        raise UsageError(f"{model.name}: calibration images are needed: give some (--calib or --data)")
+        raise UsageError(f"{model.name}: calibration images are needed: give some")
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
     model = choose_network(model, chosen)
     assert model.floating is not None
@@ -325,7 +366,7 @@ def _from_network(name: str, weights: Path | None, pretrained: bool, size: int |
     if pretrained:
         return _from_checkpoint(name, registry.download(name), size)
     if name != DEFAULT:
-        raise UsageError(f"{name} has no embedded weights: give --weights FILE or --pretrained")
+        raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
     return _from_checkpoint(name, registry.default_weights(), size)
 
 
@@ -366,7 +407,7 @@ def _from_onnx(path: Path, size: int | None) -> Model:
     from squeezeedge.graph.importers.from_onnx import from_onnx
 
     if size is not None:
-        raise UsageError("--size: the input size of an ONNX file is fixed; export it at the size you need")
+        raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
     floating = from_onnx(path)
     side = max(floating.input_size)
     preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
@@ -383,7 +424,7 @@ def _from_onnx(path: Path, size: int | None) -> Model:
 
 def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
     if size is not None:
-        raise UsageError("--size: the input size of an integer graph is fixed; quantize again at the size you need")
+        raise UsageError("`size`: the input size of an integer graph is fixed; quantize again at the size you need")
     graph, record = read_recorded(path)
     if record is None:
         model = Model.of_graph(graph, {"network": graph.name, **_file(path)})

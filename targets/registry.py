@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from importlib import metadata
 
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import PackageWarning, UsageError
 from squeezeedge.targets.protocol import Target
 
 __all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target"]
@@ -23,8 +25,9 @@ ENTRY_POINTS = "squeezeedge.targets"
 def all_targets() -> Mapping[str, Target]:
     """Every target by name.
 
-    Raises:
-        SqueezeEdgeError: a package's target cannot be loaded, or takes a name that is taken; the text names it.
+    Warns:
+        PackageWarning: another package's target cannot be loaded, or takes a name that is taken. It is left out; the
+            text names it, the reason and the remedy.
     """
     package = importlib.import_module(__package__)
     found: dict[str, Target] = {}
@@ -38,10 +41,16 @@ def all_targets() -> Mapping[str, Target]:
         try:
             target = entry.load()
             taken = ({target.name} & found.keys()) | (target.devices.keys() & devices)
-        except Exception as error:  # another package's code
-            raise SqueezeEdgeError(f"{origin} cannot be loaded: {error!r}; update or uninstall that package") from error
+            for option in fields(target.options):
+                option.metadata["help"]
+        except (Exception, SystemExit) as error:  # another package's code
+            left_out = f"{origin} cannot be loaded and is left out: {error!r}; update or uninstall that package"
+            warnings.warn(left_out, PackageWarning, stacklevel=2)
+            continue
         if taken:
-            raise SqueezeEdgeError(f"{origin}: the name {min(taken)} is taken; uninstall one of the packages")
+            left_out = f"{origin} is left out: the name {min(taken)} is taken; uninstall one of the packages"
+            warnings.warn(left_out, PackageWarning, stacklevel=2)
+            continue
         found[target.name] = target
         devices |= target.devices.keys()
     return found

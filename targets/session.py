@@ -123,7 +123,7 @@ def open_session(
     if device not in target.devices:
         raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
     if board is not None and device not in target.remote:
-        raise UsageError(f"board {board}: device {device} runs on this machine only")
+        raise UsageError(f"`board`: device {device} runs on this machine only")
     check_files(artifact, target, device)
     from squeezeedge.targets.device.run import Artifact
 
@@ -204,7 +204,7 @@ def check_files(artifact: Path, target: Target, device: str) -> None:
 
 def _elsewhere(target: Target, device: str) -> str:
     """Where else the artifact could be run, for the message that this machine lacks the device."""
-    ways = ["use --board user@host"] if device in target.remote else []
-    if "emulation" in target.devices.values() and target.devices[device] != "emulation":
-        ways.append("--emulate")
+    ways = ["use `board` user@host"] if device in target.remote else []
+    if target.devices[device] != "emulation":
+        ways += [f"`device` {name}" for name, kind in target.devices.items() if kind == "emulation"]
     return "".join(f"; or {way}" if i == 0 else f", or {way}" for i, way in enumerate(ways))

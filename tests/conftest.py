@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from squeezeedge.artifact import Artifact
     from squeezeedge.model import Model
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: threads of each would wait for each other's
@@ -56,6 +57,14 @@ def digits_model(digits_network: Model, digits_pixels: NDArray[np.uint8]) -> Mod
     from squeezeedge.model import quantize
 
     return quantize(digits_network, digits_pixels)
+
+
+@pytest.fixture(scope="session")
+def digits_artifact(digits_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The same, compiled for any processor."""
+    from squeezeedge.artifact import compile
+
+    return compile(digits_model, "cpu", tmp_path_factory.mktemp("digits") / "digits", isa="generic")
 
 
 @pytest.fixture(scope="session")

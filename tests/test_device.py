@@ -144,8 +144,8 @@ def test_a_camera_is_answered_as_it_goes(device: Device) -> None:
 
 
 def test_what_is_refused(device: Device, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="top 0: must be at least 1"):
-        answers_to(device, IMAGES, top=0)
+    with pytest.raises(UsageError, match="`top` is 0 \\(int\\); it must be a whole number of 1 or more"):
+        device.classify(IMAGES, top=0)  # at once, before an answer is asked for
     with pytest.raises(UsageError, match="no such image file"):
         answers_to(device, "no.jpg")
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG")

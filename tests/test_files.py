@@ -54,7 +54,7 @@ def test_a_file_is_made_or_replaced(before: Path) -> None:
 def test_a_file_that_is_not_to_be_replaced_stays(before: Path, monkeypatch: pytest.MonkeyPatch, offered: bool) -> None:
     if not offered:
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
-    with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(-o\) or replace it"):
+    with pytest.raises(UsageError, match=r"file\.bin: exists already; choose another output \(`out`\) or replace it"):
         write_file(before, b"after", force=False)
     write_file(before.with_name("new"), b"new", force=False)
     assert before.read_bytes() == b"before" and before.with_name("new").read_bytes() == b"new"
@@ -352,12 +352,14 @@ def test_outputs_that_are_refused(before: Path, monkeypatch: pytest.MonkeyPatch)
     folder = before.parent
     (folder / "link").symlink_to("nowhere")
     for path in (before, folder, folder / "link"):
-        with pytest.raises(UsageError, match=r"exists already; choose another output \(-o\) or replace it \(--force\)"):
+        with pytest.raises(
+            UsageError, match=r"exists already; choose another output \(`out`\) or replace it \(`force`\)"
+        ):
             check_output(path)
     for path in (folder, folder / "link"):
-        with pytest.raises(UsageError, match="is no file, so --force does not replace it"):
+        with pytest.raises(UsageError, match="is no file, so `force` does not replace it"):
             check_output(path, force=True)
-    with pytest.raises(UsageError, match="is no net, so --force does not replace it"):
+    with pytest.raises(UsageError, match="is no net, so `force` does not replace it"):
         check_output(before, force=True, kind="net", is_kind=Path.is_dir)
     for path in (folder / "no" / "file", before / "file"):
         with pytest.raises(SqueezeEdgeError, match="its parent folder does not exist"):

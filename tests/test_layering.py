@@ -28,7 +28,7 @@ ORDER = (
     ("lower",),
     ("hls",),
     ("targets",),
-    ("artifact", "device", "model"),
+    ("artifact", "device", "manifest", "model"),
     ("evaluation",),
     ("cli",),
     ("__main__",),

@@ -17,9 +17,9 @@ from squeezeedge.calib.selection import calibration_images
 from squeezeedge.graph.oracle import run
 
 
-@pytest.fixture(scope="module")
-def artifact(digits_model: sq.Model, tmp_path_factory: pytest.TempPathFactory) -> sq.Artifact:
-    return sq.compile(digits_model, "cpu", tmp_path_factory.mktemp("library") / "digits", isa="generic")
+@pytest.fixture
+def artifact(digits_artifact: sq.Artifact) -> sq.Artifact:
+    return digits_artifact
 
 
 def test_nothing_heavy_is_loaded_before_it_is_used() -> None:

@@ -204,10 +204,10 @@ def test_labels_are_given_or_read(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ({"model": "nothing"}, f"nothing: neither a file nor a network; the networks are: {next(iter(NETWORKS))}"),
-        ({"model": "squeezenet1_0"}, "squeezenet1_0 has no embedded weights: give --weights FILE or --pretrained"),
-        ({"weights": "a.pth", "pretrained": True}, "--weights and --pretrained exclude each other"),
-        ({"model": "FILE", "weights": "a.pth"}, "--weights goes with a network's name or an .sqe, not with"),
-        ({"model": "FILE", "pretrained": True}, "--pretrained goes with a network's name, not with"),
+        ({"model": "squeezenet1_0"}, "squeezenet1_0 has no embedded weights: give `weights` or `pretrained`"),
+        ({"weights": "a.pth", "pretrained": True}, "`weights` and `pretrained` exclude each other"),
+        ({"model": "FILE", "weights": "a.pth"}, "`weights` goes with a network's name or an .sqe, not with"),
+        ({"model": "FILE", "pretrained": True}, "`pretrained` goes with a network's name, not with"),
         ({"model": "FILE"}, r"file\.txt: the ending must be one of \.sqe \.onnx \.pth \.pt \.safetensors"),
     ],
 )
@@ -270,7 +270,7 @@ def test_an_sqe_takes_the_file_that_it_was_made_of(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.float_logits(images), floating.float_logits(images))
     other = onnx_file(tmp_path / "other.onnx", side=12)
     with pytest.raises(
-        UsageError, match=r"--weights .*other\.onnx: own was made of another file, own\.onnx \(SHA-256 "
+        UsageError, match=r"`weights` .*other\.onnx: own was made of another file, own\.onnx \(SHA-256 "
     ):
         load(path, other)
     with pytest.raises(UsageError, match=r"nowhere\.onnx: cannot be read: No such file"):
@@ -278,7 +278,7 @@ def test_an_sqe_takes_the_file_that_it_was_made_of(tmp_path: Path) -> None:
     write_sqe(read_sqe(path), tmp_path / "old.sqe")
     with pytest.raises(UsageError, match=r"own does not say which file it was made of, .* quantize the network again"):
         load(tmp_path / "old.sqe", weights)
-    with pytest.raises(UsageError, match=r"--weights goes with a network's name or an \.sqe, not with"):
+    with pytest.raises(UsageError, match=r"`weights` goes with a network's name or an \.sqe, not with"):
         load(weights, other)
 
 
@@ -354,5 +354,5 @@ def test_what_quantize_refuses(tmp_path: Path) -> None:
         quantize(network)
     with pytest.raises(UsageError, match="no such file or folder"):
         quantize(network, tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="0 calibration images are too few"):
+    with pytest.raises(UsageError, match="`count` is 0"):
         quantize(network, natural_images(2, PREPROCESSING.size), count=0)

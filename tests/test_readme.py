@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from squeezeedge.calib.datasets import open_dataset
+from squeezeedge.cli import app
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import default_weights
 
@@ -52,12 +55,15 @@ def test_ci_runs_the_test_command() -> None:
 
 
 @pytest.mark.slow
-def test_console_commands(folder: Path) -> None:
+def test_console_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: the program itself is started above."""
+    monkeypatch.chdir(tmp_path)
     (session,) = (text for kind, text in BLOCKS if kind == "console")
     for line in session.splitlines():
-        assert line.startswith("$ squeezeedge ")
-        done = run(line.removeprefix("$ "), folder)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        program, *arguments = shlex.split(line.removeprefix("$ "))
+        assert line.startswith("$ ") and program == "squeezeedge"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception}"
 
 
 @pytest.mark.slow

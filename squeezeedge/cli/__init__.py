@@ -10,23 +10,22 @@ from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
 from squeezeedge.cli.commands import eval as eval_
 from squeezeedge.cli.output import error, warnings_as_notes
+from squeezeedge.cli.wording import Group
 from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["main"]
 
 app = typer.Typer(
     name="squeezeedge",
+    cls=Group,
     help="Compile a trained SqueezeNet to one integer-only int8 model with the same bits on every device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-try:
+with warnings_as_notes():  # the options are those of all targets, and another package's may be broken
     for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
         command.register(app)
-except SqueezeEdgeError as failure:  # the options are those of all targets, and another package's may be broken
-    error(str(failure))
-    sys.exit(failure.exit_code)
 
 
 def _version(value: bool) -> None:

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from squeezeedge.cli.wording import in_options
+from squeezeedge.errors import PackageWarning
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
 
 
+FOR_USERS = (FutureWarning, PackageWarning)
+"""Warnings of what will change, and of packages that cannot be used."""
 UNBOUNDED = 10_000
 """Columns where nothing has to be broken."""
 
@@ -79,8 +84,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Print a remark on stderr, in the words of the command line."""
+    sys.stderr.write(f"{in_options(text)}\n")
 
 
 def error(text: str) -> None:
@@ -90,14 +95,15 @@ def error(text: str) -> None:
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Print warnings of what will change (FutureWarning) as notes, each once; others as ever."""
+    """Print warnings that are for users (:data:`FOR_USERS`) as notes, each once; others as ever."""
     seen: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", FutureWarning)
+        for category in FOR_USERS:
+            warnings.simplefilter("always", category)
         as_ever = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:  # noqa: ANN401
-            if not issubclass(category, FutureWarning):
+            if not issubclass(category, FOR_USERS):
                 as_ever(message, category, *place, **more)
             elif str(message) not in seen:
                 seen.add(str(message))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.cli.output import note, progress
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from squeezeedge.calib.selection import Selection
@@ -104,11 +104,11 @@ class DataOptions:
         images = self.calibration(model)
         for remark in images.remarks:
             note(remark)
-        note(f"quantizing {model.name} on {len(images)} images of {images.dataset.name}")
+        note(f"quantizing {model.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         with progress("quantize", None) as advance:
             return quantize(
                 model,
                 images,
-                on_decode=lambda done: advance(done, f"{len(images)} images"),
+                on_decode=lambda done: advance(done, counted(len(images), "image")),
                 on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ class Notes:
             shared = f", {self._world.size} processes" if self._world.size > 1 else ""
             kind = "" if form is None else " in int8"
             where = f"{self._world.device.type}{shared}"
-            note(f"training {recipe.network}{kind} on {len(learned)} images of {learned.name} ({where})")
+            note(f"training {recipe.network}{kind} on {counted(len(learned), 'image')} of {learned.name} ({where})")
 
     def epoch(self, recipe: Recipe, epoch: Epoch, images_per_s: float, images: int) -> None:
         """One line an epoch."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import UsageError
-from squeezeedge.evaluation.metrics import agreement, percentiles, sqnr_db, topk_accuracy
+from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
+from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -26,6 +25,9 @@ from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
 
 __all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
+
+
+T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -85,7 +87,15 @@ def evaluate(
     """
     if isinstance(artifact, str | os.PathLike):
         artifact = open_artifact(artifact)
-    artifacts = [artifact] if isinstance(artifact, Artifact) else list(artifact)
+    artifacts = _several("artifact", artifact, Artifact, "an artifact or its path, or several artifacts")
+    for name, value, kind in (("reference", reference, Model), ("board", board, str)):
+        check_type(name, value, (kind, type(None)), f"a {kind.__name__}, or None")
+    if limit is not None:
+        check_whole("limit", limit, 1)
+    check_whole("seed", seed)
+    if classes is not None:
+        check_path("classes", classes)
+        classes = Path(classes)
     if not artifacts:
         raise UsageError("no artifact was given")
     graph = artifacts[0].graph
@@ -94,7 +104,7 @@ def evaluate(
             raise UsageError(f"{other.path}: holds another integer graph than {artifacts[0].path}")
     if device is None:
         device = [next(iter(each.target.devices)) for each in artifacts]
-    names = [device] if isinstance(device, str) else list(device)
+    names = _several("device", device, str, "a device's name, or several")
     if not names:
         raise UsageError("no device was given")
     check_board(names, board)
@@ -102,7 +112,7 @@ def evaluate(
     if data is None:
         data = Model.of_graph(graph).dataset
     if data is None:
-        raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (--data)")
+        raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (`data`)")
     images = evaluation_images(data, graph.classes, graph.labels, limit=limit, seed=seed, classes=classes)
     reference = reference or artifacts[0].reference()
     if reference is not None:
@@ -125,9 +135,26 @@ def evaluate(
     left_out, remarks = reports[0].left_out, images.remarks
     if left_out:
         remarks += (
-            f"{images.dataset.name}: {left_out} images are left out, because {graph.name} was quantized on them",
+            f"{images.dataset.name}: {counted(left_out, 'image')} {'is' if left_out == 1 else 'are'} left out, because "
+            f"{graph.name} was quantized on {'it' if left_out == 1 else 'them'}",
         )
     return Report(images.dataset.name, tuple(reports), remarks)
+
+
+def _several(name: str, given: object, kind: type[T], what: str) -> list[T]:
+    """One of a kind, or a sequence of them.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(given, kind):
+        return [given]
+    check_type(name, given, Sequence, what)
+    found: list[T] = []
+    for one in given if isinstance(given, Sequence) else ():
+        check_type(name, one, kind, what)
+        found.append(one)
+    return found
 
 
 def check_board(devices: Sequence[str], board: str | None) -> None:
@@ -137,7 +164,7 @@ def check_board(devices: Sequence[str], board: str | None) -> None:
         UsageError: it is named, and all of them are on this machine only.
     """
     if board is not None and not any(name in device_target(name).remote for name in devices):
-        raise UsageError(f"--board: {' and '.join(devices)} does not run on another machine")
+        raise UsageError(f"`board`: {' and '.join(devices)} does not run on another machine")
 
 
 def run_devices(
@@ -150,13 +177,13 @@ def run_devices(
     on_progress: Callable[[int], None] = lambda done: None,
     without: frozenset[str] = frozenset(),
 ) -> list[DeviceReport]:
-    """Run all images on fp32, the oracle and every device.
+    """Run all images on fp32, the oracle and every device; memory holds one batch at a time.
 
     Args:
         graph: the integer graph.
         devices: at least one.
         model_bytes: size of what each of them loads.
-        batches: uint8 [B, H, W, 3] each, at least one; memory holds one batch at a time.
+        batches: uint8 [B, H, W, 3] each, at least one.
         labels: int64 [N] or ``None``.
         float_logits: the float network on a batch -> float32 [B, classes], or ``None``.
         on_progress: called with the number of images done since the last call.
@@ -168,68 +195,84 @@ def run_devices(
     Raises:
         UsageError: no image is left.
     """
-    kept: list[NDArray[np.bool_]] = []
-    expected: list[NDArray[np.int32]] = []
-    fp32: list[NDArray[np.float32]] = []
-    answers: list[list[RunResult]] = [[] for _ in devices]
+    fp32, results = Tally(), [_Results(graph, device) for device in devices]
+    images_seen = 0
     for batch in batches:
-        keep = np.ones(len(batch), np.bool_)
+        places = np.arange(images_seen, images_seen + len(batch))
+        images_seen += len(batch)
         if without:
-            keep[:] = [fingerprint not in without for fingerprint in fingerprints(batch)]
-        kept.append(keep)
-        images = batch[keep]
+            places = places[[fingerprint not in without for fingerprint in fingerprints(batch)]]
+        images = batch[places - (images_seen - len(batch))]
         if len(images):
-            expected.append(run(graph, images))
-            if float_logits is not None:
-                fp32.append(float_logits(images))
-            for device, results in zip(devices, answers, strict=True):
-                results.append(device.run(images))
+            known = None if labels is None else labels[places]
+            reference = None if float_logits is None else float_logits(images)
+            if reference is not None:
+                fp32.add(reference, known, None)
+            oracle = run(graph, images)
+            for result in results:
+                result.add(images, oracle, known, reference)
         on_progress(len(batch))
-    used = np.concatenate(kept)
-    if not used.any():
+    used = results[0].logits.images
+    if not used:
         raise UsageError(
-            f"{graph.name}: was quantized on all {len(used)} images, none is left to evaluate on; give others "
-            "(--data), or quantize again on fewer (--calib-images) or on others (--calib)"
+            f"{graph.name}: was quantized on all {counted(images_seen, 'image')}, none is left to evaluate on; "
+            "give others (`data`), or quantize again on fewer or on others"
         )
-    labels, left_out = None if labels is None else labels[used], int((~used).sum())
-    oracle, reference = np.concatenate(expected), np.concatenate(fp32) if fp32 else None
-    return [
-        replace(_report(graph, device, size, results, oracle, reference, labels), left_out=left_out)
-        for device, size, results in zip(devices, model_bytes, answers, strict=True)
-    ]
+    left_out = images_seen - used
+    return [result.report(fp32, size, left_out) for result, size in zip(results, model_bytes, strict=True)]
 
 
-def _report(
-    graph: IntegerGraph,
-    device: Runner,
-    model_bytes: int,
-    results: Sequence[RunResult],
-    oracle: NDArray[np.int32],
-    fp32: NDArray[np.float32] | None,
-    labels: NDArray[np.int64] | None,
-) -> DeviceReport:
-    sums = np.concatenate([result.sums for result in results])
-    latency = np.concatenate([result.latency_ms for result in results])
-    logits = graph.logits(sums)
-    differing = int((sums != oracle).sum())
-    return DeviceReport(
-        model=graph.name,
-        device=device.name,
-        kind=device.kind,
-        images=len(sums),
-        top1=topk_accuracy(logits, labels, 1),
-        top5=topk_accuracy(logits, labels, 5),
-        fp32_top1=topk_accuracy(fp32, labels, 1),
-        fp32_top5=topk_accuracy(fp32, labels, 5),
-        agreement=None if fp32 is None else agreement(logits, fp32),
-        bit_exact=differing == 0,
-        differing_sums=differing,
-        logits_sqnr_db=None if fp32 is None else sqnr_db(fp32, logits),
-        latency_ms=percentiles(latency),
-        images_per_s=1000 / float(latency.mean()),
-        model_bytes=model_bytes,
-        metrics=dict(results[-1].metrics),
-    )
+class _Results:
+    """What a device has answered, added up.
+
+    Args:
+        graph: the integer graph.
+        device: the device.
+    """
+
+    def __init__(self, graph: IntegerGraph, device: Runner) -> None:
+        self._graph, self._device = graph, device
+        self.logits = Tally()
+        self._differing = 0
+        self._latency: list[NDArray[np.float64]] = []
+        self._metrics: Mapping[str, Any] = {}
+
+    def add(
+        self,
+        images: NDArray[np.uint8],
+        oracle: NDArray[np.int32],
+        labels: NDArray[np.int64] | None,
+        reference: NDArray[np.float32] | None,
+    ) -> None:
+        """Run a batch of images on the device, beside what the oracle and fp32 say."""
+        result = self._device.run(images)
+        self._differing += int((result.sums != oracle).sum())
+        self.logits.add(self._graph.logits(result.sums), labels, reference)
+        self._latency.append(result.latency_ms)
+        self._metrics = result.metrics
+
+    def report(self, fp32: Tally, model_bytes: int, left_out: int) -> DeviceReport:
+        """Of all images together."""
+        latency = np.concatenate(self._latency)
+        return DeviceReport(
+            model=self._graph.name,
+            device=self._device.name,
+            kind=self._device.kind,
+            images=self.logits.images,
+            top1=self.logits.top1,
+            top5=self.logits.top5,
+            fp32_top1=fp32.top1,
+            fp32_top5=fp32.top5,
+            agreement=self.logits.agreement,
+            bit_exact=self._differing == 0,
+            differing_sums=self._differing,
+            logits_sqnr_db=self.logits.sqnr_db,
+            latency_ms=percentiles(latency),
+            images_per_s=1000 / float(latency.mean()),
+            model_bytes=model_bytes,
+            left_out=left_out,
+            metrics=dict(self._metrics),
+        )
 
 
 def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
@@ -242,7 +285,7 @@ def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
         if device in artifact.target.devices:
             return artifact
     compiled = " and ".join(f"{artifact.path}: compiled for {artifact.target.name}" for artifact in artifacts)
-    raise UsageError(f"{compiled}, which --device {device} does not run")
+    raise UsageError(f"{compiled}, which `device` {device} does not run")
 
 
 def _check_reference(reference: Model, graph: IntegerGraph) -> None:

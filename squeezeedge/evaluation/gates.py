@@ -30,7 +30,7 @@ class Gates:
     require_bit_exact: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (("--max-drop", self.max_drop), ("--min-agreement", self.min_agreement)):
+        for option, value in (("`max_drop`", self.max_drop), ("`min_agreement`", self.min_agreement)):
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"{option} {value}: must be a finite number")
 
@@ -45,13 +45,13 @@ class Gates:
         Raises:
             UsageError: a gate needs what is not known; names its option.
         """
-        for option, value in (("--max-drop", self.max_drop), ("--min-agreement", self.min_agreement)):
+        for option, value in (("`max_drop`", self.max_drop), ("`min_agreement`", self.min_agreement)):
             if value is not None and not fp32:
                 raise UsageError(
-                    f"{option}: fp32 is not known here; give the weights that this was made of (--weights)"
+                    f"{option}: fp32 is not known here; give the weights that this was made of (`weights`)"
                 )
         if self.max_drop is not None and not labelled:
-            raise UsageError(f"--max-drop: {name} has no labels (class = subfolder) to measure accuracy with")
+            raise UsageError(f"`max_drop`: {name} has no labels (class = subfolder) to measure accuracy with")
 
     def check(self, reports: Iterable[DeviceReport]) -> None:
         """Raise if a report misses a gate.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from squeezeedge.errors import counted
 from squeezeedge.targets.protocol import Kind
 
 __all__ = ["DeviceReport", "Report", "Table", "number"]
@@ -104,7 +105,7 @@ class Report:
         for other in others:
             differences = [_difference(first.top1, other.top1), _difference(first.top5, other.top5)]
             rows.append([f"{other.device} - {first.device}", "difference", *differences, *["-"] * 7])
-        return Table(f"{first.model}, {first.images} images of {self.data}", COLUMNS, rows)
+        return Table(f"{first.model}, {counted(first.images, 'image')} of {self.data}", COLUMNS, rows)
 
 
 def _row(report: DeviceReport) -> list[str]:

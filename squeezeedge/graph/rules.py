@@ -79,7 +79,9 @@ def rounding_shift(acc: NDArray[np.int32], shift: NDArray[np.uint8]) -> NDArray[
         int32, of the shape of ``acc``.
     """
     k = shift.astype(np.int32)
-    return (acc + rounding_term(k)) >> k
+    result = acc + rounding_term(k)
+    result >>= k
+    return result
 
 
 def clip(value: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -96,7 +98,7 @@ def accumulator_reach(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     Returns:
         int64 [out].
     """
-    magnitudes: NDArray[np.int64] = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1)
+    magnitudes: NDArray[np.int64] = np.abs(weight.astype(np.int16)).reshape(len(weight), -1).sum(1, dtype=np.int64)
     return Q_MAX * magnitudes
 
 

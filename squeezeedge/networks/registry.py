@@ -359,7 +359,7 @@ def download(name: str) -> Path:
     spec = spec_of(name)
     if spec.url is None:
         published = ", ".join(other.name for other in NETWORKS.values() if other.url is not None)
-        raise UsageError(f"{name}: no weights are published; give --weights FILE (published: {published})")
+        raise UsageError(f"{name}: no weights are published; give `weights` (published: {published})")
     file_name = spec.url.rpartition("/")[2]
     digest = _digest(spec)
     path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
@@ -370,6 +370,6 @@ def download(name: str) -> Path:
         torch.hub.download_url_to_file(spec.url, str(path), hash_prefix=digest, progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as failure:  # offline, HTTP status, disk; RuntimeError: wrong SHA-256
         raise SqueezeEdgeError(
-            f"{spec.url}: could not be downloaded: {failure}; get the file elsewhere and give it as --weights FILE"
+            f"{spec.url}: could not be downloaded: {failure}; get the file elsewhere and give it as `weights`"
         ) from failure
     return path

@@ -38,7 +38,7 @@ def resumed_form(recipe: Recipe, out: Path) -> Form:
     """
     start = out / START
     if not start.is_file():
-        raise UsageError(f"{start}: no such file, so the run in {out} is not one with --qat; leave out --qat")
+        raise UsageError(f"{start}: no such file, so the run in {out} is not one with `qat`; leave out `qat`")
     graph, record = read_recorded(start)
     if graph.preprocessing != recipe.input.preprocessing:
         raise UsageError(f"{start}: was quantized for another input than the recipe's; give the run's own recipe")
@@ -65,7 +65,7 @@ def new_form(
     trained = floating.shapes[floating.nodes[-1].name].channels
     if trained != len(classes):
         raise SqueezeEdgeError(
-            f"{floating.name}: has {trained} classes, the images have {len(classes)}; --qat trains no new layer, so "
+            f"{floating.name}: has {trained} classes, the images have {len(classes)}; `qat` trains no new layer, so "
             "fine-tune without it first"
         )
     preprocessing = recipe.input.preprocessing

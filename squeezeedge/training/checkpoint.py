@@ -98,7 +98,7 @@ def read_state(path: Path) -> State:
         SqueezeEdgeError: another version wrote it.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file, so there is no run to go on with; begin one, without --resume")
+        raise UsageError(f"{path}: no such file, so there is no run to go on with; begin one, without `resume`")
     fix = "it is truncated, damaged or no training state; begin again in another folder"
     if path.stat().st_size > MAX_BYTES:
         raise CorruptFileError(f"{path}: is larger than {MAX_BYTES} bytes; {fix}")

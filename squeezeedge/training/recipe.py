@@ -243,7 +243,7 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
         return _parse(Recipe, table, "")
     except ValueError as error:
         if before is not None:
-            raise UsageError(f"--set {' --set '.join(given)}: {error}") from error
+            raise UsageError(f"`set` {' `set` '.join(given)}: {error}") from error
         raise CorruptFileError(f"{path}: not a valid recipe: {error}") from error
 
 
@@ -257,11 +257,11 @@ def _set(table: dict[str, Any], change: str, source: str) -> None:
     key, equals, text = change.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise UsageError(f"--set {change}: must be key=value, such as epochs=10 or optimizer.learning_rate=0.01")
+        raise UsageError(f"`set` {change}: must be key=value, such as epochs=10 or optimizer.learning_rate=0.01")
     kinds = dict(_keys(Recipe, ""))
     if key not in kinds:
         raise UsageError(
-            f"--set {change}: there is no key {key!r}{did_you_mean(key, kinds)}; the keys are {', '.join(kinds)}"
+            f"`set` {change}: there is no key {key!r}{did_you_mean(key, kinds)}; the keys are {', '.join(kinds)}"
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -270,7 +270,7 @@ def _set(table: dict[str, Any], change: str, source: str) -> None:
     try:
         _value(kinds[key], value, key)
     except ValueError as error:
-        raise UsageError(f"--set {change}: {error}") from error
+        raise UsageError(f"`set` {change}: {error}") from error
     *tables, last = key.split(".")
     for name in tables:
         table = table.setdefault(name, {})

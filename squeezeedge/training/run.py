@@ -233,7 +233,7 @@ class _Run:
             differences = [*_differences(values["recipe"], self.recipe.to_json(), "")]
             if differences:
                 raise UsageError(
-                    f"{path}: is of another recipe: {'; '.join(differences)}; give that one, or leave out --resume "
+                    f"{path}: is of another recipe: {'; '.join(differences)}; give that one, or leave out `resume` "
                     "and choose another folder"
                 )
             if values["images"] != self._fingerprint:
@@ -365,7 +365,7 @@ class _Run:
 def _check_loss(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise SqueezeEdgeError(
-            f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower optimizer.learning_rate (with --set or "
+            f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower optimizer.learning_rate (by `set` or "
             "in the recipe) or set clip_norm"
         )
 

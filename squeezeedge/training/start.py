@@ -39,7 +39,7 @@ START = "start.sqe"
 BEFORE_THE_STATE = (START, "tensorboard")
 """What a run that was killed before it wrote its state may leave."""
 
-OTHER_CLASSES = "rename the folders; --qat trains no new layer: for other classes fine-tune without it first"
+OTHER_CLASSES = "rename the folders; `qat` trains no new layer: for other classes fine-tune without it first"
 
 MakeForm: TypeAlias = Callable[[Recipe, Dataset, tuple[str, ...]], Form]
 """(recipe, images to learn, their classes) -> what is trained in place of the recipe's network."""
@@ -106,7 +106,7 @@ def check_folder(out: Path, resume: bool) -> None:
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: the folder that it is to be in does not exist")
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; give a folder with -o")
+        raise UsageError(f"{out}: is a file; give a folder with `out`")
     check_unlocked(out)
     _check_content(out, resume)
 
@@ -116,8 +116,8 @@ def _check_content(out: Path, resume: bool) -> None:
         return
     there = [path.name for path in out.iterdir() if not is_leftover(path)]
     if any(name not in BEFORE_THE_STATE for name in there):
-        fix = "go on with the run in it by --resume" if "state.safetensors" in there else "empty it"
-        raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with -o")
+        fix = "go on with the run in it by `resume`" if "state.safetensors" in there else "empty it"
+        raise UsageError(f"{out}: is not empty; {fix}, or choose another folder with `out`")
 
 
 @contextmanager
@@ -198,9 +198,9 @@ def train(
     world, watcher = world or World(), watcher or _Silent()
     spec = data or recipe.dataset
     if not spec:
-        raise UsageError("labelled images are needed: give --data")
+        raise UsageError("labelled images are needed: give `data`")
     if resume and make_form is None and (out / START).is_file():
-        raise UsageError(f"{out}: the run in it is one with --qat; give that, too")
+        raise UsageError(f"{out}: the run in it is one with `qat`; give that, too")
     if make_form is not None:
         recipe = replace(recipe, input=replace(recipe.input, first_size=0))
     if world.device.type == "cpu":

@@ -88,7 +88,7 @@ class Trainer:
         examples: Batch | None = None,
     ) -> None:
         if recipe.precision == "float16" and world.device.type == "cpu":
-            raise UnsupportedError("precision float16 needs a GPU; use --set precision=bfloat16 on a processor")
+            raise UnsupportedError("precision float16 needs a GPU; use bfloat16 on a processor")
         if recipe.batch_size < world.size:
             raise UsageError(
                 f"batch_size {recipe.batch_size} is less than one image for each of {world.size} processes"

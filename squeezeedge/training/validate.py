@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.graph.float.run import images_together
 from squeezeedge.training.distributed import World
 
 __all__ = ["Score", "certainty", "logits", "measure"]
 
 BATCH = 64
+"""Images that an accelerator runs at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Score:
 
 
 def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """The network's answers in evaluation mode, 64 images at a time, on the device where its weights are.
+    """The network's answers in evaluation mode, a few images at a time, on the device where its weights are.
+
+    A processor takes as many as stay near it, in the order of channels last: several times faster than 64 in torch's.
 
     Args:
         module: normalized float32 [N, 3, H, W] -> float32 [N, classes]; its mode is as before afterwards.
@@ -47,15 +51,16 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
     training = module.training
     weights = next(module.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
+    on_cpu = device.type == "cpu"
+    together = images_together(*images.shape[1:3]) if on_cpu else BATCH
+    order = torch.channels_last if on_cpu else torch.contiguous_format
     module.eval()
     try:
         with torch.inference_mode():
-            answers: list[NDArray[np.float32]] = [
-                module(torch.from_numpy(preprocessing.normalize(images[start : start + BATCH])).to(device))
-                .cpu()
-                .numpy()
-                for start in range(0, max(1, len(images)), BATCH)
-            ]
+            answers: list[NDArray[np.float32]] = []
+            for start in range(0, max(1, len(images)), together):
+                x = torch.from_numpy(preprocessing.normalize(images[start : start + together]))
+                answers.append(module(x.to(device, memory_format=order)).cpu().numpy())
     finally:
         module.train(training)
     return np.concatenate(answers)

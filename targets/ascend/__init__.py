@@ -47,7 +47,9 @@ class AscendTarget:
                 "atc (model.om)", "option", shutil.which("atc"), f"{cann}, or run the artifact's atc.sh where it is"
             ),
             Requirement("ais_bench or acl", "run", ", ".join(found) or None, cann),
-            Requirement("Ascend device", "run", ", ".join(nodes) or None, "use --board user@host, or --emulate"),
+            Requirement(
+                "Ascend device", "run", ", ".join(nodes) or None, "use `board` user@host, or `device` ascend-emulation"
+            ),
         ]
 
     def check_options(self, options: AscendOptions) -> None:
@@ -68,7 +70,7 @@ class AscendTarget:
             try:
                 find_runtime()
             except Unavailable as error:
-                raise UnavailableError(f"{error}; or use --board user@host, or --emulate") from None
+                raise UnavailableError(f"{error}; or use `board` user@host, or `device` ascend-emulation") from None
 
     def lower(self, graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
         """Both ONNX models.

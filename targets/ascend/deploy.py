@@ -230,14 +230,14 @@ _write: Table[Node, None] = Table("Ascend's deploy model", INTEGER_OPERATORS)
 def _write_conv(node: Conv, writer: _Writer) -> None:
     name, shift, builder = node.name, node.shift.astype(np.int64), writer.builder
     if writer.exact:
-        _check_shift(node, EXACT_SHIFT, "of exact rounding; compile with --rounding fused")
+        _check_shift(node, EXACT_SHIFT, "of exact rounding; compile with `rounding` fused")
     _check_shift(node, FUSED_SHIFT, f"of Ascend's int32; {QUANTIZE_AGAIN}")
     bias = _on_grid(node) if writer.exact else node.bias.astype(np.int64)
     bounds = np.abs(bias) + rules.accumulator_reach(node.weight)
     if bounds.max() >= rules.INT32_LIMIT:
         raise UnsupportedError(
             f"{name}: int32 can overflow in channel {bounds.argmax()} with the offset of exact rounding; "
-            "compile with --rounding fused"
+            "compile with `rounding` fused"
         )
     missing = writer.widen(node)
     weight = np.pad(node.weight, ((0, missing), (0, 0), (0, 0), (0, 0)))

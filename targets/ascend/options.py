@@ -62,9 +62,9 @@ def check_options(options: AscendOptions) -> None:
     """Raise UsageError unless the options name a chip and a rounding."""
     asked, chip = options.soc_version, options.chip
     if not asked:
-        raise UsageError(f"--target ascend needs --soc-version: {EXAMPLES}, ...; `npu-smi info` on the device tells it")
+        raise UsageError(f"`target` ascend needs `soc_version`: {EXAMPLES}, ...; `npu-smi info` on the device tells it")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", chip):
-        raise UsageError(f"--soc-version {asked}: not a chip's name; there are: {EXAMPLES}, ...")
+        raise UsageError(f"`soc_version` {asked}: not a chip's name; there are: {EXAMPLES}, ...")
     known = re.sub(f"{VIRTUAL}$", "", chip)
     if asked == chip and known not in (*CHIPS, EMULATED):
         names = {name.lower(): name for name in CHIPS}
@@ -72,7 +72,7 @@ def check_options(options: AscendOptions) -> None:
         near = [names[name] for name in difflib.get_close_matches(lower, names, 3, 0.75)]
         likely = f"did you mean {' or '.join(near)}?" if near else f"there are: {EXAMPLES}, ..."
         raise UsageError(
-            f"--soc-version {asked}: not known; {likely} If it is a new chip, write --soc-version ={asked}"
+            f"`soc_version` {asked}: not known; {likely} If it is a new chip, write `soc_version` ={asked}"
         )
     if options.rounding not in ROUNDINGS:
-        raise UsageError(f"--rounding {options.rounding}: not known; there are: {', '.join(ROUNDINGS)}")
+        raise UsageError(f"`rounding` {options.rounding}: not known; there are: {', '.join(ROUNDINGS)}")

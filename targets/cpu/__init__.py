@@ -40,7 +40,7 @@ class CpuTarget:
                 "processor",
                 "run",
                 f"{platform.machine()}: {choose_isa(CpuOptions())}" if linux else None,
-                "the library is for Linux; use --board user@host",
+                "the library is for Linux; use `board` user@host",
             ),
             Requirement("ssh (another machine)", "option", shutil.which("ssh"), "install an OpenSSH client"),
         ]

@@ -136,6 +136,14 @@ class Network:
         library = _load(path, artifact.read(name))
         self._handle: int | None = library._handle
         try:
+            self._begin(library, prefix, path, artifact)
+        except BaseException:
+            _ctypes.dlclose(library._handle)
+            raise
+
+    def _begin(self, library: ctypes.CDLL, prefix: str, path: Path, artifact: Artifact) -> None:
+        """Find what the library has, compare it with the artifact and open the network."""
+        try:
             self._open, self._run, self._close = (library[f"{prefix}_{name}"] for name in ("open", "run", "close"))
             self._error = library[f"{prefix}_error"]
             self._shape = tuple((ctypes.c_int32 * 3).in_dll(library, f"{prefix}_input"))

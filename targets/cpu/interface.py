@@ -87,7 +87,7 @@ class Interface:
                 "#endif",
                 "",
                 f"#elif {guard} != 0x{self.number:08x}",
-                f'#error "two networks with the prefix {self.prefix}: compile one with another --prefix"',
+                f'#error "two networks with the prefix {self.prefix}: compile one with another prefix"',
                 "#endif",
                 "",
             ]

@@ -108,9 +108,9 @@ def choose_isa(options: CpuOptions) -> str:
         has = _promised(options.mtriple) if options.mtriple else host_features()
         return next(name for name, features in fitting.items() if has.issuperset(features))
     if options.isa not in FEATURES:
-        raise UsageError(f"--isa {options.isa}: not known; there are: auto, {', '.join(FEATURES)}")
+        raise UsageError(f"`isa` {options.isa}: not known; there are: auto, {', '.join(FEATURES)}")
     if options.isa not in fitting:
-        raise UsageError(f"--isa {options.isa}: {machine} does not have it; use one of: auto, {', '.join(fitting)}")
+        raise UsageError(f"`isa` {options.isa}: {machine} does not have it; use one of: auto, {', '.join(fitting)}")
     return options.isa
 
 
@@ -125,9 +125,9 @@ def check_prefix(prefix: str | None) -> None:
         return
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix) or len(prefix) > _LONGEST_PREFIX:
         text = f"must be a letter and then letters, digits and _, at most {_LONGEST_PREFIX} in all"
-        raise UsageError(f"--prefix {prefix!r}: {text}")
+        raise UsageError(f"`prefix` {prefix!r}: {text}")
     if prefix in RESERVED:
-        raise UsageError(f"--prefix {prefix}: names of the system begin like that; choose another")
+        raise UsageError(f"`prefix` {prefix}: names of the system begin like that; choose another")
 
 
 def check_processor(options: CpuOptions) -> None:
@@ -150,7 +150,7 @@ def check_processor(options: CpuOptions) -> None:
             near = get_close_matches(options.mcpu, known, 3, 0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(known)}"
             machine = options.mtriple or "this machine"
-            raise UsageError(f"--mcpu {options.mcpu}: LLVM knows no such processor for {machine}; {hint}")
+            raise UsageError(f"`mcpu` {options.mcpu}: LLVM knows no such processor for {machine}; {hint}")
 
 
 def _check_triple(triple: str, targets: set[str]) -> None:
@@ -167,7 +167,7 @@ def _check_triple(triple: str, targets: set[str]) -> None:
     if wrong is not None:
         near = get_close_matches(triple, TRIPLES, 1, 0.7)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"--mtriple {triple}: {wrong}; {hint}known to work: {', '.join(TRIPLES)}")
+        raise UsageError(f"`mtriple` {triple}: {wrong}; {hint}known to work: {', '.join(TRIPLES)}")
 
 
 def c_compiler(options: CpuOptions) -> str:
@@ -181,12 +181,12 @@ def c_compiler(options: CpuOptions) -> str:
     if found is not None:
         return found
     if options.cc:
-        fix = "install it, or name another with --cc"
+        fix = "install it, or name another with `cc`"
     elif options.mtriple in TRIPLES:
-        fix = f"install {TRIPLES[options.mtriple]} (Debian's package), or name another with --cc"
+        fix = f"install {TRIPLES[options.mtriple]} (Debian's package), or name another with `cc`"
     elif options.mtriple:
-        fix = "put the compiler of that machine's toolchain there, or name it with --cc; "
+        fix = "put the compiler of that machine's toolchain there, or name it with `cc`; "
         fix += f"known to work: {', '.join(TRIPLES)}"
     else:
-        fix = "install gcc or clang, or name another with --cc"
+        fix = "install gcc or clang, or name another with `cc`"
     raise UnavailableError(f"the C compiler {name} is not on the path: {fix}")

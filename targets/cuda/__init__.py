@@ -67,7 +67,7 @@ class CudaTarget:
             try:
                 Driver()
             except Unavailable as error:
-                raise UnavailableError(f"{error}; or use --board user@host") from None
+                raise UnavailableError(f"{error}; or use `board` user@host") from None
 
     def lower(self, graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
         """Compile the kernels for each architecture."""

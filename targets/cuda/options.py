@@ -56,5 +56,5 @@ def asked_architectures(options: CudaOptions) -> tuple[str, ...]:
     if options.arch == ALL:
         return tuple(ARCHITECTURES)
     if options.arch not in ARCHITECTURES:
-        raise UsageError(f"--arch {options.arch}: not known; there are: {', '.join(ARCHITECTURES)}, {ALL}")
+        raise UsageError(f"`arch` {options.arch}: not known; there are: {', '.join(ARCHITECTURES)}, {ALL}")
     return (options.arch,)

@@ -174,7 +174,7 @@ def known_architectures(compiler: Compiler, asked: Sequence[str]) -> tuple[str, 
     if not kept:
         raise UnavailableError(
             f"{compiler.version} makes no code for {', '.join(asked)}, only for {', '.join(sorted(known, key=len))}; "
-            "install the CUDA release that does (sm_72: 12, sm_120: 12.8 or later), or choose another --arch"
+            "install the CUDA release that does (sm_72: 12, sm_120: 12.8 or later), or choose another `arch`"
         )
     return kept
 

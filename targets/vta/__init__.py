@@ -45,10 +45,10 @@ class VtaTarget:
 
         return [
             Requirement("C++ compiler (simulator)", "run", compiler(), "install g++"),
-            Requirement("C++ compiler (TVM module)", "option", compiler(), "install g++; only --tvm-module needs it"),
+            Requirement("C++ compiler (TVM module)", "option", compiler(), "install g++; only `tvm_module` needs it"),
             Requirement("ssh (board)", "option", shutil.which("ssh"), "install an OpenSSH client"),
             *(
-                Requirement(f"{tool} (bitstream)", "option", path, "install Vitis; only --bitstream needs it")
+                Requirement(f"{tool} (bitstream)", "option", path, "install Vitis; only `bitstream` needs it")
                 for tool, path in bitstream_tools().items()
             ),
         ]
@@ -63,21 +63,21 @@ class VtaTarget:
 
         if options.instructions not in INSTRUCTION_SETS:
             known = ", ".join(INSTRUCTION_SETS)
-            raise UsageError(f"--instructions {options.instructions}: not known; there are: {known}")
+            raise UsageError(f"`instructions` {options.instructions}: not known; there are: {known}")
         config = load_config(options.config)
         clock = config.clock_mhz if options.clock is None else options.clock
         if clock not in CLOCKS_MHZ:
-            raise UsageError(f"--clock {clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
+            raise UsageError(f"`clock` {clock}: must lie in {CLOCKS_MHZ[0]}..{CLOCKS_MHZ[-1]} MHz")
         if options.tvm_module:
-            require_compiler("--tvm-module")
+            require_compiler("`tvm_module`")
         if options.bitstream and options.bitstream_file is not None:
-            raise UsageError("--bitstream and --bitstream-file exclude each other")
+            raise UsageError("`bitstream` and `bitstream_file` exclude each other")
         if options.bitstream:
             check_bitstream(config, clock)
         elif options.bitstream_file is not None:
             for path in (options.bitstream_file, options.bitstream_file.with_suffix(".hwh")):
                 if not path.is_file():
-                    raise UsageError(f"--bitstream-file: {path} does not exist")
+                    raise UsageError(f"`bitstream_file`: {path} does not exist")
             try:
                 check_bitstream_file(options.bitstream_file)
             except ValueError as error:
@@ -89,9 +89,9 @@ class VtaTarget:
         from squeezeedge.targets.vta.sim.native import SIMULATOR, require_compiler
 
         if device == "vta" and board is None and importlib.util.find_spec("pynq") is None:
-            raise UnavailableError("--device vta runs on a board: name one with --board user@host, or use vta-sim")
+            raise UnavailableError("`device` vta runs on a board: name one with `board` user@host, or use vta-sim")
         if device == "vta" and options is not None and not (options.bitstream or options.bitstream_file):
-            raise UnavailableError(f"--device vta: {NO_BITSTREAM}")
+            raise UnavailableError(f"`device` vta: {NO_BITSTREAM}")
         if device == "vta-sim":
             require_compiler(SIMULATOR)
 

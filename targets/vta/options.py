@@ -45,7 +45,7 @@ class VtaOptions:
         name = OLD_INSTRUCTIONS.get(self.instructions)
         if name is not None:
             warnings.warn(
-                f"the {self.instructions!r} instructions are called {name!r} now: --instructions {name}",
+                f"the {self.instructions!r} instructions are called {name!r} now: `instructions` {name}",
                 FutureWarning,
                 stacklevel=3,
             )

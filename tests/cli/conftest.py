@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from squeezeedge import model
+from squeezeedge.artifact import Artifact
 from squeezeedge.cli import app
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import write_sqe
+from squeezeedge.model import Model
+from squeezeedge.networks.registry import DEFAULT
 from tests.graphs import GraphBuilder, random_images
 
 Invoke = Callable[..., Result]
@@ -26,12 +31,21 @@ def invoke() -> Invoke:
 
 
 @pytest.fixture(scope="session")
-def artifact(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifact(digits_artifact: Artifact) -> Path:
     """The embedded network, compiled for any processor."""
-    out = tmp_path_factory.mktemp("cli") / "digits"
-    result = invoke("compile", "--isa", "generic", "-o", out, "--calib-images", "16")
-    assert result.exit_code == 0, result.output
-    return out
+    return digits_artifact.path
+
+
+@pytest.fixture
+def embedded_once(digits_network: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded network, which takes a second to export, is loaded once for all tests that ask for this."""
+    load = model.load
+
+    def known(name: str | Path | None = None, weights: Path | None = None, **options: Any) -> Model:  # noqa: ANN401
+        own = options.get("size") in (None, digits_network.preprocessing.size[0]) and not options.get("pretrained")
+        return digits_network if own and weights is None and name in (None, DEFAULT) else load(name, weights, **options)
+
+    monkeypatch.setattr(model, "load", known)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Devices that answer right and wrong, beside fp32 and the oracle; what cannot be evaluated."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def test_images_quantized_on_are_left_out(graph: IntegerGraph) -> None:
     (report,) = run_devices(*arguments, done.append, without)
     assert (report.images, report.left_out, report.top1, report.fp32_top1) == (4, 3, 100.0, 100.0)
     assert done == [3, 2, 2] and report.to_json()["left_out"] == 3
-    with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(--data\)"):
+    with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(`data`\)"):
         run_devices(graph, [FakeDevice(graph)], [1], [images[3:4], images[4:5]], None, None, without=without)
 
 
@@ -151,7 +152,7 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
     other = compile(random_graph(4), "vta", tmp_path / "other")
     with pytest.raises(UsageError, match="holds another integer graph than"):
         evaluate([artifact, other], images)
-    with pytest.raises(UsageError, match="net: compiled for vta, which --device cpu does not run"):
+    with pytest.raises(UsageError, match="net: compiled for vta, which `device` cpu does not run"):
         evaluate(artifact, images, "cpu")
     with pytest.raises(UsageError, match="images to evaluate on are needed"):
         evaluate(artifact, device="vta-sim")
@@ -168,3 +169,26 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
         evaluate([], images)
     with pytest.raises(UsageError, match="vta-sim does not run on another machine"):
         evaluate(artifact, images, "vta-sim", board="me@there")
+
+
+def test_memory_does_not_grow_with_the_images(graph: IntegerGraph) -> None:
+    """A thousand classes, so that what is kept of an image would be seen."""
+    wide = replace(
+        graph.head,
+        weight=np.tile(graph.head.weight, (167, 1, 1, 1)),
+        bias=np.tile(graph.head.bias, 167),
+        scale=np.tile(graph.head.scale, 167),
+    )
+    many = replace(graph, nodes=(wide,))
+    batch = np.random.default_rng(1).integers(0, 256, (50, SIZE, SIZE, 3), dtype=np.uint8)
+
+    def peak(batches: int) -> int:
+        tracemalloc.start()
+        given = (batch for _ in range(batches))
+        run_devices(many, [FakeDevice(many)], [1], given, None, lambda images: many.logits(run(many, images)))
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    of_an_image = 8 + 4 * many.classes  # less than the latency and one array of class sums
+    assert peak(20) - peak(2) < 18 * len(batch) * of_an_image / 4

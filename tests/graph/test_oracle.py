@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor
-from squeezeedge.graph.oracle import accumulate, apply, execute, run
+from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Tensor, oracle
+from squeezeedge.graph.oracle import accumulate, apply, exact_type, execute, run
 from tests.graphs import integer_graphs, random_graph, random_images, squeezenet_graph
 from tests.marks import first_quick
 
@@ -257,11 +257,48 @@ def test_results_are_of_the_stated_types_and_shapes() -> None:
             assert value.dtype == np.uint8 and value.shape == (tensor.height, tensor.width, tensor.channels)
 
 
-def test_a_batch_is_its_images() -> None:
-    graph = random_graph(6, blocks=2)
-    images = random_images(graph, 3, 0)
-    np.testing.assert_array_equal(run(graph, images), np.concatenate([run(graph, image[None]) for image in images]))
-    assert run(graph, images[:0]).shape == (0, graph.classes)
+@given(
+    st.integers(500, 560),
+    st.sampled_from([0, 128]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_exact_where_it_is_said_to_be(channels: int, zero_point: int, largest: float, seed: int) -> None:
+    """Large weights and values, around the last reach that float32 is used for, against int64 in a plain loop."""
+    rng = np.random.default_rng(seed)
+    often = rng.random((3, channels)) < largest
+    weight = np.where(often, 127, rng.integers(-127, 128, (3, channels)))
+    value = np.where(often[0], 255 * rng.integers(0, 2, channels), rng.integers(0, 256, channels)).astype(np.uint8)
+    node = _conv(weight[:, None, None], [0, 7, -(2**24)], [0] * 3, pad_value=np.zeros(channels, np.uint8))
+    expected = node.bias.astype(np.int64)
+    for o in range(3):
+        for w, q in zip(weight[o].tolist(), value.tolist(), strict=True):
+            expected[o] += w * (q - zero_point)
+    acc = accumulate(node, value[None, None], _tensor(1, 1, channels, zero_point))
+    assert acc.ravel().tolist() == expected.tolist()
+
+    exact = exact_type(node.weight)
+    assert exact is (np.float32 if 255 * np.abs(weight).sum(1).max() < 2**24 else np.float64)
+    products = (weight[0] * (value.astype(np.int64) - zero_point))[rng.permutation(channels)]
+    assert (products.cumsum() == products.astype(exact).cumsum(dtype=exact)).all(), "every partial sum, in any order"
+
+
+@pytest.mark.parametrize("part", [1, 60, 10**6])
+def test_a_batch_is_its_images(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images and rows are in work at a time."""
+    for seed in (2, 6):
+        graph = random_graph(seed, blocks=2)
+        images = random_images(graph, 5, 0)
+        alone = np.concatenate([run(graph, image[None]) for image in images])
+        with monkeypatch.context() as patch:
+            patch.setattr(oracle, "PART", part)
+            patch.setattr(oracle, "BATCH_PIXELS", images[0].size)  # three of them
+            np.testing.assert_array_equal(run(graph, images), alone)
+        for name, value in execute(graph, images):
+            if name == graph.head.name:
+                np.testing.assert_array_equal(value, alone)
+        assert run(graph, images[:0]).shape == (0, graph.classes)
 
 
 def test_images_of_another_kind() -> None:

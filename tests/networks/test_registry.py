@@ -171,7 +171,7 @@ def test_download_verifies_and_keeps_the_file(monkeypatch: pytest.MonkeyPatch, t
 
 def test_download_refuses_a_file_with_another_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = publish(monkeypatch, tmp_path, b"something else", "b66bff10")
-    with pytest.raises(SqueezeEdgeError, match=r"could not be downloaded: invalid hash value .* --weights FILE"):
+    with pytest.raises(SqueezeEdgeError, match=r"could not be downloaded: invalid hash value .* `weights`"):
         download("squeezenet1_0")
     assert not kept.exists()
 
@@ -182,7 +182,7 @@ def test_download_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(SqueezeEdgeError, match=r"squeezenet1_1-b8a52dc0.pth: could not .* not known.* --weights FILE"):
+    with pytest.raises(SqueezeEdgeError, match=r"squeezenet1_1-b8a52dc0.pth: could not .* not known.* `weights`"):
         download("squeezenet1_1")
 
 

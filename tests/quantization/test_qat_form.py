@@ -58,7 +58,7 @@ def test_an_integer_network_is_trained_and_goes_on(tmp_path: Path, data: str) ->
     (out / "again.sqe").unlink()
     with pytest.raises(UsageError, match="another input than the recipe's"):
         resumed_form(replace(recipe, input=Input("digits", size=48)), out)
-    with pytest.raises(UsageError, match="the run in it is one with --qat"):
+    with pytest.raises(UsageError, match="the run in it is one with `qat`"):
         train(recipe, data, out, resume=True)
     with pytest.raises(UsageError, match="no such file, so the run in"):
         resumed_form(recipe, tmp_path / "float")
@@ -67,6 +67,6 @@ def test_an_integer_network_is_trained_and_goes_on(tmp_path: Path, data: str) ->
 def test_a_network_of_other_classes_is_refused(tmp_path: Path) -> None:
     floating = load(size=40).floating
     assert floating is not None
-    with pytest.raises(SqueezeEdgeError, match="has 10 classes, the images have 2; --qat trains no new layer"):
+    with pytest.raises(SqueezeEdgeError, match="has 10 classes, the images have 2; `qat` trains no new layer"):
         new_form(changed(), floating, bright_or_dark(4), ("dark", "bright"), tmp_path / "run", World())
     assert not (tmp_path / "run").exists()

@@ -100,7 +100,7 @@ def test_a_listed_file_that_is_missing(made: FakeArtifact, board: FakeBoard) -> 
 def test_a_board_that_is_not_reached(made: FakeArtifact, board: FakeBoard) -> None:
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         sums(made, "root@unreachable")
-    with pytest.raises(UsageError, match="board user@board: device fake-emulation runs on this machine only"):
+    with pytest.raises(UsageError, match="`board`: device fake-emulation runs on this machine only"):
         with open_session(made.folder, TARGET, "fake-emulation", BOARD):
             pass
 

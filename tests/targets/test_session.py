@@ -38,7 +38,7 @@ def test_failures_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> N
         with open_session(made.folder, TARGET, "real"):
             pass
     monkeypatch.setattr(fake_device, "FAULT", "unavailable")
-    with pytest.raises(UnavailableError, match=r"plug it in; or use --board user@host, or --emulate$"):
+    with pytest.raises(UnavailableError, match=r"plug it in; or use `board` user@host, or `device` fake-emulation$"):
         answers(TARGET, made.folder, made.images, "fake")
     monkeypatch.setattr(fake_device, "FAULT", "broken")
     with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}: the FAKE device is on fire$"):

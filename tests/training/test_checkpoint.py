@@ -121,7 +121,7 @@ def test_a_state_with_a_zeroed_layer(tmp_path: Path) -> None:
 
 
 def test_no_state(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"state\.safetensors: no such file.*begin one, without --resume"):
+    with pytest.raises(UsageError, match=r"state\.safetensors: no such file.*begin one, without `resume`"):
         read_state(tmp_path / "state.safetensors")
 
 

@@ -123,13 +123,13 @@ def test_a_wrong_change(tmp_path: Path, change: str, reason: str) -> None:
     with pytest.raises(UsageError) as failure:
         _load(tmp_path, VALID, change)
     text = str(failure.value)
-    assert text.startswith(f"--set {change}: ") and re.search(reason, text) and "own.toml" not in text
+    assert text.startswith(f"`set` {change}: ") and re.search(reason, text) and "own.toml" not in text
 
 
 def test_changes_are_judged_together(tmp_path: Path) -> None:
     recipe = _load(tmp_path, VALID.replace("epochs = 3", ""), "frozen=2", "start=trained", "epochs=4")
     assert (recipe.frozen, recipe.start, recipe.epochs) == (2, "trained", 4), "also one that completes the file"
-    with pytest.raises(UsageError, match=r"--set frozen=2 --set seed=1: frozen must be used with start"):
+    with pytest.raises(UsageError, match=r"`set` frozen=2 `set` seed=1: frozen must be used with start"):
         _load(tmp_path, VALID, "frozen=2", "seed=1")
     with pytest.raises(CorruptFileError, match=r"own\.toml: not a valid recipe: missing: epochs"):
         _load(tmp_path, VALID.replace("epochs = 3", ""), "seed=1")
@@ -205,5 +205,5 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
 def test_a_change_that_toml_cannot_hold_is_refused(value: str) -> None:
-    with pytest.raises(UsageError, match="--set epochs="):
+    with pytest.raises(UsageError, match="`set` epochs="):
         load_recipe("digits", [f"epochs={value}"])

@@ -104,12 +104,12 @@ def test_a_folder_of_a_run_that_was_killed_before_its_state(tmp_path: Path, data
         (out / name).touch()
     check_folder(out, resume=False)
     (out / "start.sqe").unlink()
-    with pytest.raises(UsageError, match="no such file, so there is no run to go on with; begin one, without --resume"):
+    with pytest.raises(UsageError, match="no such file, so there is no run to go on with; begin one, without `resume`"):
         train(RECIPE, data, out, resume=True, workers=0)
     assert train(changed(epochs=1), data, out, workers=0).result.finished
     assert not any(is_leftover(path) for path in out.iterdir())
     with pytest.raises(
-        UsageError, match="is not empty; go on with the run in it by --resume, or choose another folder"
+        UsageError, match="is not empty; go on with the run in it by `resume`, or choose another folder"
     ):
         train(RECIPE, data, out, workers=0)
 
@@ -185,7 +185,7 @@ def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, d
             train(RECIPE, data, tmp_path / "run", make_form=form, names=names, watcher=listener, workers=0)
         assert seen.pop() == (labels, classes)
         assert ("has 2 of the network's 3 classes" if names else "taken in order: 0 = dark") in listener.told[1]
-    with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* --qat trains no new layer"):
+    with pytest.raises(SqueezeEdgeError, match=r"none of the network's: 'dark'.* `qat` trains no new layer"):
         train(RECIPE, data, tmp_path / "run", make_form=form, names=("light", "black"), workers=0)
 
 

@@ -156,7 +156,7 @@ def test_an_empty_share_of_a_batch() -> None:
 
 
 def test_float16_needs_a_gpu() -> None:
-    with pytest.raises(UnsupportedError, match="float16 needs a GPU; use --set precision=bfloat16"):
+    with pytest.raises(UnsupportedError, match="float16 needs a GPU; use bfloat16"):
         Trainer(changed(precision="float16"), 2, World())
 
 

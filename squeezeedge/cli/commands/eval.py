@@ -26,7 +26,7 @@ from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
     from squeezeedge.model import Model
@@ -93,6 +93,7 @@ def eval_command(
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
 ) -> None:
     """Compare devices with fp32 and with the integer oracle on labelled images."""
+    from squeezeedge.artifact import prepare
     from squeezeedge.cli.output import emit_json, emit_table, note, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.evaluate import evaluate
@@ -132,12 +133,15 @@ def eval_command(
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
-            reference = loaded if loaded.float_logits is not None else _reference(loaded)
+            reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             loaded = given.quantized(loaded)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            artifacts = [_compiled(loaded, name, own, scratch) for name, own in by_target.items()]
+            prepared = {
+                name: prepare(loaded, name, scratch / name, **own) for name, own in by_target.items()
+            }  # all targets take the graph before anything is compiled for one
+            artifacts = [_compiled(loaded.name, name, write) for name, write in prepared.items()]
         for remark in images.remarks:
             note(remark)
         if images.labels is None:
@@ -189,14 +193,6 @@ def _reference_of(
     return artifact.reference(weights)
 
 
-def _reference(model: Model) -> Model | None:
-    """The float network of an integer graph, if that is embedded."""
-    from squeezeedge.model import load_reference
-
-    assert model.integer is not None
-    return load_reference(model.integer, model.origin)
-
-
 @contextmanager
 def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
     """Failures name the model instead of a folder that is gone when they are read."""
@@ -207,12 +203,11 @@ def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
         raise type(failure)(text) from failure
 
 
-def _compiled(model: Model, target: str, options: Mapping[str, Any], scratch: Path) -> Artifact:
-    from squeezeedge.artifact import compile
+def _compiled(model: str, target: str, write: Callable[[], Artifact]) -> Artifact:
     from squeezeedge.cli.output import note
 
-    note(f"compiling {model.name} for {target}")
-    return compile(model, target, scratch / target, **options)
+    note(f"compiling {model} for {target}")
+    return write()
 
 
 def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:

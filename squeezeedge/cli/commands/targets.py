@@ -11,14 +11,15 @@ __all__ = ["register", "targets_command"]
 
 def targets_command(json: Json = False) -> None:
     """List the targets, their devices, and what they need on this machine."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.cli.wording import in_options
     from squeezeedge.targets.registry import all_targets
 
     rows = []
     for target in all_targets().values():
-        requirements = target.requirements()
+        requirements = [replace(found, fix=in_options(found.fix)) for found in target.requirements()]
         missing: set[str] = {r.needed_for for r in requirements if r.found is None}
         if json:
             emit_json(

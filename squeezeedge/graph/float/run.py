@@ -30,9 +30,15 @@ from squeezeedge.graph.float.graph import (
 from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.windows import floor_padding
 
-__all__ = ["apply_float", "execute_float", "run_float"]
+__all__ = ["apply_float", "execute_float", "images_together", "run_float"]
 
-BATCH = 16
+MAX_BATCH = 64
+BATCH_PIXELS = 4 * 224 * 224
+
+
+def images_together(height: int, width: int) -> int:
+    """How many images of a size a processor runs at a time: their activations stay near it, and its cores are busy."""
+    return min(MAX_BATCH, max(1, BATCH_PIXELS // (height * width)))
 
 
 def run_float(graph: FloatGraph, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -46,10 +52,12 @@ def run_float(graph: FloatGraph, x: NDArray[np.float32]) -> NDArray[np.float32]:
         float32 [N, classes].
     """
     logits = np.empty((len(x), graph.shapes[graph.nodes[-1].name].channels), np.float32)
-    for start in range(0, len(x), BATCH):
-        for name, value in execute_float(graph, torch.tensor(x[start : start + BATCH])):
+    together = images_together(*x.shape[2:])
+    for start in range(0, len(x), together):
+        images = torch.tensor(x[start : start + together]).contiguous(memory_format=torch.channels_last)
+        for name, value in execute_float(graph, images):
             if name == graph.nodes[-1].name:
-                logits[start : start + BATCH] = value.flatten(1).numpy()
+                logits[start : start + together] = value.flatten(1).numpy()
     return logits
 
 

@@ -130,8 +130,13 @@ def _check_pickles(path: Path, data: bytes, archive: bool) -> None:
                 if previous == "little_endian" and opcode.name != "NEWTRUE":
                     raise _big_endian(path)
                 previous = argument
+            if opcode.name == "STACK_GLOBAL":  # the name is not its argument, and PyTorch does not load it as weights
+                raise CorruptFileError(
+                    f"{path}: not {KIND}: its pickle is of protocol 4 or later, and nothing of it was loaded; "
+                    "save only model.state_dict(), with torch.save's own pickle_protocol"
+                )
             storage = str(argument).startswith("torch ") and str(argument).endswith("Storage")
-            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not storage and argument not in GLOBALS:
+            if opcode.name in ("GLOBAL", "INST") and not storage and argument not in GLOBALS:
                 raise CorruptFileError(
                     f"{path}: not {KIND}: it holds {str(argument)[:80]!r}, and nothing of it was loaded; "
                     "save only model.state_dict()"

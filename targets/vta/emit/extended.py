@@ -70,7 +70,7 @@ class ExtendedEmitter(Emitter):
         if layer.stride[1] > MOST_STRIDE:
             raise UnsupportedError(
                 f"{layer.name}: column stride {layer.stride[1]}, at most {MOST_STRIDE} is supported; "
-                "use --instructions published"
+                "use `instructions` published"
             )
         if layer.pool is not None:
             return self._with_pooling(layer, layer.pool)
@@ -89,7 +89,7 @@ class ExtendedEmitter(Emitter):
         if max(*pool.kernel, *pool.stride, *pool.padding[:2]) > MOST_STRIDE:
             raise UnsupportedError(
                 f"{layer.name}: pooling kernels, strides and padding up to {MOST_STRIDE} are supported; "
-                "use --instructions published"
+                "use `instructions` published"
             )
         tilings = [pool_tiling(layer, part, self.geometry) for part in layer.parts]
         chunks = [

@@ -22,6 +22,8 @@ from tests.cli.conftest import Invoke
 from tests.graphs import random_graph, random_images
 from tests.targets.vta.board_artifact import fake_bitstream
 
+pytestmark = pytest.mark.usefixtures("embedded_once")
+
 
 def test_artifact(artifact: Path) -> None:
     opened = open_artifact(artifact)

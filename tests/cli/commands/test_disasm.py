@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.errors import CorruptFileError, UnavailableError
+from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
 from tests.cli.conftest import Invoke
 
 
@@ -35,14 +35,14 @@ def test_what_is_no_artifact(invoke: Invoke, program: Path, tmp_path: Path, comm
     }
     for place, reason in places.items():
         result = invoke(command, place)
-        assert isinstance(result.exception, CorruptFileError), result.output
+        assert isinstance(result.exception, UsageError), result.output
         text = "an artifact is the folder that `squeezeedge compile` makes"
         assert str(result.exception) == f"{place}: not an artifact: {reason}; {text}"
 
 
 def test_damaged(invoke: Invoke, program: Path, tmp_path: Path) -> None:
     result = invoke("disasm", tmp_path)
-    assert isinstance(result.exception, CorruptFileError) and "not an artifact" in str(result.exception)
+    assert isinstance(result.exception, UsageError) and "not an artifact" in str(result.exception)
     copy = tmp_path / "copy"
     shutil.copytree(program, copy)
     (copy / "dram.bin").write_bytes((copy / "dram.bin").read_bytes()[:-16])

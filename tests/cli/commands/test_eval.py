@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,24 @@ from PIL import Image
 
 from squeezeedge.artifact import Artifact
 from squeezeedge.calib.arrays import read_digits
-from squeezeedge.errors import CorruptFileError, GateError, SqueezeEdgeError, UnavailableError, UsageError
+from squeezeedge.errors import (
+    CorruptFileError,
+    GateError,
+    SqueezeEdgeError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
 from squeezeedge.graph.sqe import write_sqe
+from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.remote import COPIES
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph, random_images
 from tests.quantization.networks import natural_images
 from tests.targets.devices import FakeBoard
 from tests.test_model import onnx_file
+
+pytestmark = pytest.mark.usefixtures("embedded_once")
 
 KEYS = {
     *("model", "device", "kind", "images", "top1", "top5", "fp32_top1", "fp32_top5", "agreement", "bit_exact"),
@@ -113,6 +124,38 @@ def test_failures_name_no_temporary_folder(invoke: Invoke, monkeypatch: pytest.M
     result = invoke("eval", tmp_path / "net.sqe", "--device", "vta-sim", "--data", tmp_path / "images.npz")
     assert isinstance(result.exception, CorruptFileError)
     assert str(result.exception) == f"{tmp_path / 'net.sqe'} compiled for vta/dram.bin: damaged"
+
+
+def test_no_library_stays_in_the_process(invoke: Invoke, tmp_path: Path) -> None:
+    def libraries() -> set[str]:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return {line.split(maxsplit=5)[5] for line in lines if "libnet" in line or "squeezeedge-" in line}
+
+    before, graph = libraries(), replace(random_graph(1), name="net")
+    write_sqe(graph, tmp_path / "net.sqe")
+    np.savez(tmp_path / "images.npz", images=random_images(graph, 2, 0), labels=np.zeros(2, int))
+    result = invoke("eval", tmp_path / "net.sqe", "--isa", "generic", "--data", tmp_path / "images.npz")
+    assert result.exit_code == 0 and " yes " in result.stdout, result.output
+    assert libraries() == before
+
+
+def test_every_target_takes_the_graph_before_one_is_compiled(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise UnsupportedError("conv: too large")
+
+    def compiles(*_: object) -> None:
+        raise AssertionError("nothing is to be compiled")
+
+    graph = random_graph(1)
+    write_sqe(graph, tmp_path / "net.sqe")
+    np.savez(tmp_path / "images.npz", images=random_images(graph, 2, 0), labels=np.zeros(2, int))
+    monkeypatch.setattr(type(get_target("vta")), "lower", refuses)
+    monkeypatch.setattr("squeezeedge.artifact.write_folder", compiles)
+    devices = ("--device", "cpu", "--device", "vta-sim", "--isa", "generic")
+    result = invoke("eval", tmp_path / "net.sqe", *devices, "--data", tmp_path / "images.npz")
+    assert isinstance(result.exception, UnsupportedError) and str(result.exception) == "conv: too large"
 
 
 def test_a_manifest_that_names_files_outside_is_refused(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:

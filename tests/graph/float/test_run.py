@@ -21,7 +21,7 @@ from squeezeedge.graph.float.graph import (
     FloatMaxPool,
     FloatRelu,
 )
-from squeezeedge.graph.float.run import BATCH, execute_float, run_float
+from squeezeedge.graph.float.run import execute_float, images_together, run_float
 from squeezeedge.graph.importers.from_torch import from_torch
 
 
@@ -136,12 +136,17 @@ def test_average_pooling_by_hand() -> None:
     np.testing.assert_array_equal(value[0, :, 0], [[1, 3], [0, 1], [-1, -1]])
 
 
+def test_how_many_images_run_together() -> None:
+    assert [images_together(side, side) for side in (8, 96, 224, 448, 5000)] == [64, 21, 4, 1, 1]
+
+
 def test_more_images_than_one_batch() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     graph = from_torch(network, (8, 8), "network")
-    x = torch.randn(2 * BATCH + 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    count = 2 * images_together(8, 8) + 3
+    x = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     logits = run_float(graph, x.numpy())
-    assert logits.shape == (2 * BATCH + 3, 4) and logits.dtype == np.float32
+    assert logits.shape == (count, 4) and logits.dtype == np.float32
     with torch.no_grad():
         np.testing.assert_allclose(logits, network(x).numpy(), rtol=1e-5, atol=1e-5)
 

@@ -131,6 +131,14 @@ def test_no_code_runs(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_later_pickle_protocol_is_named(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(STATE, path, pickle_protocol=protocol)
+    with pytest.raises(CorruptFileError, match=r"a\.pth: .*protocol 4 or later, .* pickle_protocol$"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_whole_module_is_refused_with_the_fix(tmp_path: Path, zipped: bool) -> None:
     with pytest.raises(CorruptFileError, match=r"holds 'torch.nn.modules.linear Linear'.*model\.state_dict\(\)"):

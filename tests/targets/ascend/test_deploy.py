@@ -108,7 +108,7 @@ def test_no_room_for_exact_rounding() -> None:
     conv = Conv("wide", IMAGE, weight, shift=np.full(1, 15, "u1"), pad_value=np.zeros(3, "u1"), zero_point=0, **rest)
     head = Head("head", "wide", np.ones((1, 1, 1, 1), np.int8), pad_value=np.zeros(1, "u1"), relu=True, **rest)
     graph = IntegerGraph("tight", (conv, head), Preprocessing((149, 149), None))
-    with pytest.raises(UnsupportedError, match=r"wide: int32 can overflow in channel 0 .*--rounding fused"):
+    with pytest.raises(UnsupportedError, match=r"wide: int32 can overflow in channel 0 .*`rounding` fused"):
         deploy_model(graph, "exact")
     check_structure(deploy_model(graph, "fused"))
 

@@ -74,7 +74,9 @@ def test_nothing_to_run_on(make: Make, atc: Path, network: Network) -> None:
     assert result.returncode == 3 and not result.stdout
     for text in ("ais_bench: No module named", "acl: No module named", "npu-smi: not found", "/dev/davinci*: "):
         assert text in result.stderr
-    with pytest.raises(UnavailableError, match=r"looked for .*ais_bench.*acl.*npu-smi.*davinci.*--emulate"):
+    with pytest.raises(
+        UnavailableError, match=r"looked for .*ais_bench.*acl.*npu-smi.*davinci.*`device` ascend-emulation"
+    ):
         answers(TARGET, artifact, network[1], "ascend")
 
 

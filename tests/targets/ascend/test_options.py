@@ -14,11 +14,11 @@ from tests.targets.ascend.conftest import Make
 
 
 def test_the_chip_must_be_named(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"needs --soc-version: .*Ascend310P3.*npu-smi info"):
+    with pytest.raises(UsageError, match=r"needs `soc_version`: .*Ascend310P3.*npu-smi info"):
         make(soc_version="")
     with pytest.raises(UsageError, match="not a chip's name"):
         make(soc_version="Ascend310 --log=debug")
-    with pytest.raises(UsageError, match=r"--rounding up: not known; there are: exact, fused"):
+    with pytest.raises(UsageError, match=r"`rounding` up: not known; there are: exact, fused"):
         make(rounding="up")
     assert not list(tmp_path.glob("artifact"))
 
@@ -33,11 +33,11 @@ def test_the_chip_must_be_named(make: Make, tmp_path: Path) -> None:
         ("Asend310", r"did you mean Ascend310( or .*)?\?"),
         ("Ascend310P", r"did you mean Ascend310 or Ascend310P|did you mean Ascend310P"),
         ("sm_80", r"there are: Ascend310 \(Atlas"),
-        ("Ascend999", "If it is a new chip, write --soc-version =Ascend999$"),
+        ("Ascend999", "If it is a new chip, write `soc_version` =Ascend999$"),
     ],
 )
 def test_unknown_chips_are_refused_with_the_nearest(asked: str, text: str) -> None:
-    with pytest.raises(UsageError, match=f"--soc-version {asked}: not known; .*") as caught:
+    with pytest.raises(UsageError, match=f"`soc_version` {asked}: not known; .*") as caught:
         TARGET.check_options(AscendOptions(asked))
     assert re.search(text, str(caught.value)) and caught.value.exit_code == 2
 

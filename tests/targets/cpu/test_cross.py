@@ -141,7 +141,7 @@ def test_an_artifact_on_its_board(
     options = CpuOptions(isa="neon", mtriple="aarch64-linux-gnu")
     artifact = write_artifact(graph, TARGET, options, tmp_path / "artifact", golden=images[:2], source={})
     with pytest.raises(
-        UnavailableError, match=r"compiled for aarch64, and this machine is .*; or use --board user@host"
+        UnavailableError, match=r"compiled for aarch64, and this machine is .*; or use `board` user@host"
     ):
         answers(TARGET, artifact.path, images, "cpu")
     board = FakeBoard(tmp_path / "remote", monkeypatch, python=str(python), SQUEEZEEDGE_THREADS=2)

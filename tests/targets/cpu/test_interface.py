@@ -263,7 +263,7 @@ def test_two_networks_of_one_prefix_are_refused(graph: IntegerGraph, tmp_path: P
     done = compiled('#include "a.h"\n#include "a.h"\nint main(void) { return squeezeedge_classes; }', tmp_path)
     assert done.returncode == 0, done.stderr
     done = compiled('#include "a.h"\n#include "b.h"\nint main(void) { return 0; }', tmp_path)
-    assert done.returncode and "two networks with the prefix net: compile one with another --prefix" in done.stderr
+    assert done.returncode and "two networks with the prefix net: compile one with another prefix" in done.stderr
 
 
 def test_the_header_is_c_plus_plus_too(folder: Path, tmp_path: Path) -> None:

@@ -160,5 +160,5 @@ def test_prefixes(prefix: str | None) -> None:
     "prefix", ["", "1a", "_a", "a-b", "a b", "ä", "a\n", "../a", "x" * 65, "m", "sem", "squeezeedge"]
 )
 def test_what_is_no_prefix(prefix: str) -> None:
-    with pytest.raises(UsageError, match="--prefix"):
+    with pytest.raises(UsageError, match="`prefix`"):
         TARGET.check_options(CpuOptions(prefix=prefix))

@@ -16,5 +16,5 @@ def test_choices() -> None:
 
 
 def test_an_unknown_architecture_is_reported_before_anything_is_written() -> None:
-    with pytest.raises(UsageError, match=r"--arch sm_70: not known; there are: sm_72, .*, all"):
+    with pytest.raises(UsageError, match=r"`arch` sm_70: not known; there are: sm_72, .*, all"):
         TARGET.check_options(CudaOptions(arch="sm_70"))

@@ -77,7 +77,7 @@ def test_no_bitstream(remote: FakeBoard, made: Made) -> None:
 @pytest.mark.slow
 def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, images, _ = made
-    with pytest.raises(UnavailableError, match="--board user@host") as caught:
+    with pytest.raises(UnavailableError, match="`board` user@host") as caught:
         TARGET.check_device("vta", None)
     assert caught.value.exit_code == 3
     with pytest.raises(UnavailableError, match="pynq is missing"), open_session(artifact, TARGET, "vta"):

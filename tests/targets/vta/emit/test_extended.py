@@ -55,6 +55,6 @@ def test_fields_that_are_too_narrow(text: str) -> None:
     """The published instructions have loops for it, as the message says."""
     made = builder((18, 18))
     graph = made.finish(WIDE[text](made), 3)
-    with pytest.raises(UnsupportedError, match=f"{text}.*use --instructions published"):
+    with pytest.raises(UnsupportedError, match=f"{text}.*use `instructions` published"):
         build(graph, "extended")
     check(graph, build(graph, "published"))

@@ -1,0 +1,54 @@
+"""The library's messages in the words of the command line.
+
+The library names its arguments, as in "`out`: exists already; use `force`". Here alone an argument that is an option
+of some command becomes that option: "-o: exists already; use --force".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import typer.core
+
+from squeezeedge.errors import SqueezeEdgeError
+
+__all__ = ["Group", "in_options"]
+
+_OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("argument -> option, while a command runs")
+_ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
+
+
+class Group(typer.core.TyperGroup):
+    """Commands whose known failures speak of options."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the context's type is the command line's own)
+        """Run the command of a context."""
+        before = _OPTIONS.set(_options(self))
+        try:
+            return super().invoke(ctx)
+        except SqueezeEdgeError as failure:
+            failure.args = (in_options(str(failure)), *failure.args[1:])
+            raise
+        finally:
+            _OPTIONS.reset(before)
+
+
+def in_options(text: str) -> str:
+    """A message with options where the library names arguments; outside of a command it stays as it is."""
+    options = _OPTIONS.get({})
+    return _ARGUMENT.sub(lambda match: options.get(match[1], match[0]), text)
+
+
+def _options(program: typer.core.TyperGroup) -> Mapping[str, str]:
+    """Argument -> option, of all commands: ``calib_images`` is ``--calib-images``, ``out`` is ``-o``."""
+    found: dict[str, str] = {}
+    for command in program.commands.values():
+        for option in command.params:
+            if option.param_type_name == "option":
+                for name in option.opts:
+                    if name.startswith("--"):
+                        found.setdefault(name[2:].replace("-", "_"), option.opts[0])
+    return found
