@@ -50,6 +50,7 @@ class Model:
         calibration: the images that it was quantized on, if it was quantized here.
         calibrated_on: their fingerprints (:func:`squeezeedge.calib.fingerprint.fingerprints`); empty if not known.
         golden: a few of them, preprocessed, uint8 [n, H, W, 3].
+        remarks: what people should know of the quantization, if it was done here, such as images that tell little.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Model:
     calibration: Selection | None = field(default=None, repr=False)
     calibrated_on: frozenset[str] = field(default=frozenset(), repr=False)
     golden: NDArray[np.uint8] | None = field(default=None, repr=False)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of_graph(cls, graph: IntegerGraph, origin: Mapping[str, Any] | None = None) -> Model:
@@ -228,12 +230,12 @@ def quantize(
         on_layer: called with (name, index, total) before each convolution and addition.
 
     Returns:
-        The model with its integer graph, beside its float one, and :data:`GOLDEN_IMAGES` of the images.
+        The model with its integer graph, beside its float one, :data:`GOLDEN_IMAGES` of the images, and remarks.
 
     Raises:
         UsageError: the model is quantized already, no images are known, or they are more than fit into memory.
         UnsupportedError: the network cannot be expressed as integers; the text names the node.
-        SqueezeEdgeError: an image is damaged.
+        SqueezeEdgeError: an image is damaged, or a layer computes values that are not finite.
     """
     from squeezeedge.quantization import pipeline
 
@@ -247,8 +249,15 @@ def quantize(
         raise UsageError(f"{model.name}: calibration images are needed: give some (--calib or --data)")
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
     pixels = chosen.load(model.preprocessing, on_decode)
+    remarks: list[str] = []
     graph = pipeline.quantize(
-        model.floating, model.preprocessing, pixels, name=model.name, labels=model.labels, on_layer=on_layer
+        model.floating,
+        model.preprocessing,
+        pixels,
+        name=model.name,
+        labels=model.labels,
+        on_layer=on_layer,
+        on_remark=remarks.append,
     )
     return replace(
         model,
@@ -256,6 +265,7 @@ def quantize(
         calibration=chosen,
         calibrated_on=frozenset(fingerprints(pixels)),
         golden=pixels[:GOLDEN_IMAGES].copy(),
+        remarks=tuple(remarks),
     )
 
 

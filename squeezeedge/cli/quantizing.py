@@ -86,9 +86,12 @@ class DataOptions:
         images = self.calibration(model)
         note(f"quantizing {model.name} on {len(images)} images of {images.dataset.name}")
         with progress("quantize", None) as advance:
-            return quantize(
+            quantized = quantize(
                 model,
                 images,
                 on_decode=lambda done: advance(done, f"{len(images)} images"),
                 on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
             )
+        for remark in quantized.remarks:
+            note(f"warning: {remark}")
+        return quantized

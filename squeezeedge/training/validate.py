@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.graph.float.run import not_finite
 from squeezeedge.training.distributed import World
 
 __all__ = ["Score", "logits", "measure"]
@@ -43,6 +46,9 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
 
     Returns:
         float32 [N, classes].
+
+    Raises:
+        SqueezeEdgeError: they are not finite; names the first layer whose values are not.
     """
     training = module.training
     weights = next(module.parameters(), None)
@@ -50,15 +56,36 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
     module.eval()
     try:
         with torch.inference_mode():
-            answers: list[NDArray[np.float32]] = [
-                module(torch.from_numpy(preprocessing.normalize(images[start : start + BATCH])).to(device))
-                .cpu()
-                .numpy()
-                for start in range(0, max(1, len(images)), BATCH)
-            ]
+            answers: list[NDArray[np.float32]] = []
+            for start in range(0, max(1, len(images)), BATCH):
+                x = torch.from_numpy(preprocessing.normalize(images[start : start + BATCH])).to(device)
+                answers.append(module(x).cpu().numpy())
+                if not np.isfinite(answers[-1]).all():
+                    raise SqueezeEdgeError(not_finite(_first_not_finite(module, x)))
     finally:
         module.train(training)
     return np.concatenate(answers)
+
+
+def _first_not_finite(module: Module, x: Tensor) -> str:
+    """Path of the first layer whose output is not finite."""
+    found: list[str] = []
+
+    def look(path: str, output: object) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(path)
+
+    layers = [(path, layer) for path, layer in module.named_modules() if path and not [*layer.children()]]
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, path=path: look(path, output))  # type: ignore[misc]
+        for path, layer in layers
+    ]
+    try:
+        module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next(iter(found), type(module).__name__)
 
 
 def measure(

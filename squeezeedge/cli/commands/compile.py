@@ -76,7 +76,7 @@ def compile_command(
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
-        emit_json({"artifact": str(out), **artifact.manifest})
+        emit_json({"artifact": str(out), "warnings": list(quantized.remarks), **artifact.manifest})
     else:
         print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
 

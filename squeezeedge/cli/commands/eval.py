@@ -99,6 +99,7 @@ def eval_command(
     ]
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
+            warnings: tuple[str, ...] = ()
             reference = _reference_of(opened, weights, size, target_options)
             artifacts = [opened]
             images = given.evaluation(Model.of_graph(opened.graph))
@@ -111,6 +112,7 @@ def eval_command(
             images = given.evaluation(network, given.calibration(network) if network.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             network = given.quantized(network)
+            warnings = network.remarks
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             artifacts = [_compiled(network, name, own, scratch) for name, own in by_target.items()]
         for remark in images.remarks:
@@ -125,7 +127,7 @@ def eval_command(
         note(remark)
     if json:
         for values in report.to_json():
-            emit_json(values)
+            emit_json({**values, "warnings": list(warnings)})
     else:
         emit_table(*report.table())
     gates.check(report.devices)

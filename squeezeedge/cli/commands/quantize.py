@@ -70,6 +70,7 @@ def quantize_command(
                 "file": str(out),
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
+                "warnings": list(quantized.remarks),
                 "layers": [
                     {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
                     for conv in convolutions
