@@ -64,13 +64,12 @@ class Calibration:
     Args:
         graph: the folded graph.
         pixels: uint8 [N, height, width, 3].
-        scenes: int64 [N], number of the scene that each image shows, from 0; ``None``: each its own.
 
     Raises:
         UsageError: no images, or more than fit into memory.
     """
 
-    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8], scenes: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8]) -> None:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*graph.input_size, 3):
             raise ValueError(f"calibration images must be uint8 [N, {graph.input_size[0]}, {graph.input_size[1]}, 3]")
         if len(pixels) == 0:
@@ -83,7 +82,6 @@ class Calibration:
             )
         self.graph = graph
         self.count = len(pixels)
-        self.scenes = None if scenes is None else torch.from_numpy(scenes)
         self.codes = {IMAGE: torch.from_numpy(pixels).permute(0, 3, 1, 2)}
         self.values: dict[str, Tensor] = {}
         self._random = np.random.default_rng(SEED)
@@ -130,7 +128,7 @@ class Calibration:
             rows.append(_by_group(windows[place[0], :, place[1], place[2]].flatten(1).float(), node.groups))
             result[part] = self._rectified(node, output)
         self.values[node.name] = result
-        return Samples(torch.cat(rows, 1), torch.cat(targets, 1), observer.range(self.scenes))
+        return Samples(torch.cat(rows, 1), torch.cat(targets, 1), observer.range())
 
     def padded_codes(self, node: FoldedConv, part: slice, dtype: torch.dtype) -> Tensor:
         """A convolution's padded input in the quantized network, as integers q - z."""
@@ -172,7 +170,7 @@ def observe(graph: FoldedGraph, calibration: Calibration) -> dict[str, Range]:
         for node, value in execute_folded(graph, calibration.codes[IMAGE][part].float()):
             if node.name in observers:
                 observers[node.name].add(value, node.name in graph.rectified)
-    return {name: observer.range(calibration.scenes) for name, observer in observers.items()}
+    return {name: observer.range() for name, observer in observers.items()}
 
 
 def _wanted_rows(node: FoldedConv) -> int:

@@ -81,11 +81,11 @@ def quantize(
         SqueezeEdgeError: a layer computes values that are not finite; the text names it.
         UsageError: no images, or more than fit into memory.
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK's sums of integers are not exact
         graph, seen = folded_graph(floating, preprocessing), evidence(pixels)
         for text in seen.remarks():
             on_remark(text)
-        quantizer = _Quantizer(graph, Calibration(graph, seen.pixels, seen.scenes), on_remark)
+        quantizer = _Quantizer(graph, Calibration(graph, seen.pixels), on_remark)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:

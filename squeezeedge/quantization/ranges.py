@@ -29,7 +29,7 @@ LEAST_EXCESS = 0.01
 """Least mean excess, as a share of the largest peak: peaks can be equal, such as those of an overexposed image."""
 
 ENOUGH = 64
-"""Scenes from which the excess is known so well; of fewer, the least one is larger in proportion."""
+"""Images from which the excess is known so well; of fewer, the least one is larger in proportion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Range:
     """Values of a tensor after its ReLU, per channel.
 
     Attributes:
-        peaks: float64 [scenes, channels]: largest magnitude in each scene, scenes sorted by it, largest first.
+        peaks: float64 [images, channels]: largest magnitude in each image, images sorted by it, largest first.
         active: float64 [channels]: share of values that are not zero.
         level: float64 [channels]: largest magnitude; of a channel that is always 0, its magnitude before the ReLU
             (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
@@ -109,18 +109,10 @@ class RangeObserver:
         self._active = self._active + (value > 0 if relu else value != 0).sum((0, 2, 3))
         self._pixels = value.shape[2] * value.shape[3]
 
-    def range(self, scenes: Tensor | None = None) -> Range:
-        """What was seen.
-
-        Args:
-            scenes: int64 [images], number of each image's scene, from 0; ``None``: each its own.
-        """
-        peaks = torch.cat(self._peaks).double()
+    def range(self) -> Range:
+        """What was seen."""
+        peaks = torch.cat(self._peaks).double().sort(0, descending=True).values
         active = self._active.double() / (len(peaks) * self._pixels)
-        if scenes is not None:
-            by_scene = torch.zeros(int(scenes.max()) + 1, peaks.shape[1], dtype=torch.float64)
-            peaks = by_scene.index_reduce_(0, scenes, peaks, "amax")
-        peaks = peaks.sort(0, descending=True).values
         natural = torch.stack(self._natural).amax(0).double()
         natural = torch.where(natural > 0, natural, 1)
         largest = peaks[0].amax()

@@ -26,7 +26,7 @@ def test_a_convolution_is_that_of_float64(kernel: int, stride: int, groups: int)
     result = exact_conv2d(x, weight, bias, (stride, stride), groups)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), stride, groups=groups)
     error = (result - expected).abs().amax((0, 2, 3)) / expected.abs().amax((0, 2, 3))
-    assert error.max() < 1e-6
+    assert error.max() < 4e-6
 
 
 def test_no_order_of_the_inputs_changes_a_convolution() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks import registry
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.quantization import calibration
+from squeezeedge.quantization import calibration, pipeline
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.rewrite import of_kind
 from squeezeedge.training.validate import logits
@@ -300,16 +301,21 @@ def test_depends_on_nothing_but_its_arguments(monkeypatch: pytest.MonkeyPatch) -
     assert quantized(graph).digest() != first
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
 def test_depends_on_neither_threads_nor_kernels() -> None:
     """The libraries behind torch choose the order of sums by both."""
-    graph = simple_bypass(FloatNet(1))
-    expected, threads = quantized(graph).digest(), torch.get_num_threads()
+    graph, threads = complex_bypass(FloatNet(1)), torch.get_num_threads()
+
+    def digest() -> str:
+        return quantize(graph, PREPROCESSING, CALIBRATION[:16], name="net").digest()
+
+    expected = digest()
     try:
         for count in (1, 2, 4):
             torch.set_num_threads(count)
-            assert quantized(graph).digest() == expected
+            assert digest() == expected
         with torch.backends.mkldnn.flags(enabled=False):
-            assert quantized(graph).digest() == expected
+            assert digest() == expected
     finally:
         torch.set_num_threads(threads)
 
@@ -347,7 +353,7 @@ def test_a_channel_that_its_relu_always_cuts_harms_nobody() -> None:
         result = quantize(graph, PREPROCESSING, CALIBRATION, name="net", on_remark=remarks.append)
         ratios.append(logits_sqnr(graph, result, OTHERS))
     assert min(ratios[1:]) > ratios[0] - 1
-    assert remarks and all("conv_2 (1 of 8)" in text for text in remarks), remarks
+    assert remarks and all("conv_1 (1 of 8)" in text for text in remarks), remarks
 
 
 @pytest.mark.shared
@@ -367,33 +373,26 @@ def test_a_network_that_overflows_is_refused(shared_file: Callable[[str], Path])
         quantize(graph, preprocessing, natural_images(4, graph.input_size), name="net")
 
 
-def test_copies_of_an_image_are_as_good_as_that_image() -> None:
+def test_copies_and_frames_of_a_still_camera_are_as_good_as_one_image() -> None:
     graph, remarks = complex_bypass(FloatNet(0)), list[str]()
-    one = quantize(graph, PREPROCESSING, CALIBRATION[:1], name="net")
-    copies = quantize(graph, PREPROCESSING, CALIBRATION[[0] * 64], name="net", on_remark=remarks.append)
-    assert copies.digest() == one.digest()
-    assert ["show 1 different scene" in text for text in remarks] == [True]
-
-
-def test_frames_of_a_still_camera_are_as_good_as_one_of_them() -> None:
-    graph = simple_bypass(FloatNet(0))
-    noise = np.random.default_rng(0).normal(0, 2, (32, *CALIBRATION.shape[1:]))
+    noise = np.random.default_rng(0).normal(0, 2, (16, *CALIBRATION.shape[1:]))
     frames = (CALIBRATION[0] + noise).clip(0, 255).astype(np.uint8)
-    one, many = (
-        logits_sqnr(graph, quantize(graph, PREPROCESSING, pixels, name="net"), OTHERS)
-        for pixels in (frames[:1], frames)
+    one = quantize(graph, PREPROCESSING, frames[:1], name="net")
+    many = quantize(
+        graph, PREPROCESSING, np.concatenate([frames[[0] * 16], frames]), name="net", on_remark=remarks.append
     )
-    assert many > one - 1
+    assert many.digest() == one.digest()
+    assert "(32, 16 of them copies of others, 15 like others) show 1 different scene:" in remarks[0]
 
 
-def test_a_map_too_large_for_its_class_sums_is_told() -> None:
-    """R6 leaves few steps for the weights."""
-    size, remarks = (300, 300), list[str]()
-    net = FloatNet(0, size)
+def test_a_map_too_large_for_its_class_sums_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R6 leaves few steps for the weights; here less of its room is used in place of a map of thousands of pixels."""
+    monkeypatch.setattr(pipeline, "HEAD_SHARE", 1e-4)
+    net, remarks = FloatNet(0), list[str]()
     graph = net.graph(net.average(net.conv(net.relu(net.conv(IMAGE, 32)), 5)))
-    preprocessing = replace(PREPROCESSING, size=size)
-    quantize(graph, preprocessing, natural_images(8, size), name="net", on_remark=remarks.append)
-    assert len(remarks) == 1 and "over a map of 300x300 pixels" in remarks[0] and "steps instead of 127" in remarks[0]
+    quantize(graph, PREPROCESSING, CALIBRATION[:8], name="net", on_remark=remarks.append)
+    assert len(remarks) == 1 and "conv_1: the class sums over a map of 23x27 pixels" in remarks[0]
+    assert re.search("largest weight has [0-9]{1,2}[.][0-9] steps instead of 127", remarks[0])
 
 
 def test_one_class() -> None:
