@@ -30,3 +30,9 @@ def test_sqnr_of_a_tenth_of_the_amplitude_is_20_db() -> None:
     reference = np.full((2, 3), 10, np.float32)
     assert sqnr_db(reference, reference + 1) == pytest.approx(20.0)
     assert sqnr_db(reference, reference) is None
+
+
+def test_what_is_not_finite_agrees_with_nothing() -> None:
+    rows = np.array([[1, 0], [np.nan, np.nan], [np.inf, 0], [1, 0]], np.float32)
+    assert agreement(rows, rows) == 50
+    assert agreement(np.ones((4, 2), np.float32), rows) == 50

@@ -301,6 +301,7 @@ def test_depends_on_nothing_but_its_arguments(monkeypatch: pytest.MonkeyPatch) -
     assert quantized(graph).digest() != first
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:TF32")
 def test_depends_on_neither_threads_nor_kernels() -> None:
     """The libraries behind torch choose the order of sums by both."""

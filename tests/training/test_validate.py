@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.training.distributed import World
 from squeezeedge.training.validate import logits, measure
 
@@ -67,3 +68,16 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
     first, five, count = np.sum(sums, axis=0)
     assert (first, count) == ((order[:, 0] == labels).sum(), 50)
     assert five == (order[:, :5] == labels[:, None]).sum()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_that_overflows_is_refused_by_layer(training: bool) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), nn.Flatten())
+    with torch.no_grad():
+        for layer in (module[0], module[1][0]):
+            layer.weight.fill_(1e30)
+    module.train(training)
+    with pytest.raises(SqueezeEdgeError, match=r"^1\.0: computes values that are not finite"):
+        logits(module, np.full((3, 4, 4, 3), 200, np.uint8), SMALL)
+    assert module.training is training
+    assert not any(layer._forward_hooks for layer in module.modules())
