@@ -299,6 +299,14 @@ def test_progress_is_told() -> None:
     assert [(index, total) for _, index, total in layers] == [(0, 2), (1, 2)]
 
 
+def test_what_people_should_know_is_told(tmp_path: Path) -> None:
+    images = natural_images(12, (10, 10))
+    network = load(onnx_file(tmp_path / "net.onnx"))
+    assert quantize(network, images).remarks == ()
+    (remark,) = quantize(network, images[:3]).remarks
+    assert "the calibration images (3) show 3 different scenes" in remark
+
+
 def test_what_quantize_refuses(tmp_path: Path) -> None:
     network = small_network()
     with pytest.raises(UsageError, match="is an integer graph already"):

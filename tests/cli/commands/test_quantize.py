@@ -19,6 +19,7 @@ def test_quantize(invoke: Invoke, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bytes"] == file.stat().st_size and report["graph_sha256"] == read_sqe(file).digest()
+    assert report["warnings"] == [] and "warning" not in result.stderr
     assert len(report["layers"]) == 25 and all(0 <= layer["shift_min"] for layer in report["layers"])
     again = invoke("quantize", "-o", file)
     assert isinstance(again.exception, UsageError) and "exists already" in str(again.exception)
@@ -72,7 +73,10 @@ def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_pat
     command = ("quantize", weights, "--data", tmp_path / "images.npz", "-o", file, "--force", "--json")
     result = invoke(*command)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["graph_sha256"] == read_sqe(file).digest()
+    report = json.loads(result.stdout)
+    assert report["graph_sha256"] == read_sqe(file).digest()
+    (warning,) = report["warnings"]
+    assert "(4) show 4 different scenes" in warning and f"warning: {warning}\n" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
 
 
