@@ -76,10 +76,7 @@ def _first_not_finite(module: Module, x: Tensor) -> str:
             found.append(path)
 
     layers = [(path, layer) for path, layer in module.named_modules() if path and not [*layer.children()]]
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output, path=path: look(path, output))  # type: ignore[misc]
-        for path, layer in layers
-    ]
+    hooks = [layer.register_forward_hook(lambda _, __, output, path=path: look(path, output)) for path, layer in layers]
     try:
         module(x)
     finally:

@@ -72,10 +72,11 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_network_that_overflows_is_refused_by_layer(training: bool) -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), nn.Flatten())
+    first, second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+    module = nn.Sequential(first, nn.Sequential(second, nn.ReLU()), nn.Flatten())
     with torch.no_grad():
-        for layer in (module[0], module[1][0]):
-            layer.weight.fill_(1e30)
+        for weight in (first.weight, second.weight):
+            weight.fill_(1e30)
     module.train(training)
     with pytest.raises(SqueezeEdgeError, match=r"^1\.0: computes values that are not finite"):
         logits(module, np.full((3, 4, 4, 3), 200, np.uint8), SMALL)
