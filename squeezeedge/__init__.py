@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.evaluation.reports import Report
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.model import Model, load, quantize
+    from squeezeedge.loading import load
+    from squeezeedge.model import Model, quantize
     from squeezeedge.targets.protocol import RunResult
 else:
     _MODULES = {
@@ -75,7 +76,7 @@ else:
         "RunResult": "targets.protocol",
         "compile": "artifact",
         "evaluate": "evaluation.evaluate",
-        "load": "model",
+        "load": "loading",
         "open_artifact": "artifact",
         "quantize": "model",
     }

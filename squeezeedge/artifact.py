@@ -29,8 +29,9 @@ from squeezeedge.files import check_output, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
+from squeezeedge.loading import load
 from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest
-from squeezeedge.model import GOLDEN_IMAGES, Model, load
+from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import Lowered, Target

@@ -1,11 +1,10 @@
-"""A network: loaded by name, from a checkpoint, an ONNX file or an integer graph; quantized."""
+"""A network, and how it is quantized."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.calib.fingerprint import fingerprints
-from squeezeedge.calib.labels import read_class_list
-from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
-from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.selection import Selection, calibration_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
+from squeezeedge.errors import UsageError, check_path, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, read_recorded, write_sqe
-from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
+from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, write_sqe
+from squeezeedge.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from squeezeedge.networks.checkpoints import Checkpoint
 
-__all__ = ["CHECKPOINTS", "GOLDEN_IMAGES", "Model", "choose_network", "load", "load_reference", "quantize"]
-
-CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".net")
+__all__ = ["GOLDEN_IMAGES", "Model", "quantize"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +45,9 @@ class Model:
         calibration: the images that it was quantized on, if it was quantized here.
         calibrated_on: their fingerprints (:func:`squeezeedge.calib.fingerprint.fingerprints`); empty if not known.
         golden: a few of them, preprocessed, uint8 [n, H, W, 3].
-        alternatives: other networks that a checkpoint fits as well: name -> what loads it (:func:`choose_network`).
-        remarks: what people should know of the choice among them.
+        alternatives: other networks that a checkpoint fits as well: name -> what loads it; for
+            :func:`squeezeedge.loading.choose_network`.
+        remarks: what people should know of the choice among them, and of the quantization, if it was done here.
     """
 
     name: str
@@ -102,6 +98,8 @@ class Model:
         """
         if self.float_logits is not None and weights is None:
             return self
+        from squeezeedge.loading import load_reference
+
         return None if self.integer is None else load_reference(self.integer, self.origin, weights)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
@@ -123,135 +121,6 @@ class Model:
         write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden), force=force)
 
 
-def load(
-    model: str | os.PathLike[str] | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    *,
-    pretrained: bool = False,
-    size: int | None = None,
-    labels: str | os.PathLike[str] | Sequence[str] | None = None,
-    network: str | None = None,
-) -> Model:
-    """Load a network.
-
-    Args:
-        model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint (.pth, .pt, .safetensors,
-            .ckpt, .net), an .onnx or an .sqe; ``None``: the network of ``weights``, or the embedded default.
-        weights: checkpoint for a network given by name; of an .sqe, the file that it was made of.
-        pretrained: download the published weights.
-        size: input height and width in pixels, if not the network's own.
-        labels: class names in index order, or the path of a class list (JSON or one name a line); ``None``: those that
-            the file holds.
-        network: name of the network that a checkpoint is of which comes without one; ``None``: what the file says, or
-            the likeliest that its tensors fit.
-
-    Raises:
-        UsageError: the arguments do not fit together, or there is no such file or network.
-        UnsupportedError: the network has an operator that is not supported; the text names it.
-        SqueezeEdgeError: a file is damaged or does not fit the network.
-    """
-    for argument, path in (("model", model), ("weights", weights)):
-        if path is not None:
-            check_path(argument, path)
-    if size is not None:
-        check_whole("size", size, 1)
-    if labels is not None:
-        _check_names(labels)
-    found = _load(model, None if weights is None else Path(weights), pretrained, size, network)
-    return found if labels is None else _labelled(found, labels)
-
-
-def _check_names(labels: object) -> None:
-    if isinstance(labels, str | os.PathLike):
-        check_path("labels", labels)
-        return
-    what = "a path, or the classes' names"
-    check_type("labels", labels, Sequence, what)
-    for name in labels if isinstance(labels, Sequence) else ():
-        check_type("labels", name, str, what)
-
-
-def _load(
-    model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None, network: str | None
-) -> Model:
-    if weights is not None and pretrained:
-        raise UsageError("`weights` and `pretrained` exclude each other")
-    if model is None:
-        model = DEFAULT if weights is None else weights
-    name = os.fspath(model)
-    if network is not None and (name in NETWORKS or Path(name).suffix not in CHECKPOINTS):
-        raise UsageError(f"{name}: says which network it is; only a checkpoint is of the network {network} on request")
-    if name in NETWORKS:
-        return _from_network(name, weights, pretrained, size)
-    path = Path(name)
-    if weights is not None and weights != path and path.suffix != ".sqe":
-        raise UsageError(f"`weights` goes with a network's name or an .sqe, not with {name}")
-    if pretrained:
-        raise UsageError(f"`pretrained` goes with a network's name, not with {name}")
-    if not path.exists():
-        known = ", ".join(NETWORKS)
-        raise UsageError(f"{name}: neither a file nor a network; the networks are: {known}")
-    if path.suffix == ".sqe":
-        return _from_sqe(path, None if weights == path else weights, size)
-    if path.suffix == ".onnx":
-        return _from_onnx(path, size)
-    if path.suffix in CHECKPOINTS:
-        return _from_checkpoint(network, path, size)
-    raise UsageError(f"{name}: the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
-
-
-def load_reference(
-    graph: IntegerGraph, origin: Mapping[str, Any], weights: str | os.PathLike[str] | None = None
-) -> Model | None:
-    """The float network that an integer graph was made of.
-
-    Args:
-        graph: the integer graph.
-        origin: of the graph, as in :attr:`Model.origin`.
-        weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
-
-    Returns:
-        ``None`` if it is not known.
-
-    Raises:
-        UsageError: ``weights`` is not the file that the graph was made of.
-        SqueezeEdgeError: that file is missing or damaged.
-    """
-    network, size = str(origin.get("network")), graph.preprocessing.size[0]
-    found = None
-    if weights is not None:
-        weights = Path(weights)
-        _check_source(weights, graph, origin)
-        by_name = network in NETWORKS and weights.suffix not in (".onnx", ".sqe")
-        # the input size of a file that says it itself is not chosen
-        found = load(network, weights, size=size) if by_name else load(weights)
-    elif network in NETWORKS and NETWORKS[network].embedded:
-        if _file(default_weights())["sha256"] == origin.get("sha256"):
-            found = load(network, size=size)
-    return replace(found, preprocessing=graph.preprocessing) if found is not None else None
-
-
-def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any]) -> None:
-    """Refuse a file that an integer graph was not made of.
-
-    Raises:
-        UsageError: it is another one, or nobody knows.
-        SqueezeEdgeError: it cannot be read.
-    """
-    name, expected = str(origin.get("weights", "")), origin.get("sha256")
-    if expected is None or name.endswith(".sqe"):
-        raise UsageError(
-            f"`weights` {weights}: {graph.name} does not say which file it was made of, so it cannot be compared "
-            "with fp32; quantize the network again"
-        )
-    found = _file(weights)["sha256"]
-    if found != expected:
-        raise UsageError(
-            f"`weights` {weights}: {graph.name} was made of another file, {name} (SHA-256 {str(expected)[:16]}..., "
-            f"this one has {found[:16]}...)"
-        )
-
-
 def quantize(
     model: Model | str | os.PathLike[str],
     images: ImageSource | Selection | None = None,
@@ -265,7 +134,7 @@ def quantize(
     """Quantize a network to one integer-only int8 graph.
 
     The result depends on the model, the images and the seed only. Where a checkpoint fits several networks and the
-    images have labels, the network is chosen by them (:func:`choose_network`).
+    images have labels, the network is chosen by them (:func:`squeezeedge.loading.choose_network`).
 
     Args:
         model: a network with its float graph, or what :func:`load` takes.
@@ -279,13 +148,14 @@ def quantize(
         on_layer: called with (name, index, total) before each convolution and addition.
 
     Returns:
-        The model with its integer graph, beside its float one, and :data:`GOLDEN_IMAGES` of the images.
+        The model with its integer graph, beside its float one, :data:`GOLDEN_IMAGES` of the images, and remarks.
 
     Raises:
         UsageError: the model is quantized already, no images are known, or they are more than fit into memory.
         UnsupportedError: the network cannot be expressed as integers; the text names the node.
-        SqueezeEdgeError: an image is damaged.
+        SqueezeEdgeError: an image is damaged, or a layer computes values that are not finite.
     """
+    from squeezeedge.loading import choose_network, load
     from squeezeedge.quantization import pipeline
 
     check_whole("count", count, 1)
@@ -306,8 +176,15 @@ def quantize(
     model = choose_network(model, chosen)
     assert model.floating is not None
     pixels = chosen.load(model.preprocessing, on_decode)
+    remarks: list[str] = []
     graph = pipeline.quantize(
-        model.floating, model.preprocessing, pixels, name=model.name, labels=model.labels, on_layer=on_layer
+        model.floating,
+        model.preprocessing,
+        pixels,
+        name=model.name,
+        labels=model.labels,
+        on_layer=on_layer,
+        on_remark=remarks.append,
     )
     return replace(
         model,
@@ -315,163 +192,5 @@ def quantize(
         calibration=chosen,
         calibrated_on=frozenset(fingerprints(pixels)),
         golden=pixels[:GOLDEN_IMAGES].copy(),
+        remarks=(*model.remarks, *remarks),
     )
-
-
-def choose_network(model: Model, images: Selection) -> Model:
-    """Try the networks that a checkpoint fits on labelled images, and take the one that answers them best.
-
-    Args:
-        model: as :func:`load` has returned it.
-        images: to try them on; they should not be those that a figure is measured on afterwards.
-
-    Returns:
-        The model, where it has no alternatives or the images no labels for it; else the one that is most certain of the
-        right classes (:func:`squeezeedge.training.validate.certainty`), of equal ones the likeliest. It has no
-        alternatives any more.
-
-    Raises:
-        SqueezeEdgeError: an image is damaged.
-    """
-    if not model.alternatives:
-        return model
-    settled = replace(model, alternatives={})
-    try:
-        labels = evaluation_images(images, model.classes, model.labels).labels
-    except SqueezeEdgeError:  # they are of other classes
-        return settled
-    if labels is None:
-        return settled
-    from squeezeedge.training.validate import certainty
-
-    pixels = images.load(model.preprocessing)
-    tried = {model.name: settled, **{name: make() for name, make in model.alternatives.items()}}
-    found: dict[str, float] = {}
-    figures = []
-    for name, other in tried.items():
-        assert other.float_logits is not None
-        answers = other.float_logits(pixels)
-        found[name] = certainty(answers, labels)
-        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (certain to {found[name]:.1f} %)")
-    best = max(found, key=found.__getitem__)
-    text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {', '.join(figures)}; {best} is taken"
-    return replace(tried[best], remarks=(text,))
-
-
-def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None) -> Model:
-    from squeezeedge.networks import registry
-
-    if weights is not None:
-        return _from_checkpoint(name, weights, size)
-    if pretrained:
-        return _from_checkpoint(name, registry.download(name), size)
-    if name != DEFAULT:
-        raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
-    return _from_checkpoint(name, registry.default_weights(), size)
-
-
-def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
-    from squeezeedge.graph.importers.from_torch import from_torch
-    from squeezeedge.networks import registry
-    from squeezeedge.networks.checkpoints import read_checkpoint
-    from squeezeedge.training.validate import logits
-
-    checkpoint, origin = read_checkpoint(path), _file(path)
-    try:
-        fitting, classes = registry.networks_of(checkpoint, origin["sha256"])
-    except SqueezeEdgeError as failure:
-        if name is None:
-            raise SqueezeEdgeError(f"{path}: {failure}") from None
-        fitting, classes = (name,), registry.spec_of(name).classes
-    others = fitting[1:] if name is None else ()
-    name = name or fitting[0]
-    module = registry.build(name, classes)
-    registry.load_weights(module, checkpoint.state, str(path))
-    preprocessing = _resized(_preprocessing(path, name, checkpoint), size)
-    return Model(
-        name=name,
-        preprocessing=preprocessing,
-        labels=_labels(checkpoint, classes) or registry.class_names(name, classes),
-        classes=classes,
-        floating=from_torch(module, preprocessing.size, name),
-        float_logits=lambda images: logits(module, images, preprocessing),
-        origin={"network": name, **origin},
-        module=module,
-        alternatives={other: partial(_from_checkpoint, other, path, size) for other in others},
-        remarks=(f"{path}: its tensors fit {' and '.join(fitting)}; {name} is taken",) if others else (),
-    )
-
-
-def _from_onnx(path: Path, size: int | None) -> Model:
-    from squeezeedge.graph.float.run import run_float
-    from squeezeedge.graph.importers.from_onnx import from_onnx
-
-    if size is not None:
-        raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
-    floating = from_onnx(path)
-    side = max(floating.input_size)
-    preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
-    return Model(
-        name=path.stem,
-        preprocessing=preprocessing,
-        labels=(),
-        classes=floating.shapes[floating.nodes[-1].name].channels,
-        floating=floating,
-        float_logits=lambda images: run_float(floating, preprocessing.normalize(images)),
-        origin={"network": path.stem, **_file(path)},
-    )
-
-
-def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
-    if size is not None:
-        raise UsageError("`size`: the input size of an integer graph is fixed; quantize again at the size you need")
-    graph, record = read_recorded(path)
-    if record is None:
-        model = Model.of_graph(graph, {"network": graph.name, **_file(path)})
-    else:
-        model = replace(Model.of_graph(graph, record.origin), calibrated_on=record.calibrated_on, golden=record.golden)
-    reference = None if weights is None else load_reference(graph, model.origin, weights)
-    if reference is None:
-        return model
-    return replace(model, floating=reference.floating, float_logits=reference.float_logits, module=reference.module)
-
-
-def _labelled(model: Model, labels: str | os.PathLike[str] | Sequence[str]) -> Model:
-    names = read_class_list(Path(labels)).names if isinstance(labels, str | os.PathLike) else tuple(labels)
-    if len(names) != model.classes:
-        raise UsageError(f"{model.name}: has {model.classes} classes, {len(names)} names were given")
-    integer = None if model.integer is None else replace(model.integer, labels=names)
-    return replace(model, labels=names, integer=integer)
-
-
-def _preprocessing(path: Path, name: str, checkpoint: Checkpoint) -> Preprocessing:
-    import json
-
-    record = checkpoint.metadata.get("preprocessing")
-    if record is None:
-        return PRESETS[NETWORKS[name].preprocessing]
-    try:
-        return Preprocessing.from_json(json.loads(record))
-    except (CorruptFileError, ValueError) as failure:
-        raise CorruptFileError(f"{path}: metadata 'preprocessing': {failure}; write the file again") from failure
-
-
-def _labels(checkpoint: Checkpoint, classes: int) -> tuple[str, ...]:
-    import json
-
-    labels = json.loads(checkpoint.metadata.get("labels", "[]"))
-    return tuple(map(str, labels)) if len(labels) == classes else ()
-
-
-def _resized(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
-    """The same preprocessing for another input size; the crop keeps its share of the image."""
-    if size is None:
-        return preprocessing
-    resize = preprocessing.resize
-    if resize is not None:
-        resize = max(size, round(resize * size / max(preprocessing.size)))
-    return replace(preprocessing, size=(size, size), resize=resize)
-
-
-def _file(path: Path) -> dict[str, str]:
-    return {"weights": path.name, "sha256": sha256_of(path)}

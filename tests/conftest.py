@@ -46,7 +46,7 @@ def digits_pixels() -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def digits_network() -> Model:
     """The embedded network."""
-    from squeezeedge.model import load
+    from squeezeedge.loading import load
 
     return load()
 

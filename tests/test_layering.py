@@ -28,7 +28,7 @@ ORDER = (
     ("lower",),
     ("hls",),
     ("targets",),
-    ("artifact", "device", "manifest", "model"),
+    ("artifact", "device", "manifest", "model", "loading"),
     ("evaluation",),
     ("cli",),
     ("__main__",),

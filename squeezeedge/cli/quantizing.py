@@ -18,7 +18,7 @@ __all__ = ["DataOptions", "settled"]
 
 def settled(model: Model, images: Selection) -> Model:
     """The model of the network that a checkpoint is of, with a note where its tensors fit several."""
-    from squeezeedge.model import choose_network
+    from squeezeedge.loading import choose_network
 
     model = choose_network(model, images)
     for remark in model.remarks:
@@ -106,9 +106,12 @@ class DataOptions:
             note(remark)
         note(f"quantizing {model.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         with progress("quantize", None) as advance:
-            return quantize(
+            quantized = quantize(
                 model,
                 images,
                 on_decode=lambda done: advance(done, counted(len(images), "image")),
                 on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
             )
+        for remark in quantized.remarks[len(model.remarks) :]:
+            note(f"warning: {remark}")
+        return quantized

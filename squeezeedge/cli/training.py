@@ -111,7 +111,7 @@ def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, 
         SqueezeEdgeError: a file is damaged.
     """
     from squeezeedge.cli.output import note
-    from squeezeedge.model import load
+    from squeezeedge.loading import load
     from squeezeedge.quantization.qat_form import new_form, resumed_form
     from squeezeedge.training.start import START
 

@@ -69,11 +69,15 @@ class Gates:
         if self.min_agreement is not None:
             if report.agreement is None:
                 yield f"{report.device}: agreement unknown without a float network"
+            elif not math.isfinite(report.agreement):
+                yield f"{report.device}: agreement is {report.agreement}, not a number that could be judged"
             elif report.agreement < self.min_agreement:
                 yield f"{report.device}: agreement {report.agreement:.2f} % < {self.min_agreement:g} %"
         if self.max_drop is not None:
             if report.top1 is None or report.fp32_top1 is None:
                 yield f"{report.device}: accuracy drop unknown without labels and a float network"
+            elif not math.isfinite(report.fp32_top1 - report.top1):
+                yield f"{report.device}: top-1 is {report.top1}, fp32's {report.fp32_top1}: not to be judged"
             elif report.fp32_top1 - report.top1 > self.max_drop:
                 drop = report.fp32_top1 - report.top1
                 yield f"{report.device}: top-1 is {drop:.2f} points below fp32, {self.max_drop:g} allowed"

@@ -81,8 +81,9 @@ def topk_accuracy(logits: Logits | None, labels: NDArray[np.int64] | None, k: in
 
 
 def agreement(logits: Logits, reference: Logits) -> float:
-    """Percentage of rows with the same largest logit."""
-    return 100 * float((logits.argmax(1) == reference.argmax(1)).mean())
+    """Percentage of rows with the same largest logit; rows that are not finite agree with none."""
+    finite = np.isfinite(logits).all(1) & np.isfinite(reference).all(1)
+    return 100 * float((finite & (logits.argmax(1) == reference.argmax(1))).mean())
 
 
 def sqnr_db(reference: Logits, logits: Logits) -> float | None:

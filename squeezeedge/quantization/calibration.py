@@ -113,7 +113,7 @@ class Calibration:
         if total > wanted:
             picked = np.sort(self._random.choice(total, wanted, replace=False, shuffle=False))
         image, y, x = (torch.from_numpy(index) for index in np.unravel_index(picked, (self.count, height, width)))
-        observer = RangeObserver()
+        observer = RangeObserver(node.name)
         rows, targets = [], []
         result = self._empty(node.name, torch.float32)
         for part in self.parts(node):
@@ -164,7 +164,7 @@ def pad_codes(node: FoldedConv) -> NDArray[np.uint8]:
 
 def observe(graph: FoldedGraph, calibration: Calibration) -> dict[str, Range]:
     """Ranges of all convolutions but the head, and of all additions, in the float network."""
-    observers = {name: RangeObserver() for name in graph.scaled}
+    observers = {name: RangeObserver(name) for name in graph.scaled}
     widest = max(graph.nodes, key=lambda node: math.prod(graph.shapes[node.name]))
     for part in calibration.parts(widest):
         for node, value in execute_folded(graph, calibration.codes[IMAGE][part].float()):

@@ -15,6 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from squeezeedge.graph import rules
+from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, one_thread, sum_bits
+
 __all__ = ["compensate"]
 
 RIDGE = 0.1
@@ -37,16 +40,22 @@ def compensate(
         The new weight and bias.
     """
     count, fan_in = rows.shape[1:]
-    outputs = rows @ weight.float().mT + bias.float()[:, None]
+    wide = rows.double()
+    bits = FLOAT64_BITS - rules.Q_MAX.bit_length()
+    kernel, unit = fixed_point(weight, bits - sum_bits(fan_in), (2,))
+    outputs = wide @ kernel.mT * unit.mT + bias[:, None]
+    aims = targets.double()
     if relu:
-        targets = torch.where(targets > 0, targets, outputs.clamp_max(0))
-    missing = (targets - outputs).double()
-    mean = rows.mean(1).double()
+        aims = torch.where(aims > 0, aims, outputs.clamp_max(0))
+    missing, step = fixed_point(aims - outputs, bits - sum_bits(count), (1,))
+    mean = wide.sum(1) / count
     covariance = moments - mean[:, :, None] * mean[:, None]
     strength = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     varies = strength > 0  # of constant inputs only the bias moves
     ridge = torch.where(varies, strength * (RIDGE + fan_in / count), 1)
-    together = rows.double().mT @ missing / count - mean[:, :, None] * missing.mean(1)[:, None]
-    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(fan_in, dtype=torch.float64))
-    change = torch.where(varies, torch.cholesky_solve(together, factor).mT, 0)
-    return weight + change, bias + missing.mean(1) - (change @ mean[..., None])[..., 0]
+    offset = missing.sum(1) * step[:, 0] / count
+    together = wide.mT @ missing * step / count - mean[:, :, None] * offset[:, None]
+    with one_thread():
+        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(fan_in, dtype=torch.float64))
+        change = torch.where(varies, torch.cholesky_solve(together, factor).mT, 0)
+    return weight + change, bias + offset - (change @ mean[..., None])[..., 0]

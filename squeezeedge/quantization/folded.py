@@ -22,6 +22,7 @@ from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.graph import FloatAdd, FloatConcat, FloatConv, FloatMaxPool, output_shape
 from squeezeedge.graph.float.run import apply_float
 from squeezeedge.graph.integer import IMAGE
+from squeezeedge.quantization.exact import exact_conv2d
 from squeezeedge.quantization.rewrite import of_kind
 
 __all__ = [
@@ -146,7 +147,7 @@ apply_folded: Table[FoldedNode, Tensor] = Table("folded network", FOLDED_OPERATO
 @apply_folded.implements(FoldedConv)
 def _conv(node: FoldedConv, inputs: list[Tensor]) -> Tensor:
     x = pad(inputs[0], node.padding, node.pad_value)
-    return F.conv2d(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias), node.stride, groups=node.groups)
+    return exact_conv2d(x, torch.from_numpy(node.weight), torch.from_numpy(node.bias), node.stride, node.groups)
 
 
 @apply_folded.implements(FoldedAdd, FloatMaxPool, FloatConcat)

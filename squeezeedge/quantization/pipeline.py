@@ -5,6 +5,8 @@ layers are quantized in execution order, each on the quantized network's own inp
 before it: :mod:`compensate`, :mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured
 and left out: compensation has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by
 half a point.
+
+The result is the same on every machine and with every number of threads: see :mod:`exact`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from squeezeedge.graph.float.graph import FloatConcat, FloatGraph, FloatMaxPool
 from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node
 from squeezeedge.quantization.calibration import Calibration, Samples, observe, pad_codes
 from squeezeedge.quantization.compensate import compensate
+from squeezeedge.quantization.dead import always_zero, removed
+from squeezeedge.quantization.evidence import evidence
+from squeezeedge.quantization.exact import one_thread
 from squeezeedge.quantization.folded import (
     FOLDED_OPERATORS,
     FoldedAdd,
@@ -45,6 +50,9 @@ __all__ = ["quantize"]
 HEAD_SHARE = 0.9
 """Share of what R6 allows that a class sum may take before weights are rounded."""
 
+HEAD_STEPS = 16
+"""Steps of 127 that the largest weight of a class should have; on maps of many pixels R6 leaves fewer."""
+
 
 def quantize(
     floating: FloatGraph,
@@ -54,8 +62,9 @@ def quantize(
     name: str,
     labels: Sequence[str] = (),
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
+    on_remark: Callable[[str], None] = lambda text: None,
 ) -> IntegerGraph:
-    """Quantize a network. The result depends on the arguments only, not on any random state.
+    """Quantize a network. The result depends on the arguments only, not on any random state, threads or processor.
 
     Args:
         floating: the float graph.
@@ -64,19 +73,26 @@ def quantize(
         name: of the integer graph.
         labels: class names.
         on_layer: called with (name, index, total) before each convolution and addition.
+        on_remark: called with what people should know: of the images (:mod:`evidence`), of channels that were removed
+            (:mod:`dead`), of a map too large for its class sums.
 
     Raises:
         UnsupportedError: the network cannot be expressed; the text names the node.
+        SqueezeEdgeError: a layer computes values that are not finite; the text names it.
         UsageError: no images, or more than fit into memory.
     """
-    with torch.no_grad():
-        graph = folded_graph(floating, preprocessing)
-        quantizer = _Quantizer(graph, Calibration(graph, pixels))
+    with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK's sums of integers are not exact
+        graph, seen = folded_graph(floating, preprocessing), evidence(pixels)
+        for text in seen.remarks():
+            on_remark(text)
+        quantizer = _Quantizer(graph, Calibration(graph, seen.pixels), on_remark)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:
                 on_layer(node.name, layers.index(node.name), len(layers))
             _visit(node, quantizer)
+    if quantizer.dead_count:
+        on_remark(removed(quantizer.dead_count))
     return IntegerGraph(name, tuple(quantizer.nodes), preprocessing, tuple(labels))
 
 
@@ -86,13 +102,20 @@ class _Quantizer:
     Attributes:
         nodes: of the integer graph, so far.
         scales: float64 [channels] of every tensor so far.
+        dead: bool [channels] of every tensor so far: whether it is 0 for every image.
+        dead_count: convolution -> how many of its channels are, and how many it has.
+        on_remark: called with what people should know.
     """
 
-    def __init__(self, graph: FoldedGraph, calibration: Calibration) -> None:
-        self.graph, self.calibration = graph, calibration
+    def __init__(self, graph: FoldedGraph, calibration: Calibration, on_remark: Callable[[str], None]) -> None:
+        self.graph, self.calibration, self.on_remark = graph, calibration, on_remark
         self.nodes: list[Node] = []
         self.scales = {IMAGE: torch.ones(3, dtype=torch.float64)}
-        self.ties = tie_scales(graph, observe(graph, calibration)) if graph.additions else Ties({}, {})
+        self.dead = {IMAGE: torch.zeros(3, dtype=torch.bool)}
+        self.dead_count: dict[str, tuple[int, int]] = {}
+        ranges = observe(graph, calibration) if graph.additions else {}
+        with one_thread():
+            self.ties = tie_scales(graph, ranges) if graph.additions else Ties({}, {})
 
     def candidates(self, node: FoldedConv, samples: Samples) -> Tensor:
         """Scales that a convolution may have: float64 [candidates, out]."""
@@ -154,7 +177,8 @@ class _Quantizer:
 
     def copied(self, node: FloatMaxPool | FloatConcat) -> None:
         """Run max pooling or concatenation: the same operation on codes and on float values."""
-        self.scales[node.name] = torch.cat([self.scales[name] for name in node.inputs])
+        for known in (self.scales, self.dead):
+            known[node.name] = torch.cat([known[name] for name in node.inputs])
         self.calibration.run_float(node)
 
         def codes() -> Iterator[tuple[slice, Tensor]]:
@@ -173,35 +197,64 @@ _visit: Table[FoldedNode, None] = Table("quantizer", FOLDED_OPERATORS)
 
 @_visit.implements(FoldedConv)
 def _conv(node: FoldedConv, quantizer: _Quantizer) -> None:
-    graph, source = quantizer.graph, node.inputs[0]
-    head = node is graph.head
     samples = quantizer.calibration.sample(node)
     moments = second_moments(samples.rows)
-    scale_in = torch.from_numpy(per_output(quantizer.scales[source].numpy(), len(node.weight), node.groups))
-    weight = (torch.from_numpy(node.weight).double() * scale_in[:, :, None, None]).flatten(1)
+    scale_in, dead_in = (
+        torch.from_numpy(per_output(known[node.inputs[0]].numpy(), len(node.weight), node.groups))[:, :, None, None]
+        for known in (quantizer.scales, quantizer.dead)
+    )
+    weight = (torch.from_numpy(node.weight).double() * scale_in).masked_fill(dead_in, 0).flatten(1)
     bias = torch.from_numpy(node.bias).double()
-    by_group = node.groups, len(node.weight) // node.groups
-    if not head and source != IMAGE:  # the image is exact; in the head, pooling averages errors out
+    if node is quantizer.graph.head:
+        quantizer.emit_head(node, *_fitted_head(node, quantizer, moments, weight, bias))
+    else:
+        quantizer.emit(node, *_fitted(node, quantizer, samples, moments, weight, bias))
+
+
+def _fitted(
+    node: FoldedConv, quantizer: _Quantizer, samples: Samples, moments: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Grid]:
+    """Integer weight and bias, int64 [out, fan-in] and [out], and the grid of a convolution that is not the head."""
+    source, by_group = node.inputs[0], (node.groups, len(node.weight) // node.groups)
+    zero_point = quantizer.graph.zero_points[node.name]
+    dead = always_zero(weight, bias, quantizer.graph.zero_points[source], node.relu)
+    if source != IMAGE:  # the image is exact
         weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
         weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, node.relu)
         weight, bias = weights.flatten(0, 1), biases.flatten()
-    factor = inverse_factor(moments)
-    zero_point, pixels = graph.zero_points[node.name], 1
-    if head:
-        zero_point, pixels = 0, graph.shapes[node.name].height * graph.shapes[node.name].width
-        step = weight_step(weight, bias, HEAD_SHARE * rules.INT32_LIMIT / pixels).float().double()
-        grid = Grid(step, torch.zeros(len(step), dtype=torch.int64))
-    else:
-        candidates = quantizer.candidates(node, samples)
+    weight, bias = weight.masked_fill(dead[:, None], 0), bias.masked_fill(dead, 0)
+    quantizer.dead[node.name] = dead
+    if dead.any():
+        quantizer.dead_count[node.name] = int(dead.sum()), len(dead)
+    with one_thread():
+        factor = inverse_factor(moments)
         power = moments.diagonal(dim1=1, dim2=2)
+        candidates = quantizer.candidates(node, samples)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-    rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
-    steps = (bias / grid.step).round()
-    integers, offset = bounded(rounded, steps, grid.shift, zero_point, pixels)
-    if head:
-        quantizer.emit_head(node, integers, offset, grid.scale)
-    else:
-        quantizer.emit(node, integers, offset, grid)
+        rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
+    integers, offset = bounded(rounded, (bias / grid.step).round(), grid.shift, zero_point, 1)
+    return integers, offset, grid
+
+
+def _fitted_head(
+    node: FoldedConv, quantizer: _Quantizer, moments: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Integer weight and bias, int64 [out, fan-in] and [out], and step of the head; pooling averages errors out."""
+    height, width, _ = quantizer.graph.shapes[node.name]
+    by_group, pixels = (node.groups, len(node.weight) // node.groups), height * width
+    step = weight_step(weight, bias, HEAD_SHARE * rules.INT32_LIMIT / pixels).float().double()
+    steps = float((weight.abs().amax(1) / step).median())
+    if steps < HEAD_STEPS and weight.any():
+        quantizer.on_remark(
+            f"{node.name}: the class sums over a map of {height}x{width} pixels must fit into 32 bits (R6), so a "
+            f"class's largest weight has {steps:.1f} steps instead of {rules.WEIGHT_LIMIT}, and the accuracy falls; "
+            f"use a smaller input than {quantizer.graph.input_size[0]}x{quantizer.graph.input_size[1]} pixels"
+        )
+    with one_thread():
+        factor = inverse_factor(moments)
+        rounded = round_weights(weight.reshape(*by_group, -1), step.reshape(by_group), factor).flatten(0, 1)
+    integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
+    return integers, offset, step
 
 
 @_visit.implements(FoldedAdd)
@@ -219,6 +272,7 @@ def _add(node: FoldedAdd, quantizer: _Quantizer) -> None:
         )
     )
     quantizer.scales[node.name] = scale
+    quantizer.dead[node.name] = torch.zeros(len(scale), dtype=torch.bool)
     calibration.run_float(node)
 
     def codes() -> Iterator[tuple[slice, Tensor]]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.graph.float.run import not_finite
+
 __all__ = ["Range", "RangeObserver"]
 
 TAIL_SHARE = 0.19
@@ -25,6 +28,9 @@ do not average out in the layers behind. Between 1 and 10 the result hardly chan
 LEAST_EXCESS = 0.01
 """Least mean excess, as a share of the largest peak: peaks can be equal, such as those of an overexposed image."""
 
+ENOUGH = 64
+"""Images from which the excess is known so well; of fewer, the least one is larger in proportion."""
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -34,7 +40,8 @@ class Range:
         peaks: float64 [images, channels]: largest magnitude in each image, images sorted by it, largest first.
         active: float64 [channels]: share of values that are not zero.
         level: float64 [channels]: largest magnitude; of a channel that is always 0, its magnitude before the ReLU
-            (1 if that is 0, too). Positive.
+            (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
+            theirs in the weights that read them all. Positive.
         pixels: height * width of the tensor.
     """
 
@@ -62,19 +69,25 @@ class Range:
         images = len(self.peaks)
         count = max(1, round(TAIL_SHARE * images))
         threshold = self.peaks[count] if count < images else torch.zeros_like(self.level)
-        excess = torch.maximum((self.peaks[:count] - threshold).mean(0), LEAST_EXCESS * self.peaks[0])
+        least = LEAST_EXCESS * max(1, ENOUGH / images)
+        excess = torch.maximum((self.peaks[:count] - threshold).mean(0), least * self.peaks[0])
         rate = CLIP_WEIGHT * count / images / self.pixels
         steep = (threshold - limit) / excess.clamp_min(torch.finfo(torch.float64).tiny)
         return rate * 2 * excess.square() * steep.clamp_max(100).exp()
 
 
 class RangeObserver:
-    """Collects a tensor's :class:`Range` batch by batch."""
+    """Collects a tensor's :class:`Range` batch by batch.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the tensor, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._peaks: list[Tensor] = []
         self._natural: list[Tensor] = []
-        self._active: list[Tensor] = []
+        self._active = torch.zeros((), dtype=torch.int64)
         self._pixels = 0
 
     def add(self, value: Tensor, relu: bool) -> None:
@@ -83,18 +96,26 @@ class RangeObserver:
         Args:
             value: float32 [N, channels, height, width], before the ReLU.
             relu: whether a ReLU follows.
+
+        Raises:
+            SqueezeEdgeError: a value is not finite.
         """
         highest, lowest = value.amax((2, 3)), value.amin((2, 3))
         natural = torch.maximum(highest, -lowest)
+        if not natural.isfinite().all():
+            raise SqueezeEdgeError(not_finite(self.name))
         self._peaks.append(highest.clamp_min(0) if relu else natural)
         self._natural.append(natural.amax(0))
-        self._active.append((value > 0 if relu else value != 0).float().mean((2, 3)))
+        self._active = self._active + (value > 0 if relu else value != 0).sum((0, 2, 3))
         self._pixels = value.shape[2] * value.shape[3]
 
     def range(self) -> Range:
         """What was seen."""
         peaks = torch.cat(self._peaks).double().sort(0, descending=True).values
+        active = self._active.double() / (len(peaks) * self._pixels)
         natural = torch.stack(self._natural).amax(0).double()
-        natural = torch.where(natural > 0, natural, torch.ones_like(natural))
-        level = torch.where(peaks[0] > 0, peaks[0], natural)
-        return Range(peaks, torch.cat(self._active).double().mean(0), level, self._pixels)
+        natural = torch.where(natural > 0, natural, 1)
+        largest = peaks[0].amax()
+        if largest > 0:
+            natural = natural.clamp_max(largest)
+        return Range(peaks, active, torch.where(peaks[0] > 0, peaks[0], natural), self._pixels)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.graph.float.run import images_together
+from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.graph.float.run import images_together, not_finite
 from squeezeedge.training.distributed import World
 
 __all__ = ["Score", "certainty", "logits", "measure"]
@@ -47,6 +49,9 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
 
     Returns:
         float32 [N, classes].
+
+    Raises:
+        SqueezeEdgeError: they are not finite; names the first layer whose values are not.
     """
     training = module.training
     weights = next(module.parameters(), None)
@@ -60,7 +65,10 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
             answers: list[NDArray[np.float32]] = []
             for start in range(0, max(1, len(images)), together):
                 x = torch.from_numpy(preprocessing.normalize(images[start : start + together]))
-                answers.append(module(x.to(device, memory_format=order)).cpu().numpy())
+                x = x.to(device, memory_format=order)
+                answers.append(module(x).cpu().numpy())
+                if not np.isfinite(answers[-1]).all():
+                    raise SqueezeEdgeError(not_finite(_first_not_finite(module, x)))
     finally:
         module.train(training)
     return np.concatenate(answers)
@@ -73,6 +81,24 @@ def certainty(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """
     given = torch.softmax(torch.from_numpy(answers), 1)[torch.arange(len(labels)), torch.from_numpy(labels)]
     return 100 * float(given.mean())
+
+
+def _first_not_finite(module: Module, x: Tensor) -> str:
+    """Path of the first layer whose output is not finite."""
+    found: list[str] = []
+
+    def look(path: str, output: object) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(path)
+
+    layers = [(path, layer) for path, layer in module.named_modules() if path and not [*layer.children()]]
+    hooks = [layer.register_forward_hook(lambda _, __, output, path=path: look(path, output)) for path, layer in layers]
+    try:
+        module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next(iter(found), type(module).__name__)
 
 
 def measure(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from squeezeedge import model
+from squeezeedge import loading
 from squeezeedge.artifact import Artifact
 from squeezeedge.cli import app
 from squeezeedge.graph import IMAGE
@@ -39,13 +39,13 @@ def artifact(digits_artifact: Artifact) -> Path:
 @pytest.fixture
 def embedded_once(digits_network: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded network, which takes a second to export, is loaded once for all tests that ask for this."""
-    load = model.load
+    load = loading.load
 
     def known(name: str | Path | None = None, weights: Path | None = None, **options: Any) -> Model:  # noqa: ANN401
         own = options.get("size") in (None, digits_network.preprocessing.size[0]) and not options.get("pretrained")
         return digits_network if own and weights is None and name in (None, DEFAULT) else load(name, weights, **options)
 
-    monkeypatch.setattr(model, "load", known)
+    monkeypatch.setattr(loading, "load", known)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.networks.registry import DEFAULT
 from tests.graphs import random_graph
 from tests.quantization.networks import PREPROCESSING, FloatNet
-from tests.test_model import two_networks
+from tests.test_loading import two_networks
 
 MODEL = Model.of_graph(random_graph(3))
 EMBEDDED = replace(MODEL, name=DEFAULT, classes=10)

@@ -67,7 +67,7 @@ def test_only_what_is_an_option_is_named_as_one(invoke: Invoke, monkeypatch: pyt
         seen.append(in_options(text))
         raise UsageError(text)
 
-    monkeypatch.setattr("squeezeedge.model.load", load)
+    monkeypatch.setattr("squeezeedge.loading.load", load)
     result = invoke("quantize")
     expected = "--calib-images and --instructions of `reference`, as `squeezeedge eval` has them"
     assert str(result.exception) == expected and seen == [expected] and result.stderr == f"{expected}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,12 @@ def test_passed(gates: Gates, report: DeviceReport) -> None:
         (Gates(max_drop=0.0), REPORT, "cpu: top-1 is 1.00 points below fp32, 0 allowed"),
         (Gates(max_drop=-0.5), replace(REPORT, top1=71.0), "cpu: top-1 is 0.00 points below fp32, -0.5 allowed"),
         (Gates(min_agreement=90.5), WRONG, "vta: agreement 90.25 % < 90.5 %"),
+        (Gates(max_drop=99.0), replace(REPORT, top1=math.nan), "cpu: top-1 is nan, fp32's 71.0: not to be judged"),
+        (
+            Gates(min_agreement=0.0),
+            replace(REPORT, agreement=math.nan),
+            "cpu: agreement is nan, not a number that could be judged",
+        ),
         (Gates(require_bit_exact=True), WRONG, "vta: 3 class sums differ from the oracle"),
         (Gates(max_drop=99.0), UNKNOWN, "board: accuracy drop unknown without labels and a float network"),
         (

@@ -47,3 +47,9 @@ def test_batches_add_up_to_the_whole() -> None:
     unknown = Tally()
     unknown.add(logits, None, None)
     assert (unknown.top1, unknown.top5, unknown.agreement, unknown.sqnr_db) == (None,) * 4
+
+
+def test_what_is_not_finite_agrees_with_nothing() -> None:
+    rows = np.array([[1, 0], [np.nan, np.nan], [np.inf, 0], [1, 0]], np.float32)
+    assert agreement(rows, rows) == 50
+    assert agreement(np.ones((4, 2), np.float32), rows) == 50

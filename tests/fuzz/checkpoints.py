@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from squeezeedge.model import load
+from squeezeedge.loading import load
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import DEFAULT, build, default_weights
 from tests.fuzz import Files, Format

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 
 from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
-from squeezeedge.model import load
+from squeezeedge.loading import load
 from tests.fuzz import Files, Format
 from tests.fuzz.values import change_bytes, change_json, change_number, dump_json
 from tests.graphs import GraphBuilder, random_graph

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 from onnx import TensorProto, helper
 
-from squeezeedge.model import load
+from squeezeedge.loading import load
 from squeezeedge.networks.checkpoints import read_checkpoint
 from tests.fuzz import Files, Format
 from tests.fuzz.protobuf import change_protobuf

@@ -43,7 +43,7 @@ class Layer:
         return self.targets[0] if self.zero_point else self.targets[0].relu()
 
     def range(self, images: int = 40) -> Range:
-        observer = RangeObserver()
+        observer = RangeObserver("layer")
         for part in torch.split(self.targets, self.targets.shape[1] // images, 1):
             observer.add(part.mT[..., None], not self.zero_point)
         return observer.range()

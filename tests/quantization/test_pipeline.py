@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +19,15 @@ from torch import Tensor, nn
 
 from squeezeedge.calib.datasets import calibration_split, open_dataset
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.evaluation.metrics import agreement, sqnr_db
 from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, oracle, rules
 from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks import registry
 from squeezeedge.networks.checkpoints import read_checkpoint
-from squeezeedge.quantization import calibration
+from squeezeedge.quantization import calibration, pipeline
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.rewrite import of_kind
 from squeezeedge.training.validate import logits
@@ -294,6 +299,101 @@ def test_depends_on_nothing_but_its_arguments(monkeypatch: pytest.MonkeyPatch) -
     assert torch.is_grad_enabled()
     monkeypatch.setattr(calibration, "ROWS", 500)
     assert quantized(graph).digest() != first
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_depends_on_neither_threads_nor_kernels() -> None:
+    """The libraries behind torch choose the order of sums by both."""
+    graph, threads = complex_bypass(FloatNet(1)), torch.get_num_threads()
+
+    def digest() -> str:
+        return quantize(graph, PREPROCESSING, CALIBRATION[:16], name="net").digest()
+
+    expected = digest()
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            assert digest() == expected
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert digest() == expected
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_depends_on_no_instruction_set() -> None:
+    """A processor of today, and what its libraries compute for older ones."""
+    code = "import squeezeedge as sq; print(sq.quantize(sq.load(), count=16).integer.digest())"
+    older = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+    digests = set()
+    for environment in ({"OMP_NUM_THREADS": "2"}, {"OMP_NUM_THREADS": "1", **older}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def bias_of_a_channel(bias: float) -> FloatGraph:
+    """A network with one channel of a bias."""
+    net = FloatNet(0)
+    first = net.relu(net.conv(IMAGE, 8, 3, 2))
+    weight = net.rng.normal(0, 0.3, (8, 8, 3, 3))
+    weight[3] /= 50  # so that -1 cuts it, too
+    offset = np.full(8, 0.2)
+    offset[3] = bias
+    return net.classifier(net.fire(net.relu(net.add_conv(first, weight, offset)), 4, 6))
+
+
+def test_a_channel_that_its_relu_always_cuts_harms_nobody() -> None:
+    remarks: list[str] = []
+    ratios = []
+    for bias in (-1.0, -1e2, -1e4):
+        graph = bias_of_a_channel(bias)
+        result = quantize(graph, PREPROCESSING, CALIBRATION, name="net", on_remark=remarks.append)
+        ratios.append(logits_sqnr(graph, result, OTHERS))
+    assert min(ratios[1:]) > ratios[0] - 1
+    assert remarks and all("conv_1 (1 of 8)" in text for text in remarks), remarks
+
+
+@pytest.mark.shared
+def test_a_file_with_a_dead_channel(shared_file: Callable[[str], Path]) -> None:
+    graph = from_onnx(shared_file("cases/onnx/dead_channel.onnx"))
+    preprocessing = replace(IMAGENET, size=graph.input_size, resize=None)
+    pixels, others = natural_images(16, graph.input_size), natural_images(8, graph.input_size, 1)
+    result = quantize(graph, preprocessing, pixels, name="net")
+    assert logits_sqnr(graph, result, others, preprocessing) > 45
+
+
+@pytest.mark.shared
+def test_a_network_that_overflows_is_refused(shared_file: Callable[[str], Path]) -> None:
+    graph = from_onnx(shared_file("cases/onnx/nan_overflow.onnx"))
+    preprocessing = replace(IMAGENET, size=graph.input_size, resize=None)
+    with pytest.raises(SqueezeEdgeError, match="computes values that are not finite"):
+        quantize(graph, preprocessing, natural_images(4, graph.input_size), name="net")
+
+
+def test_copies_and_frames_of_a_still_camera_are_as_good_as_one_image() -> None:
+    graph, remarks = complex_bypass(FloatNet(0)), list[str]()
+    noise = np.random.default_rng(0).normal(0, 2, (16, *CALIBRATION.shape[1:]))
+    frames = (CALIBRATION[0] + noise).clip(0, 255).astype(np.uint8)
+    one = quantize(graph, PREPROCESSING, frames[:1], name="net")
+    many = quantize(
+        graph, PREPROCESSING, np.concatenate([frames[[0] * 16], frames]), name="net", on_remark=remarks.append
+    )
+    assert many.digest() == one.digest()
+    assert "(32, 16 of them copies of others, 15 like others) show 1 different scene:" in remarks[0]
+
+
+def test_a_map_too_large_for_its_class_sums_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R6 leaves few steps for the weights; here less of its room is used in place of a map of thousands of pixels."""
+    monkeypatch.setattr(pipeline, "HEAD_SHARE", 1e-4)
+    net, remarks = FloatNet(0), list[str]()
+    graph = net.graph(net.average(net.conv(net.relu(net.conv(IMAGE, 32)), 5)))
+    quantize(graph, PREPROCESSING, CALIBRATION[:8], name="net", on_remark=remarks.append)
+    assert len(remarks) == 1 and "conv_1: the class sums over a map of 23x27 pixels" in remarks[0]
+    assert re.search("largest weight has [0-9]{1,2}[.][0-9] steps instead of 127", remarks[0])
 
 
 def test_one_class() -> None:

@@ -12,7 +12,7 @@ from squeezeedge.calib.datasets import Dataset
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph.sqe import GOLDEN_IMAGES, read_recorded, read_sqe
-from squeezeedge.model import load
+from squeezeedge.loading import load
 from squeezeedge.quantization.qat_form import new_form, resumed_form
 from squeezeedge.training.distributed import World
 from squeezeedge.training.recipe import Input, Recipe

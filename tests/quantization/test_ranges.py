@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 import torch
 
+from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.quantization.ranges import RangeObserver
 
 
 def test_headroom_above_the_values_seen() -> None:
     """A channel whose peaks differ between images gets more room than one whose peaks are alike."""
     rng = np.random.default_rng(0)
-    observer = RangeObserver()
+    observer = RangeObserver("layer")
     for _ in range(64):
         image = rng.uniform(0, 1, (1, 2, 20, 20))
         image[0, 1] *= rng.exponential(1)
@@ -27,14 +31,34 @@ def test_headroom_above_the_values_seen() -> None:
 def test_what_a_range_holds() -> None:
     first = torch.tensor([[[[1.0, -5.0]], [[-2.0, -1.0]], [[0.0, 0.0]]]])
     second = torch.tensor([[[[3.0, 0.0]], [[-4.0, -1.0]], [[0.0, 0.0]]]])
-    rectified, signed = RangeObserver(), RangeObserver()
+    rectified, signed = RangeObserver("layer"), RangeObserver("layer")
     for part in (first, second):
         rectified.add(part, True)
         signed.add(part, False)
     values = rectified.range()
     assert values.peaks.tolist() == [[3, 0, 0], [1, 0, 0]]
     assert values.active.tolist() == [0.5, 0, 0]
-    assert values.level.tolist() == [3, 4, 1], "a dead channel's is its magnitude before the ReLU, or 1"
+    assert values.level.tolist() == [3, 3, 1], (
+        "a dead channel's is its magnitude before the ReLU, or 1, up to the others'"
+    )
     assert values.pixels == 2
     assert signed.range().peaks.tolist() == [[5, 4, 0], [3, 2, 0]]
     assert signed.range().select(torch.tensor([1, 0])).level.tolist() == [4, 5]
+
+
+def test_fewer_images_leave_more_room() -> None:
+    errors = []
+    for count in (2, 8, 64, 128):
+        observer = RangeObserver("layer")
+        observer.add(torch.ones(count, 1, 2, 2), True)
+        errors.append(observer.range().clipping_error(torch.tensor([1.05])).item())
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert errors[3] == pytest.approx(errors[2], rel=0.1), "64 are enough"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    wrong = torch.ones(2, 3, 4, 4)
+    wrong[1, 2, 3, 3] = value
+    with pytest.raises(SqueezeEdgeError, match="fire2: computes values that are not finite"):
+        RangeObserver("fire2").add(wrong, True)

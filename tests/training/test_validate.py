@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.training.distributed import World
 from squeezeedge.training.validate import certainty, logits, measure
 
@@ -72,3 +73,17 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
 def test_certainty() -> None:
     answers = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32)) + np.float32(3)
     assert certainty(answers, np.array([0, 2])) == pytest.approx(30)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_that_overflows_is_refused_by_layer(training: bool) -> None:
+    first, second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+    module = nn.Sequential(first, nn.Sequential(second, nn.ReLU()), nn.Flatten())
+    with torch.no_grad():
+        for weight in (first.weight, second.weight):
+            weight.fill_(1e30)
+    module.train(training)
+    with pytest.raises(SqueezeEdgeError, match=r"^1\.0: computes values that are not finite"):
+        logits(module, np.full((3, 4, 4, 3), 200, np.uint8), SMALL)
+    assert module.training is training
+    assert not any(layer._forward_hooks for layer in module.modules())

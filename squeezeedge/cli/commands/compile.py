@@ -53,7 +53,8 @@ def compile_command(
     from squeezeedge.artifact import check_artifact_output, compile
     from squeezeedge.cli.output import emit_json, note
     from squeezeedge.cli.quantizing import DataOptions
-    from squeezeedge.model import GOLDEN_IMAGES, load
+    from squeezeedge.loading import load
+    from squeezeedge.model import GOLDEN_IMAGES
 
     chosen = get_target(target)
     options = options_of(chosen, target_options, [chosen])
@@ -78,7 +79,7 @@ def compile_command(
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
-        emit_json({"artifact": str(out), **artifact.manifest})
+        emit_json({"artifact": str(out), "warnings": list(quantized.remarks), **artifact.manifest})
     else:
         print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
 

@@ -99,7 +99,8 @@ def eval_command(
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.files import scratch_folder
-    from squeezeedge.model import Model, load
+    from squeezeedge.loading import load
+    from squeezeedge.model import Model
     from squeezeedge.targets.session import check_board, check_files
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
@@ -127,6 +128,7 @@ def eval_command(
         check_board(board, root=root)
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
+            warnings: tuple[str, ...] = ()
             reference = _reference_of(opened, weights, size, target_options)
             artifacts = [opened]
             images = given.evaluation(Model.of_graph(opened.graph))
@@ -137,6 +139,7 @@ def eval_command(
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             loaded = given.quantized(loaded)
+            warnings = loaded.remarks
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             prepared = {
                 name: prepare(loaded, name, scratch / name, **own) for name, own in by_target.items()
@@ -156,7 +159,7 @@ def eval_command(
         note(remark)
     if json:
         for values in report.to_json():
-            emit_json(values)
+            emit_json({**values, "warnings": list(warnings)})
     else:
         emit_table(*report.table())
     gates.check(report.devices)

@@ -103,7 +103,7 @@ def _trained(
         SqueezeEdgeError: the file is damaged, or of none of the networks.
     """
     from squeezeedge.cli.output import note
-    from squeezeedge.model import CHECKPOINTS
+    from squeezeedge.loading import CHECKPOINTS
     from squeezeedge.networks.registry import NETWORKS
     from squeezeedge.training.start import networks_in
 

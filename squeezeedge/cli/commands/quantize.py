@@ -48,7 +48,7 @@ def quantize_command(
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.files import check_output
     from squeezeedge.graph import Conv
-    from squeezeedge.model import load
+    from squeezeedge.loading import load
 
     if out is not None:
         check_output(out, force=force)
@@ -74,6 +74,7 @@ def quantize_command(
                 "file": str(out),
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
+                "warnings": list(quantized.remarks),
                 "layers": [
                     {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
                     for conv in convolutions

@@ -40,7 +40,7 @@ def validate_command(
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
     from squeezeedge.evaluation.reports import number
-    from squeezeedge.model import choose_network, load
+    from squeezeedge.loading import choose_network, load
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
 

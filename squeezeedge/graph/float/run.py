@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.graph import (
     FLOAT_OPERATORS,
@@ -30,7 +31,7 @@ from squeezeedge.graph.float.graph import (
 from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.windows import floor_padding
 
-__all__ = ["apply_float", "execute_float", "images_together", "run_float"]
+__all__ = ["apply_float", "execute_float", "images_together", "not_finite", "run_float"]
 
 MAX_BATCH = 64
 BATCH_PIXELS = 4 * 224 * 224
@@ -50,6 +51,9 @@ def run_float(graph: FloatGraph, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Returns:
         float32 [N, classes].
+
+    Raises:
+        SqueezeEdgeError: they are not finite; names the first layer whose values are not.
     """
     logits = np.empty((len(x), graph.shapes[graph.nodes[-1].name].channels), np.float32)
     together = images_together(*x.shape[2:])
@@ -58,7 +62,19 @@ def run_float(graph: FloatGraph, x: NDArray[np.float32]) -> NDArray[np.float32]:
         for name, value in execute_float(graph, images):
             if name == graph.nodes[-1].name:
                 logits[start : start + together] = value.flatten(1).numpy()
+        if not np.isfinite(logits[start : start + together]).all():
+            for name, value in execute_float(graph, images):
+                if not value.isfinite().all():
+                    raise SqueezeEdgeError(not_finite(name))
     return logits
+
+
+def not_finite(layer: str) -> str:
+    """The message for a network that overflows."""
+    return (
+        f"{layer}: computes values that are not finite in float32 (infinity or NaN), so the network has no answer; its "
+        "weights or its preprocessing (mean and standard deviation) are wrong, or its training diverged"
+    )
 
 
 def execute_float(graph: FloatGraph, x: Tensor) -> Iterator[tuple[str, Tensor]]:

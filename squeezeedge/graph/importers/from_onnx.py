@@ -188,8 +188,14 @@ class _Importer:
     def _batch_norm(self, node: NodeProto) -> str:
         source = self._tensor(node, 0)
         given = _attributes(node)
-        if given.get("training_mode", 0) or not given.get("spatial", 1):
-            raise UnsupportedError(f"{label(node)}: BatchNormalization in training mode or not per channel")
+        # up to opset 13 the outputs tell: only in training mode there are more than one
+        if given.get("training_mode", 0) or any(node.output[1:]):
+            raise UnsupportedError(
+                f"{label(node)}: BatchNormalization in training mode; export the network in evaluation mode "
+                "(model.eval() in PyTorch)"
+            )
+        if not given.get("spatial", 1):
+            raise UnsupportedError(f"{label(node)}: BatchNormalization that is not per channel")
         gamma, beta, mean, variance = (self._weights(node, index) for index in range(1, 5))
         name = self._name(node, 1)
         epsilon = given.get("epsilon", 1e-5)

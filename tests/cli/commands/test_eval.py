@@ -28,7 +28,7 @@ from tests.cli.conftest import Invoke
 from tests.graphs import random_graph, random_images
 from tests.quantization.networks import natural_images
 from tests.targets.devices import FakeBoard
-from tests.test_model import onnx_file
+from tests.test_loading import onnx_file
 
 pytestmark = pytest.mark.usefixtures("embedded_once")
 
@@ -321,7 +321,7 @@ def test_what_is_refused_before_any_work(
 ) -> None:
     """The model is not even loaded."""
     FakeBoard(tmp_path, monkeypatch)
-    monkeypatch.setattr("squeezeedge.model.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("squeezeedge.loading.load", lambda *_, **__: pytest.fail("loaded"))
     result = invoke("eval", *arguments)
     assert type(result.exception) is kind and re.search(text, str(result.exception)), result.exception
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeezeedge import model
+from squeezeedge import loading
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph.sqe import read_sqe
+from squeezeedge.model import Model
 from tests.cli.conftest import Invoke
 from tests.quantization.networks import natural_images
-from tests.test_model import onnx_file
+from tests.test_loading import onnx_file
 
 
 def test_quantize(invoke: Invoke, tmp_path: Path) -> None:
@@ -21,6 +22,7 @@ def test_quantize(invoke: Invoke, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bytes"] == file.stat().st_size and report["graph_sha256"] == read_sqe(file).digest()
+    assert report["warnings"] == [] and "warning" not in result.stderr
     assert len(report["layers"]) == 25 and all(0 <= layer["shift_min"] for layer in report["layers"])
     again = invoke("quantize", "-o", file)
     assert isinstance(again.exception, UsageError) and "exists already" in str(again.exception)
@@ -49,7 +51,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("nothing is loaded")
 
-    monkeypatch.setattr("squeezeedge.model.load", work)
+    monkeypatch.setattr("squeezeedge.loading.load", work)
     (tmp_path / "there.sqe").write_bytes(b"there")
     result = invoke(command, "-o", tmp_path / place)
     assert isinstance(result.exception, SqueezeEdgeError) and reason in str(result.exception), result.output
@@ -74,18 +76,21 @@ def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_pat
     command = ("quantize", weights, "--data", tmp_path / "images.npz", "-o", file, "--force", "--json")
     result = invoke(*command)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["graph_sha256"] == read_sqe(file).digest()
+    report = json.loads(result.stdout)
+    assert report["graph_sha256"] == read_sqe(file).digest()
+    (warning,) = report["warnings"]
+    assert "(4) show 4 different scenes" in warning and f"warning: {warning}\n" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
 
 
 def test_a_file_that_was_made_meanwhile_stays(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file, load = tmp_path / "net.sqe", model.load
+    file, load = tmp_path / "net.sqe", loading.load
 
-    def late(*arguments: Any, **options: Any) -> model.Model:  # noqa: ANN401
+    def late(*arguments: Any, **options: Any) -> Model:  # noqa: ANN401
         file.write_bytes(b"another one's")
         return load(*arguments, **options)
 
-    monkeypatch.setattr(model, "load", late)
+    monkeypatch.setattr(loading, "load", late)
     np.savez(tmp_path / "images.npz", images=natural_images(4, (10, 10)))
     weights = onnx_file(tmp_path / "own.onnx")
     result = invoke("quantize", weights, "--data", tmp_path / "images.npz", "-o", file)

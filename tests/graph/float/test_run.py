@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.graph.float.builder import FloatGraphBuilder
 from squeezeedge.graph.float.graph import (
     IMAGE,
     FloatAdd,
@@ -169,3 +171,14 @@ def test_tensors_are_dropped_after_their_last_reader(graph: FloatGraph) -> None:
             alive.append(weakref.ref(value))
         if name == "sum":
             assert alive[0]() is None
+
+
+def test_a_network_that_overflows_is_refused_by_layer() -> None:
+    builder = FloatGraphBuilder((2, 2))
+    value = IMAGE
+    for name in ("first", "second", "third"):
+        weight = np.full((3, 3, 1, 1), 1e20, np.float32)
+        value = builder.append(FloatConv(name, (value,), weight, np.zeros(3, np.float32), (1, 1), (0, 0, 0, 0)))
+    graph = builder.build("net", builder.append(FloatGlobalAveragePool("pool", (value,))))
+    with pytest.raises(SqueezeEdgeError, match=r"^second: computes values that are not finite"):
+        run_float(graph, np.ones((20, 3, 2, 2), np.float32))

@@ -419,6 +419,19 @@ def _trained_dropout(writer: OnnxWriter, value: str) -> str:
     )
 
 
+def _trained_norm(writer: OnnxWriter, value: str) -> str:
+    """Up to opset 13 only the number of outputs tells."""
+    vectors = [writer.weight(f"bn.{index}", np.ones(5, np.float32)) for index in range(4)]
+    outputs = ["normalized", "mean", "var", "saved_mean", "saved_var"]
+    writer.nodes.append(helper.make_node("BatchNormalization", [value, *vectors], outputs, name="bn"))
+    return "normalized"
+
+
+def _instance_norm(writer: OnnxWriter, value: str) -> str:
+    vectors = [writer.weight(f"in.{index}", np.ones(5, np.float32)) for index in range(2)]
+    return writer.node("InstanceNormalization", value, *vectors)
+
+
 def _integers(writer: OnnxWriter, value: str) -> str:
     return writer.node("Cast", writer.node("Cast", value, to=TensorProto.INT32), to=TensorProto.FLOAT)
 
@@ -440,6 +453,19 @@ def _wrong_channels(writer: OnnxWriter, value: str) -> str:
     return writer.node("Conv", writer.node("Concat", value, value, axis=1), weight)
 
 
+@pytest.mark.parametrize("opset", [9, 11, 13])
+def test_normalization_in_training_mode_of_old_opsets(folder: Path, opset: int) -> None:
+    writer, value = _start()
+    match = "bn: BatchNormalization in training mode; export the network in evaluation mode"
+    _refused(folder, writer, _end(writer, _trained_norm(writer, value)), match, opset)
+
+
+@pytest.mark.shared
+def test_a_file_in_training_mode(shared_file: Callable[[str], Path]) -> None:
+    with pytest.raises(UnsupportedError, match="BatchNormalization in training mode"):
+        from_onnx(shared_file("cases/onnx/bn_training_opset11.onnx"))
+
+
 @pytest.mark.parametrize(
     ("build_part", "match"),
     [
@@ -458,6 +484,7 @@ def _wrong_channels(writer: OnnxWriter, value: str) -> str:
         (_broadcast_sum, "/add_2: adds 5x7x10 and 5x1x1"),
         (_second_output, "/cast_2: Cast of 'indices', a second output"),
         (_trained_dropout, "/dropout_1: Dropout in training mode"),
+        (_instance_norm, r"/instancenormalization_1 \(InstanceNormalization\)"),
         (_integers, "/cast_1: a cast to INT32"),
         (_pooled_twice, "/globalaveragepool_1: a global average pooling must be the last node"),
         (_folded_map, "/reshape_1: Reshape of a map of 7x10 pixels"),

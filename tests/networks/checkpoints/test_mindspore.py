@@ -16,7 +16,7 @@ from squeezeedge.calib.datasets import open_dataset
 from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.cli import app
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.model import load
+from squeezeedge.loading import load
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import build, load_weights
 from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32, SHAPES, value
