@@ -106,7 +106,8 @@ class BoardNetwork:
         self._failure: SqueezeEdgeError | None = None
         self._closed = False
         folder = remote.place(_files(artifact, patterns))
-        script = f'python3 -c {shlex.quote(WATCHED)} "$0/{SCRIPT}" - --check --top 1 --sums'
+        options = " ".join(["-", "--check", "--top", "1", "--sums"])
+        script = f'python3 -c {shlex.quote(WATCHED)} "$0/{SCRIPT}" {options}'
         command = remote.logged_in(script, f"$PWD/{folder}", root=root)
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(

@@ -363,6 +363,7 @@ def test_a_broken_link_is_there(target: FakeTarget, tmp_path: Path) -> None:
     assert target.steps == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_compile_left_is_cleared_by_the_next(sound: Path, tmp_path: Path) -> None:
     """The process is killed while its target writes; a live one beside it keeps its folder."""
     code = (

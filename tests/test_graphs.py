@@ -11,7 +11,7 @@ from squeezeedge.graph.oracle import execute, run
 from tests.graphs import TOPOLOGIES, largest_shift_graph, random_graph, random_images, squeezenet_graph
 from tests.marks import first_quick
 
-SEEDS = 150
+SEEDS = 100
 DIGESTS = "96c1349ece3dde309b3f96cd2af53f9d82238b1bf5de1a5c5d13a338f05186f7"
 """Of the first twenty graphs without groups; golden files of other tests depend on them."""
 
@@ -92,6 +92,7 @@ def test_without_groups_a_seed_draws_what_it_always_drew() -> None:
     assert hashlib.sha256(digests.encode()).hexdigest() == DIGESTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", first_quick([15, 8, 18]))
 def test_the_largest_shift_is_the_rules(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)

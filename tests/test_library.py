@@ -29,7 +29,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
         "print(sq.load.__module__, 'tvm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "squeezeedge.model False"]
+    assert done.stdout.splitlines() == ["[]", "squeezeedge.loading False"]
 
 
 def test_every_name_is_there() -> None:

@@ -60,6 +60,7 @@ def test_the_embedded_network(digits_network: Model) -> None:
     assert logits.shape == (2, 10) and logits.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_network_it_is(digits_network: Model) -> None:
     for model in (load(default_weights()), load(weights=default_weights()), load(DEFAULT, str(default_weights()))):
         assert model.name == DEFAULT and model.origin == digits_network.origin
@@ -131,6 +132,7 @@ def test_the_network_of_a_checkpoint_may_be_named(tmp_path: Path) -> None:
         load(path, network="squeezenet1_0")
 
 
+@pytest.mark.slow
 def test_imagenets_classes_have_names(tmp_path: Path) -> None:
     path = tmp_path / "plain.safetensors"
     save_file(build("squeezenet1_1", 1000).state_dict(), path)

@@ -64,7 +64,8 @@ class AscendTarget:
         if device == "ascend" and options is not None and shutil.which("atc") is None:
             raise UnavailableError(
                 "the device needs a model that ATC has converted, and atc is not here: compile first, run the "
-                "artifact's atc.sh where CANN is installed, and evaluate that artifact; or use --emulate"
+                "artifact's atc.sh where CANN is installed, and evaluate that artifact; or use `device` "
+                "ascend-emulation"
             )
         if device == "ascend" and board is None:
             try:

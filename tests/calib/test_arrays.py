@@ -232,6 +232,7 @@ def test_a_damaged_batch_fails_cleanly(tmp_path: Path, cut: int | None, flips: l
         assert "test_batch" in str(error)
 
 
+@pytest.mark.slow
 def test_digits_splits_are_disjoint_and_complete() -> None:
     splits = {name: read_digits(name) for name in ("train", "calib", "test")}
     assert {name: len(pixels.images) for name, pixels in splits.items()} == {"train": 1197, "calib": 200, "test": 400}

@@ -36,6 +36,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_known_failure_is_one_line_without_a_traceback(tmp_path: Path) -> None:
     done = run("eval", str(tmp_path / "missing.pth"))
     assert done.returncode == 2 and done.stdout == ""

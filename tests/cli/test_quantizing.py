@@ -111,7 +111,9 @@ def test_a_float_network_is_quantized_with_a_note(data: str, capsys: pytest.Capt
     assert made.calibration is not None and len(made.calibration) == 6
     assert made.golden is not None and len(made.golden) == GOLDEN_IMAGES
     output = capsys.readouterr()
-    assert output.out == "" and output.err == f"quantizing net on 6 images of {data}\n"
+    first, *warnings = output.err.splitlines()
+    assert output.out == "" and first == f"quantizing net on 6 images of {data}"
+    assert warnings == [f"warning: {remark}" for remark in made.remarks] and "are blank" in warnings[0]
 
 
 def test_the_network_of_a_checkpoint_is_tried_on_the_calibration_images(

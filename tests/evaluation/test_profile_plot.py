@@ -70,6 +70,7 @@ def test_the_ending_chooses_the_format(tmp_path: Path, ending: str, magic: bytes
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_a_picture_is_whole(tmp_path: Path) -> None:
     plot_profile(PROFILE, "net", tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as picture:

@@ -201,6 +201,7 @@ def test_r4_counts_the_weights_of_one_group() -> None:
     refused(r"^conv: int32 can overflow in channel 2: bound 2147483648 \(R4\)", beyond, head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [8, 18])
 def test_the_largest_shift_is_stated_once(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """With another largest shift in rules.py, graphs up to it are taken and those beyond it are refused."""

@@ -268,6 +268,7 @@ def test_truncation_at_any_byte(folder: Path, content: bytes) -> None:
             _read(folder, content[:size])
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_any_flipped_bits(folder: Path, content: bytes, data: st.DataObject) -> None:

@@ -81,6 +81,7 @@ def test_nothing_that_hls_cannot_synthesize() -> None:
             assert not re.search(rf"(?<![.\w]){name}\(", body), f"{source.name}: {name} calls itself"
 
 
+@pytest.mark.slow
 def test_two_multiplications_in_one_are_exact(cxx: str, tmp_path: Path) -> None:
     program = build(cxx, tmp_path, Geometry(), [*STRICT, "-O2"], Path(__file__).parent / "packing.cpp", "packing")
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -24,6 +24,7 @@ def _grouped(channels: int = 8, groups: int = 4, out: int = 8) -> IntegerGraph:
     return builder.finish(value, 4, groups=2, name="last")
 
 
+@pytest.mark.slow
 @given(integer_graphs(max_channels=12, max_size=12), st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
 def test_every_tensor_and_sum_stays(graph: IntegerGraph, seed: int) -> None:

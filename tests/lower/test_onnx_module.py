@@ -32,6 +32,7 @@ def sums(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.int32]
     return np.concatenate([runtime.run(None, {IMAGE: image[None]})[0] for image in images])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(max_size=16), st.integers(0, 999))
 def test_random_graphs(graph: IntegerGraph, seed: int) -> None:

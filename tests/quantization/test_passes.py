@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from tests.quantization.networks import PREPROCESSING, folded_logits, natural_im
 PIXELS = natural_images(3, PREPROCESSING.size)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 11))
 def test_every_pass_keeps_the_function(seed: int, blocks: int) -> None:

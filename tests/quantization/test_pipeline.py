@@ -172,6 +172,7 @@ def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed:
             np.testing.assert_array_equal(exact, node.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", first_quick([groups_everywhere, depthwise, grouped]))
 def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNet], FloatGraph]) -> None:
     """Of the same function; measured over four networks: differences of each are chance, up to 6 dB."""
@@ -187,6 +188,7 @@ def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNe
     assert np.mean(difference) > -1 and min(difference) > -4
 
 
+@pytest.mark.slow
 def test_torch_networks_with_groups() -> None:
     torch.manual_seed(0)
     module = InvertedResidual()
@@ -233,6 +235,7 @@ def _shifts(graph: IntegerGraph) -> list[int]:
     return [int(node.shift.max()) for node in nodes]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 11), st.sampled_from([2, 8, 18]))
 def test_every_network_has_a_solution_whatever_the_largest_shift(seed: int, blocks: int, limit: int) -> None:
@@ -242,6 +245,7 @@ def test_every_network_has_a_solution_whatever_the_largest_shift(seed: int, bloc
         assert max([0, *_shifts(result)]) <= limit
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 11))
 def test_every_network_has_a_solution(seed: int, blocks: int) -> None:
@@ -290,6 +294,7 @@ def test_reports_every_layer_and_keeps_names() -> None:
     assert {name for name, _, _ in seen} <= {node.name for node in graph.nodes}
 
 
+@pytest.mark.slow
 def test_depends_on_nothing_but_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = simple_bypass(FloatNet(1))
     torch.manual_seed(1)

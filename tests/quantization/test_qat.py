@@ -75,6 +75,7 @@ def _check_bits(network: QatNetwork, images: NDArray[np.uint8]) -> IntegerGraph:
     return graph
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), amount=st.sampled_from([0.0, 0.3, 10.0]))
 def test_random_networks_give_the_oracles_bits(graph: IntegerGraph, seed: int, amount: float) -> None:

@@ -64,6 +64,7 @@ def test_an_integer_network_is_trained_and_goes_on(tmp_path: Path, data: str) ->
         resumed_form(recipe, tmp_path / "float")
 
 
+@pytest.mark.slow
 def test_a_network_of_other_classes_is_refused(tmp_path: Path) -> None:
     floating = load(size=40).floating
     assert floating is not None

@@ -127,6 +127,7 @@ def test_a_profile_that_prints_and_reads_and_goes_elsewhere(made: FakeArtifact, 
     assert sums(made, BOARD) == made.sums.tolist()
 
 
+@pytest.mark.slow
 def test_a_device_that_hangs(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is left there."""
     monkeypatch.setenv("FAKE_FAULT", "hangs")
@@ -173,6 +174,7 @@ def test_what_is_no_time_out(made: FakeArtifact, board: FakeBoard, timeout: floa
     assert not board.calls
 
 
+@pytest.mark.slow
 def test_how_long_an_answer_may_take(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what a golden input took, where nothing else is said."""
     (made.folder / "run.py").write_text(GOLDEN_LINE.replace("1.5", "5.0") + "import time; time.sleep(9)")
@@ -220,6 +222,7 @@ with open_session(Path(sys.argv[1]), TARGET, "fake", "user@board") as session:
 ENDS = [(number, state) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL) for state in ("busy", "idle")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", first_quick(ENDS), ids=lambda case: f"{case[0].name}-{case[1]}")
 def test_nothing_stays_behind(
     made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, case: tuple[signal.Signals, str]

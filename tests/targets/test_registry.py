@@ -193,6 +193,7 @@ def images(tmp_path: Path) -> NDArray[np.uint8]:
     return made
 
 
+@pytest.mark.slow
 def test_another_package_s_target(tmp_path: Path, images: NDArray[np.uint8]) -> None:
     """It is listed, compiled for and run; its artifact checks itself without any package."""
     package = Package(tmp_path / "packages")
@@ -208,6 +209,7 @@ def test_another_package_s_target(tmp_path: Path, images: NDArray[np.uint8]) -> 
     assert listed.returncode == 0 and "outside" in listed.stdout and "outside-board" in listed.stdout, listed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -229,6 +231,7 @@ def test_a_broken_one(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in message and message.endswith("update or uninstall that package")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "device", "taken"), [("cpu", "mine", "cpu"), ("mine", "vta-sim", "vta-sim")])
 def test_names_that_are_taken(tmp_path: Path, name: str, device: str, taken: str) -> None:
     package = Package(tmp_path, name, device)

@@ -28,6 +28,7 @@ def faults(how: str) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 def test_a_freed_block_is_used_again() -> None:
     """Without it, at least one fault for each 2 MiB; with it, hardly any."""

@@ -122,6 +122,7 @@ def test_fine_tuning_goes_on_without_the_weights_it_began_with(tmp_path: Path) -
     assert _bytes(tmp_path / "stopped") == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", first_quick([0.0, 1000.0]))
 def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float

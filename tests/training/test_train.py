@@ -36,6 +36,7 @@ def _batch(count: int, total: int, size: int = 24) -> Batch:
     return Batch(pixels[:count], torch.arange(8)[:count] % 2, size, 5, total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", first_quick([Optimizer("adamw", 1e-3, 0.9, 0.01), Optimizer("sgd", 3e-3, 0.9, 0.0, True)])
 )

@@ -223,5 +223,5 @@ def test_artifacts_of_before_are_refused(artifact: Path, tmp_path: Path) -> None
     shutil.copytree(artifact, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"schema": 1}))
-    with pytest.raises(CorruptFileError, match="schema 1; this version reads 2; compile the model again"):
+    with pytest.raises(CorruptFileError, match="schema 1; this version reads 3; compile the model again"):
         open_artifact(copy)

@@ -126,6 +126,7 @@ def test_failures_name_no_temporary_folder(invoke: Invoke, monkeypatch: pytest.M
     assert str(result.exception) == f"{tmp_path / 'net.sqe'} compiled for vta/dram.bin: damaged"
 
 
+@pytest.mark.slow
 def test_no_library_stays_in_the_process(invoke: Invoke, tmp_path: Path) -> None:
     def libraries() -> set[str]:
         lines = Path("/proc/self/maps").read_text().splitlines()

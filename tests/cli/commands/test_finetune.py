@@ -35,6 +35,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_all_but_the_last_layer_is_kept(invoke: Invoke, tmp_path: Path, data: Path, weights: Path) -> None:
     out = tmp_path / "run"
     options = ["--weights", weights, "--data", data, "--classes", "3", "-o", out, "--json", *QUICK]
@@ -51,6 +52,7 @@ def test_all_but_the_last_layer_is_kept(invoke: Invoke, tmp_path: Path, data: Pa
     assert json.loads(read_checkpoint(out / "best.safetensors").metadata["labels"]) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_the_published_weights(
     invoke: Invoke, tmp_path: Path, data: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_what_is_refused(
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["argument", "option"])
 def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Path, by: str) -> None:
     torch.set_num_threads(1)

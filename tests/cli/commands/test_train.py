@@ -83,6 +83,7 @@ def test_the_written_network_has_the_printed_accuracy(invoke: Invoke, tmp_path: 
     assert json.loads(validated.stdout)["fp32_top1"] == printed["fp32_top1"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_resume(
     invoke: Invoke, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

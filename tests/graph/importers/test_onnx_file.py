@@ -51,6 +51,7 @@ def test_truncation_at_any_byte(folder: Path, content: bytes) -> None:
             _import(folder, content[:size])
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_flipped_bytes_give_a_graph_or_one_error(folder: Path, content: bytes, data: st.DataObject) -> None:

@@ -93,6 +93,7 @@ def test_truncation_at_any_byte(tmp_path: Path, kind: str, data: st.DataObject) 
     sound_or_refused(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @SETTINGS
 @given(data=st.data())
@@ -107,6 +108,7 @@ def test_random_changes_of_bytes(tmp_path: Path, kind: str, data: st.DataObject)
     sound_or_refused(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_changes_that_keep_what_surrounds_them_sound(tmp_path: Path, kind: str) -> None:
     """Checksums fit, archives open, headers are JSON and messages protobuf."""

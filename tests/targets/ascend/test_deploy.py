@@ -27,6 +27,7 @@ def quantized(graph: IntegerGraph) -> list[Conv | Head]:
     return [node for node in graph.nodes if isinstance(node, Conv | Head)]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(integer_graphs(), st.sampled_from(ROUNDINGS))
 def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
@@ -116,7 +117,7 @@ def test_no_room_for_exact_rounding() -> None:
 @pytest.mark.parametrize(
     ("rounding", "limit", "text"),
     [
-        ("exact", 22, "conv0: its shift of 22 is more than the 21 of exact rounding; compile with --rounding fused"),
+        ("exact", 22, "conv0: its shift of 22 is more than the 21 of exact rounding; compile with `rounding` fused"),
         ("fused", 25, r"add2: its shift of 25 is more than the 24 of Ascend's fp16; quantize .*graph/rules\.py"),
         ("fused", 31, r"conv0: its shift of 31 is more than the 30 of Ascend's int32; quantize .*graph/rules\.py"),
     ],

@@ -122,6 +122,7 @@ def damaged(data: bytes, count: int, seed: int) -> Iterator[bytes]:
         yield model.SerializeToString()
 
 
+@pytest.mark.slow
 def test_mutations(artifact: Path) -> None:
     data = (artifact / NAME).read_bytes()
     assert taken(artifact, data)
@@ -129,6 +130,7 @@ def test_mutations(artifact: Path) -> None:
     assert 0 < sum(results) < 50
 
 
+@pytest.mark.slow
 def test_flipped_bytes(artifact: Path) -> None:
     data = (artifact / NAME).read_bytes()
     for model in flipped(data, 200, 1):

@@ -23,6 +23,7 @@ def _windows() -> IntegerGraph:
     return builder.finish(value, 19, (3, 3), (2, 1), (1, 0, 0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", *OTHERS], indirect=True)
 def test_windows(isa: str, run_graph: Runner) -> None:
     graph = _windows()

@@ -275,6 +275,7 @@ def mapped() -> list[str]:
     return sorted({line.split(maxsplit=5)[5] for line in lines if LIBRARY in line})
 
 
+@pytest.mark.slow
 def test_nothing_stays_of_closed_networks(copy: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
     before, threads, expected = mapped(), threading.active_count(), run(graph, images[:1])
     tasks = len(list(Path("/proc/self/task").iterdir()))
@@ -291,6 +292,7 @@ def test_nothing_stays_of_closed_networks(copy: Path, images: NDArray[np.uint8],
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["logit_scale"].append(1.0)
     (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
     with pytest.raises(ValueError, match="the library of another network"):
         Network(Artifact(copy))
     assert mapped() == before, "also of one that did not open"

@@ -217,6 +217,7 @@ int main(void) {
 """
 
 
+@pytest.mark.slow
 def test_the_stack_does_not_grow_with_the_image(tmp_path: Path) -> None:
     """Of a convolution and its pooling, 1024 pixels wide: a ring of its rows has 192 KiB."""
     builder = GraphBuilder(np.random.default_rng(0), (5, 1024))

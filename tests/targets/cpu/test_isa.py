@@ -36,6 +36,7 @@ def test_tiles_fit_the_vector_registers(isa: VectorSet, height: int, width: int,
     assert held == 1 or held + 2 * tile.blocks <= isa.registers
 
 
+@pytest.mark.slow
 @given(**SIZES)
 def test_tiles_fit_the_matrix_registers(height: int, width: int, blocks: int) -> None:
     tile = INSTRUCTION_SETS["amx"].tile(height, width, blocks)

@@ -49,6 +49,7 @@ def test_a_tvm_in_the_same_process_is_left_alone(library: Path) -> None:
     assert "TVM" not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_equal_files_for_equal_networks(library: Path, two_layers: IntegerGraph, tmp_path: Path) -> None:
     TARGET.lower(two_layers, CpuOptions(isa="generic")).write(tmp_path)
     for path in library.iterdir():

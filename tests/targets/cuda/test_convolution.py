@@ -22,6 +22,7 @@ def graph() -> IntegerGraph:
     return builder.finish(builder.conv(first, 44, (3, 3), (2, 1), (1, 1, 1, 1)), 35)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [TILES[0], *OTHERS], ids=lambda tile: "-".join(map(str, vars(tile).values())))
 def test_every_tile(graph: IntegerGraph, tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(pixels: int, channels: int, steps: int) -> Plan:

@@ -59,6 +59,7 @@ def _loaded(loader: Loader, image: NDArray[np.uint8], block_: int, chunk: int) -
     return np.ascontiguousarray(pixels).view(np.uint8), got[plan.pixel_words :].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "kernel", "stride", "padding"),
     [

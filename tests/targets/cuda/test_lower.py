@@ -34,6 +34,7 @@ def test_random_graphs(graph: IntegerGraph, isa: str) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, isa), run(graph, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", FIRST)
 def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
     names = [launch.kernel.name for launch in graph_launches(every_kernel)]
@@ -122,6 +123,7 @@ def test_what_is_written(every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyP
     assert plan["launches"][-1]["arguments"].count(["output", 0]) == 1
 
 
+@pytest.mark.slow
 def test_what_the_compiler_does_not_know_is_left_out(
     every_kernel: IntegerGraph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

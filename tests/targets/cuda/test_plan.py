@@ -54,6 +54,7 @@ def check(plan: dict[str, Any]) -> None:
         assert file in {f"kernels.sm_{arch}.{ending}" for arch in (75, 80) for ending in ("cubin", "ptx")}
 
 
+@pytest.mark.slow
 def test_mutations(artifact: Path) -> None:
     data = (artifact / "plan.json").read_bytes()
     assert read(artifact, data) is not None

@@ -76,6 +76,7 @@ def test_a_failing_nvcc_is_reported(tmp_path: Path) -> None:
         Nvcc(str(fake)).ptx(SOURCE, "sm_80")
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 def test_nvcc() -> None:
     try:

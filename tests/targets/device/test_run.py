@@ -166,6 +166,7 @@ def test_the_standard_input(made: FakeArtifact) -> None:
     assert made.run("-", "--check").returncode == 0, "the device is checked all the same"
 
 
+@pytest.mark.slow
 def test_no_standard_streams(made: FakeArtifact, tmp_path: Path) -> None:
     """Nothing can be answered, which is no success; and an error is never printed as an answer."""
     command = f'"{sys.executable}" -I "{made.folder}/run.py" --check'

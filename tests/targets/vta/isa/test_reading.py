@@ -57,6 +57,7 @@ def use(program: device.Program) -> None:
     assert all(type(value) is int and 0 <= value <= program.dram_bytes for value in program.registers.values())
 
 
+@pytest.mark.slow
 def test_mutations(folder: Path) -> None:
     data = (folder / "program.json").read_bytes()
     assert taken(folder, data) == (True, True)

@@ -44,6 +44,7 @@ def test_a_defect_of_the_compiler_is_not_written(instructions: InstructionSet, m
         build_with_layers(random_graph(19), instructions, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_a_program_that_was_read_passes_without_layers(instructions: InstructionSet) -> None:
     made, _ = small(instructions)
