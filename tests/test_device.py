@@ -109,6 +109,7 @@ def test_a_class_without_a_name_is_its_index() -> None:
     assert answer.label == str(answer.index) == str(LOGITS[0].argmax())
 
 
+@pytest.mark.slow
 def test_every_kind_of_images_gets_the_same_answers(device: Device, tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.png" for number in range(COUNT)]
     for path, pixels in zip(files, IMAGES, strict=True):

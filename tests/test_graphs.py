@@ -85,6 +85,7 @@ def test_every_feature_is_drawn(graphs: list[IntegerGraph]) -> None:
     assert shifts == set(range(rules.MAX_SHIFT + 1))
 
 
+@pytest.mark.slow
 def test_without_groups_a_seed_draws_what_it_always_drew() -> None:
     graphs = [random_graph(seed, groups=False) for seed in range(20)]
     assert all(conv.groups == 1 for graph in graphs for conv in graph.convolutions)

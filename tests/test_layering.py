@@ -150,6 +150,7 @@ def test_a_folder_at_the_top_has_one_name(name: str) -> None:
     assert done.stdout.strip() == f"this package is {FOLDERS[name]}: import it by that name"
 
 
+@pytest.mark.slow
 def test_few_questions_about_the_type_of_a_node() -> None:
     """An operator's meaning for a consumer stands in that consumer's table (squeezeedge/graph/dispatch.py)."""
     found = [

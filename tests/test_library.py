@@ -22,6 +22,7 @@ def artifact(digits_artifact: sq.Artifact) -> sq.Artifact:
     return digits_artifact
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
     code = (
         "import sys, squeezeedge as sq; assert set(sq.__all__) <= set(dir(sq)); "

@@ -71,6 +71,7 @@ def test_npz_that_inflates_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_npz(tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(cut=st.none() | st.integers(0, 900), flips=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 255))))
 def test_a_damaged_npz_fails_cleanly(tmp_path: Path, cut: int | None, flips: list[tuple[int, int]]) -> None:
@@ -214,6 +215,7 @@ def test_a_missing_batch_is_named(tmp_path: Path) -> None:
         read_cifar_batches(tmp_path / "c", "test")
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(cut=st.none() | st.integers(0, 6500), flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255))))
 def test_a_damaged_batch_fails_cleanly(tmp_path: Path, cut: int | None, flips: list[tuple[int, int]]) -> None:

@@ -75,6 +75,7 @@ def test_cifar_batches_and_splits(tmp_path: Path) -> None:
             open_dataset(spec, split)
 
 
+@pytest.mark.slow
 def test_digits() -> None:
     dataset = open_dataset("digits")
     assert (dataset.name, len(dataset), len(dataset.classes)) == ("digits", 400, 10)
@@ -135,6 +136,7 @@ def test_calibration_split(n: int, count: int, seed: int) -> None:
     np.testing.assert_array_equal(chosen, calibration_split(n, count, seed)[0])
 
 
+@pytest.mark.slow
 def test_importing_is_light() -> None:
     code = "import sys, squeezeedge.calib.datasets; print([m for m in ('torch', 'tvm', 'sklearn') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

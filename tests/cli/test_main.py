@@ -47,6 +47,7 @@ def test_a_wrong_option_is_usage() -> None:
     assert run("eval", "--no-such-option").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away() -> None:
     command = f"{sys.executable} -m squeezeedge targets --json | head -n 0"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)

@@ -171,6 +171,7 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
         evaluate(artifact, images, "vta-sim", board="me@there")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(graph: IntegerGraph) -> None:
     """A thousand classes, so that what is kept of an image would be seen."""
     wide = replace(

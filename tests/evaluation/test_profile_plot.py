@@ -61,6 +61,7 @@ def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert modules.get_xlim() == pytest.approx((0, 0.4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_the_ending_chooses_the_format(tmp_path: Path, ending: str, magic: bytes) -> None:
     path = tmp_path / f"p{ending}"
@@ -77,6 +78,7 @@ def test_a_picture_is_whole(tmp_path: Path) -> None:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24) or ()) > 3
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(SqueezeEdgeError, match=r"p\.png: cannot be written: No such file or directory"):
         plot_profile(PROFILE, "net", tmp_path / "no" / "p.png")

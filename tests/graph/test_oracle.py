@@ -104,6 +104,7 @@ def test_equals_the_rules_as_loops(seed: int) -> None:
     _compare(random_graph(seed, blocks=5, max_channels=6, max_size=9), seed)
 
 
+@pytest.mark.slow
 @given(integer_graphs(max_blocks=3, max_channels=5, max_size=7), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_equals_the_rules_as_loops_on_any_graph(graph: IntegerGraph, seed: int) -> None:

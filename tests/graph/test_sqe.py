@@ -236,6 +236,7 @@ def test_fingerprints_stand_in_one_order_only(folder: Path) -> None:
             _read(folder, _sealed(changed[:-32]))
 
 
+@pytest.mark.slow
 def test_golden_images_never_take_more_than_their_pixels(folder: Path) -> None:
     """64 MiB of zeros are 64 kB in the file; the graph says that the images have a few hundred bytes."""
     graph = random_graph(4, blocks=1)

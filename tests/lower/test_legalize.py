@@ -87,6 +87,7 @@ def test_dense_weights_that_are_too_many(monkeypatch: pytest.MonkeyPatch) -> Non
     assert legalize(graph, (Feature.GROUPS,)) is graph
 
 
+@pytest.mark.slow
 def test_the_limit_comes_before_the_memory() -> None:
     """2**14 depthwise channels with a 1x2 kernel are 2**29 dense weights; the rules of a graph allow them."""
     builder = GraphBuilder(np.random.default_rng(0), (1, 2))

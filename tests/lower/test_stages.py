@@ -85,6 +85,7 @@ def test_operands_that_are_one_tensor() -> None:
     assert {stage.name: stage.inputs for stage in _stages(graph)}["both"] == ("conv", "conv")
 
 
+@pytest.mark.slow
 def test_the_stages_of_a_region() -> None:
     """As a target gets them whose composites TVM has merged into one function."""
     graph = squeezenet_graph("squeezenet1_0_complex_bypass", 48, 7)

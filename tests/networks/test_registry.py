@@ -34,6 +34,7 @@ def test_importing_the_registry_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_entries_are_consistent() -> None:
     assert DEFAULT in NETWORKS
     for name, spec in NETWORKS.items():
@@ -50,6 +51,7 @@ def test_cost_counts_what_torchvision_publishes() -> None:
     assert cost("squeezenet1_1") == registry.NetworkCost(1_235_496, 349_151_936)
 
 
+@pytest.mark.slow
 def test_cost_depends_on_the_input_size() -> None:
     spec = NETWORKS[DEFAULT]
     assert cost(DEFAULT) == cost(DEFAULT, spec.input_size)
@@ -61,6 +63,7 @@ V1_0 = ("squeezenet1_0", "squeezenet1_0_simple_bypass", "squeezenet1_0_mindcv")
 V1_1 = ("squeezenet1_1", "squeezenet1_1_mindcv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("built", "found"),
     [
@@ -76,6 +79,7 @@ def test_identify(built: str, found: tuple[str, ...]) -> None:
             assert identify(build(built, classes).state_dict()) == (found, classes)
 
 
+@pytest.mark.slow
 def test_the_networks_of_a_checkpoint() -> None:
     with torch.device("meta"):
         state = build("squeezenet1_1", 3).state_dict()

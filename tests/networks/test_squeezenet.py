@@ -84,6 +84,7 @@ def test_complex_bypass_is_a_convolution_without_relu() -> None:
     assert fire(x).min() < 0
 
 
+@pytest.mark.slow
 def test_mindcv_pads_the_first_convolution_and_drops_partial_windows() -> None:
     x = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
@@ -95,6 +96,7 @@ def test_mindcv_pads_the_first_convolution_and_drops_partial_windows() -> None:
         assert make("1.0-mindcv").features(x).shape == (1, 512, 12, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", first_quick(VARIANTS))
 def test_export_gives_only_what_the_importers_know(variant: str) -> None:
     program = torch.export.export(make(variant, 7), (torch.randn(1, 3, 65, 97),))

@@ -202,6 +202,7 @@ def test_torch_networks_with_groups() -> None:
     assert ratio is not None and ratio > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [simple_bypass, residual, pooled_bypass, depthwise])
 def test_a_smaller_largest_shift_still_works(
     build: Callable[[FloatNet], FloatGraph], monkeypatch: pytest.MonkeyPatch
@@ -351,6 +352,7 @@ def bias_of_a_channel(bias: float) -> FloatGraph:
     return net.classifier(net.fire(net.relu(net.add_conv(first, weight, offset)), 4, 6))
 
 
+@pytest.mark.slow
 def test_a_channel_that_its_relu_always_cuts_harms_nobody() -> None:
     remarks: list[str] = []
     ratios = []
@@ -409,6 +411,7 @@ def test_one_class() -> None:
     assert logits_sqnr(graph, result, OTHERS) > 20
 
 
+@pytest.mark.slow
 def test_one_image_is_enough() -> None:
     graph = residual(FloatNet(2))
     result = quantize(graph, PREPROCESSING, CALIBRATION[:1], name="net")

@@ -20,6 +20,7 @@ from squeezeedge.quantization.scale_search import (
 from tests.quantization.layers import Layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("zero_point", [0, 128])
 def test_search_is_close_to_brute_force(seed: int, zero_point: int) -> None:

@@ -64,6 +64,7 @@ def test_on_a_board(made: FakeArtifact, board: FakeBoard) -> None:
     }
 
 
+@pytest.mark.slow
 def test_files_are_copied_when_they_changed(made: FakeArtifact, board: FakeBoard) -> None:
     (made.folder / "run.py").write_text(GOLDEN_LINE)
     made.seal()
@@ -114,6 +115,7 @@ def test_the_scripts_own_words_win(made: FakeArtifact, board: FakeBoard, monkeyp
         sums(made, BOARD)
 
 
+@pytest.mark.slow
 def test_a_profile_that_prints_and_reads_and_goes_elsewhere(made: FakeArtifact, board: FakeBoard) -> None:
     """It gets nothing of the images, and its words do not spoil the first answer."""
     with (board.home / ".profile").open("a") as profile:
@@ -147,6 +149,7 @@ HANGING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("timeout", "script", "text"), HANGING)
 def test_scripts_that_hang(
     made: FakeArtifact,
@@ -185,6 +188,7 @@ def test_how_long_an_answer_may_take(made: FakeArtifact, board: FakeBoard, monke
             session.run(made.images)
 
 
+@pytest.mark.slow
 def test_a_script_that_does_not_end(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has answered is kept."""
     script = GOLDEN_LINE + answer_line() + "import time; time.sleep(99)"
@@ -258,6 +262,7 @@ def _processes(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "kind", "text"),
     [
@@ -389,6 +394,7 @@ def test_an_answer_that_comes_twice_or_not(made: FakeArtifact, board: FakeBoard)
             session.run(made.images[:1])
 
 
+@pytest.mark.slow
 def test_as_root(made: FakeArtifact, board: FakeBoard) -> None:
     """The login is root already, or sudo is asked without a password."""
     target = FakeTarget()

@@ -123,6 +123,7 @@ def test_two_at_once(board: FakeBoard, remote: Remote) -> None:
     assert remote.place(FILES) in places
 
 
+@pytest.mark.slow
 def test_old_copies_are_removed(board: FakeBoard, remote: Remote) -> None:
     """The least recently used ones; and what broke off a day ago. What is no copy stays."""
     copies = board.home / COPIES
@@ -155,6 +156,7 @@ def test_a_machine_that_does_not_answer(board: FakeBoard, remote: Remote, monkey
         remote.place(FILES)
 
 
+@pytest.mark.slow
 def test_ready(board: FakeBoard, remote: Remote) -> None:
     assert remote.check_ready(root=False) == remote.check_ready(root=True) == os.uname().machine
 

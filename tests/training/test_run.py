@@ -148,6 +148,7 @@ def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_an_epoch_s_state_writes_all_of_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_damaged_image_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert (values["epoch"], values["step"]) == (0, 2) and (tmp_path / LAST).is_file()
 
 
+@pytest.mark.slow
 def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a run writes but the events: the file, its name, the folder."""
     monkeypatch.setattr(logbook, "plot_history", plot_history)
@@ -229,6 +231,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -296,6 +299,7 @@ def test_divergence(tmp_path: Path) -> None:
         _run(tmp_path, recipe)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(tmp_path, stop_after=4)
     before = _bytes(tmp_path)
@@ -340,6 +344,7 @@ def test_a_state_of_other_images_with_the_same_labels(tmp_path: Path) -> None:
             run(RECIPE, load_images(RECIPE, learned, tested), tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_other_circumstances_are_said(tmp_path: Path) -> None:
     _run(tmp_path, stop_after=1)
     remarks: list[str] = []
@@ -409,6 +414,7 @@ def test_a_truncated_state(tmp_path: Path) -> None:
         _run(tmp_path, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["history", "sums", "epoch", "scaler", "tensor", "shape", "moment"])
 def test_a_state_with_wrong_content(tmp_path: Path, change: str) -> None:
     _run(tmp_path, stop_after=1)

@@ -46,6 +46,7 @@ def test_the_loss_falls(optimizer: Optimizer, precision: str) -> None:
     assert np.mean(losses[-6:]) < 0.6 * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_runs")
 def test_the_seed_decides_the_weights() -> None:
     first, again, other = (_train(changed(seed=seed))[0].module.state_dict() for seed in (3, 3, 4))

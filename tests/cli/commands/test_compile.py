@@ -36,6 +36,7 @@ def test_artifact(artifact: Path) -> None:
         np.testing.assert_array_equal(golden["sums"], run(opened.graph, golden["images"]))
 
 
+@pytest.mark.slow
 def test_the_artifact_runs_without_the_package(artifact: Path, tmp_path: Path) -> None:
     with np.load(artifact / "golden.npz") as golden:
         images, sums = golden["images"], golden["sums"]
@@ -52,6 +53,7 @@ def test_the_artifact_runs_without_the_package(artifact: Path, tmp_path: Path) -
     assert [answer["classes"][0] for answer in answers] == (sums * scale).argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_wrong_golden_sums_exit_with_4(artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(artifact, copy)
@@ -66,6 +68,7 @@ def test_wrong_golden_sums_exit_with_4(artifact: Path, tmp_path: Path) -> None:
     assert done.returncode == 4 and "class sums differ" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_sqe_compiles(invoke: Invoke, tmp_path: Path) -> None:
     write_sqe(random_graph(1), tmp_path / "net.sqe")
     np.savez(tmp_path / "images.npz", images=np.zeros((8, *random_graph(1).input_shape), np.uint8))
@@ -142,6 +145,7 @@ def test_two_compiles_into_one_folder(invoke: Invoke, program: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_bitstreams(invoke: Invoke, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source, data, out = program / "model.sqe", program.parent / "images.npz", tmp_path / "out"

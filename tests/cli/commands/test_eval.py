@@ -93,6 +93,7 @@ def test_a_device_of_another_target_is_refused_before_any_work(
     assert str(result.exception) == f"{artifact}: compiled for cpu, which --device vta-sim does not run"
 
 
+@pytest.mark.slow
 def test_an_sqe_and_its_artifact_take_the_checkpoint_that_they_were_made_of(invoke: Invoke, tmp_path: Path) -> None:
     weights, data = onnx_file(tmp_path / "own.onnx"), tmp_path / "images.npz"
     np.savez(data, images=natural_images(6, (10, 10)), labels=np.arange(6) % 5)

@@ -93,6 +93,7 @@ def _arrays(graph: FloatGraph) -> list[NDArray[np.float32]]:
     return [value for node in graph.nodes for value in vars(node).values() if isinstance(value, np.ndarray)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", first_quick(name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded))
 def test_squeezenet_is_the_same_from_torch_and_onnx(folder: Path, name: str) -> None:
     network = build(name, 6)
@@ -129,6 +130,7 @@ def _windows(draw: st.DrawFn) -> dict[str, Any]:
     return {"kernel_shape": kernel, "strides": strides, "pads": pads}
 
 
+@pytest.mark.slow
 @given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
 @settings(max_examples=40, deadline=None)
 def test_windows_of_convolutions(folder: Path, window: dict[str, Any], auto_pad: str) -> None:
@@ -167,6 +169,7 @@ def test_windows_of_max_pooling(folder: Path, window: dict[str, Any], auto_pad: 
     _imported(folder, writer, _end(writer, pooled))
 
 
+@pytest.mark.slow
 @given(_windows(), st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_windows_of_average_pooling(folder: Path, window: dict[str, Any], auto_pad: str, counted: bool) -> None:

@@ -61,6 +61,7 @@ def test_every_network(name: str) -> None:
     assert graph.name == "network" and graph.shapes[graph.nodes[-1].name] == (1, 1, 6)
 
 
+@pytest.mark.slow
 def test_names_are_module_paths() -> None:
     names = [node.name for node in from_torch(build("squeezenet1_0_complex_bypass", 6), (63, 63), "n").nodes]
     fire = ["squeeze", "relu", "expand1x1", "relu_1", "expand3x3", "relu_2", "cat", "bypass", "add"]

@@ -30,6 +30,7 @@ def test_authors_file_is_the_trained_network_bit_for_bit(shared_file: Callable[[
         assert torch.equal(decoded[name].view(torch.int32), tensor.view(torch.int32)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", first_quick([0.02, 0.3]))
 def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: float) -> None:
     network = sparse_network(1, density)

@@ -28,6 +28,7 @@ Script = Callable[..., Outcome]
 BOARD = "user@ascend"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", BOTH)
 def test_images(make: Make, atc: Path, network: Network, script: Script, tmp_path: Path, runtime: str) -> None:
     artifact, (graph, images) = make(), network

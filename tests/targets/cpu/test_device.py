@@ -96,6 +96,7 @@ def test_through_a_session(
     assert result.metrics == {"threads": threads} and (result.latency_ms > 0).all()
 
 
+@pytest.mark.slow
 def test_on_another_machine(
     artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

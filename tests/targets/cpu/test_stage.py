@@ -81,6 +81,7 @@ def test_the_tensor_and_its_border(
     np.testing.assert_array_equal(got[: target.end], expected[: target.end])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("border", [(0, 0, 0, 0), (0, 2, 1, 0)], ids=["one row", "rows"])
 def test_the_head(
     found: dict[Pattern, Stage], values: dict[str, NDArray[np.generic]], border: tuple[int, int, int, int]

@@ -86,6 +86,7 @@ def test_shifts(isa: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(run_loops(graph, images, isa), run(graph, images))
 
 
+@pytest.mark.slow
 def test_a_failing_compiler_is_reported_before_anything_is_written(
     few_kernels: IntegerGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

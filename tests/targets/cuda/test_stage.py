@@ -65,6 +65,7 @@ def test_a_refused_pattern_names_the_layer(found: dict[Pattern, list[Stage]]) ->
         stage_kernel(fused, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     "pattern", [*QUICK, *(pytest.param(p, marks=pytest.mark.slow) for p in KERNELS if p not in QUICK)]
@@ -82,6 +83,7 @@ def test_the_tensor(pattern: Pattern, isa: str, found: dict[Pattern, list[Stage]
         np.testing.assert_array_equal(_values(target, got), values[stage.name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_pooling_on_the_way(isa: str, found: dict[Pattern, list[Stage]], values: Values) -> None:
     pool = found[Pattern.MAX_POOL][-1]

@@ -32,6 +32,7 @@ def made(tmp_path: Path) -> FakeArtifact:
     return FakeArtifact(tmp_path / "an artifact")
 
 
+@pytest.mark.slow
 def test_it_checks_the_device(made: FakeArtifact) -> None:
     done = made.start()
     assert done.returncode == 0 and not done.stderr
@@ -91,6 +92,7 @@ def test_images_are_answered_without_the_golden_inputs(made: FakeArtifact, tmp_p
     assert len(made.fails(1, text, tmp_path / "x.npy", "--measure", "3")) == 3
 
 
+@pytest.mark.slow
 def test_the_folder_stays_as_it_was(made: FakeArtifact) -> None:
     """No bytecode is written into it, and none that lies about device.py is executed."""
     device = made.folder / "device.py"
@@ -291,6 +293,7 @@ def test_the_memory_for_an_image_is_bounded(made: FakeArtifact, tmp_path: Path) 
     assert re.fullmatch(r"run\.py: error: .*y\.png: too large; .*\n", done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_no_pillow(made: FakeArtifact, tmp_path: Path) -> None:
     """An import of it fails; arrays work all the same."""
     (tmp_path / "PIL").mkdir()

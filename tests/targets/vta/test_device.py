@@ -135,6 +135,7 @@ def test_a_board_that_never_finishes(board: Board) -> None:
     assert board.fails(1, text, "--timeout", 0.2, EMULATED_FAULT="hang") == ""
 
 
+@pytest.mark.slow
 def test_wrong_answers(board: Board) -> None:
     output = board.fails(4, r"\d+ class sums differ", EMULATED_FAULT="wrong")
     assert lines(output)[0]["differing_sums"] > 0

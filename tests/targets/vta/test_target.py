@@ -66,6 +66,7 @@ def test_wrong_options() -> None:
         TARGET.check_options(VtaOptions(clock=0))
 
 
+@pytest.mark.slow
 def test_a_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = json.loads((CONFIGS / "pynq-z2.json").read_text())
     config["geometry"]["wgt_buffer"] = 4096

@@ -207,6 +207,7 @@ def test_without_a_compiler(network: LoweredNetwork, tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails_at", ["-c", "-shared"])
 def test_with_a_compiler_that_fails(
     network: LoweredNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
@@ -333,6 +334,7 @@ def test_a_linux_board_runs_one_network_at_a_time(
         np.testing.assert_array_equal(first(image), oracle.run(graph, image[None])[0])  # undisturbed
 
 
+@pytest.mark.slow
 def test_a_linux_board_that_does_not_finish(
     graph: IntegerGraph, network: LoweredNetwork, board: Board, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_extreme_accumulators_saturate(instructions: InstructionSet) -> None:
     check(graph, build(graph, instructions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_program_runs_at_any_address(instructions: InstructionSet) -> None:
     graph = random_graph(3)

@@ -47,6 +47,7 @@ def first_cells(instructions: InstructionSet) -> dict[int, int]:
     return cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", BOTH)
 def test_an_element_of_each_layer(instructions: InstructionSet) -> None:
     """Whatever the layer makes: the first layer that is wrong is named, not one that reads it."""
@@ -90,6 +91,7 @@ def test_a_store_beside_the_tensors(instructions: InstructionSet) -> None:
     assert caught.value.cell == cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", BOTH)
 def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> None:
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""

@@ -268,6 +268,7 @@ def _fate(program: VtaProgram, case: Subject) -> str:
     return "harmless" if harmless(program, case) else "MISSED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_the_network_itself_passes(instructions: InstructionSet) -> None:
     case = subject(instructions)

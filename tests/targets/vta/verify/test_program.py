@@ -32,6 +32,7 @@ def test_random_graphs_pass(seed: int, geometry: str, instructions: InstructionS
     verify(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_a_defect_of_the_compiler_is_not_written(instructions: InstructionSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(*arguments: Any) -> NDArray[np.uint64]:  # noqa: ANN401
