@@ -21,7 +21,7 @@ def run_with_tvm(module: IRModule, images: NDArray[np.uint8]) -> NDArray[np.int3
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(graph=integer_graphs())
 def test_default_lowering_equals_the_oracle(graph: IntegerGraph) -> None:
     images = random_images(graph, 2, 0)

@@ -17,16 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from squeezeedge.calib.datasets import calibration_split, open_dataset
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.evaluation.metrics import agreement, sqnr_db
+from squeezeedge.evaluation.metrics import sqnr_db
 from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, oracle, rules
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks import registry
-from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.quantization import calibration, pipeline
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.rewrite import of_kind
@@ -421,24 +419,3 @@ def test_one_image_is_enough() -> None:
 def test_bad_calibration_images() -> None:
     with pytest.raises(UsageError, match="no images"):
         quantize(complex_bypass(FloatNet(0)), PREPROCESSING, CALIBRATION[:0], name="net")
-
-
-@pytest.mark.shared
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "least_agreement", "least_sqnr"), [("squeezenet1_0", 93, 29.5), ("squeezenet1_1", 95, 34.5)]
-)
-def test_trained_networks(
-    shared_file: Callable[[str], Path], name: str, least_agreement: float, least_sqnr: float
-) -> None:
-    module = registry.build(name)
-    path = shared_file(f"weights/{name}-imagenet.pth")
-    registry.load_weights(module, read_checkpoint(path).state, str(path))
-    dataset = open_dataset(str(shared_file("data/imagenet700.tar")))
-    chosen, rest = calibration_split(len(dataset), 64, 0)
-    pixels, others = dataset.load(IMAGENET, chosen), dataset.load(IMAGENET, rest[::7])
-    graph = quantize(from_torch(module, (224, 224), name), IMAGENET, pixels, name=name)
-    reference, answers = logits(module, others, IMAGENET), graph.logits(oracle.run(graph, others))
-    assert agreement(answers, reference) >= least_agreement
-    ratio = sqnr_db(reference, answers)
-    assert ratio is not None and ratio >= least_sqnr

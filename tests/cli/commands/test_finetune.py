@@ -139,6 +139,25 @@ def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, wei
     assert isinstance(result.exception, UsageError) and "is not empty" in str(result.exception)
 
 
+@pytest.fixture(scope="module")
+def cifar(shared_file: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A few of CIFAR-10's images to learn and to test on."""
+    import numpy as np
+
+    from squeezeedge.calib.datasets import open_dataset
+    from squeezeedge.calib.preprocess import Preprocessing
+
+    archive, files = str(shared_file("data/cifar10.tar")), {}
+    for split in ("train", "test"):
+        images = open_dataset(archive, split)
+        assert images.labels is not None and len(images.classes) == 10
+        chosen = np.arange(0, len(images), len(images) // 64)
+        pixels = images.load(Preprocessing((32, 32), None), chosen)
+        files[split] = tmp_path_factory.mktemp("cifar") / f"{split}.npz"
+        np.savez(files[split], images=pixels, labels=images.labels[chosen])
+    return files
+
+
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -149,22 +168,16 @@ def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, wei
     ],
 )
 def test_the_recipes_for_cifar10(
-    invoke: Invoke, tmp_path: Path, shared_file: Callable[[str], Path], recipe: str, changes: list[str]
+    invoke: Invoke,
+    tmp_path: Path,
+    shared_file: Callable[[str], Path],
+    cifar: dict[str, Path],
+    recipe: str,
+    changes: list[str],
 ) -> None:
     """Six epochs with the published weights, on a few of the images."""
-    import numpy as np
-
-    from squeezeedge.calib.datasets import open_dataset
-    from squeezeedge.calib.preprocess import Preprocessing
-
-    weights, archive = shared_file("weights/squeezenet1_0-imagenet.pth"), str(shared_file("data/cifar10.tar"))
-    for split in ("train", "test"):
-        images = open_dataset(archive, split)
-        assert images.labels is not None and len(images.classes) == 10
-        chosen = np.arange(0, len(images), len(images) // 64)
-        pixels = images.load(Preprocessing((32, 32), None), chosen)
-        np.savez(tmp_path / f"{split}.npz", images=pixels, labels=images.labels[chosen])
-    options = ["--data", tmp_path / "train.npz", "--test-data", tmp_path / "test.npz", "-o", tmp_path / "run", "--json"]
+    weights = shared_file("weights/squeezenet1_0-imagenet.pth")
+    options = ["--data", cifar["train"], "--test-data", cifar["test"], "-o", tmp_path / "run", "--json"]
     command = ["finetune", "squeezenet1_0", "--weights", weights, "--recipe", recipe, "--set", "epochs=6"]
     result = invoke(*command, "--set", "input.size=64", *options, *changes)
     assert result.exit_code == 0, result.output

@@ -82,7 +82,7 @@ def test_no_board(remote: FakeBoard, made: Made, monkeypatch: pytest.MonkeyPatch
     assert caught.value.exit_code == 3
     with pytest.raises(UnavailableError, match="pynq is missing"), open_session(artifact, TARGET, "vta"):
         pass
-    with pytest.raises(UnavailableError, match="--device vta: no bitstream; compile with --bitstream"):
+    with pytest.raises(UnavailableError, match="`device` vta: no bitstream; compile with --bitstream"):
         TARGET.check_device("vta", BOARD, TARGET.options())
     with pytest.raises(UnavailableError, match=r"board root@unreachable: .*Connection refused \(ssh failed"):
         on_board(artifact, images, "root@unreachable")
