@@ -6,6 +6,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -223,16 +224,20 @@ static void stop_workers(void) {
 static const char *start_workers(int32_t threads) {
     atomic_store(&pool.stop, 0);
     atomic_store(&pool.generation, 0);
+    sigset_t all, before;
+    sigfillset(&all); /* the program's threads take its signals: workers would take what these block */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pool.running = 1;
-    while (pool.running < threads) {
+    int failed = 0;
+    while (pool.running < threads && !failed) {
         void *index = (void *)(intptr_t)pool.running;
-        if (pthread_create(&pool.workers[pool.running], NULL, work, index) != 0) {
-            stop_workers();
-            return "the system gives no further threads";
-        }
-        pool.running++;
+        failed = pthread_create(&pool.workers[pool.running], NULL, work, index) != 0;
+        pool.running += !failed;
     }
-    return NULL;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!failed) return NULL;
+    stop_workers();
+    return "the system gives no further threads";
 }
 
 /* In a forked child there are no workers, and another thread may have held the locks. */
