@@ -78,6 +78,9 @@ MOST_DRAM_BYTES = 1 << 28
 MOST_PACKINGS, MOST_TAPS, MOST_PADDED_BYTES = 8, 1 << 16, 1 << 26
 """Packings, values of a patch, and bytes of an image with its border."""
 
+LONGEST_S = 86400
+"""For an image."""
+
 BYTE = 0xFF
 
 
@@ -88,7 +91,14 @@ class Unavailable(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The board's own options of run.py."""
     parser.add_argument("--bitstream", type=Path, help="the FPGA's .bit file (default: the artifact's)")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an image (default: 10)")
+    parser.add_argument("--timeout", type=_seconds, default=10.0, help="seconds to wait for an image (default: 10)")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= LONGEST_S:  # NaN neither: an accelerator that hangs would be waited for without an end
+        raise argparse.ArgumentTypeError(f"{text!r}: must be more than 0 and at most {LONGEST_S} seconds")
+    return value
 
 
 class Network:
