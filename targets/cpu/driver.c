@@ -367,6 +367,9 @@ static int32_t next_best(const float *logits, int32_t last) {
 EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities) {
     if (logits == NULL || classes == NULL || count < 0)
         return fail("no logits or no room for classes: NULL, or a negative count");
+    uintptr_t from = (uintptr_t)logits, to = (uintptr_t)probabilities, room = count < CLASSES ? count : CLASSES;
+    if (to != 0 && to < from + CLASSES * sizeof *logits && from < to + room * sizeof *probabilities)
+        return fail("the probabilities would overwrite the logits; give them memory of their own");
     int32_t first = next_best(logits, -1), found = 0;
     double total = 0;
     for (int32_t c = 0; c < CLASSES; c++) total += exp((double)logits[c] - logits[first]);

@@ -145,6 +145,10 @@ int main(void) {
     NEED(pthread_create(&other, NULL, fails, NULL) == 0 && pthread_join(other, NULL) == 0);
     NEED(strstr(squeezeedge_error(), "no logits")); /* its own, not the other thread's */
     NEED(squeezeedge_top(logits, 1, &best, NULL) == 1 && squeezeedge_error()[0] == 0 && answers());
+    NEED(squeezeedge_top(logits, 1, &best, logits) == -1 && strstr(squeezeedge_error(), "overwrite the logits"));
+    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes - 1) == -1);
+    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes) == 1); /* behind them */
+    NEED(squeezeedge_top(logits + 1, 1, &best, logits) == 1);
     return 0;
 }
 """
