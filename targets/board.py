@@ -200,8 +200,9 @@ class BoardNetwork:
             self._to_send = self._to_send or next(self._images, memoryview(b""))
             if self._to_send:
                 poll.register(self._stdin, select.POLLOUT)
-            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not ready:
+            left = deadline - time.monotonic()
+            ready = poll.poll(max(0.0, left) * 1000)
+            if not ready or left <= 0:  # a script that prints without an end is always ready
                 raise self._error(f"no answer in {limit:g} s, the time-out: {self._hint(key)}")
             for descriptor, _ in ready:
                 if descriptor == self._stdout.fileno():

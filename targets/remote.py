@@ -53,6 +53,9 @@ What it runs on the way may read the standard input, which is kept from it: the 
 """
 
 SSH_FAILED, NOT_FOUND = 255, 127
+MOST_SHOWN = 500
+"""Characters of a line that are repeated in a message."""
+
 CHANGED_KEY = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 REFUSED = {
     CHANGED_KEY: "if the board was set up anew, forget its old key with ssh-keygen -R {host} and log in once by hand; "
@@ -156,7 +159,11 @@ class Remote:
         """
         out = self._run(self.logged_in(f"python3 -c {shlex.quote(READY)}", "", root=root)).decode(errors="replace")
         machines = [line.removeprefix("machine ") for line in out.splitlines() if line.startswith("machine ")]
-        return machines[-1] if machines else ""
+        if not machines:
+            raise UnavailableError(
+                f"board {self.name}: its login shell did not come to python3; look into ~/.profile and /etc/profile.d"
+            )
+        return _shown(machines[-1])
 
     def place(self, files: Mapping[str, bytes]) -> str:
         """Have files in a folder there, whole; its name, relative to the login's home.
@@ -182,7 +189,7 @@ class Remote:
 
     def failure(self, code: int, errors: bytes) -> SqueezeEdgeError:
         """What ssh or a program there failed with; run.py's own words count more than those of others."""
-        lines = [line.strip() for line in errors.decode(errors="replace").split("\n") if line.strip()]
+        lines = [_shown(line) for line in errors.decode(errors="replace").split("\n") if line.strip()]
         told = [line for line in lines if line.startswith(TOLD)]
         last = (told or lines or [f"exit code {code}"])[-1].removeprefix(TOLD)
         if code == SSH_FAILED:
@@ -194,6 +201,8 @@ class Remote:
                         return UnavailableError(f"board {self.name}: {said} (ssh failed; {advice})")
             return UnavailableError(f"board {self.name}: {last} (ssh failed)")
         text = f"board {self.name}: {last}"
+        if code < 0:
+            return SqueezeEdgeError(f"board {self.name}: ssh was ended by {_signal(-code)}")
         if not told and code > 128:
             name = _signal(code - 128)
             why = "; is the board's memory full?" if name == "SIGKILL" else ""
@@ -253,6 +262,11 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             member.size, member.mode = len(data), 0o644
             tar.addfile(member, io.BytesIO(data))
     return archive.getvalue()
+
+
+def _shown(line: str) -> str:
+    """What a machine said as a part of a message: nothing that would steer a terminal, and not without an end."""
+    return "".join(character if character.isprintable() else " " for character in line[:MOST_SHOWN]).strip()
 
 
 def _signal(number: int) -> str:

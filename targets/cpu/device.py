@@ -10,8 +10,9 @@ import re
 import struct
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -73,18 +74,33 @@ def machine_of(path: Path) -> str | None:
     return MACHINES.get(number, f"ELF machine {number}")
 
 
-def _load(path: Path, content: bytes) -> ctypes.CDLL:
+def _load_from_memory(name: str, content: bytes) -> tuple[ctypes.CDLL, BinaryIO]:
+    """The library, and the file in memory that it was loaded from: its path is its own as long as that is open."""
+    file = os.fdopen(os.memfd_create(name), "wb")
+    try:
+        file.write(content)
+        file.flush()
+        return ctypes.CDLL(f"/proc/self/fd/{file.fileno()}"), file
+    except BaseException:
+        file.close()
+        raise
+
+
+def _load(path: Path, content: bytes) -> tuple[ctypes.CDLL, BinaryIO | None]:
     """The library, loaded from a copy of its own; the reason why that fails is looked for in its header.
 
     By the artifact's path, the system would give the library that was loaded from there before, whatever is there now;
-    and two devices in one process would share their threads.
+    and two devices in one process would share their threads. Where no folder for temporary files can be written, or
+    nothing in it executed (mounted ``noexec``), the copy is in memory: a file that is to be closed after the library.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="squeezeedge-") as folder:
             private = Path(folder, path.name)
             private.write_bytes(content)
-            return ctypes.CDLL(str(private))  # stays loaded without its file
+            return ctypes.CDLL(str(private)), None  # stays loaded without its file
     except OSError as error:
+        with suppress(OSError, AttributeError):  # no memfd_create: an old kernel or C library
+            return _load_from_memory(path.name, content)
         try:
             wanted, here = machine_of(path), machine_of(Path("/proc/self/exe"))
         except OSError:  # no Linux
@@ -133,12 +149,12 @@ class Network:
             raise ValueError(f"{artifact.folder}: the manifest names no library; compile the model again")
         name = library_name(prefix)
         path = artifact.folder / name
-        library = _load(path, artifact.read(name))
+        library, self._memory = _load(path, artifact.read(name))
         self._handle: int | None = library._handle
         try:
             self._begin(library, prefix, path, artifact)
         except BaseException:
-            _ctypes.dlclose(library._handle)
+            self._unload()
             raise
 
     def _begin(self, library: ctypes.CDLL, prefix: str, path: Path, artifact: Artifact) -> None:
@@ -189,5 +205,11 @@ class Network:
         """Stop its threads and unload it."""
         if self._handle is not None:
             self._close()
-            _ctypes.dlclose(self._handle)
-            self._handle = None
+            self._unload()
+
+    def _unload(self) -> None:
+        assert self._handle is not None
+        _ctypes.dlclose(self._handle)
+        self._handle = None
+        if self._memory is not None:
+            self._memory.close()

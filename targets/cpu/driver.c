@@ -6,6 +6,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -223,16 +224,20 @@ static void stop_workers(void) {
 static const char *start_workers(int32_t threads) {
     atomic_store(&pool.stop, 0);
     atomic_store(&pool.generation, 0);
+    sigset_t all, before;
+    sigfillset(&all); /* the program's threads take its signals: workers would take what these block */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pool.running = 1;
-    while (pool.running < threads) {
+    int failed = 0;
+    while (pool.running < threads && !failed) {
         void *index = (void *)(intptr_t)pool.running;
-        if (pthread_create(&pool.workers[pool.running], NULL, work, index) != 0) {
-            stop_workers();
-            return "the system gives no further threads";
-        }
-        pool.running++;
+        failed = pthread_create(&pool.workers[pool.running], NULL, work, index) != 0;
+        pool.running += !failed;
     }
-    return NULL;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!failed) return NULL;
+    stop_workers();
+    return "the system gives no further threads";
 }
 
 /* In a forked child there are no workers, and another thread may have held the locks. */
@@ -362,6 +367,9 @@ static int32_t next_best(const float *logits, int32_t last) {
 EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities) {
     if (logits == NULL || classes == NULL || count < 0)
         return fail("no logits or no room for classes: NULL, or a negative count");
+    uintptr_t from = (uintptr_t)logits, to = (uintptr_t)probabilities, room = count < CLASSES ? count : CLASSES;
+    if (to != 0 && to < from + CLASSES * sizeof *logits && from < to + room * sizeof *probabilities)
+        return fail("the probabilities would overwrite the logits; give them memory of their own");
     int32_t first = next_best(logits, -1), found = 0;
     double total = 0;
     for (int32_t c = 0; c < CLASSES; c++) total += exp((double)logits[c] - logits[first]);

@@ -2,6 +2,7 @@
    beside them, which boards lack. The archive takes those of the program's own glibc. */
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 
 #if defined(__GLIBC__) && defined(__x86_64__)
 #define OLD(name) __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5")
@@ -34,3 +35,10 @@ OLD(pthread_mutex_trylock);
 int old_pthread_mutex_trylock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex) { return old_pthread_mutex_trylock(mutex); }
+
+OLD(pthread_sigmask);
+int old_pthread_sigmask(int how, const sigset_t *set, sigset_t *before);
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *before);
+int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *before) {
+    return old_pthread_sigmask(how, set, before);
+}

@@ -28,7 +28,7 @@ __all__ = ["compile_options", "kernel_object", "link_library", "write_sources"]
 OBJECT = "kernels.o"
 SOURCES = ("driver.c", "glibc.c")
 
-VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock")
+VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock", "pthread_sigmask")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
 
 _HERE = Path(__file__).parent

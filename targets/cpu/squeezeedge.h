@@ -22,7 +22,7 @@ const char *squeezeedge_open(int32_t threads);
 int32_t squeezeedge_logits(const uint8_t *image, float *logits);
 
 /* The best of all logits: writes the indices of `count` classes, best first (of equal ones the first), or of all if
- * these are fewer, and their softmax probabilities, 0 to 1, unless `probabilities` is NULL.
+ * these are fewer, and their softmax probabilities, 0 to 1, unless `probabilities` is NULL; not over the logits.
  * Returns how many were written; -1 after a failure, as where a logit is NaN or infinite (-infinity excludes a class). */
 int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities);
 

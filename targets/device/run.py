@@ -52,6 +52,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded or made by scaling, in pixels."""
 
+MAX_SCALE = 1e29
+"""Times any class sum, float32 holds it."""
+
 CHUNK = 1 << 20
 
 MEANING = ("input", "preprocessing", "labels", "logit_scale", "compiled")
@@ -67,7 +70,7 @@ class Artifact:
         shape: (height, width, 3) of an image.
         classes: how many.
         labels: class names in the order of the classes; empty if they are not known.
-        logit_scale: float32 [classes]: class sum * logit_scale = logit.
+        logit_scale: float32 [classes]: float32 class sum * logit_scale = logit.
         preprocessing: how an image file becomes an image of that shape.
         compiled: the target's own entries.
 
@@ -93,7 +96,7 @@ class Artifact:
         self.shape = (height, width, channels)
         scale = manifest["logit_scale"]
         _require(type(scale) is list and len(scale) > 0, "logit_scale")
-        _require(all(type(value) in (int, float) and abs(value) < 1e30 for value in scale), "logit_scale")
+        _require(all(type(value) in (int, float) and abs(value) < MAX_SCALE for value in scale), "logit_scale")
         self.logit_scale = np.array(scale, np.float32)
         self.classes = len(scale)
         self.labels: list[str] = manifest["labels"]
@@ -206,9 +209,9 @@ def read_images(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
     Raises:
         ValueError: it cannot be read; the text names the file and the reason.
     """
-    if path.is_dir():
-        raise ValueError(f"{path}: this is a folder; name the files in it, or run `squeezeedge eval` on it")
     try:
+        if path.is_dir():  # which fails on names that are too long
+            raise _Refused("this is a folder; name the files in it, or run `squeezeedge eval` on it")
         if path.suffix.lower() == ".npy":
             array = np.load(str(path), allow_pickle=False, mmap_mode="r")  # which compares its size with the file's
             _require(isinstance(array, np.ndarray), "not one array but an archive")
@@ -261,7 +264,11 @@ def _standard_input() -> "Iterator[np.ndarray]":
     Raises:
         ValueError: something else came, or the last array is cut off.
     """
-    with open(0, "rb", closefd=False) as stream:
+    try:
+        stream = open(0, "rb", closefd=False)
+    except OSError as error:
+        raise ValueError(f"standard input: {error.strerror}") from error
+    with stream:
         readable = SimpleNamespace(read=stream.read)  # numpy would seek in a file
         while stream.peek(1):
             try:
@@ -311,7 +318,7 @@ def _answer(
     """Run images of one source, of which ``first`` came before, and print a line for each; returns how many."""
     all_sums, timings = network.run(_batch(source, images, artifact.shape))
     for position, sums in enumerate(all_sums):
-        logits = sums * artifact.logit_scale
+        logits = sums.astype(np.float32) * artifact.logit_scale
         weights = np.exp(logits.astype(np.float64) - logits.max())
         best = np.argsort(-logits, kind="stable")[: options.top]
         line = {

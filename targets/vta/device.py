@@ -88,7 +88,13 @@ class Unavailable(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The board's own options of run.py."""
     parser.add_argument("--bitstream", type=Path, help="the FPGA's .bit file (default: the artifact's)")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an image (default: 10)")
+    parser.add_argument("--timeout", type=_seconds, default=10.0, help="seconds to wait for an image (default: 10)")
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) <= 86400:  # NaN neither: an accelerator that hangs would be waited for without an end
+        raise argparse.ArgumentTypeError(f"{text!r}: must be more than 0 and at most 86400 seconds")
+    return float(text)
 
 
 class Network:

@@ -146,6 +146,7 @@ HANGING = [
     (0.3, "import os; os.kill(os.getpid(), 19)", "no answer in 0.3 s"),
     (None, "GOLDEN; import os; os.kill(os.getpid(), 19)", "no answer in 0.2 s, .* hang after 0 images"),
     (None, "GOLDEN; import sys; sys.stdin.buffer.read()", "no answer in 0.2 s"),
+    (0.3, "while True: print('no answer')", "no answer in 0.3 s"),
 ]
 
 

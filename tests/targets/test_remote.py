@@ -172,6 +172,13 @@ def test_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             Remote.of("user@board").check_ready(root=False)
 
 
+def test_a_login_shell_that_ends(board: FakeBoard, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that all is well, and nothing of what was to run."""
+    monkeypatch.setattr(Remote, "command", lambda *_: ["echo", "Welcome"])
+    with pytest.raises(UnavailableError, match="board user@board: its login shell did not come to python3"):
+        remote.check_ready(root=False)
+
+
 @pytest.mark.slow
 @pytest.mark.tool
 def test_an_old_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +225,8 @@ FAILURES: list[tuple[int, str, type[SqueezeEdgeError], str]] = [
     (4, "run.py: error: 3 class sums differ", GateError, "3 class sums differ"),
     (1, "noise\nrun.py: error: fire\nWarning: late", SqueezeEdgeError, "fire"),
     (9, "", SqueezeEdgeError, "exit code 9"),
+    (-9, "", SqueezeEdgeError, "ssh was ended by SIGKILL"),
+    (1, "\x1b]0;title\x07\x1b[2J" + "x" * 99999, SqueezeEdgeError, r"\]0;title  \[2Jx{400,500}"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import getpass
 import json
 import os
@@ -268,6 +269,34 @@ def test_two_sessions_on_one_artifact(artifact: Path, images: NDArray[np.uint8],
             with pytest.raises(UsageError, match="cpu: the device is closed"):
                 second.run(images)
         np.testing.assert_array_equal(first.run(images).sums, expected)
+
+
+def test_without_a_folder_for_programs(
+    artifact: Path,
+    images: NDArray[np.uint8],
+    graph: IntegerGraph,
+    other: tuple[IntegerGraph, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None can be written, or nothing in it is executed, as where it is mounted so."""
+    load = ctypes.CDLL
+
+    def refuse(name: str) -> ctypes.CDLL:
+        if not name.startswith("/proc/self/fd/"):
+            raise OSError("failed to map segment from shared object")
+        return load(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    before, files = mapped(), len(list(Path("/proc/self/fd").iterdir()))
+    second_graph, path = other
+    others = random_images(second_graph, 2, 0)
+    for _ in range(3):
+        with open_session(artifact, TARGET, "cpu") as first, open_session(path, TARGET, "cpu") as second:
+            np.testing.assert_array_equal(second.run(others).sums, run(second_graph, others))
+            np.testing.assert_array_equal(first.run(images).sums, run(graph, images))
+        with open_session(path, TARGET, "cpu") as second:  # now from the descriptor that was the first's
+            np.testing.assert_array_equal(second.run(others).sums, run(second_graph, others))
+    assert mapped() == before and len(list(Path("/proc/self/fd").iterdir())) == files
 
 
 def mapped() -> list[str]:

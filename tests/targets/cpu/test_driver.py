@@ -111,6 +111,26 @@ def test_a_forked_child_runs_the_network(library: Path, tmp_path: Path) -> None:
     passes(FORK, library, tmp_path, library / ARCHIVE)
 
 
+SIGNALS = r"""
+#include <signal.h>
+int main(void) {
+    sigset_t term, found;
+    struct timespec limit = {5, 0};
+    begin(3); /* before the program blocks what it waits for */
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    NEED(pthread_sigmask(SIG_BLOCK, NULL, &found) == 0 && !sigismember(&found, SIGTERM));
+    NEED(pthread_sigmask(SIG_BLOCK, &term, NULL) == 0 && kill(getpid(), SIGTERM) == 0);
+    NEED(answers() && sigtimedwait(&term, NULL, &limit) == SIGTERM && answers());
+    return 0;
+}
+"""
+
+
+def test_workers_take_no_signals_of_the_program(library: Path, tmp_path: Path) -> None:
+    passes(SIGNALS, library, tmp_path, library / ARCHIVE)
+
+
 ERRORS = r"""
 static void *fails(void *nothing) {
     NEED(squeezeedge_run(NULL, expected) == -1 && strstr(squeezeedge_error(), "NULL"));
@@ -125,6 +145,10 @@ int main(void) {
     NEED(pthread_create(&other, NULL, fails, NULL) == 0 && pthread_join(other, NULL) == 0);
     NEED(strstr(squeezeedge_error(), "no logits")); /* its own, not the other thread's */
     NEED(squeezeedge_top(logits, 1, &best, NULL) == 1 && squeezeedge_error()[0] == 0 && answers());
+    NEED(squeezeedge_top(logits, 1, &best, logits) == -1 && strstr(squeezeedge_error(), "overwrite the logits"));
+    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes - 1) == -1);
+    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes) == 1); /* behind them */
+    NEED(squeezeedge_top(logits + 1, 1, &best, logits) == 1);
     return 0;
 }
 """

@@ -82,6 +82,15 @@ def test_scores_are_the_softmax_of_the_logits(made: FakeArtifact, tmp_path: Path
     assert made.run(tmp_path / "x.npy").lines[0]["scores"] == [1, 0, 0, 0]
 
 
+def test_logits_are_those_of_the_c_library(made: FakeArtifact, tmp_path: Path) -> None:
+    """In float32: equal ones are equal everywhere, and the first class comes first."""
+    scale = np.array([0.1, 0.3, 0.7, 1e-3], np.float32)
+    made.change_manifest(lambda manifest: manifest.update(logit_scale=scale.tolist()))
+    np.save(tmp_path / "x.npy", made.images)
+    for line, sums in zip(made.run(tmp_path / "x.npy", "--top", 4).lines, made.sums, strict=True):
+        assert line["logits"] == np.sort(sums.astype(np.float32) * scale)[::-1].tolist()
+
+
 def test_images_are_answered_without_the_golden_inputs(made: FakeArtifact, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", made.images)
     (made.folder / "golden.npz").unlink()
@@ -175,6 +184,8 @@ def test_no_standard_streams(made: FakeArtifact, tmp_path: Path) -> None:
     done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "run.py: error: the standard output is closed, but answers are printed there\n"
+    done = subprocess.run(f"{command} - <&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "run.py: error: standard input: Bad file descriptor\n")
     (made.folder / "manifest.json").unlink()
     done = subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -253,6 +264,7 @@ NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "g2.npy": (_write_huge, "mmap length is greater than file size; save images with numpy.save"),
     "g3.npy": (lambda path: np.save(path, np.zeros((0, 6, 5, 3), np.uint8)), "holds no images"),
     "h.npy": (lambda path: None, "No such file"),
+    f"{'h' * 300}.npy": (lambda path: None, "File name too long"),
     "i.png": (
         lambda path: Image.fromarray(np.zeros((96, 96), np.uint16)).save(path),
         "its pixels have more than 8 bits a channel; convert the image to 8 bits$",
@@ -451,6 +463,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda m: m.update(logit_scale=[1, 2, 3, "4"]), "logit_scale"),
     (lambda m: m.update(logit_scale=[1, 2, 3, float("nan")]), "logit_scale"),
     (lambda m: m.update(logit_scale=[1, 2, 3, 10**400]), "logit_scale"),
+    (lambda m: m.update(logit_scale=[1, 2, 3, 5e29]), "logit_scale"),  # times a class sum, no float32
     (lambda m: m.update(compiled=[]), "compiled"),
     (lambda m: m["preprocessing"].update(size=[5, 6]), "size"),
     (lambda m: m["preprocessing"].update(resize=5), "resize"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import json
@@ -133,6 +134,16 @@ def test_a_board_that_never_finishes(board: Board) -> None:
     address = "0x910000000"
     text = rf"did not finish in 0\.2 s \(control 0x1, count 0x7, program {address}, uop 0x[0-9a-f]+, .*configuration\?"
     assert board.fails(1, text, "--timeout", 0.2, EMULATED_FAULT="hang") == ""
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "1e9"])
+def test_what_is_no_time_out(seconds: str) -> None:
+    """A board that never finishes would be waited for without an end."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    device.add_arguments(parser)
+    with pytest.raises(argparse.ArgumentError, match="must be more than 0 and at most 86400 seconds"):
+        parser.parse_args([f"--timeout={seconds}"])
+    assert parser.parse_args(["--timeout=0.5"]).timeout == 0.5
 
 
 @pytest.mark.slow
