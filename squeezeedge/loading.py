@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from squeezeedge.calib.labels import read_class_list
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, evaluation_images
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
+from squeezeedge.errors import (
+    CorruptFileError,
+    SqueezeEdgeError,
+    UsageError,
+    check_path,
+    check_type,
+    check_whole,
+    did_you_mean,
+)
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.sqe import read_recorded
 from squeezeedge.model import Model
@@ -94,7 +102,9 @@ def _load(
         raise UsageError(f"`pretrained` goes with a network's name, not with {name}")
     if not path.exists():
         known = ", ".join(NETWORKS)
-        raise UsageError(f"{name}: neither a file nor a network; the networks are: {known}")
+        raise UsageError(
+            f"{name}: neither a file nor a network{did_you_mean(name, NETWORKS)}; the networks are: {known}"
+        )
     if path.suffix == ".sqe":
         return _from_sqe(path, None if weights == path else weights, size)
     if path.suffix == ".onnx":

@@ -195,6 +195,7 @@ def test_labels_are_given_or_read(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ({"model": "nothing"}, f"nothing: neither a file nor a network; the networks are: {next(iter(NETWORKS))}"),
+        ({"model": "sqeezenet1_1"}, r"sqeezenet1_1: neither a file nor a network \(did you mean squeezenet1_1\?\)"),
         ({"model": "squeezenet1_0"}, "squeezenet1_0 has no embedded weights: give `weights` or `pretrained`"),
         ({"weights": "a.pth", "pretrained": True}, "`weights` and `pretrained` exclude each other"),
         ({"model": "FILE", "weights": "a.pth"}, "`weights` goes with a network's name or an .sqe, not with"),

@@ -10,7 +10,7 @@ from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
 from squeezeedge.cli.commands import eval as eval_
 from squeezeedge.cli.output import error, warnings_as_notes
-from squeezeedge.cli.wording import Group
+from squeezeedge.cli.wording import Group, joined_lines
 from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["main"]
@@ -26,6 +26,9 @@ app = typer.Typer(
 with warnings_as_notes():  # the options are those of all targets, and another package's may be broken
     for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
         command.register(app)
+for registered in app.registered_commands:
+    if registered.callback is not None:
+        registered.help = joined_lines(registered.callback.__doc__ or "")
 
 
 def _version(value: bool) -> None:

@@ -27,7 +27,7 @@ _DATA = "Data"
 Model = Annotated[
     Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="A network's name (`squeezeedge models`), a checkpoint (.pth .safetensors .ckpt .net), an .onnx or "
         "an .sqe. Default: the embedded digits network.",
         show_default=False,

@@ -15,7 +15,7 @@ import typer.core
 
 from squeezeedge.errors import SqueezeEdgeError
 
-__all__ = ["Group", "in_options"]
+__all__ = ["Group", "in_options", "joined_lines"]
 
 _OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("argument -> option, while a command runs")
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -40,6 +40,11 @@ def in_options(text: str) -> str:
     """A message with options where the library names arguments; outside of a command it stays as it is."""
     options = _OPTIONS.get({})
     return _ARGUMENT.sub(lambda match: options.get(match[1], match[0]), text)
+
+
+def joined_lines(docstring: str) -> str:
+    """A docstring as help: each paragraph is one line, for the terminal to wrap."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
 def _options(program: typer.core.TyperGroup) -> Mapping[str, str]:

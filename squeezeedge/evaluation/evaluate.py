@@ -285,7 +285,8 @@ def artifact_for(device: str, artifacts: Sequence[Artifact]) -> Artifact:
         if device in artifact.target.devices:
             return artifact
     compiled = " and ".join(f"{artifact.path}: compiled for {artifact.target.name}" for artifact in artifacts)
-    raise UsageError(f"{compiled}, which `device` {device} does not run")
+    able = ", ".join(name for artifact in artifacts for name in artifact.target.devices)
+    raise UsageError(f"{compiled}, which `device` {device} does not run; choose among: {able}")
 
 
 def _check_reference(reference: Model, graph: IntegerGraph) -> None:

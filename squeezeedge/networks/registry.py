@@ -115,7 +115,7 @@ NETWORKS: Mapping[str, NetworkSpec] = {
         ),
         NetworkSpec(
             "squeezenet1_0_complex_bypass",
-            "and 1x1 convolutions around fire 2, 4, 6, 8",
+            "1.0, the same and 1x1 convolutions around the others",
             variant="1.0-complex-bypass",
         ),
         NetworkSpec(

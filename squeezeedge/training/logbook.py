@@ -29,7 +29,7 @@ class Epoch:
         learning_rate: of its last step.
         loss: mean over the images learned.
         accuracy: percent of them, varied as they were, that were right before the network learned them.
-        top1: percent of the test images; ``None`` where it was not validated.
+        top1: percent of the validation images; ``None`` where it was not validated.
         top5: likewise, among the first five.
     """
 
@@ -122,10 +122,11 @@ def plot_history(history: Sequence[Epoch], title: str, path: Path) -> None:
     losses.set(xlabel="epoch", ylabel="loss while learning")
     validated = [(epoch.epoch, epoch.top1) for epoch in history if epoch.top1 is not None]
     accuracies.plot(epochs, [epoch.accuracy for epoch in history], marker=".", label="while learning")
-    accuracies.plot(*zip(*validated, strict=True) if validated else ((), ()), marker=".", label="test images")
+    accuracies.plot(*zip(*validated, strict=True) if validated else ((), ()), marker=".", label="validation images")
     accuracies.set(xlabel="epoch", ylabel="top-1, %")
-    accuracies.legend(loc="lower right")
+    accuracies.legend()
     for axes in (losses, accuracies):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
     write_figure(path, figure)

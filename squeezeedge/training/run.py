@@ -70,7 +70,7 @@ class _Position:
         step: steps since.
         sums: loss, right ones and images in these steps.
         history: complete epochs.
-        best: of them, by accuracy on the test images.
+        best: of them, by accuracy on the validation images.
     """
 
     epoch: int = 0

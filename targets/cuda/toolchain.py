@@ -172,8 +172,9 @@ def known_architectures(compiler: Compiler, asked: Sequence[str]) -> tuple[str, 
     known: Collection[str] = compiler.architectures()
     kept = tuple(arch for arch in asked if arch in known)
     if not kept:
+        only = ", ".join(sorted(known, key=lambda arch: (len(arch), arch)))
         raise UnavailableError(
-            f"{compiler.version} makes no code for {', '.join(asked)}, only for {', '.join(sorted(known, key=len))}; "
+            f"{compiler.version} makes no code for {', '.join(asked)}, only for {only}; "
             "install the CUDA release that does (sm_72: 12, sm_120: 12.8 or later), or choose another `arch`"
         )
     return kept

@@ -1,5 +1,6 @@
 """The command as a process: exit codes, streams, and that help is cheap."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,21 @@ def test_version() -> None:
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0 and "--json" in done.stdout
+
+
+def test_help_says_what_may_be_left_out_and_is_wrapped_once() -> None:
+    code = """
+import os
+from typer.testing import CliRunner
+from squeezeedge.cli import app
+for command in ("eval", "finetune", "profile"):
+    print(CliRunner().invoke(app, [command, "--help"]).stdout)
+"""
+    environment = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "eval [OPTIONS] [ARTIFACT|MODEL]" in done.stdout and "finetune [OPTIONS] [NETWORK]" in done.stdout
+    assert "Default: cpu." in " ".join(done.stdout.replace("│", " ").split())
+    assert "of the layer's cycles: above" in done.stdout, "the terminal wraps a paragraph, not its source"
 
 
 def test_help_loads_nothing_heavy() -> None:

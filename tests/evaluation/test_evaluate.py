@@ -152,7 +152,9 @@ def test_what_is_refused(artifact: Artifact, tmp_path: Path) -> None:
     other = compile(random_graph(4), "vta", tmp_path / "other")
     with pytest.raises(UsageError, match="holds another integer graph than"):
         evaluate([artifact, other], images)
-    with pytest.raises(UsageError, match="net: compiled for vta, which `device` cpu does not run"):
+    with pytest.raises(
+        UsageError, match="net: compiled for vta, which `device` cpu does not run; choose among: vta, vta-sim"
+    ):
         evaluate(artifact, images, "cpu")
     with pytest.raises(UsageError, match="images to evaluate on are needed"):
         evaluate(artifact, device="vta-sim")

@@ -4,10 +4,12 @@ import errno
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.training import logbook
 from squeezeedge.training.logbook import Epoch, Logbook, plot_history
 from tests.marks import first_quick
 
@@ -20,6 +22,17 @@ def test_the_picture(tmp_path: Path, length: int) -> None:
     plot_history(HISTORY[:length], "a run", tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert len(set(picture.convert("L").tobytes())) > 20, "something is drawn"
+
+
+def test_the_picture_counts_epochs_and_names_the_images_that_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(logbook, "write_figure", lambda path, figure: drawn.append(figure))
+    plot_history(HISTORY, "a run", tmp_path / "curve.png")
+    losses, accuracies = drawn[0].axes
+    assert all(float(tick).is_integer() for axes in (losses, accuracies) for tick in axes.get_xticks())
+    assert [str(line.get_label()) for line in accuracies.lines] == ["while learning", "validation images"]
 
 
 def _events(folder: Path) -> list[Event]:

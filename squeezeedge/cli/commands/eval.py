@@ -38,14 +38,15 @@ def eval_command(
     model: Annotated[
         Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
         typer.Argument(
-            metavar="[ARTIFACT|MODEL]",
+            metavar="ARTIFACT|MODEL",
             help="An artifact folder, or a MODEL as for `compile` (quantized and compiled on the way). "
             "Default: the embedded digits network.",
             show_default=False,
         ),
     ] = None,
     device: Annotated[
-        list[str] | None, typer.Option(help="Device to run on; may be given several times. [default: cpu]")
+        list[str] | None,
+        typer.Option(help="Device to run on; may be given several times. Default: cpu.", show_default=False),
     ] = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")

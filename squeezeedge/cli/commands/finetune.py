@@ -36,6 +36,7 @@ def finetune_command(
     network: Annotated[
         Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
         typer.Argument(
+            metavar="NETWORK",
             help="A network's name (`squeezeedge models`), or a checkpoint. Default: the network of --weights.",
             show_default=False,
         ),

@@ -90,7 +90,9 @@ def test_a_device_of_another_target_is_refused_before_any_work(
 ) -> None:
     result = invoke("eval", artifact, "--device", "cpu", "--device", "vta-sim", "--data", tmp_path / "never opened")
     assert isinstance(result.exception, UsageError)
-    assert str(result.exception) == f"{artifact}: compiled for cpu, which --device vta-sim does not run"
+    assert (
+        str(result.exception) == f"{artifact}: compiled for cpu, which --device vta-sim does not run; choose among: cpu"
+    )
 
 
 @pytest.mark.slow

@@ -53,13 +53,13 @@ def test_the_wheel_is_found_wherever_it_puts_its_library(monkeypatch: pytest.Mon
 def test_an_architecture_that_the_compiler_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any work."""
     fake = tmp_path / "nvcc"
-    said = "case $1 in --version) echo release 13.0, V13.0.88;; --list-gpu-code) echo sm_75; echo sm_120;; esac"
+    said = "case $1 in --version) echo release 13.0, V13.0.88;; --list-gpu-code) printf 'sm_%s\\n' 80 75 120;; esac"
     fake.write_text(f"#!/bin/sh\n{said}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert Nvcc(str(fake)).architectures() == {"sm_75", "sm_120"}
+    assert Nvcc(str(fake)).architectures() == {"sm_75", "sm_80", "sm_120"}
     with pytest.raises(
-        UnavailableError, match=r"nvcc 13\.0\.88 makes no code for sm_72, only for sm_75, sm_120; install"
+        UnavailableError, match=r"nvcc 13\.0\.88 makes no code for sm_72, only for sm_75, sm_80, sm_120; install"
     ):
         TARGET.check_options(CudaOptions(arch="sm_72"))
     TARGET.check_options(CudaOptions())
