@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
-__all__ = ["WORDNET_ID", "ClassList", "a_few", "find_class_list", "find_file_labels", "read_class_list"]
+__all__ = ["UNPRINTABLE", "WORDNET_ID", "ClassList", "a_few", "find_class_list", "find_file_labels", "read_class_list"]
 
 MAX_LIST_BYTES = 16 << 20
 SHOWN = 5

@@ -49,6 +49,9 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
+        for name, values, count in (("size", self.size, 2), ("mean", self.mean, 3), ("std", self.std, 3)):
+            if len(values) != count:
+                raise ValueError(f"preprocessing: {name} {values} must be {count} numbers")
         if min(self.size) < 1 or math.prod(self.size) > MAX_PIXELS:
             raise ValueError(f"preprocessing: size {self.size} must be positive and at most {MAX_PIXELS} pixels")
         if self.resize is not None and not max(self.size) <= self.resize <= MAX_PIXELS:

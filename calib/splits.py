@@ -25,9 +25,9 @@ PURPOSE: Mapping[str, str] = {"train": "learn", "val": "choose by", "test": "tes
 """Part -> what its images are there for."""
 
 WORDS: Mapping[_Word, tuple[str, ...]] = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "vali", "valid", "validation", "validate", "dev", "devel", "development"),
-    "test": ("test", "testing", "tst"),
+    "train": ("train", "training", "trn", "minitrain"),
+    "val": ("val", "vali", "valid", "validation", "validate", "dev", "devel", "development", "minival"),
+    "test": ("test", "testing", "tst", "minitest"),
     "calib": ("calib", "calibration", "calibrate"),
     "eval": ("eval", "evaluation", "evaluate", "holdout", "heldout"),
 }

@@ -118,6 +118,6 @@ def _shown(value: object) -> str:
     """A value in a message: short ones as they are written, others by their type."""
     text = repr(value)
     kind = type(value).__name__
-    if value is None or (value == "" and isinstance(value, str)):
+    if value is None or (isinstance(value, str) and not value):
         return text
     return f"{text} ({kind})" if len(text) <= 40 and "\n" not in text else f"a {kind}"

@@ -42,6 +42,9 @@ __all__ = [
 LOCK = ".sqe-lock"
 """In a folder that a process works in: its number and machine."""
 
+SCRATCH_BYTES = 8 << 20
+"""Free bytes that the folder for temporary files must have."""
+
 _TEMPORARY = re.compile(r"\..*\.sqe-[0-9a-f]{8}\.partial", re.DOTALL)
 _LONGEST_NAME = 200
 """Bytes of a name that are part of its temporary name; file systems allow 255."""
@@ -149,8 +152,15 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
     Raises:
         OSError: it cannot be made.
+        SqueezeEdgeError: the folder for temporary files is nearly full, where compilers end the process.
     """
-    with _claimed((parent or Path(tempfile.gettempdir())) / "squeezeedge", _make_private_folder) as (folder, _):
+    place = parent or Path(tempfile.gettempdir())
+    if parent is None and shutil.disk_usage(place).free < SCRATCH_BYTES:
+        raise SqueezeEdgeError(
+            f"{place}: the folder for temporary files has less than {SCRATCH_BYTES >> 20} MiB left; make room there, "
+            "or name another folder in the environment variable TMPDIR"
+        )
+    with _claimed(place / "squeezeedge", _make_private_folder) as (folder, _):
         yield folder
 
 

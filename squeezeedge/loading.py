@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezeedge.calib.labels import read_class_list
-from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
+from squeezeedge.calib.labels import UNPRINTABLE, read_class_list
+from squeezeedge.calib.preprocess import IMAGENET, MAX_PIXELS, PRESETS, Preprocessing
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.errors import (
     CorruptFileError,
@@ -81,6 +81,8 @@ def _check_names(labels: object) -> None:
     check_type("labels", labels, Sequence, what)
     for name in labels if isinstance(labels, Sequence) else ():
         check_type("labels", name, str, what)
+        if UNPRINTABLE.search(name):
+            raise UsageError(f"`labels`: the name {name!r} holds control characters or halves of one")
 
 
 def _load(
@@ -311,6 +313,8 @@ def _resized(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
     """The same preprocessing for another input size; the crop keeps its share of the image."""
     if size is None:
         return preprocessing
+    if size**2 > MAX_PIXELS:
+        raise UsageError(f"`size` {size}: {size}x{size} are more than the {MAX_PIXELS} pixels that an image may have")
     resize = preprocessing.resize
     if resize is not None:
         resize = max(size, round(resize * size / max(preprocessing.size)))

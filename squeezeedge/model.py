@@ -159,7 +159,7 @@ def quantize(
     from squeezeedge.quantization import pipeline
 
     check_whole("count", count, 1)
-    check_whole("seed", seed)
+    check_whole("seed", seed, 0)
     if classes is not None:
         check_path("classes", classes)
         classes = Path(classes)

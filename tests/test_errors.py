@@ -75,3 +75,5 @@ def test_what_is_taken(tmp_path: Path) -> None:
     check_whole("count", np.int64(3), 3)
     check_whole("seed", -1)
     check_type("text", "a", (str, type(None)), "a text")
+    with pytest.raises(sq.UsageError, match="`text` is a ndarray; it must be a text"):
+        check_type("text", np.zeros((9, 9)), str, "a text")

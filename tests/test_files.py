@@ -414,3 +414,13 @@ def test_a_figure_that_cannot_be_drawn_leaves_what_was_there(before: Path) -> No
     with pytest.raises(RuntimeError, match="no such font"):
         write_figure(before, Broken())
     assert before.read_bytes() == b"before" and names(before.parent) == ["file.bin"]
+
+
+def test_a_full_folder_for_temporary_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "SCRATCH_BYTES", 1 << 60)
+    with pytest.raises(SqueezeEdgeError, match=r"has less than .* variable TMPDIR"), scratch_folder():
+        pass
+    with scratch_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -117,3 +117,5 @@ def test_what_quantize_refuses(tmp_path: Path) -> None:
         quantize(network, tmp_path / "nowhere")
     with pytest.raises(UsageError, match="`count` is 0"):
         quantize(network, natural_images(2, PREPROCESSING.size), count=0)
+    with pytest.raises(UsageError, match="`seed` is -1"):
+        quantize(network, natural_images(2, PREPROCESSING.size), seed=-1)

@@ -88,6 +88,6 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_DATA)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.", rich_help_panel=_DATA)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists, once the new one is whole.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]

@@ -92,7 +92,7 @@ def evaluate(
         check_type(name, value, (kind, type(None)), f"a {kind.__name__}, or None")
     if limit is not None:
         check_whole("limit", limit, 1)
-    check_whole("seed", seed)
+    check_whole("seed", seed, 0)
     if classes is not None:
         check_path("classes", classes)
         classes = Path(classes)

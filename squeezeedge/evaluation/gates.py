@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 
-from squeezeedge.errors import GateError, UsageError
+from squeezeedge.errors import GateError, UsageError, check_type
 from squeezeedge.evaluation.reports import DeviceReport
 
 __all__ = ["Gates"]
@@ -31,8 +32,13 @@ class Gates:
 
     def __post_init__(self) -> None:
         for option, value in (("`max_drop`", self.max_drop), ("`min_agreement`", self.min_agreement)):
-            if value is not None and not math.isfinite(value):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise UsageError(f"{option} is {value!r}; it must be a number, or None")
+            if not math.isfinite(value):
                 raise UsageError(f"{option} {value}: must be a finite number")
+        check_type("require_bit_exact", self.require_bit_exact, bool, "True or False")
 
     def check_judgeable(self, name: str, labelled: bool, fp32: bool) -> None:
         """Refuse gates that could not be judged, before any work.

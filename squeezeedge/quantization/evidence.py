@@ -26,6 +26,9 @@ SAME_SCENE = 0.12
 BLANK = 8
 """Most levels of 255 between the darkest and the brightest value of a color for an image to show nothing."""
 
+STRONGER = 1.25
+"""Contrast, as a multiple, from which an image of a scene takes the place of the one before: values reach further."""
+
 FEW = 8
 """Images below which the ranges are a guess."""
 
@@ -65,7 +68,7 @@ class Evidence:
 
 
 def evidence(pixels: NDArray[np.uint8]) -> Evidence:
-    """Look at calibration images; the first one of each scene is kept, blank ones are one scene.
+    """Look at calibration images; of each scene the first is kept, or one of more contrast; blank ones are one scene.
 
     Args:
         pixels: uint8 [N, height, width, 3].
@@ -76,9 +79,12 @@ def evidence(pixels: NDArray[np.uint8]) -> Evidence:
     thumbnails: list[NDArray[np.float64]] = []
     for index in first:
         thumbnail = _thumbnail(pixels[index], bool(blank[index]))
-        if not any(_difference(thumbnail, other) <= SAME_SCENE for other in thumbnails):
+        alike = [at for at, other in enumerate(thumbnails) if _difference(thumbnail, other) <= SAME_SCENE]
+        if not alike:
             kept.append(index)
             thumbnails.append(thumbnail)
+        elif pixels[index].std() > STRONGER * pixels[kept[alike[0]]].std():
+            kept[alike[0]] = index
     different = pixels if len(kept) == len(pixels) else pixels[kept]
     return Evidence(different, len(pixels) - len(first), len(first) - len(kept), int(blank.sum()))
 

@@ -20,7 +20,7 @@ exactly, with shifts in 0..``MAX_SHIFT``. Rules: R3, R5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -141,7 +141,9 @@ class _Channels:
             direct += self.of[conv.inputs[0]].bincount(minlength=self.count)
         self._join()
         self.tied = self.is_sum | (summed > 0)
-        self.exclusive = ~self.is_sum & (summed == 1) & (direct == 0)
+        read_once = (summed == 1) & (direct == 0)
+        self.exclusive = ~self.is_sum & read_once
+        self.ranges = self._cut_short(read_once)
 
     def _join(self) -> None:
         """Give all channels of a class the least number among them."""
@@ -157,6 +159,33 @@ class _Channels:
             if torch.equal(joined, self.root):
                 return
             self.root = joined
+
+    def _cut_short(self, read_once: Tensor) -> dict[str, Range]:
+        """The ranges without what the ReLU of a sum always cuts.
+
+        Where a sum is 0 on every image, an operand that only the sum reads may end as far below zero as the others lift
+        it, twice: its magnitude beyond that is no measure for a scale.
+        """
+        level, bound = torch.zeros(self.count, dtype=torch.float64), torch.full((self.count,), torch.inf).double()
+        below = bound.clone()  # where a sum that is cut may end; infinite: it is not cut
+        for name in self.graph.scaled:
+            level[self.of[name]] = self.ranges[name].level
+        for node in reversed(self.additions):
+            out, operands = self.of[node.name], [self.of[name] for name in node.inputs]
+            if node.relu:
+                below[out] = torch.where(self.ranges[node.name].peaks[0] > 0, torch.inf, below.new_zeros(()))
+            together = torch.stack([level[operand] for operand in operands]).sum(0)
+            for operand in operands:
+                once = operand[read_once[operand]]
+                bound[once] = (below[out] + 2 * (together - level[operand]))[read_once[operand]]
+                below[once] = bound[once]
+        ranges = dict(self.ranges)
+        for name, known in self.ranges.items():
+            most = bound[self.of[name]] if name in self.of else known.level
+            most = torch.where(most > 0, most, torch.inf)
+            if (known.level > most).any():
+                ranges[name] = replace(known, peaks=known.peaks.minimum(most), level=known.level.minimum(most))
+        return ranges
 
     def level(self, name: str) -> Tensor:
         """Scale for which the largest value seen just fits: float64 [channels]."""

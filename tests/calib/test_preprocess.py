@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,12 @@ def test_json_round_trip(
 def test_a_wrong_record_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(CorruptFileError, match="preprocessing"):
         Preprocessing.from_json(IMAGENET.to_json() | change)
+
+
+@pytest.mark.parametrize("wrong", [{"size": (8,)}, {"mean": (0.5,)}, {"std": (1.0, 1.0)}])
+def test_other_than_three_colors_and_two_sides_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} .* must be . numbers"):
+        Preprocessing(**wrong)
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"size": [1, 1]}])

@@ -21,6 +21,7 @@ NONE: frozenset[str] = frozenset()
         {"trainval": "train", "test": "test"},
         {"TrainVal": "train", "Testing": "test"},
         {"train_val": "train", "holdout": "test"},
+        {"minitrain": "train", "minival": "val"},
         {"train2017": "train", "val2017": "val"},
         {"ILSVRC2012_img_train": "train", "ILSVRC2012_img_val": "val"},
         {"trainset": "train", "valset": "val", "testset": "test"},

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from squeezeedge.errors import GateError
+from squeezeedge.errors import GateError, UsageError
 from squeezeedge.evaluation.gates import Gates
 from squeezeedge.evaluation.reports import DeviceReport
 from tests.evaluation.sample import REPORT
 
 WRONG = replace(REPORT, device="vta", top1=68.0, agreement=90.25, bit_exact=False, differing_sums=3)
 UNKNOWN = replace(REPORT, device="board", top1=None, fp32_top1=None, agreement=None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"min_agreement": "90"}, "`min_agreement` is '90'; it must be a number"),
+        ({"max_drop": True}, "`max_drop` is True; it must be a number"),
+        ({"max_drop": math.nan}, "`max_drop` nan: must be a finite number"),
+        ({"require_bit_exact": "no"}, "`require_bit_exact` is 'no'"),
+    ],
+)
+def test_what_is_no_limit_is_refused(limits: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Gates(**limits)
 
 
 def test_nothing_is_asked_for() -> None:

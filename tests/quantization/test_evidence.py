@@ -54,3 +54,10 @@ def test_blank_images_are_told() -> None:
 
 def test_no_images() -> None:
     assert list(evidence(IMAGES[:0]).remarks()) == []
+
+
+def test_of_a_scene_in_several_exposures_not_the_darkest_is_kept() -> None:
+    scene = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
+    exposures = np.stack([scene * share // 10 for share in (2, 5, 10, 9)]).astype(np.uint8)
+    seen = evidence(exposures)
+    assert seen.alike == 3 and np.array_equal(seen.pixels, exposures[2:3])

@@ -87,3 +87,24 @@ def test_one_power_of_two_apart_through_concatenation_and_pooling() -> None:
     for name in ("add", "add_1"):
         below = torch.log2(ties.sums[name][:4] / ties.candidates["conv"])
         assert torch.equal(below, below.round()) and (below >= 0).all()
+
+
+def sum_with_a_channel(bias: float, signed: bool) -> FloatGraph:
+    """A residual block, two in a row where ``signed``: one channel of its branch has a bias, a ReLU follows the sum."""
+    net = FloatNet(4)
+    first = net.relu(net.conv(IMAGE, 8, 3, 2))
+    weight, offset = net.rng.normal(0, 0.3, (8, 8, 1, 1)), np.full(8, 0.2)
+    weight[3] /= 50
+    offset[3] = bias
+    branch = net.add_conv(first, weight, offset)
+    total = net.add(net.add(net.conv(first, 8, gain=0.1), branch), first) if signed else net.add(branch, first)
+    return net.classifier(net.fire(net.relu(total), 4, 6))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_channel_that_the_relu_of_a_sum_always_cuts_harms_no_operand(signed: bool) -> None:
+    scales = [solved(sum_with_a_channel(bias, signed)) for bias in (-100.0, -1e4)]
+    for fewer, more in zip(*(ties.sums.values() for ties in scales), strict=True):
+        assert (more[3] < 8 * fewer[3]).all()
+    first = [ties.candidates["conv"][:, 3].max() for ties in scales]
+    assert first[1] <= 8 * first[0]
