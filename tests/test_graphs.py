@@ -9,7 +9,6 @@ import pytest
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, rules
 from squeezeedge.graph.oracle import execute, run
 from tests.graphs import TOPOLOGIES, largest_shift_graph, random_graph, random_images, squeezenet_graph
-from tests.marks import first_quick
 
 SEEDS = 100
 DIGESTS = "96c1349ece3dde309b3f96cd2af53f9d82238b1bf5de1a5c5d13a338f05186f7"
@@ -94,7 +93,7 @@ def test_without_groups_a_seed_draws_what_it_always_drew() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", first_quick([15, 8, 18]))
+@pytest.mark.parametrize("limit", [15, 8, 18])
 def test_the_largest_shift_is_the_rules(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(rules, "MAX_SHIFT", limit)
     shifts = [node.shift.max() for seed in range(80) for node in random_graph(seed).nodes if isinstance(node, Conv)]

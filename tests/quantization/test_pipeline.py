@@ -171,7 +171,7 @@ def test_topologies(build: Callable[[FloatNet], FloatGraph], bound: float, seed:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", first_quick([groups_everywhere, depthwise, grouped]))
+@pytest.mark.parametrize("build", [groups_everywhere, depthwise, grouped])
 def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNet], FloatGraph]) -> None:
     """Of the same function; measured over four networks: differences of each are chance, up to 6 dB."""
     difference = []

@@ -20,7 +20,6 @@ from squeezeedge.targets import board as module
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.remote import COPIES, Remote
 from squeezeedge.targets.session import open_session
-from tests.marks import first_quick
 from tests.targets.device.artifact import FakeArtifact, fake_sums
 from tests.targets.device.target import TARGET, FakeTarget
 from tests.targets.devices import FakeBoard
@@ -228,7 +227,7 @@ ENDS = [(number, state) for number in (signal.SIGTERM, signal.SIGINT, signal.SIG
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", first_quick(ENDS), ids=lambda case: f"{case[0].name}-{case[1]}")
+@pytest.mark.parametrize("case", ENDS, ids=lambda case: f"{case[0].name}-{case[1]}")
 def test_nothing_stays_behind(
     made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch, case: tuple[signal.Signals, str]
 ) -> None:

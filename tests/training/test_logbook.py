@@ -11,13 +11,12 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.training import logbook
 from squeezeedge.training.logbook import Epoch, Logbook, plot_history
-from tests.marks import first_quick
 
 HISTORY = [Epoch(1, 24, 0.1, 2.0, 30.0), Epoch(2, 24, 0.05, 1.0, 60.0, 55.0, 90.0)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("length", first_quick([1, 2]))
+@pytest.mark.parametrize("length", [1, 2])
 def test_the_picture(tmp_path: Path, length: int) -> None:
     plot_history(HISTORY[:length], "a run", tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:

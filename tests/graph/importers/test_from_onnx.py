@@ -24,7 +24,6 @@ from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks.registry import NETWORKS, build
 from squeezeedge.networks.squeezenet import SqueezeNet
 from tests.graph.networks import OnnxWriter, ResNet18, resnet18_onnx, squeezenet_onnx
-from tests.marks import first_quick
 
 SIZE = (9, 12)
 
@@ -94,7 +93,7 @@ def _arrays(graph: FloatGraph) -> list[NDArray[np.float32]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", first_quick(name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded))
+@pytest.mark.parametrize("name", [name for name in reversed(list(NETWORKS)) if not NETWORKS[name].embedded])
 def test_squeezenet_is_the_same_from_torch_and_onnx(folder: Path, name: str) -> None:
     network = build(name, 6)
     assert isinstance(network, SqueezeNet)

@@ -14,7 +14,6 @@ from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import networks_of
-from tests.marks import first_quick
 from tests.networks.checkpoints.deep_compression_file import LAYERS, SHAPES, encode, sparse_network
 
 HEADER = 4 * len(LAYERS)
@@ -31,7 +30,7 @@ def test_authors_file_is_the_trained_network_bit_for_bit(shared_file: Callable[[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("density", first_quick([0.02, 0.3]))
+@pytest.mark.parametrize("density", [0.02, 0.3])
 def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: float) -> None:
     network = sparse_network(1, density)
     (tmp_path / "a.net").write_bytes(encode(network))

@@ -10,8 +10,6 @@ from squeezeedge.targets.cpu.packing import MAX_SHIFT
 from tests.graphs import GraphBuilder, largest_shift_graph, random_images
 from tests.targets.cpu.conftest import Runner
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in FEATURES if name != "generic"]
-
 
 def _windows() -> IntegerGraph:
     """Rows that end within a step, kernels and strides that are not square, padding on some sides, 1 to 70 channels."""
@@ -24,7 +22,7 @@ def _windows() -> IntegerGraph:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["generic", *OTHERS], indirect=True)
+@pytest.mark.parametrize("isa", FEATURES, indirect=True)
 def test_windows(isa: str, run_graph: Runner) -> None:
     graph = _windows()
     images = random_images(graph, 2, 0)

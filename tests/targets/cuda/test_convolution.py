@@ -11,8 +11,6 @@ from squeezeedge.targets.cuda.tiling import TILES, Plan, Tile, divide
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cuda.emulation import run_loops
 
-OTHERS = [pytest.param(tile, marks=pytest.mark.slow) for tile in TILES[1:]]
-
 
 @pytest.fixture(scope="module")
 def graph() -> IntegerGraph:
@@ -23,7 +21,7 @@ def graph() -> IntegerGraph:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tile", [TILES[0], *OTHERS], ids=lambda tile: "-".join(map(str, vars(tile).values())))
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: "-".join(map(str, vars(tile).values())))
 def test_every_tile(graph: IntegerGraph, tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(pixels: int, channels: int, steps: int) -> Plan:
         plan = divide(tile, steps)

@@ -64,9 +64,9 @@ def _loaded(loader: Loader, image: NDArray[np.uint8], block_: int, chunk: int) -
     ("channels", "kernel", "stride", "padding"),
     [
         (3, (3, 3), (2, 2), (1, 0, 1, 2)),
-        pytest.param(3, (7, 5), (1, 3), (0, 0, 0, 0), marks=pytest.mark.slow),
-        pytest.param(20, (3, 3), (1, 2), (1, 1, 0, 1), marks=pytest.mark.slow),
-        pytest.param(48, (1, 2), (1, 1), (0, 0, 0, 1), marks=pytest.mark.slow),
+        (3, (7, 5), (1, 3), (0, 0, 0, 0)),
+        (20, (3, 3), (1, 2), (1, 1, 0, 1)),
+        (48, (1, 2), (1, 1), (0, 0, 0, 1)),
     ],
 )
 def test_windows(

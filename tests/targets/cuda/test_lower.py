@@ -22,7 +22,6 @@ from tests.targets.cuda.conftest import Digits, Toolchain
 from tests.targets.cuda.emulation import run_loops
 
 BOTH = [TENSOR_CORE, DOT_PRODUCT]
-FIRST = [TENSOR_CORE, pytest.param(DOT_PRODUCT, marks=pytest.mark.slow)]
 
 
 @pytest.mark.slow
@@ -35,7 +34,7 @@ def test_random_graphs(graph: IntegerGraph, isa: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", FIRST)
+@pytest.mark.parametrize("isa", BOTH)
 def test_every_kind_of_kernel(every_kernel: IntegerGraph, isa: str) -> None:
     names = [launch.kernel.name for launch in graph_launches(every_kernel)]
     kinds = {name.partition("_")[2] or name for name in names}

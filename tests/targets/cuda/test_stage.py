@@ -19,8 +19,7 @@ from tests.graphs import random_images
 from tests.targets.cuda.emulation import run_kernel
 
 Values = dict[str, list[NDArray[np.generic]]]
-QUICK = (Pattern.CONVOLUTION, Pattern.MAX_POOL, Pattern.ADD, Pattern.CONCAT)
-ISAS = [TENSOR_CORE, pytest.param(DOT_PRODUCT, marks=pytest.mark.slow)]
+ISAS = [TENSOR_CORE, DOT_PRODUCT]
 KERNELS = [pattern for pattern in Pattern if pattern is not Pattern.CONVOLUTION_POOL]
 
 
@@ -67,9 +66,7 @@ def test_a_refused_pattern_names_the_layer(found: dict[Pattern, list[Stage]]) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(
-    "pattern", [*QUICK, *(pytest.param(p, marks=pytest.mark.slow) for p in KERNELS if p not in QUICK)]
-)
+@pytest.mark.parametrize("pattern", KERNELS)
 def test_the_tensor(pattern: Pattern, isa: str, found: dict[Pattern, list[Stage]], values: Values) -> None:
     stage = found[pattern][-1]
     names = tuple(dict.fromkeys(stage.inputs))
