@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -326,7 +326,8 @@ def _lower(
     """The first half of :func:`write_artifact`: all that can be refused; returns the second."""
     check_artifact_output(out, force=rest["force"])
     target.check_options(options)
-    return partial(_write, target.lower(graph, options), graph, target, options, out, **rest)
+    lowered = target.lower(graph, options)
+    return lambda: _write(lowered, graph, target, options, out, **rest)
 
 
 def _write(

@@ -248,7 +248,7 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
         origin={"network": name, **origin},
         module=module,
         alternatives={other: partial(_from_checkpoint, other, path, size) for other in others},
-        remarks=(f"{path}: its tensors fit {' and '.join(fitting)}; {name} is taken",) if others else (),
+        remarks=(registry.ambiguous(path, fitting, name),) if others else (),
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "check_board", "check_files", "open_session"]
+__all__ = ["Session", "check_files", "check_ready", "open_session"]
 
 
 class Session:
@@ -154,7 +154,7 @@ def open_session(
                     raise
 
 
-def check_board(board: str, *, root: bool) -> None:
+def check_ready(board: str, *, root: bool) -> None:
     """Look whether a board is reached and has what run.py needs.
 
     Args:

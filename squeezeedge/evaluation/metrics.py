@@ -39,7 +39,7 @@ class Tally:
             self._five += _hits(logits, labels, 5)
         if reference is not None:
             self._compared += len(reference)
-            self._same += int((logits.argmax(1) == reference.argmax(1)).sum())
+            self._same += int(_agreeing(logits, reference).sum())
             signal, noise = _powers(reference, logits)
             self._signal, self._noise = self._signal + signal, self._noise + noise
 
@@ -82,8 +82,7 @@ def topk_accuracy(logits: Logits | None, labels: NDArray[np.int64] | None, k: in
 
 def agreement(logits: Logits, reference: Logits) -> float:
     """Percentage of rows with the same largest logit; rows that are not finite agree with none."""
-    finite = np.isfinite(logits).all(1) & np.isfinite(reference).all(1)
-    return 100 * float((finite & (logits.argmax(1) == reference.argmax(1))).mean())
+    return 100 * float(_agreeing(logits, reference).mean())
 
 
 def sqnr_db(reference: Logits, logits: Logits) -> float | None:
@@ -107,6 +106,13 @@ def _hits(logits: Logits, labels: NDArray[np.int64], k: int) -> int:
     lower_index = np.arange(logits.shape[1]) < labels[:, None]
     before = ~(logits <= of_label) | ((logits == of_label) & lower_index)
     return int((before.sum(1) < k).sum())
+
+
+def _agreeing(logits: Logits, reference: Logits) -> NDArray[np.bool_]:
+    """Which rows have the same largest logit; bool [N]."""
+    finite = np.isfinite(logits).all(1) & np.isfinite(reference).all(1)
+    same: NDArray[np.bool_] = finite & (logits.argmax(1) == reference.argmax(1))
+    return same
 
 
 def _percent(count: int, of: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ __all__ = [
     "NETWORKS",
     "NetworkCost",
     "NetworkSpec",
+    "ambiguous",
     "build",
     "class_names",
     "cost",
@@ -248,6 +249,11 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
         "none of the networks here: looked for torchvision's names (features.0.weight .. classifier.1.bias) and the "
         f"shapes of {', '.join(NETWORKS)}. The nearest is {best[1]}, but {_listed(best[2])}"
     )
+
+
+def ambiguous(path: Path, fitting: Sequence[str], taken: str) -> str:
+    """What people should know where the tensors of a checkpoint fit several networks, of which one is taken."""
+    return f"{path}: its tensors fit {' and '.join(fitting)}; {taken} is taken"
 
 
 def networks_of(checkpoint: Checkpoint, sha256: str = "") -> tuple[tuple[str, ...], int]:

@@ -102,7 +102,7 @@ def eval_command(
     from squeezeedge.files import scratch_folder
     from squeezeedge.loading import load
     from squeezeedge.model import Model
-    from squeezeedge.targets.session import check_board, check_files
+    from squeezeedge.targets.session import check_files, check_ready
 
     given = DataOptions(data, calib, classes, calib_images, limit, seed)
     gates = Gates(max_drop, min_agreement, require_bit_exact)
@@ -118,15 +118,17 @@ def eval_command(
         for target, name in zip(targets, names, strict=True)
     ]
     for target, name, own in zip(targets, names, options, strict=True):
-        if opened is None:
-            target.check_options(target.options(**own))
         there = board if name in target.remote else None
-        target.check_device(name, there, None if opened is not None else target.options(**own))
-        if opened is not None:
+        if opened is None:
+            chosen = target.options(**own)
+            target.check_options(chosen)
+            target.check_device(name, there, chosen)
+        else:
+            target.check_device(name, there)
             check_files(opened.path, target, name)
     if board is not None:
         root = any(target.needs_root and name in target.remote for target, name in zip(targets, names, strict=True))
-        check_board(board, root=root)
+        check_ready(board, root=root)
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
             warnings: tuple[str, ...] = ()

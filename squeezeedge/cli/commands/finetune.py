@@ -105,7 +105,7 @@ def _trained(
     """
     from squeezeedge.cli.output import note
     from squeezeedge.loading import CHECKPOINTS
-    from squeezeedge.networks.registry import NETWORKS
+    from squeezeedge.networks.registry import NETWORKS, ambiguous
     from squeezeedge.training.start import networks_in
 
     if weights is not None and pretrained:
@@ -140,7 +140,7 @@ def _trained(
         return of_network, weights
     fitting = networks_in(weights)
     if len(fitting) > 1:
-        note(f"{weights}: its tensors fit {' and '.join(fitting)}; {fitting[0]} is taken (--network says otherwise)")
+        note(f"{ambiguous(weights, fitting, fitting[0])} (--network says otherwise)")
     return fitting[0], weights
 
 
