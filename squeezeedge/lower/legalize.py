@@ -13,7 +13,7 @@ rule with the oracle on random graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, IntegerGraph
 
-__all__ = ["MAX_DENSE_BYTES", "Feature", "legalize"]
+__all__ = ["MAX_DENSE_BYTES", "Feature", "is_depthwise", "legalize"]
 
 MAX_DENSE_BYTES = 2**28
 """Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
@@ -33,6 +33,8 @@ class Feature(StrEnum):
     """What a target may have kernels for beyond the base; the value is for people."""
 
     GROUPS = "grouped convolution"
+    DEPTHWISE = "depthwise convolution"
+    """One output channel for each input channel, a group of its own; :data:`GROUPS` is every other grouping."""
 
 
 def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGraph:
@@ -54,9 +56,21 @@ def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGrap
     return graph
 
 
-def _dense(graph: IntegerGraph) -> IntegerGraph:
+def is_depthwise(node: Conv | Head) -> bool:
+    """Whether a convolution has one output channel for each input channel, and several of them."""
+    return node.groups == len(node.weight) > 1 and node.weight.shape[3] == 1
+
+
+def _dense_groups(graph: IntegerGraph) -> IntegerGraph:
+    return _dense(graph, [node for node in graph.convolutions if node.groups > 1 and not is_depthwise(node)])
+
+
+def _dense_depthwise(graph: IntegerGraph) -> IntegerGraph:
+    return _dense(graph, [node for node in graph.convolutions if is_depthwise(node)])
+
+
+def _dense(graph: IntegerGraph, grouped: Sequence[Conv | Head]) -> IntegerGraph:
     """Grouped convolutions get weights of 0 for the channels that they do not read: nothing is added to any sum."""
-    grouped = [node for node in graph.convolutions if node.groups > 1]
     total = 0
     for node in grouped:
         total += node.weight.size * node.groups
@@ -79,5 +93,8 @@ def _dense_weight(node: Conv | Head) -> NDArray[np.int8]:
     return weight.reshape(out, kernel_h, kernel_w, -1)
 
 
-_RULES: Mapping[Feature, Callable[[IntegerGraph], IntegerGraph]] = {Feature.GROUPS: _dense}
+_RULES: Mapping[Feature, Callable[[IntegerGraph], IntegerGraph]] = {
+    Feature.GROUPS: _dense_groups,
+    Feature.DEPTHWISE: _dense_depthwise,
+}
 """In the order in which they are applied."""

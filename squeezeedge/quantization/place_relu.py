@@ -12,8 +12,10 @@ Rules: R3, R5 (zero point 0 includes the ReLU).
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.builder import FloatGraphBuilder
 from squeezeedge.graph.float.graph import (
@@ -126,6 +128,8 @@ _place: Table[FloatNode, str] = Table("placing of ReLU", FLOAT_OPERATORS)
 
 @_place.implements(FloatRelu)
 def _relu(node: FloatRelu, placer: _Placer) -> str:
+    if math.isfinite(node.limit):
+        raise UnsupportedError(f"{node.name}: a ReLU with a limit is not supported")
     return placer.relu(placer.alias[node.inputs[0]])
 
 

@@ -47,6 +47,16 @@ def test_a_graph_that_needs_nothing_is_itself() -> None:
     assert legalize(graph, ()) is graph
 
 
+def test_depthwise_is_a_feature_of_its_own() -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (6, 5))
+    value = builder.conv(IMAGE, 8, (3, 3), (1, 1), (1, 1, 1, 1), name="first")
+    value = builder.conv(value, 8, (3, 3), (1, 1), (1, 1, 1, 1), name="depthwise", groups=8)
+    value = builder.conv(value, 16, (3, 3), (1, 1), (1, 1, 1, 1), name="two_each", groups=8)
+    graph = builder.finish(value, 4, groups=2, name="last")
+    assert [node.groups for node in legalize(graph, (Feature.DEPTHWISE,)).convolutions] == [1, 8, 1, 1]
+    assert [node.groups for node in legalize(graph, (Feature.GROUPS,)).convolutions] == [1, 1, 8, 2]
+
+
 def test_dense_weights_hold_the_groups_on_their_diagonal() -> None:
     graph = _grouped()
     legal = legalize(graph, ())

@@ -6,6 +6,7 @@ float32 image, RGB. A graph that exists is a consistent one: names, shapes and v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -68,10 +69,11 @@ class FloatBatchNorm:
 
 @dataclass(frozen=True, eq=False)
 class FloatRelu:
-    """max(x, 0)."""
+    """min(max(x, 0), limit); ReLU6 has the limit 6."""
 
     name: str
     inputs: tuple[str]
+    limit: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +268,8 @@ def _batch_norm(node: FloatBatchNorm, inputs: Sequence[Shape]) -> Shape:
 
 @_SHAPES.implements(FloatRelu)
 def _relu(node: FloatRelu, inputs: Sequence[Shape]) -> Shape:
+    if not node.limit > 0:
+        raise UnsupportedError(f"{node.name}: a ReLU with the limit {node.limit}; it must be positive")
     return inputs[0]
 
 

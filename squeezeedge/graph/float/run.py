@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -123,7 +124,7 @@ def _batch_norm(node: FloatBatchNorm, inputs: Sequence[Tensor]) -> Tensor:
 
 @apply_float.implements(FloatRelu)
 def _relu(node: FloatRelu, inputs: Sequence[Tensor]) -> Tensor:
-    return inputs[0].relu()
+    return inputs[0].relu() if math.isinf(node.limit) else inputs[0].clamp(0, node.limit)
 
 
 @apply_float.implements(FloatMaxPool)
