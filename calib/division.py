@@ -90,7 +90,9 @@ def divide(spec: str, test_spec: str | None = None, seed: int = 0) -> Division:
     if "test" not in others:
         held, learned, same = _held_out(spec, learned, same, seed, TO_TEST, least=1)
         if held is None:
-            raise UsageError(f"{spec}: has no two different images of one class, so that none can be held out to test on; give more")
+            raise UsageError(
+                f"{spec}: has no two different images of one class, so that none can be held out to test on; give more"
+            )
         others["test"] = held
         remarks.append(f"{spec}: has no test part; {len(held)} of its {whole} images are held out for testing")
     if "val" not in others:

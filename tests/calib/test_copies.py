@@ -37,11 +37,10 @@ def test_files(tmp_path: Path) -> None:
     assert originals([]).tolist() == []
 
 
-def test_files_of_other_sizes_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, read = _files(tmp_path, [b"a", b"bb", b"cc", bytes(3 * GLIMPSE), b"x" * 3 * GLIMPSE]), []
-    whole = EncodedImage.read
-    monkeypatch.setattr(EncodedImage, "read", lambda image: read.append(image) or whole(image))
-    assert originals(images).tolist() == [0, 1, 2, 3, 4] and not read
+def test_files_that_differ_in_the_middle_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _files(tmp_path, [b"a", b"bb", b"cc", bytes(3 * GLIMPSE), b"x" * 3 * GLIMPSE])
+    monkeypatch.delattr(EncodedImage, "read")
+    assert originals(images).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_pixels(tmp_path: Path) -> None:

@@ -120,12 +120,12 @@ def test_copies_in_several_parts_serve_one_purpose(tmp_path: Path) -> None:
     )
     assert division.chosen is not None and division.chosen.name == f"{spec} (val)"
     for name in "ab":
-        for image in (data / "val" / name).iterdir():
-            image.write_bytes((data / "test" / "a" / "0.png").read_bytes())
+        for path in (data / "val" / name).iterdir():
+            path.write_bytes((data / "test" / "a" / "0.png").read_bytes())
     with pytest.raises(UsageError, match=r"data \(val\): all its images to choose by are among those to test on"):
         divide(spec)
-    for image in (data / "train" / "b").iterdir():
-        image.write_bytes((data / "test" / "a" / "0.png").read_bytes())
+    for path in (data / "train" / "b").iterdir():
+        path.write_bytes((data / "test" / "a" / "0.png").read_bytes())
     (data / "val").rename(tmp_path / "val")
     with pytest.raises(SqueezeEdgeError, match=r"no image to learn that is in no other part is in .* classes 'b'"):
         divide(spec)
