@@ -1,23 +1,22 @@
 """Labelled images for training, divided three ways: to learn, to choose the epoch by, and to test on once at the end.
 
-No image serves two purposes: what a figure is measured on was neither learned nor used to choose.
+No image serves two purposes, nor do copies of one: what a figure is measured on was neither learned nor used to choose.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.calib.copies import originals
 from squeezeedge.calib.datasets import Dataset, Source, open_dataset, open_source
-from squeezeedge.calib.decode import AnyImage, EncodedImage
 from squeezeedge.calib.labels import a_few
 from squeezeedge.calib.splits import PURPOSE, Part
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 
 __all__ = ["Division", "divide", "hold_out"]
 
@@ -26,7 +25,7 @@ TO_TEST, TO_CHOOSE = 0.2, 0.1
 
 
 class Division(NamedTuple):
-    """Images of a run, no image in two of the three.
+    """Images of a run, no image in two of the three, and no copy of one in another.
 
     Attributes:
         learned: to learn.
@@ -46,6 +45,8 @@ def divide(spec: str, test_spec: str | None = None, seed: int = 0) -> Division:
 
     Of data in parts those to test on are ``test``, or ``val`` where that is the only other part with labels; those to
     choose by are ``val`` where it does not serve for testing. What is missing is held out of the images to learn.
+    An image of which a copy (:mod:`squeezeedge.calib.copies`) is tested on is neither learned nor chosen by, and one of
+    which a copy is chosen by is not learned; copies among the images to learn are held out together or not at all.
 
     Args:
         spec: as for :func:`squeezeedge.calib.datasets.open_dataset`.
@@ -53,8 +54,8 @@ def divide(spec: str, test_spec: str | None = None, seed: int = 0) -> Division:
         seed: of what is held out.
 
     Raises:
-        UsageError: there is no such data, it has no labels or too few images, or all of them are in
-            ``test_spec``.
+        UsageError: there is no such data, it has no labels or too few images, or all that it has for one purpose
+            serve another.
         SqueezeEdgeError: it is damaged, or has a class without images to learn.
     """
     source = open_source(spec)
@@ -80,27 +81,29 @@ def divide(spec: str, test_spec: str | None = None, seed: int = 0) -> Division:
         if tested.labels is None:
             raise UsageError(f"{test_spec}: has no labels (class = subfolder) to test on")
         remarks += tested.remarks
-        known = set(map(_identity, tested.images))
-        learned = _without(learned, known, test_spec, remarks)
-        others = {part: _without(dataset, known, test_spec, remarks) for part, dataset in others.items()}
-    elif others:
-        tested = others.pop("test" if "test" in others else "val")
-    else:
-        learned, held = hold_out(learned, seed, TO_TEST, least=1)
+        others = {"test": tested, **others}
+    elif "test" not in others and "val" in others:
+        others["test"] = others.pop("val")
+    others, same = _apart({**others, "train": learned}, remarks)
+    learned = others["train"]
+    _check_classes(spec, learned, len(learned) < whole)
+    if "test" not in others:
+        held, learned, same = _held_out(spec, learned, same, seed, TO_TEST, least=1)
         if held is None:
-            raise UsageError(f"{spec}: has one image of each class, so that none can be held out to test on; give more")
-        tested = held
-        remarks.append(f"{spec}: has no test part; {len(tested)} of its {whole} images are held out for testing")
-    _check_classes(spec, learned)
-    chosen = others.get("val")
-    if chosen is None:
-        learned, chosen = hold_out(learned, seed, TO_CHOOSE)
-        if chosen is None:
+            raise UsageError(
+                f"{spec}: has no two different images of one class, so that none can be held out to test on; give more"
+            )
+        others["test"] = held
+        remarks.append(f"{spec}: has no test part; {len(held)} of its {whole} images are held out for testing")
+    if "val" not in others:
+        held, learned, same = _held_out(spec, learned, same, seed, TO_CHOOSE)
+        if held is None:
             text = "has too few images to hold any out, so the epoch is chosen by the images to learn"
         else:
-            text = f"has no part to choose the epoch by; {len(chosen)} of its {whole} images are held out for that"
+            others["val"] = held
+            text = f"has no part to choose the epoch by; {len(held)} of its {whole} images are held out for that"
         remarks.append(f"{spec}: {text}")
-    return Division(learned, chosen, tested, tuple(remarks))
+    return Division(learned, others.get("val"), others["test"], tuple(remarks))
 
 
 def _to_learn(source: Source) -> Dataset:
@@ -113,68 +116,88 @@ def _purposes(source: Source) -> str:
     return " and to ".join(PURPOSE[part] for part in source.parts)
 
 
-def _check_classes(spec: str, learned: Dataset) -> None:
+def _check_classes(spec: str, learned: Dataset, left_out: bool) -> None:
     """Refuse classes that are folders without images to learn; a class list may have more classes than the data."""
     if learned.keys or learned.labels is None:
         return
     missing = np.setdiff1d(np.arange(len(learned.classes)), learned.labels)
     if len(missing):
         names = a_few([learned.classes[index] for index in missing.tolist()])
+        others = " that is in no other part" if left_out else ""
         raise SqueezeEdgeError(
-            f"{spec}: no image to learn is in the folders of the classes {names}; put some there, or remove these "
-            "folders from all parts"
+            f"{spec}: no image to learn{others} is in the folders of the classes {names}; put some there, or remove "
+            "these folders from all parts"
         )
 
 
-def hold_out(dataset: Dataset, seed: int, share: float, least: int = 0) -> tuple[Dataset, Dataset | None]:
-    """Divide labelled images class by class; the seed decides.
+def _apart(sets: Mapping[Part, Dataset], remarks: list[str]) -> tuple[dict[Part, Dataset], NDArray[np.int64]]:
+    """Each part without the images of those before it; and of the last one, equal numbers for copies: int64 [n]."""
+    parts = list(sets)
+    first = originals([image for dataset in sets.values() for image in dataset.images])
+    home = np.repeat(np.arange(len(sets)), [len(dataset) for dataset in sets.values()])
+    own = home[first] == home
+    left: dict[Part, Dataset] = {}
+    for index, (part, dataset) in enumerate(sets.items()):
+        left[part] = dataset
+        kept = own[home == index]
+        if kept.all():
+            continue
+        others = np.unique(home[first[(home == index) & ~own]]).tolist()
+        where = " or ".join(f"to {PURPOSE[parts[other]]}" for other in others)
+        if not kept.any():
+            raise UsageError(f"{dataset.name}: all its images to {PURPOSE[part]} are among those {where}; give others")
+        count = int((~kept).sum())
+        verb = "is" if count == 1 else "are"
+        what = f"{counted(count, 'image')} to {PURPOSE[part]} {verb} left out"
+        remarks.append(f"{dataset.name}: {what}: the same {verb} among those {where}")
+        left[part] = _part(dataset, kept, dataset.name)
+    return left, first[own & (home == len(sets) - 1)]
+
+
+def _held_out(
+    spec: str, learned: Dataset, same: NDArray[np.int64], seed: int, share: float, least: int = 0
+) -> tuple[Dataset | None, Dataset, NDArray[np.int64]]:
+    """Images that are held out, ``None`` where these are none; those left to learn, and their numbers."""
+    assert learned.labels is not None
+    held = hold_out(learned.labels, same, seed, share, least)
+    if not held.any():
+        return None, learned, same
+    return _part(learned, held, f"{spec} (held out)"), _part(learned, ~held, f"{spec} (to learn)"), same[~held]
+
+
+def hold_out(
+    labels: NDArray[np.int64], same: NDArray[np.int64], seed: int, share: float, least: int = 0
+) -> NDArray[np.bool_]:
+    """Choose images to hold out, class by class; the seed decides.
+
+    Copies of one image count once and go together; where they are in several classes they stay.
 
     Args:
-        dataset: labelled images.
+        labels: int64 [N].
+        same: int64 [N], equal for copies of one image.
         seed: of the choice.
         share: of each class that is held out, rounded.
         least: images of each class that are held out at least, unless none would be left.
 
     Returns:
-        The images that are left and those held out; ``None`` where these are none.
+        bool [N]: which are held out.
     """
-    assert dataset.labels is not None
+    _, first, image = np.unique(same, return_index=True, return_inverse=True)
+    single = np.ones(len(first), np.bool_)
+    single[image[labels != labels[first[image]]]] = False
     random = np.random.default_rng(seed)
-    held = np.zeros(len(dataset), np.bool_)
-    for label in np.unique(dataset.labels).tolist():
-        own = np.flatnonzero(dataset.labels == label)
+    held = np.zeros(len(first), np.bool_)
+    for label in np.unique(labels).tolist():
+        own = np.sort(first[single & (labels[first] == label)])
         count = min(max(least, round(share * len(own))), len(own) - 1)
-        held[random.permutation(own)[:count]] = True
-    if not held.any():
-        return dataset, None
-    return _part(dataset, ~held, "to learn"), _part(dataset, held, "held out")
+        held[image[random.permutation(own)[: max(count, 0)]]] = True
+    return held[image]
 
 
-def _part(dataset: Dataset, chosen: NDArray[np.bool_], what: str) -> Dataset:
+def _part(dataset: Dataset, chosen: NDArray[np.bool_], name: str) -> Dataset:
     """Some images of a data set: those that ``chosen``, bool [N], says."""
     assert dataset.labels is not None
     indices = np.flatnonzero(chosen)
     pixels = dataset.images
     images = pixels[indices] if isinstance(pixels, np.ndarray) else tuple(pixels[index] for index in indices.tolist())
-    name = f"{dataset.name.removesuffix(' (to learn)')} ({what})"
     return replace(dataset, name=name, images=images, labels=dataset.labels[indices])
-
-
-def _without(dataset: Dataset, known: set[object], test_spec: str, remarks: list[str]) -> Dataset:
-    """Without the images that are tested on."""
-    kept = np.array([_identity(image) not in known for image in dataset.images], np.bool_)
-    if kept.all():
-        return dataset
-    if not kept.any():
-        raise UsageError(f"{test_spec}: all images of {dataset.name} are among these; give others to test on")
-    remarks.append(f"{dataset.name}: {(~kept).sum()} images are among those to test on and left out")
-    return _part(dataset, kept, "to learn")
-
-
-def _identity(image: AnyImage) -> object:
-    """What tells an image from others: its file, whatever links lead there, or its pixels."""
-    if isinstance(image, np.ndarray):
-        return image.shape, hashlib.sha256(image.tobytes()).digest()
-    if isinstance(image, EncodedImage):
-        return os.path.realpath(image.path), image.member, image.offset
-    return image

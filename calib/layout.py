@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.calib.files import SUFFIXES, Listing
 from squeezeedge.calib.labels import WORDNET_ID, ClassList, a_few, find_class_list, find_file_labels, read_class_list
-from squeezeedge.calib.splits import Part, find_parts, names_a_part, says_nothing
+from squeezeedge.calib.splits import Part, doubt, find_parts, parts_among, says_nothing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
 __all__ = ["Arranged", "Layout"]
@@ -88,7 +88,7 @@ class Layout:
         for parts in listing.empty:
             self._empty[parts[:-1]].add(parts[-1])
         self._root = self._below((), self._is_part_or_class)
-        folders = {name: set[str]() for name in self._empty[self._root] if names_a_part(name)}
+        folders = {name: set[str]() for name in parts_among(self._empty[self._root])}
         folders |= {name: self._inside[(*self._root, name)] for name in self._inside[self._root]}
         self._found = find_parts(str(path), folders, self._known)
 
@@ -116,6 +116,8 @@ class Layout:
         images = tuple(self._listing.images[parts] for parts in files)
         try:
             self._check_folders(level, files)
+            if text := self._doubt(level):
+                raise (UsageError if labelled else SqueezeEdgeError)(text)
             labels = self._labels(level, files)
         except SqueezeEdgeError as failure:
             if labelled or isinstance(failure, UsageError):
@@ -128,7 +130,7 @@ class Layout:
         if folder[-1] in self._known:
             return True
         inside = self._inside[folder]
-        return names_a_part(folder[-1]) and not (inside and all(map(names_a_part, inside)))
+        return bool(parts_among(folder[-1:])) and not (inside and len(parts_among(inside)) == len(inside))
 
     @cached_property
     def _levels(self) -> dict[_Parts, _Parts]:
@@ -179,12 +181,22 @@ class Layout:
             )
         classes = self._inside[level]
         for names in (classes, set[str]().union(*(self._inside[(*level, name)] for name in classes))):
-            parts = sorted(name for name in names if names_a_part(name) and name not in self._known)
+            parts = parts_among(names - self._known)
             if len(parts) > 1:
                 raise UsageError(
                     f"{self._path}: the parts {a_few(parts)} lie in other folders; put them above these: "
                     f"{parts[0]}/CLASS instead of CLASS/{parts[0]}"
                 )
+
+    def _doubt(self, level: _Parts) -> str | None:
+        """Why the folders of the classes may be parts."""
+        folders = {}
+        for name in self._inside[level]:
+            below = self._below((*level, name), lambda folder: folder[-1] in self._known)
+            folders[name] = self._inside[*level, name] | self._inside[below]
+        of_parts = [names for other in self._levels.values() if (names := self._folders(other))]
+        everywhere = set.intersection(*of_parts) if len(of_parts) > 1 else set[str]()
+        return doubt(str(self._path), folders, self._known | everywhere, known=bool(self._found.folders))
 
     def _labels(self, level: _Parts, files: list[_Parts]) -> _Labels:
         if len(files[0]) == len(level) + 1:

@@ -3,20 +3,21 @@
 A name is read word by word: case, separators, digits and words such as ``set`` or ``images`` say nothing, so that
 ``train``, ``Training_Set``, ``trainImages`` and ``train2017`` are the same part. A name that has such a word beside
 others may be a class (``train station``); where the folders say that it is none, it is refused and not guessed.
+Folders of which neither can be told, by their names (``fold0``) or by what is in them, are taken for neither.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Set
 from typing import Literal, NamedTuple, TypeAlias
 
 from squeezeedge.calib.labels import a_few
 from squeezeedge.errors import UsageError
 
-__all__ = ["PURPOSE", "Part", "Parts", "find_parts", "names_a_part", "says_nothing"]
+__all__ = ["PURPOSE", "Part", "Parts", "doubt", "find_parts", "parts_among", "says_nothing"]
 
 Part: TypeAlias = Literal["train", "val", "test", "calib"]
 _Word: TypeAlias = Literal["train", "val", "test", "calib", "eval"]
@@ -38,10 +39,24 @@ SAY_NOTHING = (
     *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"),
     *("ilsvrc", "imagenet", "coco", "voc", "cifar"),
 )
-DIVIDE = ("fold", "folds", "shard", "shards", "chunk", "batch", "labeled", "labelled", "unlabeled", "unlabelled")
+SHORT: Mapping[_Word, tuple[str, ...]] = {
+    "train": ("tr", "learn", "learning", "seen"),
+    "val": ("va", "vl", "vd", "tune", "tuning"),
+    "test": ("te", "ts"),
+    "eval": ("check", "checking", "hold", "held", "unseen", "verify", "verification"),
+}
+"""What says so only where all folders beside it are parts, too: alone it may be a class."""
+
+DIVIDE = (
+    *("fold", "folds", "cv", "crossval", "shard", "shards", "chunk", "chunks", "batch", "batches"),
+    *("labeled", "labelled", "unlabeled", "unlabelled"),
+)
 """With those that say nothing: what parts are called of which only their maker knows what they are for."""
 
 _MEANING = {spelling: word for word, spellings in WORDS.items() for spelling in spellings}
+_SHORT = {spelling: word for word, spellings in SHORT.items() for spelling in spellings}
+_COUNTER = re.compile("[a-z]|[ivx]+")
+"""What tells parts of one name apart beside digits: ``split_a``, ``set II``."""
 _HOLD_OUT = re.compile(r"(?i)(?<![a-z])(hold|held)[-_ ]out(?![a-z])")
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
 _KNOWN = "|".join(sorted([*_MEANING, *SAY_NOTHING], key=len, reverse=True))
@@ -78,9 +93,11 @@ class _Reading(NamedTuple):
         return next(iter(self.words)) if len(self.words) == 1 else None
 
 
-def names_a_part(name: str) -> bool:
-    """Whether a folder's name says that it is a part, and nothing else."""
-    return _read(name).part is not None
+def parts_among(names: Collection[str]) -> list[str]:
+    """Those of the folders in one place whose names say that they are parts, and nothing else; sorted."""
+    if len(names) > 1 and all(_read(name, short=True).part for name in names):
+        return sorted(names)
+    return sorted(name for name in names if _read(name).part)
 
 
 def says_nothing(name: str) -> bool:
@@ -102,43 +119,62 @@ def find_parts(what: str, folders: Mapping[str, Set[str]], classes: Collection[s
     """
     if not folders or all(name in classes for name in folders):
         return Parts({})
-    readings = {name: _read(name) for name in folders}
-    if len(folders) > 1 and any(folders.values()):  # cats_train and cats_test
-        shared = frozenset.intersection(*(reading.others for reading in readings.values()))
-        readings = {name: _Reading(words, others - shared) for name, (words, others) in readings.items()}
-    parts = {name: part for name, reading in readings.items() if (part := reading.part) is not None}
-    if len(parts) == len(folders):
-        return _assigned(what, parts)
+    for short in (len(folders) > 1, False):
+        readings = {name: _read(name, short) for name in folders}
+        if len(folders) > 1 and (any(folders.values()) or all(reading.words for reading in readings.values())):
+            shared = frozenset.intersection(*(reading.others for reading in readings.values()))  # cats_train, cats_test
+            readings = {name: _Reading(words, others - shared) for name, (words, others) in readings.items()}
+        parts = {name: part for name, reading in readings.items() if (part := reading.part) is not None}
+        if len(parts) == len(folders):
+            return _assigned(what, parts)
     marked = [name for name, reading in readings.items() if reading.words]
     alike = any(folders[name] & folders[other] for name in marked for other in folders if other != name)
-    divided = all(_divides(name) for name in folders) and _share_folders(folders)
-    if len(set(parts.values())) > 1 or alike or divided or any(len(folders[name]) > 1 for name in parts):
+    if len(set(parts.values())) > 1 or alike or any(len(folders[name]) > 1 for name in parts):
         raise UsageError(
             f"{what}: its folders {a_few(sorted(folders))} look like parts, but what "
             f"{a_few(sorted(folders.keys() - parts.keys()))} is for cannot be told; rename it to train, val, test or "
             "calib, move it away, or give the folder of one part"
         )
-    remarks = []
-    if parts:
-        remarks.append(f"{what}: its folder {a_few(sorted(parts))} is taken for a class, as the others beside it")
-    elif len(folders) > 1 and len(inside := frozenset.intersection(*map(frozenset, folders.values()))) > 1:
-        remarks.append(
-            f"{what}: its folders {a_few(sorted(folders))} are taken for the classes, and all of them hold "
-            f"{a_few(sorted(inside))}; if these are the classes, give one of the folders"
-        )
+    remarks = [f"{what}: its folder {name!r} is taken for a class, as the others beside it" for name in sorted(parts)]
     return Parts({}, tuple(remarks))
 
 
-def _share_folders(folders: Mapping[str, Set[str]]) -> bool:
-    """Whether two folders hold one of the same name."""
-    inside = [name for names in folders.values() for name in names]
-    return len(inside) > len(set(inside))
+def doubt(what: str, folders: Mapping[str, Set[str]], classes: Collection[str] = (), known: bool = False) -> str | None:
+    """Why folders that would be classes may be parts: by their names, or as they hold the same folders.
+
+    Args:
+        what: the data, for messages.
+        folders: name of each folder with images -> names of the folders with images in it.
+        classes: names that are known to be classes.
+        known: these folders lie in a part already, so that what they hold says nothing.
+
+    Returns:
+        A message with what to do, or ``None`` where nothing speaks for parts.
+    """
+    if len(folders) < 2 or any(name in classes for name in folders):
+        return None
+    inside = {name: {folder for folder in names if not says_nothing(folder)} for name, names in folders.items()}
+    count = Counter(folder for names in inside.values() for folder in names)
+    common = {folder for folder, times in count.items() if times > 1 and 2 * times >= len(folders)}
+    alike = len(common) > 1 and all(2 * len(names & common) >= len(names) for names in inside.values())
+    if all(_divides(name) for name in folders):
+        why = "by their names"
+    elif alike and not known:
+        why = f"as they hold the same folders, {a_few(sorted(common))}"
+    else:
+        return None
+    return (
+        f"{what}: its folders {a_few(sorted(folders))} may be parts, {why}, and no classes; give the folder of one of "
+        "them, rename them to train, val, test or calib, or, if they are the classes, list them in a file classes.txt "
+        "in or beside the data"
+    )
 
 
 def _divides(name: str) -> bool:
-    """Whether a name is that of a part of unknown purpose: ``fold_1``, ``set2``."""
+    """Whether a name is that of a part of unknown purpose: ``fold_1``, ``set2``, ``split_a``."""
     tokens = [token.casefold() for token in _TOKEN.findall(name)]
-    return bool(tokens) and all(token in DIVIDE or _JOINED.fullmatch(token) for token in tokens)
+    others = [token for token in tokens if not (token in DIVIDE or token in _SHORT or _JOINED.fullmatch(token))]
+    return len(others) < len(tokens) and all(map(_COUNTER.fullmatch, others))
 
 
 def _assigned(what: str, parts: Mapping[str, str]) -> Parts:
@@ -165,13 +201,15 @@ def _assigned(what: str, parts: Mapping[str, str]) -> Parts:
     return Parts({part: folders[part][0] for part in PURPOSE if part in folders}, tuple(remarks))  # type: ignore[misc]
 
 
-def _read(name: str) -> _Reading:
+def _read(name: str, short: bool = False) -> _Reading:
     words: set[_Word] = set()
     others: set[str] = set()
     for token in _TOKEN.findall(_HOLD_OUT.sub(r"\1out", unicodedata.normalize("NFKC", name))):
         folded = token.casefold()
         if _JOINED.fullmatch(folded):
             words.update(_MEANING[word] for word in _WORD.findall(folded) if word in _MEANING)
+        elif short and folded in _SHORT:
+            words.add(_SHORT[folded])
         else:
             others.add(folded)
     return _Reading(frozenset(words), frozenset(others))

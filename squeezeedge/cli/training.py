@@ -122,11 +122,15 @@ def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, 
         raise UsageError(f"{weights}: is an integer graph; --qat starts from the float weights that it was made from")
     model = load(recipe.network, weights, size=recipe.input.size)
 
+    def warn(text: str) -> None:
+        if world.leads:
+            note(f"warning: {text}")
+
     def make(recipe: Recipe, learned: Dataset, classes: tuple[str, ...]) -> Form:
         if world.leads:
             note(f"quantizing {recipe.network} with the weights of {weights}")
         assert model.floating is not None
-        return new_form(recipe, model.floating, learned, classes, out, world)
+        return new_form(recipe, model.floating, learned, classes, out, world, warn)
 
     return {"make_form": make, "names": model.labels}
 

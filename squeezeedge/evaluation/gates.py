@@ -18,12 +18,12 @@ class Gates:
     """What a device must reach; ``None`` or ``False``: not asked for.
 
     Attributes:
-        max_drop: most points of top-1 accuracy below fp32.
-        min_agreement: least percentage of images with fp32's class.
+        max_drop: most points of top-1 accuracy below fp32, 0 to 100.
+        min_agreement: least percentage of images with fp32's class, 0 to 100.
         require_bit_exact: every class sum equals the oracle's.
 
     Raises:
-        UsageError: a limit is not a number, so that nothing could miss it.
+        UsageError: a limit is no number from 0 to 100, so that nothing could miss it or nothing reach it.
     """
 
     max_drop: float | None = None
@@ -36,8 +36,8 @@ class Gates:
                 continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise UsageError(f"{option} is {value!r}; it must be a number, or None")
-            if not math.isfinite(value):
-                raise UsageError(f"{option} {value}: must be a finite number")
+            if not 0 <= value <= 100:  # as nan is not
+                raise UsageError(f"{option} {value:g}: must be a number from 0 to 100")
         check_type("require_bit_exact", self.require_bit_exact, bool, "True or False")
 
     def check_judgeable(self, name: str, labelled: bool, fp32: bool) -> None:

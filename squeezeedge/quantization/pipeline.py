@@ -74,7 +74,7 @@ def quantize(
         labels: class names.
         on_layer: called with (name, index, total) before each convolution and addition.
         on_remark: called with what people should know: of the images (:mod:`evidence`), of channels that were removed
-            (:mod:`dead`), of a map too large for its class sums.
+            (:mod:`dead`), of a map too large for its class sums, of tiny weights of the head.
 
     Raises:
         UnsupportedError: the network cannot be expressed; the text names the node.
@@ -242,14 +242,24 @@ def _fitted_head(
     """Integer weight and bias, int64 [out, fan-in] and [out], and step of the head; pooling averages errors out."""
     height, width, _ = quantizer.graph.shapes[node.name]
     by_group, pixels = (node.groups, len(node.weight) // node.groups), height * width
-    step = weight_step(weight, bias, HEAD_SHARE * rules.INT32_LIMIT / pixels).float().double()
-    steps = float((weight.abs().amax(1) / step).median())
-    if steps < HEAD_STEPS and weight.any():
-        quantizer.on_remark(
-            f"{node.name}: the class sums over a map of {height}x{width} pixels must fit into 32 bits (R6), so a "
-            f"class's largest weight has {steps:.1f} steps instead of {rules.WEIGHT_LIMIT}, and the accuracy falls; "
-            f"use a smaller input than {quantizer.graph.input_size[0]}x{quantizer.graph.input_size[1]} pixels"
-        )
+    limit = HEAD_SHARE * rules.INT32_LIMIT / pixels
+    step = weight_step(weight, bias, limit).float().double()
+    used = weight.any(1)
+    largest = weight.abs().amax(1)[used]
+    if used.any() and (steps := float((largest / step[used]).median())) < HEAD_STEPS:
+        room = float((largest * limit / (rules.Q_MAX * weight[used].abs().sum(1))).median())
+        if room < HEAD_STEPS:
+            text = (
+                f"the class sums over a map of {height}x{width} pixels must fit into 32 bits (R6), so a class's "
+                f"largest weight has {steps:.1f} steps instead of {rules.WEIGHT_LIMIT}, and the accuracy falls; use a "
+                f"smaller input than {quantizer.graph.input_size[0]}x{quantizer.graph.input_size[1]} pixels"
+            )
+        else:
+            text = (
+                f"its weights are tiny (at most {np.abs(node.weight).max():.1e}, biases up to "
+                f"{np.abs(node.bias).max():.1e}), so that the image hardly changes the class sums; check the weights"
+            )
+        quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
         factor = inverse_factor(moments)
         rounded = round_weights(weight.reshape(*by_group, -1), step.reshape(by_group), factor).flatten(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +47,13 @@ def resumed_form(recipe: Recipe, out: Path) -> Form:
 
 
 def new_form(
-    recipe: Recipe, floating: FloatGraph, images: ImageSource, classes: tuple[str, ...], out: Path, world: World
+    recipe: Recipe,
+    floating: FloatGraph,
+    images: ImageSource,
+    classes: tuple[str, ...],
+    out: Path,
+    world: World,
+    on_remark: Callable[[str], None] = lambda text: None,
 ) -> Form:
     """Quantize a trained network on some of the images to learn, and train on from there.
 
@@ -57,6 +64,7 @@ def new_form(
         classes: their names.
         out: folder of the run; the quantized network is written there.
         world: the processes that share the work; each quantizes, the result is the same.
+        on_remark: called with what people should know of the quantization.
 
     Raises:
         UnsupportedError: the network cannot be quantized; the text names the layer.
@@ -70,7 +78,8 @@ def new_form(
         )
     preprocessing = recipe.input.preprocessing
     pixels = calibration_images(images, count=CALIBRATION_IMAGES, seed=recipe.seed).load(preprocessing)
-    network = QatNetwork(quantize(floating, preprocessing, pixels, name=recipe.network, labels=classes), floating)
+    graph = quantize(floating, preprocessing, pixels, name=recipe.network, labels=classes, on_remark=on_remark)
+    network = QatNetwork(graph, floating)
     record = Record({"network": recipe.network}, frozenset(fingerprints(pixels)), pixels[:GOLDEN_IMAGES])
     if world.leads:
         try:

@@ -153,6 +153,36 @@ def test_parts_within_a_folder_called_like_one(tmp_path: Path, above: str) -> No
         assert layout.parts == ("train", "val") and layout.read("val").classes == ("a", "b")
 
 
+@pytest.mark.parametrize("names", ["cv1/{}/1.png cv2/{}/1.png", "a/x/{}/1.png b/y/{}/1.png c/{}/1.png", "set1 set2"])
+def test_folders_that_may_be_parts_are_no_classes(tmp_path: Path, names: str) -> None:
+    """Nothing is evaluated over a mix of them; where no label is needed they are as good as any; a list settles it."""
+    files = [
+        name.format(pet) if "{" in name else f"{name}/{pet}.png" for name in names.split() for pet in ("cat", "dog")
+    ]
+    layout = _layout(tmp_path, *files)
+    with pytest.raises(
+        UsageError, match=r"data\.tar: its folders .* may be parts, .* list them in a file classes\.txt"
+    ):
+        layout.read()
+    arranged = layout.read(labelled=False)
+    assert len(arranged.images) == len(files) and arranged.labels is None
+    assert "no labels are needed here: " in arranged.remarks[0] and "may be parts" in arranged.remarks[0]
+    tops = sorted({file.partition("/")[0] for file in files})
+    (tmp_path / "classes.txt").write_text("\n".join(tops))
+    assert _arrange(tmp_path, *files).classes == tuple(tops)
+
+
+def test_parts_within_a_part_are_no_classes(tmp_path: Path) -> None:
+    names = [f"train/{part}/{pet}/1.png" for part in ("fold0", "fold1") for pet in ("cat", "dog")]
+    layout = _layout(tmp_path, *names, "test/cat/1.png", "test/dog/1.png")
+    with pytest.raises(UsageError, match="its folders 'fold0', 'fold1' may be parts, by their names"):
+        layout.read("train")
+    layout = _layout(
+        tmp_path, *(f"{part}/part{i}/{day}/1.png" for part in ("train", "val") for i in "12" for day in "xy")
+    )
+    assert layout.read("val").classes == ("part1", "part2"), "a class is one in all parts"
+
+
 def test_images_without_labels_where_none_are_needed(tmp_path: Path) -> None:
     """A mixed folder, a partial list, and a list that lacks a class: all images, and what is wrong with the labels."""
     (tmp_path / "val.txt").write_text("1.JPEG 7\n")

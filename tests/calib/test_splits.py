@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squeezeedge.calib.splits import find_parts, names_a_part, says_nothing
+from squeezeedge.calib.splits import doubt, find_parts, parts_among, says_nothing
 from squeezeedge.errors import UsageError
 
 PETS = frozenset(("cat", "dog"))
@@ -34,11 +34,17 @@ NONE: frozenset[str] = frozenset()
         {"seg_train": "train", "seg_test": "test"},
         {"asl_alphabet_train": "train", "asl_alphabet_test": "test"},
         {"development": "val"},
+        {"tr": "train", "te": "test"},
+        {"learn": "train", "check": "test"},
+        {"tr": "train", "va": "val", "ts_set": "test"},
+        {"train": "train", "unseen": "test"},
+        {"learning": "train", "validation2": "val", "testing": "test"},
     ],
 )
 def test_names_of_parts(names: dict[str, str]) -> None:
     found = find_parts("data", dict.fromkeys(names, PETS))
     assert found.folders == {part: name for name, part in names.items()} and not found.remarks
+    assert find_parts("data", dict.fromkeys(names, NONE)).folders == found.folders, "without classes"
 
 
 def test_both_together() -> None:
@@ -57,6 +63,8 @@ def test_both_together() -> None:
         dict.fromkeys(("bus", "car", "train"), NONE),
         dict.fromkeys(("valid", "invalid"), NONE),
         dict.fromkeys(("test tube", "train_station"), NONE),
+        dict.fromkeys(("de", "en", "te", "tr"), NONE),
+        dict.fromkeys(("cash", "check"), PETS),
         dict.fromkeys(("1", "2"), PETS),
         {"train": frozenset(("steam",)), "bus": NONE},
     ],
@@ -80,8 +88,6 @@ def test_what_a_class_list_names_is_a_class() -> None:
         (dict.fromkeys(("trainA", "trainB", "testA", "testB"), PETS), "'testA', 'testB', 'trainA', 'trainB'"),
         (dict.fromkeys(("train_old", "test_new"), PETS), "'test_new', 'train_old'"),
         (dict.fromkeys(("test-dev", "train"), PETS), "'test-dev'"),
-        (dict.fromkeys(("fold_1", "fold_2", "fold_3"), PETS), "'fold_1', 'fold_2', 'fold_3'"),
-        (dict.fromkeys(("set1", "set2"), PETS), "'set1', 'set2'"),
     ],
 )
 def test_what_looks_like_parts_and_is_not_known_is_refused(folders: dict[str, frozenset[str]], unknown: str) -> None:
@@ -100,11 +106,56 @@ def test_two_of_the_same_part_are_refused(names: tuple[str, ...]) -> None:
 def test_what_may_be_either_is_said() -> None:
     (remark,) = find_parts("data", dict.fromkeys(("cat", "dog", "test"), NONE)).remarks
     assert remark == "data: its folder 'test' is taken for a class, as the others beside it"
-    (remark,) = find_parts("data", dict.fromkeys(("indoor", "outdoor"), PETS)).remarks
-    assert "'indoor', 'outdoor' are taken for the classes, and all of them hold 'cat', 'dog'" in remark
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("fold0", "fold1", "fold2"), ("cv1", "cv2"), ("set1", "set2"), ("part_1", "part_2"), ("split_a", "split_b")),
+        *(("trainA", "trainB", "testA", "testB"), ("tr1", "tr2", "cv"), ("Set I", "Set II", "Set III"), ("cv", "te")),
+    ],
+)
+def test_names_of_parts_are_no_classes(names: tuple[str, ...]) -> None:
+    text = doubt("data", dict.fromkeys(names, NONE))
+    assert text is not None and "may be parts, by their names, and no classes; give the folder of one" in text
+    assert doubt("data", dict.fromkeys(names, NONE), names) is None, "a class list names them"
+    assert doubt("data", dict.fromkeys((*names, "cat"), NONE)) is None
+
+
+@pytest.mark.parametrize(
+    ("folders", "common"),
+    [
+        (dict.fromkeys(("indoor", "outdoor"), PETS), "'cat', 'dog'"),
+        (dict.fromkeys(("1", "2", "3"), PETS), "'cat', 'dog'"),
+        ({"a": PETS, "b": PETS | {"cow"}, "c": PETS | {"emu", "hen"}}, "'cat', 'dog'"),
+        ({"a": PETS | {"images"}, "b": PETS, "unlabelled": NONE}, "'cat', 'dog'"),
+    ],
+)
+def test_folders_that_hold_the_same_are_no_classes(folders: dict[str, frozenset[str]], common: str) -> None:
+    text = doubt("data", folders)
+    assert text is not None and f"may be parts, as they hold the same folders, {common}, and no classes" in text
+    assert doubt("data", folders, ("indoor", "1", "a")) is None and doubt("data", folders, known=True) is None
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        dict.fromkeys(("cat", "dog"), NONE),
+        dict.fromkeys("AB", NONE),
+        dict.fromkeys(("cat", "dog"), frozenset(("images", "Photos"))),
+        {"indoor": frozenset(("chair", "person")), "outdoor": frozenset(("person", "tree"))},
+        {"cat": PETS, "dog": PETS, "cow": NONE, "emu": NONE, "hen": NONE},
+        {"a": PETS, "b": PETS | {"cow", "emu", "hen"}},
+        {"fold0": PETS},
+    ],
+)
+def test_classes_are_not_in_doubt(folders: dict[str, frozenset[str]]) -> None:
+    assert doubt("data", folders) is None
 
 
 def test_names() -> None:
-    assert all(map(names_a_part, ("train", "Test_Set", "eval", "trainval", "dev2")))
-    assert not any(map(names_a_part, ("contest", "latest", "interval", "strain", "device", "images", "trainA", "")))
+    for name in ("train", "Test_Set", "eval", "trainval", "dev2"):
+        assert parts_among([name]) == [name]
+    others = ("contest", "latest", "interval", "strain", "device", "images", "trainA", "", "tr", "check")
+    assert not parts_among(others) and not parts_among(["tr"]) and parts_among(("tr", "te")) == ["te", "tr"]
     assert all(map(says_nothing, ("images", "Data", "img_data"))) and not any(map(says_nothing, ("cat", "train", "1")))

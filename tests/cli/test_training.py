@@ -80,6 +80,7 @@ def test_what_was_trained_is_what_runs(invoke: Invoke, here: Path) -> None:
     result = invoke(*FINETUNE, *START, "-o", "run", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
+    assert "warning: the calibration images (6, 5 like others) show" in result.stderr.replace("\n", " ")
     assert report["file"] == "run/best.sqe" and report["finished"] and len(report["history"]) == 2
     assert {epoch["size"] for epoch in report["history"]} == {40}, "the integer network is of one size"
     assert set(FILES) < {path.name for path in Path("run").iterdir()}

@@ -22,7 +22,12 @@ UNKNOWN = replace(REPORT, device="board", top1=None, fp32_top1=None, agreement=N
     [
         ({"min_agreement": "90"}, "`min_agreement` is '90'; it must be a number"),
         ({"max_drop": True}, "`max_drop` is True; it must be a number"),
-        ({"max_drop": math.nan}, "`max_drop` nan: must be a finite number"),
+        ({"max_drop": math.nan}, "`max_drop` nan: must be a number from 0 to 100"),
+        ({"max_drop": -0.1}, r"`max_drop` -0\.1: must be a number from 0 to 100"),
+        ({"max_drop": 100.5}, r"`max_drop` 100\.5: must be a number from 0 to 100"),
+        ({"min_agreement": 101}, "`min_agreement` 101: must be a number from 0 to 100"),
+        ({"min_agreement": -1.0}, "`min_agreement` -1: must be a number from 0 to 100"),
+        ({"min_agreement": math.inf}, "`min_agreement` inf: must be a number from 0 to 100"),
         ({"require_bit_exact": "no"}, "`require_bit_exact` is 'no'"),
     ],
 )
@@ -42,7 +47,8 @@ def test_nothing_is_asked_for() -> None:
         (Gates(max_drop=1.5), REPORT),
         (Gates(max_drop=1.0), REPORT),
         (Gates(max_drop=0.0), replace(REPORT, top1=71.0)),
-        (Gates(max_drop=-0.5), replace(REPORT, top1=71.5)),
+        (Gates(max_drop=100.0), replace(REPORT, top1=0.0)),
+        (Gates(min_agreement=100.0), replace(REPORT, agreement=100.0)),
         (Gates(min_agreement=94.0), REPORT),
         (Gates(min_agreement=95.0), REPORT),
         (Gates(require_bit_exact=True), REPORT),
@@ -59,7 +65,6 @@ def test_passed(gates: Gates, report: DeviceReport) -> None:
     [
         (Gates(max_drop=2.9), WRONG, "vta: top-1 is 3.00 points below fp32, 2.9 allowed"),
         (Gates(max_drop=0.0), REPORT, "cpu: top-1 is 1.00 points below fp32, 0 allowed"),
-        (Gates(max_drop=-0.5), replace(REPORT, top1=71.0), "cpu: top-1 is 0.00 points below fp32, -0.5 allowed"),
         (Gates(min_agreement=90.5), WRONG, "vta: agreement 90.25 % < 90.5 %"),
         (Gates(max_drop=99.0), replace(REPORT, top1=math.nan), "cpu: top-1 is nan, fp32's 71.0: not to be judged"),
         (

@@ -21,7 +21,7 @@ from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.evaluation.metrics import sqnr_db
 from squeezeedge.graph import IMAGE, Add, Conv, IntegerGraph, oracle, rules
-from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.float.graph import FloatConv, FloatGraph
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.networks import registry
@@ -399,6 +399,22 @@ def test_a_map_too_large_for_its_class_sums_is_told(monkeypatch: pytest.MonkeyPa
     quantize(graph, PREPROCESSING, CALIBRATION[:8], name="net", on_remark=remarks.append)
     assert len(remarks) == 1 and "conv_1: the class sums over a map of 23x27 pixels" in remarks[0]
     assert re.search("largest weight has [0-9]{1,2}[.][0-9] steps instead of 127", remarks[0])
+
+
+@pytest.mark.parametrize(("factor", "bias"), [(1e-9, 1.0), (1e-42, 0.0)])
+def test_tiny_weights_of_the_head_are_told(factor: float, bias: float) -> None:
+    """No smaller input would help; classes without a weight at all say nothing."""
+    net, remarks = FloatNet(0), list[str]()
+    graph = net.graph(net.average(net.conv(net.relu(net.conv(IMAGE, 32)), 5)))
+    head = graph.nodes[-2]
+    assert isinstance(head, FloatConv)
+    weight = (head.weight * factor).astype(np.float32)
+    weight[:2] = 0
+    tiny = replace(head, weight=weight, bias=np.full_like(head.bias, bias))
+    graph = replace(graph, nodes=(*graph.nodes[:-2], tiny, graph.nodes[-1]))
+    quantize(graph, PREPROCESSING, CALIBRATION[:8], name="net", on_remark=remarks.append)
+    (remark,) = remarks
+    assert remark.startswith("conv_1: its weights are tiny (at most ") and f"biases up to {bias:.1e})" in remark
 
 
 def test_one_class() -> None:

@@ -25,9 +25,9 @@ from tests.training.tiny import bright_or_dark, changed
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     torch.set_num_threads(1)
-    for split in ("train", "test"):
-        write_folder(tmp_path / "data" / split, {f"dark/{i}.png": png(10 * i) for i in range(3)})
-        write_folder(tmp_path / "data" / split, {f"light/{i}.png": png(200 + 10 * i) for i in range(3)})
+    for split, value in (("train", 0), ("test", 5)):
+        write_folder(tmp_path / "data" / split, {f"dark/{i}.png": png(value + 10 * i) for i in range(3)})
+        write_folder(tmp_path / "data" / split, {f"light/{i}.png": png(value + 200 + 10 * i) for i in range(3)})
     return str(tmp_path / "data")
 
 

@@ -361,10 +361,9 @@ def test_other_circumstances_are_said(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_sigterm_to_all_processes_ends_in_order(tmp_path: Path) -> None:
     """As from systemd or Slurm, while workers start."""
-    for split in ("train", "test"):
-        write_folder(
-            tmp_path / split, {f"{name}/{i}.png": png(9 * i + 99 * (name == "b")) for name in "ab" for i in range(9)}
-        )
+    for shade, split in enumerate(("train", "test")):
+        files = {f"{name}/{i}.png": png(9 * i + 99 * (name == "b") + shade) for name in "ab" for i in range(9)}
+        write_folder(tmp_path / split, files)
     (tmp_path / "own.toml").write_text(TOML)
     command = [
         sys.executable,

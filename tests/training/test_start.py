@@ -28,9 +28,9 @@ pytestmark = pytest.mark.usefixtures("cheap_runs")
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     torch.set_num_threads(1)
-    for split in ("train", "test"):
-        write_folder(tmp_path / "data" / split, {f"dark/{i}.png": png(10 * i) for i in range(3)})
-        write_folder(tmp_path / "data" / split, {f"light/{i}.png": png(200 + 10 * i) for i in range(3)})
+    for split, value in (("train", 0), ("test", 5)):
+        write_folder(tmp_path / "data" / split, {f"dark/{i}.png": png(value + 10 * i) for i in range(3)})
+        write_folder(tmp_path / "data" / split, {f"light/{i}.png": png(value + 200 + 10 * i) for i in range(3)})
     return str(tmp_path / "data")
 
 
@@ -71,8 +71,9 @@ def test_a_run_and_who_is_told(tmp_path: Path, data: str) -> None:
 def test_the_last_figure_is_of_images_that_served_for_nothing_else(tmp_path: Path) -> None:
     """The epoch is chosen by val; in test the classes are exchanged, so that its figure is that of no other images."""
     torch.set_num_threads(1)
-    for split, names in (("train", ("dark", "light")), ("valid", ("dark", "light")), ("test", ("light", "dark"))):
-        for name, value in zip(names, (0, 200), strict=True):
+    parts = (("train", ("dark", "light")), ("valid", ("dark", "light")), ("test", ("light", "dark")))
+    for shade, (split, names) in enumerate(parts):
+        for name, value in zip(names, (shade, 200 + shade), strict=True):
             write_folder(tmp_path / "data" / split / name, {f"{i}.png": png(value + 10 * i) for i in range(5)})
     outcome = train(changed(epochs=1), str(tmp_path / "data"), tmp_path / "run", workers=0)
     best, score = outcome.result.best, outcome.score
@@ -150,18 +151,20 @@ def test_a_checkpoint_s_network(tmp_path: Path) -> None:
 
 def test_images_without_parts(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    whole = write_folder(tmp_path / "whole", {f"{name}/{i}.png": png(9 * i) for name in "abc" for i in range(4)})
+    whole = write_folder(
+        tmp_path / "whole", {f"{name}/{i}.png": png(9 * i + ord(name)) for name in "abc" for i in range(4)}
+    )
     listener = Listener()
     outcome = train(changed(epochs=1), str(whole), tmp_path / "run", watcher=listener, workers=0)
     assert len(outcome.tested) == 3 and outcome.tested.classes == ("a", "b", "c")
     assert listener.told[0] == f"{whole}: has no test part; 3 of its 12 images are held out for testing"
     assert "begins squeezenet1_1 9" in listener.told
-    part = write_folder(tmp_path / "part", {"C/1.png": png(9), "a/1.png": png(8)})
+    part = write_folder(tmp_path / "part", {"C/1.png": png(1), "a/1.png": png(2)})
     listener = Listener()
     outcome = train(changed(epochs=1), str(whole), tmp_path / "2", test_data=str(part), watcher=listener, workers=0)
     assert outcome.tested.labels is not None and outcome.tested.labels.tolist() == [2, 0]
     assert f"{part}: has 2 of {whole}'s 3 classes" in listener.told and "begins squeezenet1_1 12" in listener.told
-    other = write_folder(tmp_path / "other", {"d/1.png": png(9), "a/1.png": png(8)})
+    other = write_folder(tmp_path / "other", {"d/1.png": png(1), "a/1.png": png(2)})
     with pytest.raises(SqueezeEdgeError, match=r"none of .*whole's: 'd'; .* are 'a', 'b', 'c'; rename the folders"):
         train(RECIPE, str(whole), tmp_path / "3", test_data=str(other))
     with pytest.raises(UsageError, match="no such file or folder"):

@@ -56,8 +56,9 @@ def test_table(invoke: Invoke, artifact: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path) -> None:
-    result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "101")
+def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squeezeedge.evaluation.metrics.Tally.agreement", 95.0)
+    result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "95.5")
     assert isinstance(result.exception, GateError) and result.exception.exit_code == 4
 
 
@@ -238,7 +239,8 @@ def test_other_names_are_an_error(invoke: Invoke, artifact: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--max-drop", "nan"], "--max-drop nan: must be a finite number"),
+        (["--max-drop", "nan"], "--max-drop nan: must be a number from 0 to 100"),
+        (["--min-agreement", "101"], "--min-agreement 101: must be a number from 0 to 100"),
         (["--max-drop", "1"], "--max-drop: .*plain has no labels"),
         (["--max-drop", "1", "graph.sqe"], "--max-drop: fp32 is not known here; .*--weights"),
         (["--min-agreement", "1", "graph.sqe"], "--min-agreement: fp32 is not known here"),

@@ -23,8 +23,9 @@ QUICK = ["--set", "epochs=1", "--set", "input.size=24", "--set", "input.resize=2
 def data(tmp_path: Path) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path / "data"
-    for split, count in (("train", 2), ("valid", 1), ("test", 2)):
-        write_folder(folder / split, {f"{name}/{i}.png": png(60 * i + 9) for name in "abc" for i in range(count)})
+    for value, (split, count) in enumerate((("train", 2), ("valid", 1), ("test", 2))):
+        files = {f"{name}/{i}.png": png(60 * i + 3 * value + ord(name)) for name in "abc" for i in range(count)}
+        write_folder(folder / split, files)
     return folder
 
 
@@ -115,7 +116,9 @@ def test_what_is_refused(
 @pytest.mark.parametrize("by", ["argument", "option"])
 def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Path, by: str) -> None:
     torch.set_num_threads(1)
-    data = write_folder(tmp_path / "plain", {f"{name}/{i}.png": png(40 * i + 9) for name in "abc" for i in range(5)})
+    data = write_folder(
+        tmp_path / "plain", {f"{name}/{i}.png": png(30 * i + ord(name)) for name in "abc" for i in range(5)}
+    )
     network: list[str | Path] = [weights] if by == "argument" else ["--weights", weights]
     if by == "option":
         network += ["--network", "squeezenet1_1_mindcv", "--set", "input.size=32", "--set", "input.resize=32"]

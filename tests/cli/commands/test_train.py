@@ -51,9 +51,9 @@ rotation = 5
 def arguments(tmp_path: Path) -> list[str]:
     torch.set_num_threads(1)
     data = tmp_path / "data"
-    for split in ("train", "test"):
-        write_folder(data / split, {f"dark/{i}.png": png(10 * i) for i in range(3)})
-        write_folder(data / split, {f"light/{i}.png": png(200 + 10 * i) for i in range(3)})
+    for split, value in (("train", 0), ("test", 5)):
+        write_folder(data / split, {f"dark/{i}.png": png(value + 10 * i) for i in range(3)})
+        write_folder(data / split, {f"light/{i}.png": png(value + 200 + 10 * i) for i in range(3)})
     path = tmp_path / "own.toml"
     path.write_text(RECIPE)
     return ["train", "--recipe", str(path), "--data", str(data), "-o", str(tmp_path / "run")]
@@ -136,9 +136,10 @@ def test_what_is_refused(
     Path("empty").mkdir()
     for split in ("train", "test"):
         write_folder(Path("flat", split), {"1.png": png(1)})
-        write_folder(Path("other", split), {f"{name}/1.png": png(1) for name in ("a", "b" if split == "test" else "c")})
-    write_folder(Path("three"), {f"train/{name}/1.png": png(1) for name in "ab"})
-    write_folder(Path("three"), {f"test/{name}/1.png": png(1) for name in "abc"})
+    names = ("train/a", "train/c", "test/a", "test/b")
+    write_folder(Path("other"), {f"{name}/1.png": png(value) for value, name in enumerate(names)})
+    three = ("train/a", "train/b", "test/a", "test/b", "test/c")
+    write_folder(Path("three"), {f"{name}/1.png": png(value) for value, name in enumerate(three)})
     before = {path.name for path in tmp_path.iterdir()}
     result = invoke(*arguments, *options)
     with pytest.raises(SqueezeEdgeError, match=reason):
