@@ -88,8 +88,11 @@ class Preprocessing:
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, H, W, 3] -> float32 [N, 3, H, W], as the float network was trained."""
-        x = (images.astype(np.float32) / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        every = np.arange(256, dtype=np.float32) / 255
+        x = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            x[:, channel] = ((every - np.float32(mean)) / np.float32(std))[images[..., channel]]
+        return x
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -28,6 +28,9 @@ from squeezeedge.model import Model
 from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from squeezeedge.graph.float.graph import FloatGraph
     from squeezeedge.networks.checkpoints import Checkpoint
 
 __all__ = ["CHECKPOINTS", "choose_network", "load", "load_reference"]
@@ -117,7 +120,11 @@ def _load(
 
 
 def load_reference(
-    graph: IntegerGraph, origin: Mapping[str, Any], weights: str | os.PathLike[str] | None = None
+    graph: IntegerGraph,
+    origin: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    floating: bool = True,
 ) -> Model | None:
     """The float network that an integer graph was made of.
 
@@ -125,6 +132,7 @@ def load_reference(
         graph: the integer graph.
         origin: of the graph, as in :attr:`Model.origin`.
         weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
+        floating: whether its float graph is needed, which takes torch seconds to export.
 
     Returns:
         ``None`` if it is not known.
@@ -140,10 +148,10 @@ def load_reference(
         _check_source(weights, graph, origin)
         by_name = network in NETWORKS and weights.suffix not in (".onnx", ".sqe")
         # the input size of a file that says it itself is not chosen
-        found = load(network, weights, size=size) if by_name else load(weights)
+        found = _from_checkpoint(network, weights, size, floating) if by_name else load(weights)
     elif network in NETWORKS and NETWORKS[network].embedded:
         if _file(default_weights())["sha256"] == origin.get("sha256"):
-            found = load(network, size=size)
+            found = _from_checkpoint(network, default_weights(), size, floating)
     return replace(found, preprocessing=graph.preprocessing) if found is not None else None
 
 
@@ -220,8 +228,7 @@ def _from_network(name: str, weights: Path | None, pretrained: bool, size: int |
     return _from_checkpoint(name, registry.default_weights(), size)
 
 
-def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
-    from squeezeedge.graph.importers.from_torch import from_torch
+def _from_checkpoint(name: str | None, path: Path, size: int | None, floating: bool = True) -> Model:
     from squeezeedge.networks import registry
     from squeezeedge.networks.checkpoints import read_checkpoint
     from squeezeedge.training.validate import logits
@@ -243,13 +250,19 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None) -> Model:
         preprocessing=preprocessing,
         labels=_labels(checkpoint, classes) or registry.class_names(name, classes),
         classes=classes,
-        floating=from_torch(module, preprocessing.size, name),
+        floating=_exported(module, preprocessing, name) if floating else None,
         float_logits=lambda images: logits(module, images, preprocessing),
         origin={"network": name, **origin},
         module=module,
         alternatives={other: partial(_from_checkpoint, other, path, size) for other in others},
         remarks=(registry.ambiguous(path, fitting, name),) if others else (),
     )
+
+
+def _exported(module: Module, preprocessing: Preprocessing, name: str) -> FloatGraph:
+    from squeezeedge.graph.importers.from_torch import from_torch
+
+    return from_torch(module, preprocessing.size, name)
 
 
 def _from_onnx(path: Path, size: int | None) -> Model:

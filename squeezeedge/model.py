@@ -86,6 +86,8 @@ class Model:
     def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
         """The float network to compare with: itself if it has it, else the one that its integer graph was made of.
 
+        A network that its graph was made of comes without its float graph, which takes seconds to export.
+
         Args:
             weights: the weight file it was made of; ``None``: the embedded one, if it was made of that.
 
@@ -100,7 +102,7 @@ class Model:
             return self
         from squeezeedge.loading import load_reference
 
-        return None if self.integer is None else load_reference(self.integer, self.origin, weights)
+        return None if self.integer is None else load_reference(self.integer, self.origin, weights, floating=False)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
         """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.

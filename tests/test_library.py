@@ -48,6 +48,7 @@ def test_an_artifact_opens_again(artifact: sq.Artifact, digits_model: sq.Model) 
     assert digits_model.golden is not None and (opened.golden == digits_model.golden).all()
     reference = opened.reference()
     assert reference is not None and reference.float_logits is not None
+    assert reference.floating is None, "its export would take seconds"
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
 from squeezeedge.evaluation.metrics import Tally, percentiles
+from squeezeedge.evaluation.parts import PartsInThreads, images_a_batch
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -126,7 +128,7 @@ def evaluate(
             graph,
             runners,
             [each.model_bytes for each in chosen],
-            images.batches(graph.preprocessing),
+            images.batches(graph.preprocessing, images_a_batch(*graph.preprocessing.size)),
             images.labels,
             None if reference is None else reference.float_logits,
             on_progress,
@@ -185,7 +187,8 @@ def run_devices(
         model_bytes: size of what each of them loads.
         batches: uint8 [B, H, W, 3] each, at least one.
         labels: int64 [N] or ``None``.
-        float_logits: the float network on a batch -> float32 [B, classes], or ``None``.
+        float_logits: the float network on some images, [n, H, W, 3] -> float32 [n, classes], called by several threads
+            at a time; or ``None``.
         on_progress: called with the number of images done since the last call.
         without: fingerprints of images that are left out.
 
@@ -197,21 +200,23 @@ def run_devices(
     """
     fp32, results = Tally(), [_Results(graph, device) for device in devices]
     images_seen = 0
-    for batch in batches:
-        places = np.arange(images_seen, images_seen + len(batch))
-        images_seen += len(batch)
-        if without:
-            places = places[[fingerprint not in without for fingerprint in fingerprints(batch)]]
-        images = batch[places - (images_seen - len(batch))]
-        if len(images):
-            known = None if labels is None else labels[places]
-            reference = None if float_logits is None else float_logits(images)
-            if reference is not None:
-                fp32.add(reference, known, None)
-            oracle = run(graph, images)
-            for result in results:
-                result.add(images, oracle, known, reference)
-        on_progress(len(batch))
+    functions = [partial(run, graph), *(() if float_logits is None else (float_logits,))]
+    with PartsInThreads() as in_parts:
+        for batch in batches:
+            places = np.arange(images_seen, images_seen + len(batch))
+            images_seen += len(batch)
+            if without:
+                places = places[[fingerprint not in without for fingerprint in fingerprints(batch)]]
+            images = batch[places - (images_seen - len(batch))]
+            if len(images):
+                known = None if labels is None else labels[places]
+                oracle, *references = in_parts(functions, images)
+                reference = references[0] if references else None
+                if reference is not None:
+                    fp32.add(reference, known, None)
+                for result in results:  # alone, so that their times are their own
+                    result.add(images, oracle, known, reference)
+            on_progress(len(batch))
     used = results[0].logits.images
     if not used:
         raise UsageError(

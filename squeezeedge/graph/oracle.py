@@ -7,7 +7,7 @@ time go through one product; what an image's results are does not depend on the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from squeezeedge.graph.integer import (
     Node,
     Tensor,
 )
-from squeezeedge.graph.windows import floor_padding
+from squeezeedge.graph.windows import floor_padding, window_map
 
 __all__ = ["accumulate", "apply", "exact_type", "execute", "run"]
 
@@ -94,21 +94,29 @@ the inputs and of the node itself are read. Returns uint8 [..., height, width, c
 
 @apply.implements(Conv)
 def _conv(node: Conv, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
-    def requantize(acc: NDArray[np.int32]) -> Q8:
-        return rules.clip(rules.rounding_shift(acc, node.shift) + node.zero_point)
+    """R3 divided by 2^k: y = clip(floor(sum * 2^-k + (bias + rounding term) * 2^-k + z_out), 0, 255).
 
-    return _in_parts(node, inputs[0], tensors[node.input], requantize)
+    Every one of these numbers is an integer times 2^-k, and as exact in floats as that integer is.
+    """
+    k = node.shift.astype(np.int64)
+    constant = node.bias + rules.rounding_term(k) + (node.zero_point << k)
+    exact = exact_type(rules.accumulator_reach(node.weight) + np.abs(constant))
+    step = np.ldexp(1.0, -k)
+    factor, offset = step.astype(exact), (constant * step).astype(exact)
+    result = _result(node, inputs[0], np.uint8)
+    for part, sums in _sums(node, inputs[0], tensors[node.input], exact, result):
+        sums *= factor
+        sums += offset
+        np.clip(sums, 0, rules.Q_MAX, out=sums)
+        part[:] = sums  # cuts the fraction off: the floor of what is not negative
+    return result
 
 
 @apply.implements(Head)
 def _head(node: Head, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> NDArray[np.int32]:
-    def of_rows(acc: NDArray[np.int32]) -> NDArray[np.int32]:
-        terms = np.maximum(acc, 0) if node.relu else acc
-        of_part: NDArray[np.int32] = terms.sum((1, 2), dtype=np.int32)
-        return of_part[:, np.newaxis]
-
-    rows = _in_parts(node, inputs[0], tensors[node.input], of_rows)
-    sums: NDArray[np.int32] = rows.sum(-2, dtype=np.int32)
+    acc = accumulate(node, inputs[0], tensors[node.input])
+    terms = np.maximum(acc, 0) if node.relu else acc
+    sums: NDArray[np.int32] = terms.sum((-3, -2), dtype=np.int32)
     return sums
 
 
@@ -120,13 +128,18 @@ def _max_pool(node: MaxPool, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]
     source = rules.Shape(height, width, channels)
     top, left, bottom, right = floor_padding(source, out.shape, node.kernel, node.stride, node.padding)
     padded = np.pad(inputs[0], (*[(0, 0)] * len(images), (top, bottom), (left, right), (0, 0)))
-    rows, columns = (out.height - 1) * node.stride[0] + 1, (out.width - 1) * node.stride[1] + 1
-    result = np.zeros((*images, *out.shape), np.uint8)
-    for y in range(node.kernel[0]):
-        for x in range(node.kernel[1]):
-            tap = padded[..., y : y + rows : node.stride[0], x : x + columns : node.stride[1], :]
-            np.maximum(result, tap, out=result)
-    return result
+    rows = _largest(padded, -3, node.kernel[0], node.stride[0], out.height)
+    return _largest(rows, -2, node.kernel[1], node.stride[1], out.width)
+
+
+def _largest(value: Q8, axis: int, kernel: int, stride: int, count: int) -> Q8:
+    """The largest of each ``kernel`` neighbours along an axis, at ``count`` places, each ``stride`` after the last."""
+    along = np.moveaxis(value, axis, 0)
+    taps = [along[start : start + (count - 1) * stride + 1 : stride] for start in range(kernel)]
+    result = taps[0].copy("K")  # in the order of ``value``
+    for tap in taps[1:]:
+        np.maximum(result, tap, out=result)
+    return np.moveaxis(result, 0, axis)
 
 
 @apply.implements(Concat)
@@ -141,18 +154,19 @@ def _add(node: Add, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
     return rules.clip(first + second + node.zero_point)
 
 
-def exact_type(weight: NDArray[np.int8]) -> type[np.floating[Any]]:
-    """The float type in which matrix products with these weights are exact, in any order of their additions.
+def exact_type(bound: NDArray[np.int64]) -> type[np.floating[Any]]:
+    """The float type in which sums of integers are exact, in any order of their additions.
 
-    Every product w * (q - z) and every sum of some of them is an integer of at most ``rules.Q_MAX`` * sum |w| (the
-    reach), as |q - z| <= ``rules.Q_MAX`` (R1). A float type holds every integer up to 2**(its significand's bits), so
-    where the reach is below that, no operation rounds: in float32 below ``rules.FLOAT32_EXACT`` = 2**24. In float64
-    it is 2**53, and R4 keeps the reach below 2**31. A fused multiplication and addition is one such sum, too.
+    A float type holds every integer up to 2**(its significand's bits), so where no sum of some of the numbers exceeds
+    that, no operation rounds: in float32 below ``rules.FLOAT32_EXACT`` = 2**24. In float64 it is 2**53, and R4 keeps
+    accumulators below 2**31. A fused multiplication and addition is one such sum, too. The same holds for numbers that
+    are all multiplied by the same power of two.
 
     Args:
-        weight: int8 [out, ...].
+        bound: int64 [...], what the magnitudes of the numbers add up to. Those of the products w * (q - z) of a
+            convolution do to at most ``rules.accumulator_reach(weight)``.
     """
-    return np.float32 if rules.accumulator_reach(weight).max() < rules.FLOAT32_EXACT else np.float64
+    return np.float32 if bound.max() < rules.FLOAT32_EXACT else np.float64
 
 
 def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32]:
@@ -166,37 +180,65 @@ def accumulate(node: Conv | Head, value: Q8, source: Tensor) -> NDArray[np.int32
     Returns:
         int32 [..., out_height, out_width, out].
     """
-    return _in_parts(node, value, source, lambda acc: acc)
+    acc = _result(node, value, np.int32)
+    for part, sums in _sums(node, value, source, exact_type(rules.accumulator_reach(node.weight)), acc):
+        part[:] = sums
+        part += node.bias
+    return acc
 
 
-def _in_parts(
-    node: Conv | Head, value: Q8, source: Tensor, finish: Callable[[NDArray[np.int32]], NDArray[R]]
-) -> NDArray[R]:
-    """What ``finish`` makes of each accumulator, of a few images or rows at a time, whose numbers stay in the cache."""
-    images = value.reshape(-1, *value.shape[-3:])
-    exact = exact_type(node.weight)
-    matrices = [part.reshape(len(part), -1).T.astype(exact) for part in np.split(node.weight, node.groups)]
-    by_image = []
-    together = max(1, PART // images[0].size)
-    for start in range(0, len(images), together):
-        windows = _windows(node, images[start : start + together].astype(exact), source.zero_point)
-        rows = max(1, PART // (together * windows.shape[2] * len(node.weight)))
-        by_row = [
-            finish(_products(windows[:, row : row + rows], matrices) + node.bias)
-            for row in range(0, windows.shape[1], rows)
-        ]
-        by_image.append(np.concatenate(by_row, 1))
-    result = np.concatenate(by_image)
-    return result.reshape(*value.shape[:-3], *result.shape[1:])
+def _result(node: Conv | Head, value: Q8, of: type[R]) -> NDArray[R]:
+    """Room for a convolution's results, [..., out_height, out_width, out]."""
+    size: tuple[int, int] = window_map(value.shape[-3:], node.weight.shape[1:3], node.stride, node.padding)
+    return np.empty((*value.shape[:-3], *size, len(node.weight)), of)
 
 
-def _windows(node: Conv | Head, images: Exact, zero_point: int) -> Exact:
-    """Every output pixel's window of q - z, with the pad value around the image.
+def _sums(
+    node: Conv | Head, value: Q8, source: Tensor, exact: type[np.floating[Any]], result: NDArray[R]
+) -> Iterator[tuple[NDArray[R], Exact]]:
+    """Sums of w * (q - z), of a few images or rows at a time, so that they stay in the cache.
 
     Args:
         node: the convolution or the head.
-        images: float [N, height, width, in], q.
-        zero_point: z of the input.
+        value: uint8 [..., height, width, in].
+        source: the input tensor's description.
+        exact: a float type in which the sums are exact.
+        result: what is made of them, [..., out_height, out_width, out].
+
+    Yields:
+        (a part of ``result``, its sums), both [n, rows, out_width, out]; the sums' memory is used again afterwards.
+    """
+    windows: Q8 = _windows(node, value.reshape(-1, *value.shape[-3:]))
+    result = result.reshape(len(windows), *result.shape[-3:])
+    height, width = windows.shape[1:3]
+    numbers = width * max(windows[0, 0, 0].size, len(node.weight))
+    rows = min(height, max(1, PART // numbers))
+    together = min(len(windows), max(1, PART // (rows * numbers)))
+    matrices: list[Exact] = [
+        np.ascontiguousarray(w.reshape(len(w), -1).T, exact) for w in np.split(node.weight, node.groups)
+    ]
+    terms = np.empty((together * rows * width, len(matrices[0])), exact)
+    sums: Exact = np.empty((len(terms), len(node.weight)), exact)
+    groups = [*zip(np.split(windows, node.groups, 5), matrices, np.split(sums, node.groups, 1), strict=True)]
+    for image in range(0, len(windows), together):
+        for row in range(0, height, rows):
+            place = np.s_[image : image + together, row : row + rows]
+            part = result[place]
+            pixels = math.prod(part.shape[:3])
+            for of_group, matrix, group_sums in groups:
+                terms[:pixels].reshape(*part.shape[:3], *of_group.shape[3:])[:] = of_group[place]
+                if source.zero_point:
+                    terms[:pixels] -= source.zero_point
+                np.matmul(terms[:pixels], matrix, out=group_sums[:pixels])
+            yield part, sums[:pixels].reshape(part.shape)
+
+
+def _windows(node: Conv | Head, images: Q8) -> Q8:
+    """Every output pixel's window of q, with the pad value around the image.
+
+    Args:
+        node: the convolution or the head.
+        images: uint8 [N, height, width, in].
 
     Returns:
         [N, out_height, out_width, kernel_h, kernel_w, in], a view.
@@ -205,27 +247,8 @@ def _windows(node: Conv | Head, images: Exact, zero_point: int) -> Exact:
     top, left, bottom, right = node.padding
     padded = images
     if any(node.padding):
-        padded = np.empty((count, top + height + bottom, left + width + right, channels), images.dtype)
+        padded = np.empty((count, top + height + bottom, left + width + right, channels), np.uint8)
         padded[:] = node.pad_value
         padded[:, top : top + height, left : left + width] = images
-    padded -= zero_point
     windows = np.lib.stride_tricks.sliding_window_view(padded, node.weight.shape[1:3], (1, 2))
     return np.moveaxis(windows[:, :: node.stride[0], :: node.stride[1]], 3, 5)
-
-
-def _products(windows: Exact, matrices: Sequence[Exact]) -> NDArray[np.int32]:
-    """One matrix product a group of channels.
-
-    Args:
-        windows: [N, height, width, kernel_h, kernel_w, in].
-        matrices: of each group, [kernel_h * kernel_w * in / groups, out / groups].
-
-    Returns:
-        [N, height, width, out].
-    """
-    pixels = windows.shape[:3]
-    sums = np.empty((math.prod(pixels), sum(matrix.shape[1] for matrix in matrices)), np.int32)
-    groups = (np.split(array, len(matrices), axis) for array, axis in ((windows, 5), (sums, 1)))
-    for part, group_sums, matrix in zip(*groups, matrices, strict=True):
-        group_sums[:] = part.reshape(-1, len(matrix)) @ matrix
-    return sums.reshape(*pixels, -1)
