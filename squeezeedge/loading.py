@@ -23,8 +23,9 @@ from squeezeedge.errors import (
     did_you_mean,
 )
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.graph.sqe import read_recorded
+from squeezeedge.graph.sqe import AVERAGED, read_recorded
 from squeezeedge.model import Model
+from squeezeedge.networks.endings import CHECKPOINTS, ending_of
 from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from squeezeedge.graph.float.graph import FloatGraph
     from squeezeedge.networks.checkpoints import Checkpoint
 
-__all__ = ["CHECKPOINTS", "choose_network", "load", "load_reference"]
-
-CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".net")
+__all__ = ["choose_network", "load", "load_reference"]
 
 
 def load(
@@ -46,12 +45,14 @@ def load(
     size: int | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     network: str | None = None,
+    ema: bool = False,
 ) -> Model:
     """Load a network.
 
     Args:
-        model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint (.pth, .pt, .safetensors,
-            .ckpt, .net), an .onnx or an .sqe; ``None``: the network of ``weights``, or the embedded default.
+        model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint
+            (:data:`squeezeedge.networks.endings.CHECKPOINTS`), an .onnx or an .sqe; ``None``: the network of
+            ``weights``, or the embedded default.
         weights: checkpoint for a network given by name; of an .sqe, the file that it was made of.
         pretrained: download the published weights.
         size: input height and width in pixels, if not the network's own.
@@ -59,6 +60,7 @@ def load(
             the file holds.
         network: name of the network that a checkpoint is of which comes without one; ``None``: what the file says, or
             the likeliest that its tensors fit.
+        ema: of a checkpoint that holds weights and their moving average, the average.
 
     Raises:
         UsageError: the arguments do not fit together, or there is no such file or network.
@@ -72,7 +74,7 @@ def load(
         check_whole("size", size, 1)
     if labels is not None:
         _check_names(labels)
-    found = _load(model, None if weights is None else Path(weights), pretrained, size, network)
+    found = _load(model, None if weights is None else Path(weights), pretrained, size, network, ema)
     return found if labels is None else _labelled(found, labels)
 
 
@@ -89,19 +91,25 @@ def _check_names(labels: object) -> None:
 
 
 def _load(
-    model: str | os.PathLike[str] | None, weights: Path | None, pretrained: bool, size: int | None, network: str | None
+    model: str | os.PathLike[str] | None,
+    weights: Path | None,
+    pretrained: bool,
+    size: int | None,
+    network: str | None,
+    ema: bool,
 ) -> Model:
     if weights is not None and pretrained:
         raise UsageError("`weights` and `pretrained` exclude each other")
     if model is None:
         model = DEFAULT if weights is None else weights
     name = os.fspath(model)
-    if network is not None and (name in NETWORKS or Path(name).suffix not in CHECKPOINTS):
+    if network is not None and (name in NETWORKS or ending_of(name) not in CHECKPOINTS):
         raise UsageError(f"{name}: says which network it is; only a checkpoint is of the network {network} on request")
     if name in NETWORKS:
-        return _from_network(name, weights, pretrained, size)
+        return _from_network(name, weights, pretrained, size, ema)
     path = Path(name)
-    if weights is not None and weights != path and path.suffix != ".sqe":
+    ending = ending_of(path)
+    if weights is not None and weights != path and ending != ".sqe":
         raise UsageError(f"`weights` goes with a network's name or an .sqe, not with {name}")
     if pretrained:
         raise UsageError(f"`pretrained` goes with a network's name, not with {name}")
@@ -110,13 +118,17 @@ def _load(
         raise UsageError(
             f"{name}: neither a file nor a network{did_you_mean(name, NETWORKS)}; the networks are: {known}"
         )
-    if path.suffix == ".sqe":
+    if ending in CHECKPOINTS:
+        return _from_checkpoint(network, path, size, ema)
+    if ema:
+        raise UsageError(f"`ema` goes with a checkpoint, not with {name}")
+    if ending == ".sqe":
         return _from_sqe(path, None if weights == path else weights, size)
-    if path.suffix == ".onnx":
+    if ending == ".onnx":
         return _from_onnx(path, size)
-    if path.suffix in CHECKPOINTS:
-        return _from_checkpoint(network, path, size)
-    raise UsageError(f"{name}: the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
+    from squeezeedge.networks.checkpoints import refuse_ending
+
+    raise refuse_ending(path, f"the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
 
 
 def load_reference(
@@ -146,12 +158,13 @@ def load_reference(
     if weights is not None:
         weights = Path(weights)
         _check_source(weights, graph, origin)
-        by_name = network in NETWORKS and weights.suffix not in (".onnx", ".sqe")
+        by_name = network in NETWORKS and ending_of(weights) not in (".onnx", ".sqe")
         # the input size of a file that says it itself is not chosen
-        found = _from_checkpoint(network, weights, size, floating) if by_name else load(weights)
+        ema = origin.get(AVERAGED) is not None
+        found = _from_checkpoint(network, weights, size, ema, floating) if by_name else load(weights, ema=ema)
     elif network in NETWORKS and NETWORKS[network].embedded:
         if _file(default_weights())["sha256"] == origin.get("sha256"):
-            found = _from_checkpoint(network, default_weights(), size, floating)
+            found = _from_checkpoint(network, default_weights(), size, floating=floating)
     return replace(found, preprocessing=graph.preprocessing) if found is not None else None
 
 
@@ -212,28 +225,31 @@ def choose_network(model: Model, images: Selection) -> Model:
         found[name] = certainty(answers, labels)
         figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (certain to {found[name]:.1f} %)")
     best = max(found, key=found.__getitem__)
-    text = f"{model.origin['weights']}: right of {len(labels)} labelled images: {', '.join(figures)}; {best} is taken"
-    return replace(tried[best], remarks=(text,))
+    tried_on = f"{model.origin['weights']}: right of {len(labels)} labelled images"
+    height, width = tried[best].preprocessing.size
+    taken = f"{best} is taken, with an input of {height}x{width} (`network` and `size` say otherwise)"
+    text = f"{tried_on}: {', '.join(figures)}; {taken}"
+    return replace(tried[best], remarks=(*model.remarks[:-1], text))
 
 
-def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None) -> Model:
+def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None, ema: bool) -> Model:
     from squeezeedge.networks import registry
 
     if weights is not None:
-        return _from_checkpoint(name, weights, size)
+        return _from_checkpoint(name, weights, size, ema)
     if pretrained:
-        return _from_checkpoint(name, registry.download(name), size)
+        return _from_checkpoint(name, registry.download(name), size, ema)
     if name != DEFAULT:
         raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
-    return _from_checkpoint(name, registry.default_weights(), size)
+    return _from_checkpoint(name, registry.default_weights(), size, ema)
 
 
-def _from_checkpoint(name: str | None, path: Path, size: int | None, floating: bool = True) -> Model:
+def _from_checkpoint(name: str | None, path: Path, size: int | None, ema: bool = False, floating: bool = True) -> Model:
     from squeezeedge.networks import registry
     from squeezeedge.networks.checkpoints import read_checkpoint
     from squeezeedge.training.validate import logits
 
-    checkpoint, origin = read_checkpoint(path), _file(path)
+    checkpoint, origin = read_checkpoint(path, ema=ema), _file(path)
     try:
         fitting, classes = registry.networks_of(checkpoint, origin["sha256"])
     except SqueezeEdgeError as failure:
@@ -245,6 +261,8 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None, floating: b
     module = registry.build(name, classes)
     registry.load_weights(module, checkpoint.state, str(path))
     preprocessing = _resized(_preprocessing(path, name, checkpoint), size)
+    choice = (name, *others)
+    assumed = registry.assumed(path, checkpoint, choice, name, preprocessing.size, origin["sha256"])
     return Model(
         name=name,
         preprocessing=preprocessing,
@@ -252,10 +270,10 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None, floating: b
         classes=classes,
         floating=_exported(module, preprocessing, name) if floating else None,
         float_logits=lambda images: logits(module, images, preprocessing),
-        origin={"network": name, **origin},
+        origin={"network": name, **origin, **({AVERAGED: "ema"} if checkpoint.averaged else {})},
         module=module,
-        alternatives={other: partial(_from_checkpoint, other, path, size) for other in others},
-        remarks=(registry.ambiguous(path, fitting, name),) if others else (),
+        alternatives={other: partial(_from_checkpoint, other, path, size, ema) for other in others},
+        remarks=(*checkpoint.notes, *assumed),
     )
 
 

@@ -18,7 +18,7 @@ from squeezeedge.calib.sources import ImageSource
 from squeezeedge.errors import UsageError, check_path, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.graph.sqe import GOLDEN_IMAGES, ORIGIN, Record, write_sqe
+from squeezeedge.graph.sqe import AVERAGED, GOLDEN_IMAGES, ORIGIN, Record, write_sqe
 from squeezeedge.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Model:
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
-        origin = {"network": self.name, **{key: str(known[key]) for key in ORIGIN if key in known}}
+        origin = {"network": self.name, **{key: str(known[key]) for key in (*ORIGIN, AVERAGED) if key in known}}
         write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden), force=force)
 
 

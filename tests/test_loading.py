@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
@@ -105,7 +106,9 @@ def test_a_checkpoint_that_fits_two_networks_is_tried(labels: list[int], best: s
     assert chosen.name == best and not chosen.alternatives
     (remark,) = chosen.remarks
     assert remark.startswith(f"w.pth: right of {len(labels)} labelled images: one {labels.count(0)} (certain to ")
-    assert f", two {labels.count(1)} (certain to " in remark and remark.endswith(f"; {best} is taken")
+    assert f", two {labels.count(1)} (certain to " in remark and remark.endswith(
+        f"; {best} is taken, with an input of 23x27 (`network` and `size` say otherwise)"
+    )
 
 
 def test_without_labels_the_likeliest_network_is_taken() -> None:
@@ -122,14 +125,41 @@ def test_the_network_of_a_checkpoint_may_be_named(tmp_path: Path) -> None:
     save_file(load_file(default_weights()), path)
     model = load(path, size=64)
     assert (model.name, list(model.alternatives)) == ("squeezenet1_1", ["squeezenet1_1_mindcv"])
-    assert model.remarks == (f"{path}: its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; squeezenet1_1 is taken",)
+    said = f"{path}: its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; squeezenet1_1 is taken"
+    assert model.remarks == (f"{said}, with an input of 64x64 (`network` and `size` say otherwise)",)
     other = load(path, size=64, network="squeezenet1_1_mindcv")
-    assert (other.name, other.alternatives, other.remarks) == ("squeezenet1_1_mindcv", {}, ())
+    assert (other.name, other.alternatives) == ("squeezenet1_1_mindcv", {})
+    said = f"{path}: tensors do not tell stride, padding or pooling; squeezenet1_1_mindcv is taken"
+    assert other.remarks == (f"{said}, with an input of 64x64 (`network` and `size` say otherwise)",)
     for name, network in ((DEFAULT, "squeezenet1_0"), (str(path), "alexnet")):
         with pytest.raises(UsageError, match=r"says which network it is|no network 'alexnet'"):
             load(name, network=network)
     with pytest.raises(SqueezeEdgeError, match="does not fit the network"):
         load(path, network="squeezenet1_0")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_as_a_training_script_leaves_it(tmp_path: Path) -> None:
+    """Its moving average is taken on request; an integer graph made of it knows that."""
+    path = tmp_path / "model_best.PTH.tar"
+    weights = build("squeezenet1_1", 2).state_dict()
+    average = {f"module.{name}": 2 * tensor for name, tensor in weights.items()}
+    torch.save({"state_dict": weights, "state_dict_ema": average, "epoch": 3}, path)
+    images = natural_images(2, (64, 64))
+    for ema, factor, told in ((False, 1, "'state_dict' was taken"), (True, 2, "'state_dict_ema.module' was taken")):
+        model = load("squeezenet1_1", path, size=64, ema=ema)
+        assert model.module is not None and model.float_logits is not None
+        assert torch.equal(model.module.state_dict()["classifier.1.weight"], factor * weights["classifier.1.weight"])
+        assert told in model.remarks[0] and model.remarks[1].endswith("64x64 (`network` and `size` say otherwise)")
+        graph = replace(GRAPH, preprocessing=model.preprocessing)
+        Model.of_graph(graph, model.origin).save(tmp_path / "net.sqe")
+        reference = load(tmp_path / "net.sqe", path)
+        assert reference.float_logits is not None
+        np.testing.assert_array_equal(reference.float_logits(images), model.float_logits(images))
+    with pytest.raises(UsageError, match="holds no moving average"):
+        load(ema=True)
+    with pytest.raises(UsageError, match=r"`ema` goes with a checkpoint, not with .*net\.sqe"):
+        load(tmp_path / "net.sqe", ema=True)
 
 
 @pytest.mark.slow
@@ -151,6 +181,11 @@ def test_another_input_size(digits_network: Model) -> None:
     assert model.preprocessing == replace(
         digits_network.preprocessing, size=(64, 64), resize=model.preprocessing.resize
     )
+
+
+@pytest.mark.parametrize("ending", [".ONNX", ".Onnx"])
+def test_an_ending_in_any_case(tmp_path: Path, ending: str) -> None:
+    assert load(onnx_file(tmp_path / f"own{ending}")).classes == 5
 
 
 def test_an_onnx_file(tmp_path: Path) -> None:

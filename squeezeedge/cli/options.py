@@ -10,6 +10,7 @@ __all__ = [
     "CalibImages",
     "Classes",
     "Data",
+    "Ema",
     "Force",
     "Json",
     "Limit",
@@ -28,8 +29,8 @@ Model = Annotated[
     Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
     typer.Argument(
         metavar="MODEL",
-        help="A network's name (`squeezeedge models`), a checkpoint (.pth .safetensors .ckpt .net), an .onnx or "
-        "an .sqe. Default: the embedded digits network.",
+        help="A network's name (`squeezeedge models`), a checkpoint (.pth .pt .bin .safetensors .ckpt .net), an "
+        ".onnx or an .sqe. Default: the embedded digits network.",
         show_default=False,
     ),
 ]
@@ -50,6 +51,14 @@ Network = Annotated[
         "nothing and its tensors fit several, the one that answers labelled calibration images best.",
         rich_help_panel=_MODEL,
         show_default=False,
+    ),
+]
+Ema = Annotated[
+    bool,
+    typer.Option(
+        "--ema",
+        help="Of a checkpoint that holds weights and their moving average (EMA), take the average.",
+        rich_help_panel=_MODEL,
     ),
 ]
 Pretrained = Annotated[

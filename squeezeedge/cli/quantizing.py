@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["DataOptions", "settled"]
 
 
-def settled(model: Model, images: Selection) -> Model:
-    """The model of the network that a checkpoint is of, with a note where its tensors fit several."""
+def settled(model: Model, images: Selection | None) -> Model:
+    """The model of the network that a checkpoint is of, tried on images if some are given; what is assumed is noted."""
     from squeezeedge.loading import choose_network
 
-    model = choose_network(model, images)
+    if images is not None:
+        model = choose_network(model, images)
     for remark in model.remarks:
-        note(f"{remark} (--network says otherwise)")
+        note(remark)
     return model
 
 
@@ -89,7 +90,7 @@ class DataOptions:
         Raises:
             UsageError: no calibration images are known.
         """
-        return settled(model, self.calibration(model)) if model.alternatives else model
+        return settled(model, self.calibration(model) if model.alternatives else None)
 
     def quantized(self, model: Model) -> Model:
         """The model with its integer graph, quantized if it is not yet.

@@ -93,7 +93,9 @@ def check_device(device: str | None) -> str | None:
     return device
 
 
-def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, resume: bool) -> dict[str, Any]:
+def integer_form(
+    recipe: Recipe, weights: Path | None, out: Path, world: World, resume: bool, *, ema: bool = False
+) -> dict[str, Any]:
     """What ``--qat`` trains: arguments of :func:`squeezeedge.training.start.train`.
 
     Args:
@@ -102,6 +104,7 @@ def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, 
         out: folder of the run.
         world: the processes that share the work.
         resume: go on with the run in ``out``.
+        ema: of the trained network, the moving average of the weights.
 
     Returns:
         ``make_form``, and ``names`` of the network's classes.
@@ -120,7 +123,7 @@ def integer_form(recipe: Recipe, weights: Path | None, out: Path, world: World, 
         return {"make_form": lambda recipe, learned, classes: form, "names": load(out / START).labels}
     if weights.suffix == ".sqe":
         raise UsageError(f"{weights}: is an integer graph; --qat starts from the float weights that it was made from")
-    model = load(recipe.network, weights, size=recipe.input.size)
+    model = load(recipe.network, weights, size=recipe.input.size, ema=ema)
 
     def warn(text: str) -> None:
         if world.leads:

@@ -5,7 +5,7 @@ Nothing in it is executed, nothing is allocated before its size is checked.
 Layout, all numbers little-endian::
 
     0        8 bytes   magic 89 53 51 45 0D 0A 1A 0A ("\x89SQE\r\n\x1a\n", as PNG's: text-mode copies destroy it)
-    8        uint32    version of the format, 1, 2 or 3
+    8        uint32    version of the format, 1 to 4
     12       uint32    length of the header in bytes, spaces at its end included
     16       header    UTF-8 JSON, filled with spaces so that the arrays start at a multiple of 64
     ...      arrays    in the header's order, each filled with zeros to a multiple of 64; those of the record last
@@ -25,6 +25,9 @@ the object ``record`` to the header (:class:`Record`), which is no part of the g
                   quantized on (:func:`squeezeedge.calib.fingerprint.fingerprints`), in ascending order, each once
     golden        null, or an array of the encoding ``zlib`` (RFC 1950): uint8 [n, height, width, 3], a few preprocessed
                   images with which a device checks itself; at most 2^28 bytes of pixels
+
+Version 4 adds to the record's ``origin``, beside ``weights``, ``average``, which is "ema": of that file's tensors, the
+moving average was taken.
 
 A file is written in the oldest version that can hold it, so a graph without grouped convolutions and without a record
 is a file of version 1, byte for byte what it was before there was a version 2.
@@ -54,10 +57,10 @@ from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.files import write_file
 from squeezeedge.graph.integer import INTEGER_OPERATORS, IntegerGraph, Node
 
-__all__ = ["GOLDEN_IMAGES", "ORIGIN", "Record", "read_recorded", "read_sqe", "write_sqe"]
+__all__ = ["AVERAGED", "GOLDEN_IMAGES", "ORIGIN", "Record", "read_recorded", "read_sqe", "write_sqe"]
 
 MAGIC = b"\x89SQE\r\n\x1a\n"
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 RECORD_VERSION = 3
 """The first version with a record."""
 PREFIX = struct.Struct("<8sII")
@@ -71,6 +74,9 @@ GOLDEN_IMAGES = 4
 MAX_GOLDEN_BYTES = 2**28
 """Most bytes of the pixels of golden images."""
 ORIGIN = ("network", "weights", "sha256")
+AVERAGED = "average"
+AVERAGED_VERSION = 4
+"""The first version that says so of the weights."""
 FINGERPRINT_BYTES = 32
 FIRST_VERSION = {"groups": 2}
 """Fields of nodes that older versions lack."""
@@ -83,7 +89,7 @@ class Record:
 
     Attributes:
         origin: ``network``, its name; ``weights`` and ``sha256``, name and SHA-256 (hex) of the file that it was made
-            of, both or neither.
+            of, both or neither; with them ``average``, "ema", where its moving average was taken.
         calibrated_on: fingerprints of the preprocessed images that it was quantized on, in hex.
         golden: some of these images, uint8 [n, H, W, 3], or ``None``.
     """
@@ -112,7 +118,7 @@ def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None, *, 
     version = max(FIRST_VERSION.get(key, 1) for node in header["nodes"] for key in node)
     data = list(blobs.values())
     if record is not None:
-        version = RECORD_VERSION
+        version = AVERAGED_VERSION if AVERAGED in record.origin else RECORD_VERSION
         header["nodes"] = [_with_all_fields(node) for node in header["nodes"]]
         header["record"], more = _record_parts(record, graph)
         data += more
@@ -234,7 +240,7 @@ def _decode(content: bytes) -> tuple[IntegerGraph, Record | None]:
         raise CorruptFileError(f"holds no valid graph: {error}") from error
     if not recorded:
         return graph, None
-    record = _record(values["record"], data, graph)
+    record = _record(values["record"], data, graph, version)
     data.check_end()
     return graph, record
 
@@ -292,14 +298,22 @@ def _decompressed(name: str, blob: memoryview, sides: list[int], shape: tuple[in
     return content
 
 
-def _record(value: object, data: _Arrays, graph: IntegerGraph) -> Record:
+def _record(value: object, data: _Arrays, graph: IntegerGraph, version: int) -> Record:
     """What stands beside a graph."""
     record = _fields("record", value, {"origin", "calibration", "golden"})
     short = isinstance(record["origin"], dict) and record["origin"].keys() == {ORIGIN[0]}
-    origin = _fields("origin", record["origin"], {ORIGIN[0]} if short else set(ORIGIN))
+    optional = {AVERAGED} if version >= AVERAGED_VERSION else set()
+    names = (
+        {ORIGIN[0]}
+        if short
+        else {*ORIGIN, *(optional & (set(record["origin"]) if isinstance(record["origin"], dict) else set()))}
+    )
+    origin = _fields("origin", record["origin"], names)
     origin = {key: _value(f"origin: {key}", str, text) for key, text in origin.items()}
     if not short and not re.fullmatch(r"[0-9a-f]{64}", origin["sha256"]):
         raise CorruptFileError("origin: sha256 is not a SHA-256")
+    if origin.get(AVERAGED, "ema") != "ema":
+        raise CorruptFileError("origin: average is not ema")
     calibrated_on: list[str] = []
     if record["calibration"] is not None:
         rows = data.take("calibration", record["calibration"])

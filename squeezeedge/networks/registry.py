@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, did_you_mean
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, counted, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ __all__ = [
     "NetworkCost",
     "NetworkSpec",
     "ambiguous",
+    "assumed",
     "build",
     "class_names",
     "cost",
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 LISTED = 8
+SHOWN = 3
+"""So many of a checkpoint's tensors show what it is."""
+LAST = ("classifier.1.weight", "classifier.1.bias")
+"""The last convolution, which has as many outputs as there are classes."""
 IMAGENET_CLASSES = 1000
 
 
@@ -227,33 +232,59 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
     """
     import torch
 
-    last = state.get("classifier.1.weight")
-    classes = last.shape[0] if last is not None and last.ndim == 4 else 0
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    classes = next((shapes[name][0] for name in LAST if shapes.get(name)), 0)
     fitting: list[str] = []
-    best: tuple[int, str, list[str]] | None = None
+    best: tuple[tuple[int, int], str, Mapping[str, tuple[int, ...]], list[str]] | None = None
     for name, spec in NETWORKS.items():
         if spec.embedded:  # an architecture that another entry has too
             continue
         with torch.device("meta"):
-            expected = {key: tuple(value.shape) for key, value in build(name, max(1, classes)).state_dict().items()}
+            built = build(name, classes or IMAGENET_CLASSES).state_dict()
+        expected = {key: tuple(value.shape) for key, value in built.items()}
         differences = _differences(expected, shapes)
         if not differences:
             fitting.append(name)
-        if best is None or len(differences) < best[0]:
-            best = len(differences), name, differences
+        distance = -_fitting(expected, shapes), len(differences)
+        if best is None or distance < best[0]:
+            best = distance, name, expected, differences
     if fitting and classes:
         return tuple(fitting), classes
     assert best is not None
+    nearest = f"The nearest is {best[1]}: {_distance(best[2], shapes, best[3])}" if best[0][0] else "None of them fits"
     raise SqueezeEdgeError(
-        "none of the networks here: looked for torchvision's names (features.0.weight .. classifier.1.bias) and the "
-        f"shapes of {', '.join(NETWORKS)}. The nearest is {best[1]}, but {_listed(best[2])}"
+        f"none of the networks here: it holds {_summary(shapes)}, and looked for were torchvision's names "
+        f"(features.0.weight .. classifier.1.bias) in the shapes of {', '.join(NETWORKS)}. "
+        f"{nearest}; give another network as ONNX, which says what is computed"
     )
 
 
 def ambiguous(path: Path, fitting: Sequence[str], taken: str) -> str:
     """What people should know where the tensors of a checkpoint fit several networks, of which one is taken."""
-    return f"{path}: its tensors fit {' and '.join(fitting)}; {taken} is taken"
+    return f"{path}: its tensors fit {' and '.join(fitting)}; {taken} is taken (`network` says otherwise)"
+
+
+def assumed(
+    path: Path, checkpoint: Checkpoint, fitting: Sequence[str], taken: str, size: tuple[int, int], sha256: str
+) -> tuple[str, ...]:
+    """What is taken for granted of a checkpoint whose file does not say its network: one remark, or none.
+
+    Args:
+        path: the file.
+        checkpoint: what lies in it.
+        fitting: the networks that it can be of; one where the choice is made already.
+        taken: the network that it is taken for.
+        size: (height, width) of the input in pixels.
+        sha256: of the file, in hex.
+    """
+    published = _digest(NETWORKS[taken])
+    if checkpoint.metadata.get("network") == taken or (published and sha256.startswith(published)):
+        return ()
+    said = f"{path}: tensors do not tell stride, padding or pooling"
+    if len(fitting) > 1:
+        said = f"{path}: its tensors fit {' and '.join(fitting)}"
+    height, width = size
+    return (f"{said}; {taken} is taken, with an input of {height}x{width} (`network` and `size` say otherwise)",)
 
 
 def networks_of(checkpoint: Checkpoint, sha256: str = "") -> tuple[tuple[str, ...], int]:
@@ -299,7 +330,10 @@ def load_weights(module: Module, state: Mapping[str, Tensor], file_name: str) ->
             fix = f"its names and shapes are those of {' and '.join(names)} with {classes} classes"
         except SqueezeEdgeError:
             fix = "name the network that the file was made of (`squeezeedge models`)"
-        raise SqueezeEdgeError(f"{file_name}: does not fit the network: {_listed(differences)}; {fix}")
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        raise SqueezeEdgeError(
+            f"{file_name}: does not fit the network: {_distance(expected, found, differences)}; {fix}"
+        )
     module.load_state_dict(dict(state))
 
 
@@ -311,6 +345,24 @@ def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tu
         elif shape != expected[name]:
             lines.append(f"{name} is {list(shape)} instead of {list(expected[name])}")
     return lines
+
+
+def _fitting(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> int:
+    """Number of a network's tensors that are there, in their shapes."""
+    return sum(found.get(name) == shape for name, shape in expected.items())
+
+
+def _summary(found: Mapping[str, tuple[int, ...]]) -> str:
+    """How many tensors there are, and the first ones."""
+    first = ", ".join(f"{name[:80]} {list(shape)[:LISTED]}" for name, shape in list(found.items())[:SHOWN])
+    return f"{counted(len(found), 'tensor')} ({first}{', ...' if len(found) > SHOWN else ''})"
+
+
+def _distance(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], differences: list[str]
+) -> str:
+    """How far tensors are from a network."""
+    return f"{_fitting(expected, found) or 'none'} of its {len(expected)} tensors fit; {_listed(differences)}"
 
 
 def _listed(lines: list[str]) -> str:

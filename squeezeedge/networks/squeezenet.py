@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from squeezeedge.errors import UsageError
 
-__all__ = ["VARIANTS", "Fire", "SqueezeNet", "Variant"]
+__all__ = ["STRIDE", "VARIANTS", "Fire", "SqueezeNet", "Variant"]
 
 FIRES = {  # fire module -> channels of (squeeze, expand1x1, expand3x3); table 1 of the paper, equal in 1.1
     2: (16, 64, 64),
@@ -31,12 +31,16 @@ FIRES = {  # fire module -> channels of (squeeze, expand1x1, expand3x3); table 1
 }
 
 
+STRIDE = 2
+"""Of the first convolution, in every variant."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """What distinguishes the variants.
 
     Attributes:
-        channels: output channels of the first convolution (stride 2).
+        channels: output channels of the first convolution.
         kernel: its height and width.
         padding: its padding on each side.
         pool_before: the fire modules that a 3x3 max pooling with stride 2 precedes.
@@ -115,7 +119,7 @@ class SqueezeNet(nn.Module):
         if classes < 1:
             raise UsageError(f"a network needs at least one class, not {classes}")
         self.variant = variant
-        first = nn.Conv2d(3, variant.channels, variant.kernel, stride=2, padding=variant.padding)
+        first = nn.Conv2d(3, variant.channels, variant.kernel, stride=STRIDE, padding=variant.padding)
         layers: list[nn.Module] = [first, nn.ReLU()]
         channels = variant.channels
         for index, (squeeze, expand1x1, expand3x3) in FIRES.items():
@@ -158,7 +162,7 @@ class SqueezeNet(nn.Module):
         size = 1
         for _ in self.variant.pool_before:
             size = 2 * size if self.variant.ceil_mode else 2 * size + 1
-        return 2 * (size - 1) + self.variant.kernel - 2 * self.variant.padding
+        return STRIDE * (size - 1) + self.variant.kernel - 2 * self.variant.padding
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalized RGB, float32 [N, 3, H, W] -> logits [N, classes].

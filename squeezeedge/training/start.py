@@ -143,13 +143,18 @@ def networks_in(path: Path) -> tuple[str, ...]:
         raise type(failure)(f"{path}: {str(failure).removeprefix(f'{path}: ')}") from None
 
 
-def trained_weights(network: str, path: Path) -> dict[str, Tensor]:
+def trained_weights(network: str, path: Path, *, ema: bool = False) -> dict[str, Tensor]:
     """The weights of a checkpoint without those of the last convolution, to be trained on other classes.
+
+    Args:
+        network: its name.
+        path: the checkpoint.
+        ema: the moving average of the weights, where the file holds it beside them.
 
     Raises:
         SqueezeEdgeError: the file is damaged, or its weights are not those of the network.
     """
-    state = read_checkpoint(path).state
+    state = read_checkpoint(path, ema=ema).state
     last = state.get(f"{LAST}weight")
     if last is None or last.ndim != 4:
         raise SqueezeEdgeError(f"{path}: holds no {LAST}weight, so it is none of the networks here")

@@ -124,5 +124,8 @@ def test_the_network_of_a_checkpoint_is_tried_on_the_calibration_images(
     chosen = DataOptions(data).settled(two_networks())
     assert chosen.name == "one"
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("w.pth: right of 6 labelled images: one 6") and line.endswith("(--network says otherwise)")
+    assert line.startswith("w.pth: right of 6 labelled images: one 6") and line.endswith(
+        "one is taken, with an input of 23x27 (`network` and `size` say otherwise)"
+    )
     assert DataOptions().settled(chosen) is chosen
+    assert capsys.readouterr().err.splitlines() == [line], "what is known without images is said, too"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import binascii
 import io
 import json
 import pickle
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,10 +31,16 @@ from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32
 __all__ = ["DEEP_COMPRESSION", "MINDSPORE", "PYTORCH", "SAFETENSORS"]
 
 LEGACY_PICKLES = 5
+_STARTS = (b"\x89HDF\r\n\x1a\n", b"\x1c\0\0\0TFL3", b'{"weight_map":', b"<!doctype html>", b"\x80\x04", b"PK\x03\x04")
+"""Beginnings of files of other kinds."""
 
 
 def _read(name: str, folder: Path) -> object:
     return read_checkpoint(folder / name)
+
+
+def _read_average(name: str, folder: Path) -> object:
+    return read_checkpoint(folder / name, ema=True)
 
 
 def _load(name: str, folder: Path) -> object:
@@ -53,12 +61,26 @@ def _small() -> dict[str, Tensor]:
     return {"a.weight": torch.ones(2, 3, 1, 1), "a.bias": torch.zeros(2), "steps": torch.tensor(3)}
 
 
+def _training() -> dict[str, Any]:
+    """What a training script saves: weights and their average under prefixes, and much else."""
+    named = {f"module.{name}": value for name, value in _small().items()}
+    return {
+        "state_dict": named | {"module.features.0.weight": torch.ones(2, 3, 1, 1)},
+        "state_dict_ema": {f"net.{name}": value for name, value in named.items()},
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": np.float64(0.1)}]},
+        "arrays": {"a.weight": np.ones((2, 3), np.float32)},
+        "args": argparse.Namespace(out=Path("run"), history=defaultdict(list)),
+    }
+
+
 def _pytorch_seeds() -> list[Files]:
     seeds: list[Files] = []
     parameters = {name: torch.nn.Parameter(value) for name, value in list(_small().items())[:2]}
     for saved, options in (
         (_small(), {}),
         ({"state_dict": _small(), "epoch": 3}, {}),
+        (_training(), {}),
+        (_training(), {"_use_new_zipfile_serialization": False, "pickle_protocol": 4}),
         (parameters, {"pickle_protocol": 3}),
         (_state(), {}),
         (_small(), {"_use_new_zipfile_serialization": False}),
@@ -71,6 +93,8 @@ def _pytorch_seeds() -> list[Files]:
 
 def _change_pytorch(random: Random, files: Files) -> Files:
     data = files["weights.pth"]
+    if random.random() < 0.02:
+        return {"weights.pth": random.choice(_STARTS) + change_bytes(random, data)}
     if data[:2] == b"PK":
         return {"weights.pth": change_zip(random, data, _change_record)}
     if random.random() < 0.2:
@@ -86,11 +110,21 @@ def _change_pytorch(random: Random, files: Files) -> Files:
     return {"weights.pth": b"".join(pickles) + (change_bytes(random, rest) if random.random() < 0.2 else rest)}
 
 
+class _Anything(dict[Any, Any]):
+    """Made of any arguments, and told anything."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
 class _Skipping(pickle.Unpickler):
     """Finds where the pickles of our own seeds end."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        return lambda *_: {}
+        return _Anything
 
     def persistent_load(self, _: object) -> object:
         return None
@@ -182,7 +216,7 @@ PYTORCH = Format(
     share=12,
     seeds=_pytorch_seeds,
     mutate=_change_pytorch,
-    readers=(partial(_read, "weights.pth"),),
+    readers=(partial(_read, "weights.pth"), partial(_read_average, "weights.pth")),
     rare=(partial(_load, "weights.pth"),),
     command=partial(_quantize, "weights.pth"),
 )

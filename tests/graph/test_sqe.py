@@ -284,8 +284,8 @@ def test_any_flipped_bits(folder: Path, content: bytes, data: st.DataObject) -> 
 
 
 def test_another_version_says_so(folder: Path, content: bytes) -> None:
-    body = content[:8] + struct.pack("<I", 4) + content[12:-32]
-    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 4 .* reads versions 1 to 3"):
+    body = content[:8] + struct.pack("<I", 5) + content[12:-32]
+    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 5 .* reads versions 1 to 4"):
         _read(folder, _sealed(body))
 
 

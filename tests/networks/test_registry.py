@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,10 +99,35 @@ def test_identify_says_what_was_looked_for() -> None:
     del state["features.4.squeeze.bias"]
     with pytest.raises(SqueezeEdgeError, match=r"classifier.1.bias.*nearest is squeezenet1_1.*4\.squeeze\.bias \[16\]"):
         identify(state)
-    with pytest.raises(SqueezeEdgeError, match="none of the networks here"):
+    found = r"none of the networks here: it holds 51 tensors \(features.0.weight \[64, 3, 3, 3\], .*, \.\.\.\), and"
+    with pytest.raises(SqueezeEdgeError, match=f"{found} .*: 51 of its 52 tensors fit; .* as ONNX"):
+        identify(state)
+    with pytest.raises(SqueezeEdgeError, match=r"it holds 1 tensor \(layer1.*\. None of them fits; give"):
         identify({"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 3)})
     with pytest.raises(SqueezeEdgeError, match="none of the networks here"):
         identify({"classifier.1.weight": torch.zeros(0, 512, 1, 1)})
+
+
+@pytest.mark.parametrize("shape", [(10, 512), (10, 512, 3, 3), (10,)])
+def test_another_last_layer_is_told_by_its_shape(shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        state = {**build("squeezenet1_1", 10).state_dict(), "classifier.1.weight": torch.zeros(shape)}
+    listed = re.escape(f"51 of its 52 tensors fit; classifier.1.weight is {list(shape)} instead of [10, 512, 1, 1];")
+    with pytest.raises(SqueezeEdgeError, match=f"nearest is squeezenet1_1: {listed}"):
+        identify(state)
+
+
+def test_what_is_assumed_of_a_checkpoint() -> None:
+    """Nothing where it says its network itself, or is a published file."""
+
+    def said(checkpoint: Checkpoint, fitting: tuple[str, ...], sha256: str = "") -> tuple[str, ...]:
+        return registry.assumed(Path("a.pth"), checkpoint, fitting, "squeezenet1_1", (96, 64), sha256)
+
+    taken = "squeezenet1_1 is taken, with an input of 96x64 (`network` and `size` say otherwise)"
+    assert said(Checkpoint({}), V1_1) == (f"a.pth: its tensors fit squeezenet1_1 and squeezenet1_1_mindcv; {taken}",)
+    assert said(Checkpoint({}), V1_1[:1]) == (f"a.pth: tensors do not tell stride, padding or pooling; {taken}",)
+    assert said(Checkpoint({}, {"network": "squeezenet1_1"}), V1_1) == ()
+    assert said(Checkpoint({}), V1_1, "b8a52dc0" + 56 * "0") == ()
 
 
 def test_load_weights_copies_everything() -> None:

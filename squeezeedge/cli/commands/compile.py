@@ -12,6 +12,7 @@ from squeezeedge.cli.options import (
     CalibImages,
     Classes,
     Data,
+    Ema,
     Force,
     Json,
     Model,
@@ -36,6 +37,7 @@ def compile_command(
     ] = None,
     weights: Weights = None,
     network: Network = None,
+    ema: Ema = False,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -62,7 +64,7 @@ def compile_command(
     if out is not None:
         check_artifact_output(out, force=force)
     given = DataOptions(data, calib, classes, calib_images, None, seed)
-    loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
+    loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema))
     if out is None:
         out = Path(f"{loaded.name}-{target}")
         check_artifact_output(out, force=force)

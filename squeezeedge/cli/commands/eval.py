@@ -13,6 +13,7 @@ from squeezeedge.cli.options import (
     CalibImages,
     Classes,
     Data,
+    Ema,
     Json,
     Limit,
     Network,
@@ -68,6 +69,7 @@ def eval_command(
     ] = None,
     weights: Weights = None,
     network: Network = None,
+    ema: Ema = False,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -137,7 +139,7 @@ def eval_command(
             images = given.evaluation(Model.of_graph(opened.graph))
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
-            loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network))
+            loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema))
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)

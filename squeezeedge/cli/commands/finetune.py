@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from squeezeedge.cli.options import Json, Network, Pretrained, Weights
+from squeezeedge.cli.options import Ema, Json, Network, Pretrained, Weights
 from squeezeedge.cli.training import (
     Changes,
     Device,
@@ -43,6 +43,7 @@ def finetune_command(
     ] = None,
     weights: Weights = None,
     of_network: Network = None,
+    ema: Ema = False,
     pretrained: Pretrained = False,
     classes: Annotated[
         int | None, typer.Option(min=1, help="Number of classes; default: those of the images.", show_default=False)
@@ -87,10 +88,10 @@ def finetune_command(
             json=json,
             test_data=test_data,
             classes=classes,
-            trained=None if resume or qat or weights is None else trained_weights(network, weights),
+            trained=None if resume or qat or weights is None else trained_weights(network, weights, ema=ema),
             resume=resume,
             workers=workers,
-            **(integer_form(plan, weights, out, world, resume) if qat else {}),
+            **(integer_form(plan, weights, out, world, resume, ema=ema) if qat else {}),
         )
 
 
@@ -104,7 +105,7 @@ def _trained(
         SqueezeEdgeError: the file is damaged, or of none of the networks.
     """
     from squeezeedge.cli.output import note
-    from squeezeedge.loading import CHECKPOINTS
+    from squeezeedge.networks.endings import CHECKPOINTS, ending_of
     from squeezeedge.networks.registry import NETWORKS, ambiguous
     from squeezeedge.training.start import networks_in
 
@@ -122,7 +123,7 @@ def _trained(
         return network, weights
     if network is not None:
         path = Path(network)
-        if path.suffix not in CHECKPOINTS:
+        if ending_of(path) not in CHECKPOINTS:
             known = ", ".join(NETWORKS)
             raise UsageError(
                 f"{network}: no such network{did_you_mean(network, NETWORKS)}, and no checkpoint "
@@ -140,7 +141,7 @@ def _trained(
         return of_network, weights
     fitting = networks_in(weights)
     if len(fitting) > 1:
-        note(f"{ambiguous(weights, fitting, fitting[0])} (--network says otherwise)")
+        note(ambiguous(weights, fitting, fitting[0]))
     return fitting[0], weights
 
 

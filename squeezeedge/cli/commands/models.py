@@ -14,16 +14,25 @@ if TYPE_CHECKING:
 __all__ = ["models_command", "register"]
 
 
+NOT_IN_TENSORS = (
+    "A checkpoint holds no stride, padding or pooling: one of another network with the same tensors is loaded without "
+    "an error and answers wrongly. --network names the network and --size its input; a network that is not in the "
+    "list is given as ONNX, which says all of it."
+)
+
+
 def models_command(json: Json = False) -> None:
     """List the networks: parameters, multiply-accumulates, input size, and where their weights come from."""
-    from squeezeedge.cli.output import emit_json, emit_table
+    from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.evaluation.reports import number
     from squeezeedge.networks.registry import NETWORKS, cost
+    from squeezeedge.networks.squeezenet import STRIDE, VARIANTS
 
     rows = []
     for spec in NETWORKS.values():
         costs = cost(spec.name)
         height, width = spec.input_size
+        variant = VARIANTS[spec.variant]
         if json:
             emit_json(
                 {
@@ -46,12 +55,16 @@ def models_command(json: Json = False) -> None:
                 f"{costs.parameters:,}",
                 number(costs.macs / 1e6, 1),
                 f"{height}x{width}",
+                f"{variant.kernel}x{variant.kernel}, {STRIDE}, {variant.padding}",
+                "ceil" if variant.ceil_mode else "floor",
                 str(spec.classes),
                 _weights(spec),
             ]
         )
     if not json:
-        emit_table("networks", ["network", "", "parameters", "million MACs", "input", "classes", "weights"], rows)
+        columns = ["network", "", "parameters", "million MACs", "input", "first: kernel, stride, padding", "pooling"]
+        emit_table("networks", [*columns, "classes", "weights"], rows)
+        note(NOT_IN_TENSORS)
 
 
 def _weights(spec: NetworkSpec) -> str:

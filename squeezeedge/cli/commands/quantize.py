@@ -12,6 +12,7 @@ from squeezeedge.cli.options import (
     CalibImages,
     Classes,
     Data,
+    Ema,
     Force,
     Json,
     Model,
@@ -33,6 +34,7 @@ def quantize_command(
     ] = None,
     weights: Weights = None,
     network: Network = None,
+    ema: Ema = False,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -55,7 +57,7 @@ def quantize_command(
         if out.suffix != ".sqe":
             raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
     given = DataOptions(data, calib, classes, calib_images, None, seed)
-    loaded = load(model, weights, pretrained=pretrained, size=size, network=network)
+    loaded = load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema)
     if loaded.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
     loaded = given.settled(loaded)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Network, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.options import Classes, Data, Ema, Json, Limit, Model, Network, Pretrained, Seed, Size, Weights
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def validate_command(
     model: Model = None,
     weights: Weights = None,
     network: Network = None,
+    ema: Ema = False,
     pretrained: Pretrained = False,
     size: Size = None,
     data: Data = None,
@@ -44,7 +45,7 @@ def validate_command(
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
 
-    loaded = load(model, weights, pretrained=pretrained, size=size, network=network)
+    loaded = load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema)
     if loaded.float_logits is None:
         raise UsageError(f"{model}: an integer graph has no fp32 accuracy; use `squeezeedge eval`")
     given = DataOptions(data=data, classes=classes, limit=limit, seed=seed)
@@ -59,7 +60,7 @@ def validate_command(
     with join_world("cpu") as world:
         if world.leads:
             for remark in loaded.remarks:
-                note(f"{remark} (--network says otherwise)")
+                note(remark)
             for remark in images.remarks:
                 note(remark)
         start = time.perf_counter()

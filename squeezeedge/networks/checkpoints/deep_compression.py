@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from squeezeedge.networks.checkpoints.record import Checkpoint, corrupt
+from squeezeedge.networks.checkpoints.record import Contents, corrupt
 from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
 
 __all__ = ["read"]
@@ -41,7 +41,7 @@ _SCALE_RGB = np.array([0.229, 0.224, 0.225], np.float32) * np.float32(255)
 _OFFSET_RGB = np.array([0.485, 0.456, 0.406], np.float32) * np.float32(255) - _TRAINING_MEAN_RGB
 
 
-def read(path: Path, data: bytes) -> Checkpoint:
+def read(path: Path, data: bytes) -> Contents:
     """Decode the file and convert it to RGB and ImageNet's normalization.
 
     Args:
@@ -77,7 +77,8 @@ def read(path: Path, data: bytes) -> Checkpoint:
         raise corrupt(path, KIND, f"{len(data) - reader.position} bytes follow the last convolution")
     first = convolutions[0]
     state |= _to_imagenet_rgb(first, state[f"{first}.weight"], state[f"{first}.bias"])
-    return Checkpoint({name: torch.from_numpy(value) for name, value in state.items()}, {"network": "squeezenet1_0"})
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    return Contents({(): tensors}, {"network": "squeezenet1_0"})
 
 
 @cache

@@ -24,9 +24,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from squeezeedge.networks.checkpoints.record import Checkpoint, check_bytes, corrupt
+from squeezeedge.networks.checkpoints.record import Contents, check_bytes, corrupt
 
-__all__ = ["from_mindcv", "read"]
+__all__ = ["likely", "read"]
 
 KIND = "a MindSpore checkpoint"
 CRC_MARK = b"crc_num"
@@ -40,8 +40,8 @@ DTYPES = {
 MINDCV: dict[tuple[int, ...], str] = {(64, 3, 3, 3): "squeezenet1_1_mindcv", (96, 3, 7, 7): "squeezenet1_0_mindcv"}
 
 
-def read(path: Path, data: bytes) -> Checkpoint:
-    """Read the parameters of a MindCV network.
+def read(path: Path, data: bytes) -> Contents:
+    """Read the parameters.
 
     Scalars and values of other than floating-point type are ignored: they are training state (``append_dict``).
 
@@ -52,8 +52,6 @@ def read(path: Path, data: bytes) -> Checkpoint:
     Raises:
         CorruptFileError: not such a file, encrypted, or a parameter is not what it declares.
     """
-    if data.startswith(b"PK"):
-        raise corrupt(path, KIND, "it is a zip file; give a PyTorch checkpoint the ending .pth")
     mark = len(data) - CRC_BYTES - len(CRC_MARK)
     if mark >= 0 and data[mark : mark + len(CRC_MARK)] == CRC_MARK:
         content, stored = data[:mark], int.from_bytes(data[-CRC_BYTES:], "big")
@@ -82,19 +80,17 @@ def read(path: Path, data: bytes) -> Checkpoint:
             raise corrupt(path, KIND, f"parameter {tag[:80]}: {wrong}")
         joined = bytearray().join(part.tensor_content for part in parts)
         state[tag] = torch.frombuffer(joined, dtype=dtype).reshape(dims) if joined else torch.empty(dims, dtype=dtype)
-    return from_mindcv(state)
+    return Contents({(): state}, mindspore=True)
 
 
-def from_mindcv(state: Mapping[str, Tensor]) -> Checkpoint:
-    """Put a MindCV network's parameters under torchvision's names.
+def likely(state: Mapping[str, Tensor]) -> str:
+    """The network that a state dict which MindSpore wrote is mostly of, MindCV's; empty: none here.
 
-    MindCV's names are torchvision's, except that the last convolution is "final_conv" where it was saved under its
-    own attribute. Its networks pool without ceil mode and its 1.1 pads the first convolution, which a state
-    dict does not show: MindCV's variant is the likely one, but torchvision's weights may have been saved by MindSpore.
+    MindCV's networks pool without ceil mode and its 1.1 pads the first convolution, which a state dict does not show:
+    MindCV's variant is the likely one, but torchvision's weights may have been saved by MindSpore.
     """
-    named = {name.replace("final_conv.", "classifier.1.", 1): tensor for name, tensor in state.items()}
-    first = named.get("features.0.weight")
-    return Checkpoint(named, likely=MINDCV.get(tuple(first.shape), "") if first is not None else "")
+    first = state.get("features.0.weight")
+    return MINDCV.get(tuple(first.shape), "") if first is not None else ""
 
 
 @cache

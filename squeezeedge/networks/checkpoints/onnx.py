@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from squeezeedge.networks.checkpoints.record import MAX_BYTES, Checkpoint, check_bytes, corrupt
+from squeezeedge.networks.checkpoints.record import MAX_BYTES, Contents, check_bytes, corrupt
 from squeezeedge.networks.onnx_tensors import ExternalData, check_form
 
 __all__ = ["read"]
@@ -25,7 +25,7 @@ ITEM_BYTES: dict[int, int] = {
 }
 
 
-def read(path: Path, data: bytes) -> Checkpoint:
+def read(path: Path, data: bytes) -> Contents:
     """Read the float initializers; exporters keep the module's parameter names unless they fold layers.
 
     Args:
@@ -44,8 +44,9 @@ def read(path: Path, data: bytes) -> Checkpoint:
     for initializer in model.graph.initializer:
         if initializer.data_type not in ITEM_BYTES:  # shapes, axes
             continue
-        label = f"initializer {initializer.name[:80]}"
-        if initializer.name in state:
+        name = str(initializer.name)  # bytes, where they are not UTF-8
+        label = f"initializer {name[:80]}"
+        if name in state:
             raise corrupt(path, KIND, f"{label} appears twice")
         try:
             check_form(initializer)
@@ -62,5 +63,5 @@ def read(path: Path, data: bytes) -> Checkpoint:
                 array = numpy_helper.to_array(initializer).astype(np.float32)
         except (TypeError, ValueError, OverflowError) as failure:
             raise corrupt(path, KIND, f"{label}: {failure}") from failure
-        state[initializer.name] = torch.from_numpy(array)
-    return Checkpoint(state)
+        state[name] = torch.from_numpy(array)
+    return Contents({(): state})

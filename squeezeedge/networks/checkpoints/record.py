@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError
 
-__all__ = ["MAX_BYTES", "Checkpoint", "check_bytes", "corrupt"]
+__all__ = ["MAX_BYTES", "Checkpoint", "Contents", "Place", "Stored", "check_bytes", "corrupt", "other"]
 
 MAX_BYTES = 1 << 29
+
+Place = tuple[str, ...]
+"""The keys under which a mapping lies in the mappings around it; empty: it is the outermost."""
+
+
+class Stored(Protocol):
+    """A tensor that is made when it is needed."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Declared, not compared with anything yet."""
+
+    def tensor(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            ValueError: its description does not fit what is stored.
+        """
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a file.
+
+    Attributes:
+        tensors: of each mapping that holds some, by name.
+        metadata: as in :class:`Checkpoint`.
+        mindspore: the file was written by MindSpore.
+        others: what else these mappings hold that might have been meant as a tensor: its name -> what it is.
+    """
+
+    tensors: Mapping[Place, Mapping[str, Tensor | Stored]]
+    metadata: dict[str, str] = field(default_factory=dict)
+    mindspore: bool = False
+    others: Mapping[Place, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -25,11 +61,15 @@ class Checkpoint:
         metadata: what the file says about itself: "network" (a name of the registry), "preprocessing" and "labels"
             (JSON), each only where it is known.
         likely: the network that a file of this kind is mostly of, where its tensors fit several; empty: not known.
+        notes: what people should know of which tensors were taken.
+        averaged: they are a moving average (EMA) of the trained ones, taken on request.
     """
 
     state: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
     likely: str = ""
+    notes: tuple[str, ...] = ()
+    averaged: bool = False
 
 
 def corrupt(path: Path, kind: str, reason: object) -> CorruptFileError:
@@ -42,6 +82,17 @@ def corrupt(path: Path, kind: str, reason: object) -> CorruptFileError:
     """
     line = next(iter(str(reason).splitlines()), "") or type(reason).__name__
     return CorruptFileError(f"{path}: not {kind}, truncated or damaged ({line[:200]}); get or save the file again")
+
+
+def other(path: Path, found: str, fix: str) -> CorruptFileError:
+    """The error for a file that may well be sound, but holds something else than a network's tensors.
+
+    Args:
+        path: the file.
+        found: what it is or holds, as a verb and its object; only the start is shown.
+        fix: what to do.
+    """
+    return CorruptFileError(f"{path}: {found[:300]}; {fix}")
 
 
 def check_bytes(dims: Sequence[int], item_bytes: int, found: int) -> str | None:

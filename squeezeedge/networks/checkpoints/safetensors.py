@@ -13,8 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.networks.checkpoints.mindspore import from_mindcv
-from squeezeedge.networks.checkpoints.record import Checkpoint, corrupt
+from squeezeedge.networks.checkpoints.record import Contents, corrupt
 
 __all__ = ["CHECKSUM", "parts", "read", "sealed"]
 
@@ -57,7 +56,7 @@ def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, metadata
 
 
-def read(path: Path, data: bytes) -> Checkpoint:
+def read(path: Path, data: bytes) -> Contents:
     """Read the tensors, and "network", "preprocessing" (a JSON object) and "labels" (a JSON list) of the header.
 
     A file that MindSpore wrote (header "format": "ms") is likely MindCV's, as a .ckpt is.
@@ -76,10 +75,7 @@ def read(path: Path, data: bytes) -> Checkpoint:
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
     known = {key: text for key, text in metadata.items() if key in ("network", "preprocessing", "labels")}
-    if metadata.get("format") == "ms":
-        checkpoint = from_mindcv(state)
-        return Checkpoint(checkpoint.state, known, checkpoint.likely)
-    return Checkpoint(state, known)
+    return Contents({(): state}, known, mindspore=metadata.get("format") == "ms")
 
 
 def _entry(checksum: str) -> bytes:

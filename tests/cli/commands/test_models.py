@@ -44,3 +44,11 @@ def test_table_says_where_weights_come_from() -> None:
     assert rows["squeezenet1_0"].rstrip().endswith("--pretrained or --weights FILE")
     assert rows["squeezenet1_0_simple_bypass"].rstrip().endswith("  --weights FILE")
     assert "1,248,424" in rows["squeezenet1_0"] and "818.9" in rows["squeezenet1_0"]
+
+
+def test_what_a_checkpoint_does_not_tell_is_in_the_table_and_explained() -> None:
+    result = CliRunner().invoke(app, ["models"])
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()}
+    assert "3x3, 2, 0" in rows["squeezenet1_1"] and " ceil " in rows["squeezenet1_1"]
+    assert "3x3, 2, 1" in rows["squeezenet1_1_mindcv"] and " floor " in rows["squeezenet1_1_mindcv"]
+    assert "no stride, padding or pooling" in result.stderr and "given as ONNX" in result.stderr

@@ -83,6 +83,41 @@ def test_names_of_the_last_convolution(tmp_path: Path) -> None:
     assert list(read_checkpoint(path).state) == ["classifier.1.weight"]
 
 
+def test_a_training_checkpoint(tmp_path: Path) -> None:
+    """As ``ModelCheckpoint`` and the optimizers write it: the network under its own or another name, and the rest."""
+    number = np.float32(0.5).tobytes()
+    for prefix in ("", "network."):
+        tensors = [
+            parameter(f"{start}{prefix}{name}", list(shape), value(name).tobytes())
+            for start in ("moments.", "accum.", "")
+            for name, shape in SHAPES.items()
+        ]
+        state = [parameter(name, [1], number) for name in ("learning_rate", "global_step", "momentum", "beta1_power")]
+        path = saved(tmp_path / "a.ckpt", *state, *tensors, parameter("epoch_num", [], number))
+        checkpoint = read_checkpoint(path)
+        assert {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()} == SHAPES
+        assert checkpoint.likely == "squeezenet1_1_mindcv"
+        said = "24 tensors beside the network's ignored (learning_rate, global_step, momentum, beta1_power, ...)"
+        assert checkpoint.notes == (f"{path}: {said}",)
+
+
+def test_an_average_beside_the_weights(tmp_path: Path) -> None:
+    names = dict.fromkeys(SHAPES, 1.0) | {f"ema.{name}": 2.0 for name in SHAPES}
+    parts = [
+        parameter(
+            name,
+            list(SHAPES[name.removeprefix("ema.")]),
+            np.full(SHAPES[name.removeprefix("ema.")], fill, "<f4").tobytes(),
+        )
+        for name, fill in names.items()
+    ]
+    path = saved(tmp_path / "a.ckpt", *parts)
+    for ema, fill in ((False, 1.0), (True, 2.0)):
+        checkpoint = read_checkpoint(path, ema=ema)
+        assert checkpoint.state.keys() == SHAPES.keys() and checkpoint.averaged == ema
+        assert all((tensor == fill).all() for tensor in checkpoint.state.values())
+
+
 @pytest.mark.parametrize("version", ["squeezenet1_0", "squeezenet1_1"])
 def test_whole_networks_of_mindcv(tmp_path: Path, version: str) -> None:
     source = build(version, 2)
@@ -109,7 +144,7 @@ def test_whole_networks_of_mindcv(tmp_path: Path, version: str) -> None:
         (field(1, field(1, b"a") + field(2, field(1, 1))), "it lacks value.0..tensor.tensor_type"),
         (field(1, field(1, b"\xff\xff")), "holds no weights"),
         (b"\x0a\xff\xff\xff\xff\x0f", "not a MindSpore checkpoint.*enc_key"),
-        (b"PK\3\4", r"not a MindSpore checkpoint.*ending \.pth"),
+        (b"PK\3\4", r"not a MindSpore checkpoint, truncated or damaged"),
         (
             parameter("a", [1], bytes(4)) + parameter("b", [1], bytes(4)) + parameter("a", [1], bytes(4)),
             "a appears twice",

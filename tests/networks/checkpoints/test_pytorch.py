@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
+import enum
 import io
+import os
 import pickle
 import resource
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +23,36 @@ from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import Checkpoint, read_checkpoint
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([0.5, -1.0, 2.0])}
+
+
+class Option(enum.Enum):
+    """Of a training script's own."""
+
+    ONE = 1
+
+
+class Options(dict[str, int]):
+    """A mapping of a training script's own, with attributes."""
+
+    def __init__(self) -> None:
+        super().__init__(a=1)
+        self.b = 2
+
+
+BESIDE = {
+    "epoch": np.int64(3),
+    "best": np.float64(0.5),
+    "args": argparse.Namespace(lr=0.1, out=Path("run"), option=Option.ONE),
+    "options": Options(),
+    "history": collections.defaultdict(list, loss=[1.0, 2.0]),
+    "when": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+    "size": torch.Size([1, 2]),
+    "type": torch.float16,
+    "device": torch.device("cpu"),
+    "random": (np.random.RandomState(0).get_state(), torch.get_rng_state()),
+    "classes": {"a", "b"},
+    "optimizer": {"state": {0: {"exp_avg": torch.ones(3, 4)}}, "param_groups": [{"params": [0]}]},
+}
 
 
 class Call:
@@ -44,7 +81,7 @@ def with_pickle(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("ending", [".pth", ".pt", ".PTH"])
+@pytest.mark.parametrize("ending", [".pth", ".pt", ".PTH", ".bin", ".pth.tar", ".PT.Tar", ".ckpt"])
 def test_state_dict(tmp_path: Path, zipped: bool, ending: str) -> None:
     checkpoint = read_checkpoint(saved(tmp_path / f"a{ending}", STATE, zipped))
     assert list(checkpoint.state) == list(STATE)
@@ -131,12 +168,63 @@ def test_no_code_runs(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_a_later_pickle_protocol_is_named(tmp_path: Path, protocol: int) -> None:
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_pickle_protocol(tmp_path: Path, protocol: int, zipped: bool) -> None:
+    """With what training scripts save beside the tensors, and numpy's arrays in place of them."""
+    state: dict[str, Any] = {
+        **STATE,
+        "b": STATE["a.weight"].T,
+        "c": np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
+    }
+    content = {"model": state, **BESIDE}
     path = tmp_path / "a.pth"
-    torch.save(STATE, path, pickle_protocol=protocol)
-    with pytest.raises(CorruptFileError, match=r"a\.pth: .*protocol 4 or later, .* pickle_protocol$"):
-        read_checkpoint(path)
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(path).state
+    if protocol == 5:  # numpy's arrays are then out of reach: they would be made by other functions
+        state.pop("c")
+    assert found.keys() == state.keys()
+    assert all(found[name].tolist() == value.tolist() for name, value in state.items())
+
+
+def test_a_call_that_can_do_harm_is_refused_beside_sound_tensors(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for call in (Call(os.system, f"touch {mark}"), Call(exec, f"open({str(mark)!r}, 'w')"), Call(subprocess.run, "x")):
+        path = saved(tmp_path / "a.pth", {**STATE, "epoch": call})
+        with pytest.raises(CorruptFileError, match=r"it holds '\w+ \w+', and nothing of it was loaded; save only"):
+            read_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_a_call_that_is_not_known_is_not_made(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = saved(tmp_path / "a.pth", {"state_dict": STATE, "hook": Call(Path.touch, mark), "module": torch.nn.ReLU()})
+    assert read_checkpoint(path).state.keys() == STATE.keys()
+    assert not mark.exists()
+
+
+def test_deepspeed(tmp_path: Path) -> None:
+    """Whole without ZeRO's third stage; a part of what it has divided is refused."""
+    whole: dict[str, Any] = {"module": STATE, "param_shapes": [{}], "ds_config": {}, "optimizer": None}
+    path = saved(tmp_path / "mp_rank_00_model_states.pt", whole)
+    assert read_checkpoint(path).state.keys() == STATE.keys()
+    empty = {"module": {name: torch.empty(0) for name in STATE}, "param_shapes": [STATE]}
+    optimizer = {"optimizer_state_dict": {"zero_stage": 2, "fp32_flat_groups": [torch.ones(2)]}}
+    for name, part in (("zero_pp_rank_0_mp_rank_00_model_states.pt", empty), ("optim_states.pt", optimizer)):
+        with pytest.raises(CorruptFileError, match=r"one part .* DeepSpeed's ZeRO .*python zero_to_fp32\.py FOLDER"):
+            read_checkpoint(saved(tmp_path / name, part))
+
+
+def test_lightning(tmp_path: Path) -> None:
+    content = {
+        "state_dict": {f"model.{name}": tensor for name, tensor in STATE.items()},
+        "pytorch-lightning_version": "2.5",
+        "hyper_parameters": argparse.Namespace(lr=0.1),
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
+        "loops": {"fit_loop": {"state_dict": {}}},
+    }
+    assert read_checkpoint(saved(tmp_path / "epoch=1.ckpt", content)).state.keys() == STATE.keys()
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -178,6 +266,7 @@ def test_legacy_storage_larger_than_the_file(tmp_path: Path) -> None:
         ({"a": 3}, "entry 'a' is a int, not a tensor"),
         ({3: torch.ones(1)}, "entry '3' is a Tensor"),
         ({}, "holds no weights"),
+        ({**STATE, "b": torch.eye(3).to_sparse()}, "entry 'b' is made by .*_rebuild_sparse_tensor.*not a plain tensor"),
         ({"state_dict": {}}, "holds no weights"),
         ({"a": torch.eye(3).to_sparse()}, "_rebuild_sparse_tensor"),
         ({"a": torch.ones(3, device="meta")}, "_rebuild_meta_tensor_no_storage"),
@@ -200,7 +289,10 @@ def test_archive_entry_that_pytorchs_reader_takes_for_a_folder(tmp_path: Path) -
 
 
 def test_archive_without_a_pickle_or_with_two(tmp_path: Path) -> None:
-    for names, reason in ((["a/version"], "has no data.pkl"), (["a/data.pkl", "b/data.pkl"], "data.pkl appears twice")):
+    for names, reason in (
+        (["a/data.pkl/x"], "is a zip archive"),
+        (["a/data.pkl", "b/data.pkl"], "data.pkl appears twice"),
+    ):
         with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
             for name in names:
                 archive.writestr(name, b"\x80\x02}.")
@@ -215,7 +307,7 @@ def test_compressed_archive(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("content", [b"PK\3\4", b"some text", b"\x80\x02}q\x00.", bytes(100)])
+@pytest.mark.parametrize("content", [b"PK\3\4", b"some text", b"\x80\x02}q\x00", bytes(100)])
 def test_wrong_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(CorruptFileError, match=r"a\.pt: not a PyTorch state dict, truncated or damaged"):

@@ -25,12 +25,13 @@ from safetensors.torch import save
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.checkpoints.record import MAX_BYTES
+from squeezeedge.networks.endings import FORMATS
 from tests.networks.checkpoints.deep_compression_file import encode, sparse_network
 from tests.networks.checkpoints.mindspore_fixture import FLOAT16, FLOAT32
 from tests.networks.checkpoints.mutations import hostile_pickle, mutate
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([0.5, -1.0, 2.0])}
-ENDINGS = [".pth", ".pt", ".safetensors", ".onnx", ".ckpt", ".net"]
+ENDINGS = list(FORMATS)
 
 
 def torch_file(state: dict[str, torch.Tensor], zipped: bool) -> bytes:
@@ -167,7 +168,7 @@ def test_noise(tmp_path: Path, ending: str, content: bytes) -> None:
         (ending, kind)
         for ending in ENDINGS
         for kind, own in [
-            ("zip", (".pth", ".pt")),
+            ("zip", (".pth", ".pt", ".bin", ".tar", ".ckpt")),
             ("safetensors", (".safetensors",)),
             ("onnx", (".onnx",)),
             ("mindspore", (".ckpt",)),
@@ -234,6 +235,11 @@ def test_unknown_ending_and_missing_file(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "a.h5")
     with pytest.raises(UsageError, match=r"a\.pth: no such file"):
         read_checkpoint(tmp_path / "a.pth")
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(
+        UsageError, match=r"a\.h5: is an HDF5 file, as Keras .* ONNX and give that \(the ending .* \.pth"
+    ):
+        read_checkpoint(tmp_path / "a.h5")
     (tmp_path / "b.pth").mkdir()
     with pytest.raises(UsageError, match=r"b\.pth: no such file"):
         read_checkpoint(tmp_path / "b.pth")
