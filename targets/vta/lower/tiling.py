@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from operator import itemgetter
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
@@ -26,6 +27,7 @@ __all__ = [
     "PoolTiling",
     "Tiling",
     "add_tiling",
+    "chunk_inputs",
     "conv_tiling",
     "flat_pool_tiling",
     "pool_tiling",
@@ -129,23 +131,41 @@ def _fragment(parts: Sequence[Part]) -> int:
 
 
 def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) -> tuple[tuple[Piece, ...], ...]:
-    """Pieces of at most ``most`` blocks, in chunks whose weights lie on the chip together."""
+    """Pieces of at most ``most`` blocks, in chunks of at most ``entries`` whose weights lie on the chip together."""
     depth = geometry.depth(Memory.WGT)
     whole = sum(part.taps * part.blocks for part in parts) + _fragment(parts) <= depth
     budget = depth if whole else depth // 2
+    selective = _selective(parts)
     chunks: list[list[Piece]] = [[]]
     weights = blocks = 0
     for index, part in enumerate(parts):
         fit = max(1, min(most, budget // part.taps, entries))
         for first, end in spans(part.blocks, fit):
             size = (end - first) * part.taps
-            if chunks[-1] and (weights + size > budget or blocks + end - first > entries):
+            other = selective and first == 0
+            if chunks[-1] and (other or weights + size > budget or blocks + end - first > entries):
                 chunks.append([])
                 weights = blocks = 0
             chunks[-1].append(Piece(index, first, end))
             weights += size
             blocks += end - first
     return tuple(map(tuple, chunks))
+
+
+def chunk_inputs(
+    parts: Sequence[Part], chunks: Sequence[Sequence[Piece]]
+) -> list[tuple[tuple[int, int], bool]]:
+    """For each chunk: the blocks of the source, first and end, that it reads, and whether the next reads others."""
+    found = []
+    for chunk in chunks:
+        own = [parts[piece.part].inputs(piece.first, piece.end) for piece in chunk]
+        found.append((min(first for first, _ in own), max(end for _, end in own)))
+    return [(own, own != after) for own, after in zip(found, [*found[1:], None], strict=True)]
+
+
+def _selective(parts: Sequence[Part]) -> bool:
+    """Whether not all output blocks read the same blocks of the source."""
+    return len({(part.depth, first) for part in parts for first in part.first}) > 1
 
 
 def _check_taps(layer: ConvLayer, geometry: Geometry) -> None:
@@ -155,7 +175,7 @@ def _check_taps(layer: ConvLayer, geometry: Geometry) -> None:
             kernel = f"{part.kernel[0]}x{part.kernel[1]}"
             raise UnsupportedError(
                 f"{layer.name}: one output needs {part.taps} weight and input elements ({kernel}, "
-                f"{len(layer.source.origins)} blocks of {geometry.block} channels); the weight memory holds "
+                f"{part.depth} blocks of {geometry.block} channels); the weight memory holds "
                 f"{geometry.depth(Memory.WGT)}, the input memory {geometry.depth(Memory.INP)}, a reduction at most "
                 f"{MOST_TAPS}; at most {most // (part.kernel[0] * part.kernel[1]) * geometry.block} input channels fit"
             )
@@ -188,29 +208,50 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
         UnsupportedError: not even one output fits.
     """
     _check_taps(layer, geometry)
-    window = Window.of(layer, layer.parts)
-    depth = geometry.depth(Memory.INP)
-    best: tuple[float, Tiling] | None = None
-    chunks = cache(partial(_chunks, tuple(layer.parts), geometry=geometry, entries=limits.blocks))
+    window, depth = Window.of(layer, layer.parts), geometry.depth(Memory.INP)
     for limit in (depth // 2, depth):
-        for columns in _steps_down(layer.width, 2047):
-            if window.elements(1, columns) > limit:
-                continue
-            for rows in _steps_down(layer.height, MOST_ROWS):
-                if window.elements(rows, columns) > limit:
-                    continue
-                for candidate in _sub_tiles(layer, geometry, rows, columns, limits, chunks):
-                    cost = _conv_cost(layer, geometry, window, candidate, limits)
-                    if best is None or cost < best[0]:
-                        best = cost, candidate
-            if best is not None and columns < layer.width // 4:
-                break
-        if best is not None:
-            return best[1]
+        found = [
+            candidate
+            for together in _together(layer.parts, limits.blocks)
+            if (candidate := _cheapest(layer, geometry, limits, limit, together)) is not None
+        ]
+        if found:
+            return min(found, key=itemgetter(0))[1]
+    least = window.only(0, max(part.most_inputs(1) for part in layer.parts)).elements(1, 1)
     raise UnsupportedError(
-        f"{layer.name}: one output needs {window.elements(1, 1)} elements of the input memory, it has {depth}; "
+        f"{layer.name}: one output needs {least} elements of the input memory, it has {depth}; "
         "use a configuration with a larger inp_buffer"
     )
+
+
+def _together(parts: Sequence[Part], most: int) -> Sequence[int]:
+    """How many output blocks a chunk may have: all that fit, unless fewer of them read fewer blocks of the source."""
+    if not _selective(parts):
+        return (most,)
+    return list(_steps_down(max(part.blocks for part in parts), most))
+
+
+def _cheapest(
+    layer: ConvLayer, geometry: Geometry, limits: Limits, most: int, together: int
+) -> tuple[float, Tiling] | None:
+    """The cheapest tiling with ``most`` elements of input at once and ``together`` output blocks in a chunk."""
+    window = Window.of(layer, layer.parts)
+    read = window.only(0, max(part.most_inputs(together) for part in layer.parts))
+    chunks = cache(partial(_chunks, tuple(layer.parts), geometry=geometry, entries=together))
+    best: tuple[float, Tiling] | None = None
+    for columns in _steps_down(layer.width, 2047):
+        if read.elements(1, columns) > most:
+            continue
+        for rows in _steps_down(layer.height, MOST_ROWS):
+            if read.elements(rows, columns) > most:
+                continue
+            for candidate in _sub_tiles(layer, geometry, rows, columns, limits, chunks):
+                cost = _conv_cost(layer, geometry, window, candidate, limits)
+                if best is None or cost < best[0]:
+                    best = cost, candidate
+        if best is not None and columns < layer.width // 4:
+            break
+    return best
 
 
 def _sub_tiles(
@@ -240,14 +281,16 @@ def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Til
     subs = tiles * -(-tiling.rows // tiling.sub_rows)
     pieces = [piece for chunk in tiling.chunks for piece in chunk]
     outputs = layer.height * layer.width
-    compute = sum(outputs * part.taps * part.blocks for part in layer.parts) + subs * len(pieces) * limits.start
+    starts = sum(1 for piece in pieces for _ in layer.parts[piece.part].alike(piece.first, piece.end))
+    compute = sum(outputs * part.taps * part.blocks for part in layer.parts) + subs * starts * limits.start
     weights = (
         sum(part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE for part in layer.parts)
         + len(pieces) * LATENCY
     )
-    tile = _load_cycles(window, tiling.rows, tiling.columns)
-    repeats = 1 if tiles == 1 else len(tiling.chunks)
-    load = repeats * tiles * tile + weights
+    inputs = chunk_inputs(layer.parts, tiling.chunks)
+    loads = [_load_cycles(window.only(*own), tiling.rows, tiling.columns) for own, last in inputs if last or tiles > 1]
+    tile = loads[0]
+    load = tiles * sum(loads) + weights
     store = 0.0
     if not layer.head:
         dense = tiling.columns == layer.width
@@ -286,23 +329,25 @@ def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
                 part.blocks, min(geometry.par_entries // 2, geometry.depth(Memory.WGT) // part.taps)
             ):
                 room = ring // group // wide  # rows of the ring
+                read = window.only(0, part.most_inputs(group))
                 for rows in range(1, min(pooled_h, 32) + 1):
                     fresh, kept = rows * pool.stride[0], max(pool.kernel[0] - pool.stride[0], 0)
                     if room < fresh * (2 if overlap else 1) + kept or fresh + kept > MOST_ROWS:
                         break
                     for steps in range(1, -(-pooled_h // rows) + 1):
                         tall = min(fresh * steps + kept, layer.height)
-                        if window.elements(tall, wide) > (depth // 2 if overlap else depth):
+                        if read.elements(tall, wide) > (depth // 2 if overlap else depth):
                             break
                         candidate = PoolTiling(group, columns, rows, steps)
-                        cost = _pool_cost(layer, part, window, candidate)
+                        cost = _pool_cost(layer, part, read, candidate)
                         if best is None or cost < best[0]:
                             best = cost, candidate
         if best is not None:
             return best[1]
+    least = window.only(0, part.most_inputs(1)).elements(*pool.kernel)
     raise UnsupportedError(
         f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into the output "
-        f"memory of {ring} elements or its input of {window.elements(*pool.kernel)} into {depth}; "
+        f"memory of {ring} elements or its input of {least} into {depth}; "
         "use a configuration with larger ones"
     )
 
@@ -338,6 +383,7 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
         for group in _steps_down(
             part.blocks, min(limits.blocks, max(1, (geometry.depth(Memory.WGT) - _fragment([part])) // part.taps))
         ):
+            read = window.only(0, part.most_inputs(group))
             for columns in _steps_down(layer.out.width, layer.out.width):
                 across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
                 for rows in _steps_down(layer.out.height, layer.out.height):
@@ -346,7 +392,7 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
                         continue
                     if group * (down * across + rows * columns) * share > 2 * limits.wide:
                         continue
-                    if window.elements(down, across) * share > geometry.depth(Memory.INP):
+                    if read.elements(down, across) * share > geometry.depth(Memory.INP):
                         continue
                     tiles = -(-layer.out.height // rows) * -(-layer.out.width // columns)
                     groups = -(-part.blocks // group)
@@ -354,15 +400,16 @@ def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: L
                     elements = down * across * (part.taps + 1) + rows * columns * pooling
                     overhead = (pool.kernel[0] * pool.kernel[1] + 8 + part.kernel[0] * part.kernel[1]) * GEMM_START
                     compute = tiles * (part.blocks * elements + groups * overhead)
-                    load = groups * tiles * _load_cycles(window, down, across)
+                    load = groups * tiles * _load_cycles(read, down, across)
                     cost = float(max(compute, load))
                     if best is None or cost < best[0]:
                         best = cost, FlatPoolTiling(group, rows, columns)
         if best is not None:
             return best[1]
+    least = window.only(0, part.most_inputs(1)).elements(*pool.kernel)
     raise UnsupportedError(
         f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into "
-        f"{2 * limits.wide} accumulators or its input of {window.elements(*pool.kernel)} elements into "
+        f"{2 * limits.wide} accumulators or its input of {least} elements into "
         f"{geometry.depth(Memory.INP)}; use a configuration with larger ones"
     )
 

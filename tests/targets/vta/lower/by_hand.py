@@ -47,7 +47,7 @@ def conv_layer(
         weight = random.integers(-127, 128, (blocks, taps, block, block), dtype=np.int8)
         target = None if head else arena.value(f"out/{index}", out._replace(channels=count), 0)
         bias, shift = np.zeros((blocks, block), np.int32), np.zeros((blocks, block), np.uint8)
-        parts.append(Part(kernel, padding, weight, bias, shift, not head, target))
+        parts.append(Part(kernel, padding, weight, bias, shift, not head, target, (0,) * blocks))
     return ConvLayer("layer", source, tuple(parts), stride, height, width, out, pool, head)
 
 
