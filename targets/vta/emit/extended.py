@@ -19,18 +19,17 @@ from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.published import Store
 from squeezeedge.targets.vta.lower.cost import GEMM_START
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.pool_tiling import PoolTiling, pool_tiling
 from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
     Limits,
     Piece,
-    PoolTiling,
     Tiling,
     add_tiling,
     chunk_inputs,
     conv_tiling,
-    pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window, runs
@@ -59,6 +58,11 @@ class _Chunk:
     weights: tuple[_Weights, ...]
 
 
+def _start(part: Part, piece: Piece) -> int:
+    """Cycles of a tile beside its steps: blocks that read the same are one instruction."""
+    return GEMM_START * sum(1 for _ in part.alike(piece.first, piece.end))
+
+
 class ExtendedEmitter(Emitter):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
@@ -80,7 +84,7 @@ class ExtendedEmitter(Emitter):
             self.geometry.par_entries // 2,
             UNLIMITED,
             sums=True,
-            start=GEMM_START,
+            start=_start,
         )
         tiling = conv_tiling(layer, self.geometry, limits)
         chunks = [self._chunk(layer, chunk) for chunk in tiling.chunks]
@@ -315,9 +319,7 @@ class ExtendedEmitter(Emitter):
                             src_col=layer.stride[1],
                             par=(reads[0].first + begin - first) % self.geometry.par_entries,
                         )
-                        index = schedule.compute(
-                            instruction, [tile, *reads], writes[begin - first : stop - first]
-                        )
+                        index = schedule.compute(instruction, [tile, *reads], writes[begin - first : stop - first])
                     done = high
                 for b in range(end - first):
                     at = (ring.first + b * lane + low * columns) % ring.count

@@ -21,19 +21,19 @@ from squeezeedge.targets.vta.emit.schedule import Block
 from squeezeedge.targets.vta.isa.geometry import Memory
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.published import AluOp, Gemm, Store
+from squeezeedge.targets.vta.lower.cost import GEMM_START
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.pool_tiling import FlatPoolTiling, flat_pool_tiling
 from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
-    FlatPoolTiling,
     Limits,
     Piece,
     Tiling,
     add_tiling,
     chunk_inputs,
     conv_tiling,
-    flat_pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window, runs
@@ -42,6 +42,14 @@ __all__ = ["PublishedEmitter"]
 
 TILE_START = 300
 """Cycles of a tile beside its steps: the fill and drain of about 15 instructions."""
+
+VECTOR_START = 100
+"""The part of these that is not the products'."""
+
+
+def _start(part: Part, piece: Piece) -> int:
+    """Cycles of a tile beside its steps, of large kernels, too: each position of the kernel is an instruction."""
+    return max(TILE_START, VECTOR_START + part.kernel[0] * part.kernel[1] * GEMM_START)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ class PublishedEmitter(AccumulatorEmitter):
             UnsupportedError: the geometry can't hold them.
         """
         blocks = vectors(self.geometry) // 2
-        limits = Limits(self._vectors // 2, blocks, self.geometry.depth(Memory.UOP), sums=False, start=TILE_START)
+        limits = Limits(self._vectors // 2, blocks, self.geometry.depth(Memory.UOP), sums=False, start=_start)
         if layer.pool is not None:
             return self._with_pooling(layer, layer.pool, limits)
         tiling = conv_tiling(layer, self.geometry, limits)

@@ -27,7 +27,10 @@ def weight_elements(
         block that it reads.
     """
     out, height, width, inputs = weight.shape
-    reads = [_reads(range(first, min(first + block, out)), out // groups, inputs, lanes, block) for first in range(0, out, block)]
+    reads = [
+        _reads(range(first, min(first + block, out)), out // groups, inputs, lanes, block)
+        for first in range(0, out, block)
+    ]
     depth = max(end - first for first, end in reads)
     starts = tuple(min(first, len(lanes) // block - depth) for first, _ in reads)
     elements = np.zeros((len(reads), block, height, width, depth * block), np.int8)

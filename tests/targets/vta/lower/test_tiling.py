@@ -13,12 +13,11 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import MaxPool
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
 from squeezeedge.targets.vta.lower.layers import ConvLayer
+from squeezeedge.targets.vta.lower.pool_tiling import flat_pool_tiling, pool_tiling
 from squeezeedge.targets.vta.lower.tiling import (
     Limits,
     add_tiling,
     conv_tiling,
-    flat_pool_tiling,
-    pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window
@@ -30,7 +29,9 @@ POOL = MaxPool("pool", "layer", (3, 3), (2, 2), (0, 0, 0, 0), False)
 
 def limits(geometry: Geometry, *, sums: bool = True) -> Limits:
     """As of the extended instructions."""
-    return Limits(geometry.depth(Memory.OUT) // 2, geometry.par_entries // 2, 1 << 30, sums=sums, start=20)
+    return Limits(
+        geometry.depth(Memory.OUT) // 2, geometry.par_entries // 2, 1 << 30, sums=sums, start=lambda part, piece: 20
+    )
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
