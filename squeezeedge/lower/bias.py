@@ -24,5 +24,5 @@ def offset_bias(conv: Conv | Head, source: Tensor, offset: int | NDArray[np.uint
         int32 [out].
     """
     excess = np.broadcast_to(np.asarray(offset, np.int64) - source.zero_point, source.channels)
-    read = excess.reshape(conv.groups, -1).repeat(len(conv.weight) // conv.groups, 0)  # [out, in / groups]
-    return wrap_int32(conv.bias + conv.rounding + (conv.weight.sum((1, 2), np.int64) * read).sum(1))
+    read = excess.reshape(conv.groups, -1).repeat(len(conv.weight) // conv.groups, 0)[:, None, None]
+    return wrap_int32(conv.bias + conv.rounding + (conv.weight * read).sum((1, 2, 3)))

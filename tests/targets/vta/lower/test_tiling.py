@@ -17,6 +17,7 @@ from squeezeedge.targets.vta.lower.pool_tiling import flat_pool_tiling, pool_til
 from squeezeedge.targets.vta.lower.tiling import (
     Limits,
     add_tiling,
+    chunk_inputs,
     conv_tiling,
     spans,
 )
@@ -50,6 +51,11 @@ LAYERS = st.builds(
     st.lists(st.sampled_from([8, 40, 100]), min_size=1, max_size=2).map(tuple),
     st.sampled_from([(1, 1), (3, 3), (5, 2)]),
     st.sampled_from([(1, 1), (2, 2)]),
+) | st.builds(
+    lambda size, channels, kernel: conv_layer(size, channels, (channels,), kernel, depthwise=True),
+    st.tuples(st.integers(6, 60), st.integers(6, 60)),
+    st.sampled_from([64, 300]),
+    st.sampled_from([(3, 3), (5, 5)]),
 )
 
 
@@ -63,10 +69,12 @@ def test_tiles_of_convolutions(layer: ConvLayer, geometry: Geometry, head: bool)
     except UnsupportedError as error:
         assert "one output needs" in str(error)
         return
-    window, depth = Window.of(layer, layer.parts), geometry.depth(Memory.INP)
-    assert window.elements(tiling.rows, tiling.columns) <= depth
-    if window.elements(1, 1) <= depth // 2:
-        assert window.elements(tiling.rows, tiling.columns) <= depth // 2, "the next tile is loaded meanwhile"
+    depth, whole = geometry.depth(Memory.INP), Window.of(layer, layer.parts)
+    for (first, end), _ in chunk_inputs(layer.parts, tiling.chunks):
+        window = whole.only(first, end)
+        assert window.elements(tiling.rows, tiling.columns) <= depth
+        if window.elements(1, 1) <= depth // 2:
+            assert window.elements(tiling.rows, tiling.columns) <= depth // 2, "the next tile is loaded meanwhile"
     assert 1 <= tiling.sub_rows <= tiling.rows <= layer.height and tiling.columns <= layer.width
     pieces = [piece for chunk in tiling.chunks for piece in chunk]
     for index, part in enumerate(layer.parts):
