@@ -7,8 +7,15 @@ import numpy as np
 from squeezeedge.graph import IMAGE, IntegerGraph
 from tests.graphs import GraphBuilder
 
-STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
-STAGES = (*STAGES, (5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
 """Kernel, stride, expansion, channels, blocks (Tan and Le 2019; the Lite variant has no squeeze-and-excitation)."""
 
 

@@ -54,7 +54,8 @@ def grouped_graphs(draw: st.DrawFn) -> IntegerGraph:
         tensor = builder.tensors[value]
         kernels = [(1, 1), (3, 3), (5, 5), (7, 7), (2, 5), (tensor.height, tensor.width)]
         kernel = draw(st.sampled_from([k for k in kernels if k <= (8, 8) or k[0] * k[1] <= 81]))
-        pads = tuple(draw(st.integers(0, min(k - 1, 3))) for k in (*kernel, *kernel))
+        top, left, bottom, right = (draw(st.integers(0, min(k - 1, 3))) for k in (*kernel, *kernel))
+        pads = (top, left, bottom, right)
         if kernel[0] > tensor.height + pads[0] + pads[2] or kernel[1] > tensor.width + pads[1] + pads[3]:
             kernel, pads = (1, 1), (0, 0, 0, 0)
         counts = [count for count in range(2, tensor.channels + 1) if tensor.channels % count == 0] or [1]
