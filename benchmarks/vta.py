@@ -6,8 +6,8 @@
 Cycles come from the simulator (batch 1, DMA of 8 bytes a cycle and 64 cycles latency), from the first fetch to the last
 store; utilization = multiply-accumulates of the network / those of the array in these cycles. Layers with groups are
 counted apart, too: a depthwise one can use 1 / block of the array (squeezeedge/targets/vta/lower/weights.py). For
-comparison: the figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300 MHz)
-are 575 images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
+comparison: the figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300
+MHz) are 575 images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
 """
 
 from __future__ import annotations
