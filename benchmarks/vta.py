@@ -1,11 +1,13 @@
 """The accelerator's cycle model: cycles and utilization of a network in both instruction sets.
 
     python -m benchmarks.vta squeezenet1_1 --weights FILE --data IMAGES -o FILE.json
+    python -m benchmarks.vta efficientnet_lite0.onnx --data IMAGES -o FILE.json
 
 Cycles come from the simulator (batch 1, DMA of 8 bytes a cycle and 64 cycles latency), from the first fetch to the last
-store; utilization = multiply-accumulates of the network / those of the array in these cycles. For comparison: the
-figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300 MHz) are 575
-images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
+store; utilization = multiply-accumulates of the network / those of the array in these cycles. Layers with groups are
+counted apart, too: a depthwise one can use 1 / block of the array (squeezeedge/targets/vta/lower/weights.py). For
+comparison: the figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300
+MHz) are 575 images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from squeezeedge.evaluation.reports import number
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.vta import TARGET
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS
+from squeezeedge.targets.vta.isa.geometry import load_config
 
 DPU_MACS, DPU_ARRAY, DPU_HZ = 351.7e6, 2048, 300e6
 DPU_IMAGES_PER_S = {"1 thread, 1 core": (575, 1), "several threads, 2 cores": (1500, 2)}
@@ -31,8 +34,8 @@ DPU_IMAGES_PER_S = {"1 thread, 1 core": (575, 1), "several threads, 2 cores": (1
 def main() -> None:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="as in `squeezeedge models`")
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("network", help="as in `squeezeedge models`, or a file")
+    parser.add_argument("--weights", type=Path, help="checkpoint of a network given by name")
     parser.add_argument("--data", required=True, help="images, for calibration and to run")
     parser.add_argument("--config", default="pynq-z2", help="accelerator, as in `squeezeedge compile --target vta`")
     parser.add_argument("--images", type=int, default=8, help="images to run (default: 8)")
@@ -43,6 +46,8 @@ def main() -> None:
     graph = model.integer
     assert graph is not None and model.calibration is not None
     pixels = model.calibration.load(model.preprocessing)[: options.images]
+    name, array = Path(options.network).name, load_config(options.config).geometry.block ** 2
+    names = {conv.name for conv in graph.convolutions if conv.groups > 1}
     results, rows = {}, []
     for instructions in INSTRUCTION_SETS:
         with tempfile.TemporaryDirectory() as folder:
@@ -61,6 +66,8 @@ def main() -> None:
                 answer = device.run(pixels)
             simulation_s = (time.perf_counter() - start) / len(pixels)
             profiled = TARGET.profile(artifact.path, pixels[0]).layers
+        grouped = [layer for layer in profiled if layer.name.partition("+")[0] in names]
+        cycles, macs = sum(layer.cycles for layer in grouped), sum(layer.macs for layer in grouped)
         results[instructions] = {
             **answer.metrics,
             "latency_ms": float(np.median(answer.latency_ms)),
@@ -68,6 +75,7 @@ def main() -> None:
             "compile_s": compile_s,
             "artifact_bytes": artifact.model_bytes,
             "simulation_s_per_image": simulation_s,
+            "grouped": {"cycles": cycles, "macs": macs, "utilization": macs / array / max(cycles, 1)},
             "layers": {layer.name: [layer.utilization, layer.bound] for layer in profiled},
         }
         rows.append(
@@ -75,6 +83,9 @@ def main() -> None:
                 instructions,
                 f"{results[instructions]['cycles']:,}",
                 number(100 * answer.metrics["gemm_utilization"]),
+                f"{cycles:,}",
+                number(100 * macs / array / max(cycles, 1)),
+                number(answer.metrics["dram_bytes"] / 1e6),
                 number(float(np.median(answer.latency_ms))),
                 number(answer.metrics["pack_ms"]),
                 "yes" if results[instructions]["bit_exact"] else "no",
@@ -84,9 +95,10 @@ def main() -> None:
             ]
         )
     print_table(
-        f"{options.network} on {options.config} (simulator), batch 1",
+        f"{name} on {options.config} (simulator), batch 1",
         [
-            *("instructions", "cycles", "utilization %", "ms at 100 MHz", "of it packing", "bit-exact"),
+            *("instructions", "cycles", "utilization %", "of it with groups: cycles", "utilization %", "DRAM MB"),
+            *("ms at 100 MHz", "of it packing", "bit-exact"),
             *("compile s", "MB", "simulator s / image"),
         ],
         rows,
@@ -97,7 +109,7 @@ def main() -> None:
     write_report(
         options.out,
         "vta",
-        network=options.network,
+        network=name,
         config=options.config,
         images=len(pixels),
         macs=graph.macs,

@@ -35,7 +35,13 @@ class AscendTarget:
     needs_root = False
     options = AscendOptions
     device_module = "squeezeedge.targets.ascend.device"
-    supports: frozenset[Feature] = frozenset()
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """Groups, depthwise ones too: ONNX's Conv has them."""
+        from squeezeedge.lower.legalize import Feature
+
+        return frozenset((Feature.GROUPS, Feature.DEPTHWISE))
 
     def requirements(self) -> list[Requirement]:
         """ATC converts the model, here or later; ais_bench or pyACL runs it. The emulation needs neither."""

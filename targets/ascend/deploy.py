@@ -24,7 +24,9 @@ AscendDequant                          second input UINT64 [out], named <layer>.
 16 input channels and fewer            ATC takes quantization back: such a layer runs in fp16, its input is neither
                                        rounded nor clipped (CANN's fusion reference: *QuantProcessFusionPass,
                                        "unquantization"; the limit: bias_optimize_quant_rollback_base.h of GE's fusion
-                                       engine)
+                                       engine). Those of AscendQuant's input count, whatever the groups are (the same
+                                       engine: bias_optimize_quant_rollback_base.cc, dwconv2d_quant_process_fusion_pass)
+groups                                 Conv's attribute; AMCT quantizes such a Conv as any other
 =====================================  ===============================================================================
 
 Rounding. The device rounds acc * 2^-k to fp16 (11 bits), then x + offset to fp16, then to int8 with ties to even. From
@@ -34,13 +36,17 @@ matters into 512..1023, where fp16 is the fixed-point grid of halves. The quarte
 between the grid points n + 1/2 and n + 1, and the tie between those goes to the even one, n + 1: up, as in R3. Less 512
 and 1/4 (two ``Add``, because fp16 has no 512.25) a value is n - 1/4 or n + 1/4 with the n of R3: no rounding behind it
 can go wrong.
-So that ATC doesn't take quantization back, narrow inputs get channels of zeros (int8 is computed in blocks of 32).
+So that ATC doesn't take quantization back, narrow inputs get channels of zeros (int8 is computed in blocks of 32). With
+groups these would need outputs of their own, so a grouped convolution of few channels becomes a dense one.
 
 Head (R6). Its accumulators become fp16, too, and their rounding averages out over the map. What the fp16 means lose is
 averaged a second time: mean(x) + mean(x - mean(x)), added by the host.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +56,12 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.integer import INTEGER_OPERATORS
+from squeezeedge.lower.legalize import dense_weight
 from squeezeedge.lower.onnx_module import OnnxBuilder, conv_attributes, pool_attributes
 
 __all__ = ["CLASS_MEANS", "FP16_CHANNELS", "FP16_DTYPE", "OPSET", "deploy_model", "pack_scale", "sum_scale"]
+
+Convolution = TypeVar("Convolution", Conv, Head)
 
 OPSET = 11
 CLASS_MEANS = "class_means"
@@ -167,7 +176,7 @@ class _Writer:
         builder, name = self.builder, node.name
         at_edge = node.input == IMAGE and any(node.padding)
         value, channels = self._input(node, at_edge)
-        missing = channels - weight.shape[3]
+        missing = channels - weight.shape[3] * node.groups
         quantized = builder.node(
             "AscendQuant",
             [value],
@@ -228,6 +237,7 @@ _write: Table[Node, None] = Table("Ascend's deploy model", INTEGER_OPERATORS)
 
 @_write.implements(Conv)
 def _write_conv(node: Conv, writer: _Writer) -> None:
+    node = _ungrouped(node)
     name, shift, builder = node.name, node.shift.astype(np.int64), writer.builder
     if writer.exact:
         _check_shift(node, EXACT_SHIFT, "of exact rounding; compile with `rounding` fused")
@@ -293,6 +303,7 @@ def _write_add(node: Add, writer: _Writer) -> None:
 
 @_write.implements(Head)
 def _write_head(head: Head, writer: _Writer) -> None:
+    head = _ungrouped(head)
     builder, name = writer.builder, head.name
     scale = np.full(len(head.bias), 2.0 ** -_head_shift(head), np.float32)
     value = builder.unique(f"{name}.dequant.output0")
@@ -303,6 +314,12 @@ def _write_head(head: Head, writer: _Writer) -> None:
     left = builder.step("Sub", [value, means], f"{name}.left")
     left = builder.step("GlobalAveragePool", [left], f"{name}.left.means")
     builder.node("Concat", [means, left], writer.output, axis=1)
+
+
+def _ungrouped(node: Convolution) -> Convolution:
+    """A grouped convolution as a dense one if its input or output may have to get channels of zeros."""
+    narrow = min(len(node.weight), node.weight.shape[3] * node.groups) <= FP16_CHANNELS
+    return replace(node, weight=dense_weight(node), groups=1) if node.groups > 1 and narrow else node
 
 
 def _check_shift(node: Conv | Add, most: int, what: str) -> None:

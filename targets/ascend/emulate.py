@@ -211,7 +211,7 @@ class _Conv:
     def __init__(self, conv: DeployConv) -> None:
         self.source = conv.source
         self._conv = conv
-        self._in_fp16 = conv.weight.shape[1] <= FP16_CHANNELS
+        self._in_fp16 = conv.weight.shape[1] * conv.groups <= FP16_CHANNELS
         weight, bias = conv.weight.astype(np.float64), conv.bias.astype(np.float64)
         self._scale: Tensor | None = None
         if self._in_fp16:
@@ -234,7 +234,7 @@ class _Conv:
             wide -= conv.offset
         top, left, bottom, right = conv.pads
         wide = torch.nn.functional.pad(wide, (left, right, top, bottom))
-        acc = torch.nn.functional.conv2d(wide, self._weight, self._bias, conv.strides)
+        acc = torch.nn.functional.conv2d(wide, self._weight, self._bias, conv.strides, groups=conv.groups)
         if self._scale is not None:
             acc *= self._scale
         if conv.dtype != FP16_DTYPE and not self._in_fp16:

@@ -213,7 +213,9 @@ def _quantize(reader: _Reader) -> tuple[str, Sizes]:
 def _convolve(reader: _Reader) -> tuple[str, Sizes]:
     sizes = reader.tensor(0, QUANTIZED)
     kernel, out = reader.attributes["kernel_shape"], reader.length(2)
-    reader.constant(1, np.int8, out, sizes[0], *kernel)
+    groups = reader.attributes["group"]
+    reader.require(groups > 0 and sizes[0] % groups == 0, "has another group")
+    reader.constant(1, np.int8, out, sizes[0] // groups, *kernel)
     reader.constant(2, np.int32, out)
     rows, columns = reader.window(sizes, kernel)
     reader.require(sizes[0] * math.prod(kernel) * rows * columns <= MOST_VALUES, "has too many patches")

@@ -27,7 +27,7 @@ class DeployConv:
     Attributes:
         name: of the layer.
         source: the float tensor that is quantized.
-        weight: int8 [out, in, kernel_h, kernel_w].
+        weight: int8 [out, in / groups, kernel_h, kernel_w].
         bias: int32 [out].
         scale: float32 [out], AscendDequant's.
         quant_scale: AscendQuant's scale.
@@ -36,6 +36,7 @@ class DeployConv:
         output: AscendDequant's output tensor.
         strides: (vertical, horizontal).
         pads: (top, left, bottom, right).
+        groups: of the channels.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DeployConv:
     output: str
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
+    groups: int
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -108,7 +110,8 @@ def deploy_convs(model: ModelProto) -> list[DeployConv]:
         _require(fits, node, "bias or scale does not fit the weight")
         _require(after[0].input[1] == f"{node.name}.dequant.param", node, "another name of the parameter")
         _require((quant.name, after[0].name) == (f"{node.name}.quant", f"{node.name}.dequant"), node, "names")
-        _require(own["group"] == 1 and own["dilations"] == [1, 1], node, "groups or dilations")
+        divides = own["group"] > 0 and len(weight) % own["group"] == 0
+        _require(divides and own["dilations"] == [1, 1], node, "groups or dilations")
         convs.append(
             DeployConv(
                 name=node.name,
@@ -122,6 +125,7 @@ def deploy_convs(model: ModelProto) -> list[DeployConv]:
                 output=after[0].output[0],
                 strides=tuple(own["strides"]),
                 pads=tuple(own["pads"]),
+                groups=int(own["group"]),
             )
         )
     return convs

@@ -36,7 +36,13 @@ class VtaTarget:
     needs_root = True
     options: type[VtaOptions] = VtaOptions
     device_module = "squeezeedge.targets.vta.device"
-    supports: frozenset[Feature] = frozenset()
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """Groups, depthwise ones too: :mod:`.lower.weights` says how."""
+        from squeezeedge.lower.legalize import Feature
+
+        return frozenset((Feature.GROUPS, Feature.DEPTHWISE))
 
     def requirements(self) -> list[Requirement]:
         """A C++ compiler builds the simulator; Vitis HLS and Vivado a bitstream; ssh reaches a board."""

@@ -143,11 +143,21 @@ class AccumulatorEmitter(Emitter):
         planes: Planes,
         tile: tuple[Block, int, int, int],
         weights: Sequence[int],
+        inputs: Sequence[int],
     ) -> Iterator[Gemm]:
-        """Products of a tile: ``tile`` is the input, its output rows and columns, and the first output row."""
+        """Products of a tile.
+
+        Args:
+            window: of the loaded blocks.
+            part: the convolution.
+            planes: the accumulators.
+            tile: the loaded input, its output rows and columns, and the first output row.
+            weights: for each output block, its first weight element.
+            inputs: for each output block, which loaded block is the first that it reads.
+        """
         block, rows, columns, start = tile
         pitch, height = window.columns(columns), window.rows(rows)
-        stride, blocks = window.stride, len(window.source.origins)
+        stride, blocks, plane = window.stride, part.depth, height * pitch
         dense = part.kernel == (1, 1) and stride == (1, 1) and pitch == columns == planes.columns
         for ky in range(part.kernel[0]):
             for kx in range(part.kernel[1]):
@@ -156,15 +166,17 @@ class AccumulatorEmitter(Emitter):
                 tap = (ky * part.kernel[1] + kx) * blocks
                 uops = [
                     MicroOp(
-                        planes.first + b * planes.plane + y * planes.columns, at + y * stride[0] * pitch, first + tap
+                        planes.first + b * planes.plane + y * planes.columns,
+                        at + source * plane + y * stride[0] * pitch,
+                        first + tap,
                     )
                     for y in range(1 if dense else planes.rows)
-                    for b, first in enumerate(weights)
+                    for b, (first, source) in enumerate(zip(weights, inputs, strict=True))
                 ]
                 inner = planes.plane if dense else planes.columns
                 together = blocks if blocks == 1 or inner * len(uops) >= PIPELINE else 1  # or they come too soon
                 for index in range(0, blocks, together):
-                    moved = [replace(u, src=u.src + index * height * pitch, wgt=u.wgt + index) for u in uops]
+                    moved = [replace(u, src=u.src + index * plane, wgt=u.wgt + index) for u in uops]
                     place = self.micro_ops(moved)
                     yield Gemm(
                         uop_bgn=place,
@@ -172,7 +184,7 @@ class AccumulatorEmitter(Emitter):
                         iter_out=together,
                         iter_in=inner,
                         dst_in=1,
-                        src_out=height * pitch if together > 1 else 0,
+                        src_out=plane if together > 1 else 0,
                         src_in=stride[1],
                         wgt_out=1,
                     )

@@ -19,17 +19,17 @@ from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.published import Store
 from squeezeedge.targets.vta.lower.cost import GEMM_START
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.pool_tiling import PoolTiling, pool_tiling
 from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
     Limits,
     Piece,
-    PoolTiling,
     Tiling,
     add_tiling,
+    chunk_inputs,
     conv_tiling,
-    pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window, runs
@@ -58,6 +58,11 @@ class _Chunk:
     weights: tuple[_Weights, ...]
 
 
+def _start(part: Part, piece: Piece) -> int:
+    """Cycles of a tile beside its steps: blocks that read the same are one instruction."""
+    return GEMM_START * sum(1 for _ in part.alike(piece.first, piece.end))
+
+
 class ExtendedEmitter(Emitter):
     """Emits one layer after the other; all must be prepared before, in the same order."""
 
@@ -79,7 +84,7 @@ class ExtendedEmitter(Emitter):
             self.geometry.par_entries // 2,
             UNLIMITED,
             sums=True,
-            start=GEMM_START,
+            start=_start,
         )
         tiling = conv_tiling(layer, self.geometry, limits)
         chunks = [self._chunk(layer, chunk) for chunk in tiling.chunks]
@@ -147,12 +152,12 @@ class ExtendedEmitter(Emitter):
     # Without pooling --------------------------------------------------------------------------------------------------
 
     def _plain(self, layer: ConvLayer, tiling: Tiling, chunks: Sequence[_Chunk]) -> None:
-        window = Window.of(layer, layer.parts)
         tiles = [
             (row, column) for column in spans(layer.width, tiling.columns) for row in spans(layer.height, tiling.rows)
         ]
         tile: Block | None = None
-        for chunk in chunks:
+        for chunk, (inputs, last) in zip(chunks, chunk_inputs(layer.parts, tiling.chunks), strict=True):
+            window = Window.of(layer, layer.parts).only(*inputs)
             parameters = self.need(chunk.parameters)
             for number, ((top, bottom), (left, right)) in enumerate(tiles):
                 rows, columns = bottom - top, right - left
@@ -164,9 +169,10 @@ class ExtendedEmitter(Emitter):
                     for piece, weights in zip(chunk.pieces, chunk.weights, strict=True):
                         reads = [tile, parameters, *self._loaded(weights)]
                         vertical = (top, rows, start, end)
-                        self._tile(layer, window, piece, vertical, (left, columns), reads, parameter, number > 0)
+                        at = (window, inputs[0])
+                        self._tile(layer, at, piece, vertical, (left, columns), reads, parameter, number > 0)
                         parameter += piece.end - piece.first
-                if len(tiles) > 1 or chunk is chunks[-1]:
+                if len(tiles) > 1 or last:
                     self.schedule.release(tile)
                     tile = None
             self.schedule.release(parameters, *(block for weights in chunk.weights for block in self._loaded(weights)))
@@ -174,7 +180,7 @@ class ExtendedEmitter(Emitter):
     def _tile(
         self,
         layer: ConvLayer,
-        window: Window,
+        source: tuple[Window, int],
         piece: Piece,
         vertical: tuple[int, int, int, int],
         horizontal: tuple[int, int],
@@ -182,34 +188,41 @@ class ExtendedEmitter(Emitter):
         parameter: int,
         accumulate: bool,
     ) -> None:
-        """One matrix instruction and its stores: output rows start..end of a loaded tile, one piece."""
-        (top, rows, start, end), (left, columns) = vertical, horizontal
-        part, blocks, count = layer.parts[piece.part], piece.end - piece.first, (end - start) * columns
-        pitch = window.columns(columns)
+        """Output rows start..end of a loaded tile, one piece: a matrix instruction for blocks that read the same.
+
+        ``source``: the window of the loaded blocks, and the first of these.
+        """
+        (top, rows, start, end), (left, columns), (window, low) = vertical, horizontal, source
+        part, count, depth = layer.parts[piece.part], (end - start) * columns, self.geometry.depth
+        pitch, plane = window.columns(columns), window.rows(rows) * window.columns(columns)
         tile, _, weights = reads[:3]
-        out = None if layer.head else self.schedule.claim(Memory.OUT, blocks * count)
-        instruction = XGemm(
-            uop_bgn=self._taps(window, part, rows, columns),
-            uops=part.taps,
-            blocks=blocks,
-            rows=end - start,
-            cols=columns,
-            epilogue=Epilogue.OUT if out else Epilogue.SUM,
-            accumulate=layer.head and (accumulate or start > 0),
-            low=part.low,
-            relu=layer.head and layer.relu,
-            src_base=(tile.first + start * layer.stride[0] * pitch) % self.geometry.depth(Memory.INP),
-            dst_base=out.first if out else piece.first,
-            wgt_base=weights.first,
-            src_row=layer.stride[0] * pitch % self.geometry.depth(Memory.INP),
-            dst_block=count if out else 1,
-            src_col=layer.stride[1],
-            par=parameter % self.geometry.par_entries,
-        )
+        out = None if layer.head else self.schedule.claim(Memory.OUT, (piece.end - piece.first) * count)
+        index = -1
+        for first, stop in part.alike(piece.first, piece.end):
+            before = first - piece.first
+            at = tile.first + (part.first[first] - low) * plane + start * layer.stride[0] * pitch
+            instruction = XGemm(
+                uop_bgn=self._taps(window, part, rows, columns),
+                uops=part.taps,
+                blocks=stop - first,
+                rows=end - start,
+                cols=columns,
+                epilogue=Epilogue.OUT if out else Epilogue.SUM,
+                accumulate=layer.head and (accumulate or start > 0),
+                low=part.low,
+                relu=layer.head and layer.relu,
+                src_base=at % depth(Memory.INP),
+                dst_base=(out.first + before * count) % depth(Memory.OUT) if out else first,
+                wgt_base=(weights.first + before * part.taps) % depth(Memory.WGT),
+                src_row=layer.stride[0] * pitch % depth(Memory.INP),
+                dst_block=count if out else 1,
+                src_col=layer.stride[1],
+                par=(parameter + before) % self.geometry.par_entries,
+            )
+            writes = [(out.first + before * count, (stop - first) * count)] if out else []
+            index = self.schedule.compute(instruction, reads, writes)
         if out is None:
-            self.schedule.compute(instruction, reads)
             return
-        index = self.schedule.compute(instruction, reads, [(out.first, blocks * count)])
         assert part.target is not None
         self._store(part.target, (piece.first, piece.end), (top + start, end - start), (left, columns), out, index)
         self.schedule.release(out)
@@ -255,7 +268,8 @@ class ExtendedEmitter(Emitter):
         """Pooled columns of some output blocks, from the top to the bottom."""
         schedule, target = self.schedule, part.target
         assert target is not None
-        window, (first, end), (left, right) = Window.of(layer, [part]), group, pooled
+        (first, end), (left, right), (low_input, end_input) = group, pooled, part.inputs(*group)
+        window, depth = Window.of(layer, [part]).only(low_input, end_input), self.geometry.depth
         (kernel_h, kernel_w), (stride_h, stride_w), (pad_h, pad_w) = pool.kernel, pool.stride, pool.padding[:2]
         column = max(left * stride_w - pad_w, 0)
         columns = min((right - 1) * stride_w + kernel_w - pad_w, layer.width) - column
@@ -285,25 +299,27 @@ class ExtendedEmitter(Emitter):
                         ((ring.first + b * lane + fresh * columns) % ring.count, (high - fresh) * columns)
                         for b in range(end - first)
                     ]
-                    pitch = window.columns(columns)
-                    instruction = XGemm(
-                        uop_bgn=taps,
-                        uops=part.taps,
-                        blocks=end - first,
-                        rows=high - fresh,
-                        cols=columns,
-                        epilogue=Epilogue.OUT,
-                        low=part.low,
-                        src_base=(tile.first + (fresh - top) * layer.stride[0] * pitch)
-                        % self.geometry.depth(Memory.INP),
-                        dst_base=writes[0][0],
-                        wgt_base=reads[1].first,
-                        src_row=layer.stride[0] * pitch % self.geometry.depth(Memory.INP),
-                        dst_block=lane % ring.count,
-                        src_col=layer.stride[1],
-                        par=reads[0].first,
-                    )
-                    index = schedule.compute(instruction, [tile, *reads], writes)
+                    pitch, plane = window.columns(columns), window.elements(bottom - top, columns)
+                    plane //= end_input - low_input
+                    for begin, stop in part.alike(first, end):
+                        at = tile.first + (part.first[begin] - low_input) * plane
+                        instruction = XGemm(
+                            uop_bgn=taps,
+                            uops=part.taps,
+                            blocks=stop - begin,
+                            rows=high - fresh,
+                            cols=columns,
+                            epilogue=Epilogue.OUT,
+                            low=part.low,
+                            src_base=(at + (fresh - top) * layer.stride[0] * pitch) % depth(Memory.INP),
+                            dst_base=writes[begin - first][0],
+                            wgt_base=(reads[1].first + (begin - first) * part.taps) % depth(Memory.WGT),
+                            src_row=layer.stride[0] * pitch % depth(Memory.INP),
+                            dst_block=lane % ring.count,
+                            src_col=layer.stride[1],
+                            par=(reads[0].first + begin - first) % self.geometry.par_entries,
+                        )
+                        index = schedule.compute(instruction, [tile, *reads], writes[begin - first : stop - first])
                     done = high
                 for b in range(end - first):
                     at = (ring.first + b * lane + low * columns) % ring.count

@@ -21,18 +21,19 @@ from squeezeedge.targets.vta.emit.schedule import Block
 from squeezeedge.targets.vta.isa.geometry import Memory
 from squeezeedge.targets.vta.isa.micro_op import MicroOp
 from squeezeedge.targets.vta.isa.published import AluOp, Gemm, Store
+from squeezeedge.targets.vta.lower.cost import GEMM_START
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
+from squeezeedge.targets.vta.lower.pool_tiling import FlatPoolTiling, flat_pool_tiling
 from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.lower.tiling import (
     WEIGHTS_AT_ONCE,
     AddTiling,
-    FlatPoolTiling,
     Limits,
     Piece,
     Tiling,
     add_tiling,
+    chunk_inputs,
     conv_tiling,
-    flat_pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window, runs
@@ -41,6 +42,14 @@ __all__ = ["PublishedEmitter"]
 
 TILE_START = 300
 """Cycles of a tile beside its steps: the fill and drain of about 15 instructions."""
+
+VECTOR_START = 100
+"""The part of these that is not the products'."""
+
+
+def _start(part: Part, piece: Piece) -> int:
+    """Cycles of a tile beside its steps, of large kernels, too: each position of the kernel is an instruction."""
+    return max(TILE_START, VECTOR_START + part.kernel[0] * part.kernel[1] * GEMM_START)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,7 @@ class PublishedEmitter(AccumulatorEmitter):
             UnsupportedError: the geometry can't hold them.
         """
         blocks = vectors(self.geometry) // 2
-        limits = Limits(self._vectors // 2, blocks, self.geometry.depth(Memory.UOP), sums=False, start=TILE_START)
+        limits = Limits(self._vectors // 2, blocks, self.geometry.depth(Memory.UOP), sums=False, start=_start)
         if layer.pool is not None:
             return self._with_pooling(layer, layer.pool, limits)
         tiling = conv_tiling(layer, self.geometry, limits)
@@ -118,14 +127,15 @@ class PublishedEmitter(AccumulatorEmitter):
     # Layers -----------------------------------------------------------------------------------------------------------
 
     def _plain(self, layer: ConvLayer, tiling: Tiling, chunks: Sequence[_Chunk]) -> None:
-        window, schedule = Window.of(layer, layer.parts), self.schedule
+        schedule = self.schedule
         tiles = [
             (row, column) for column in spans(layer.width, tiling.columns) for row in spans(layer.height, tiling.rows)
         ]
         if layer.head:
             self._run([self._reset(self._sums.first, self._sums.count)], self._sums)
         tile: Block | None = None
-        for chunk in chunks:
+        for chunk, (inputs, last) in zip(chunks, chunk_inputs(layer.parts, tiling.chunks), strict=True):
+            window = Window.of(layer, layer.parts).only(*inputs)
             for (top, bottom), (left, right) in tiles:
                 rows, columns = bottom - top, right - left
                 if tile is None:
@@ -135,11 +145,13 @@ class PublishedEmitter(AccumulatorEmitter):
                     part = layer.parts[piece.part]
                     exact = self._piece_vectors(part, piece)
                     bases, blocks = self._weight_bases(weights)
+                    firsts = [first - inputs[0] for first in part.first[piece.first : piece.end]]
                     for start, end in spans(rows, tiling.sub_rows):
                         planes = Planes(0, len(weights), end - start, columns)
                         out = schedule.claim(Memory.OUT, planes.blocks * planes.plane)
                         planes = replace(planes, first=out.first)
-                        products = self._products(window, part, planes, (tile, rows, columns, start), bases)
+                        at = (tile, rows, columns, start)
+                        products = self._products(window, part, planes, at, bases, firsts)
                         self._run([self._reset(out.first, out.count)], out)
                         self._run(products, out, [tile, *blocks])
                         if layer.head:
@@ -149,7 +161,7 @@ class PublishedEmitter(AccumulatorEmitter):
                             index = self._run(self._requantize(planes, low=part.low, exact=exact), out)
                             self._store(part.target, piece.first, planes, (top + start, left), index)
                         schedule.release(out)
-                if len(tiles) > 1 or chunk is chunks[-1]:
+                if len(tiles) > 1 or last:
                     schedule.release(tile)
                     tile = None
             self._release(chunk)
@@ -157,10 +169,13 @@ class PublishedEmitter(AccumulatorEmitter):
     def _pooled(
         self, layer: ConvLayer, pool: MaxPool, part: Part, tiling: FlatPoolTiling, chunks: Sequence[_Chunk]
     ) -> None:
-        target, window, schedule = part.target, Window.of(layer, [part]), self.schedule
+        target, schedule = part.target, self.schedule
         assert target is not None
         for chunk in chunks:
             piece, weights = chunk.pieces[0], chunk.weights[0]
+            inputs = part.inputs(piece.first, piece.end)
+            window = Window.of(layer, [part]).only(*inputs)
+            firsts = [first - inputs[0] for first in part.first[piece.first : piece.end]]
             exact = self._piece_vectors(part, piece)
             for px in spans(layer.out.width, tiling.columns):
                 for py in spans(layer.out.height, tiling.rows):
@@ -183,7 +198,7 @@ class PublishedEmitter(AccumulatorEmitter):
                     size = planes.blocks * planes.plane
                     out = schedule.claim(Memory.OUT, size + pooled.blocks * pooled.plane)
                     planes, pooled = replace(planes, first=out.first), replace(pooled, first=out.first + size)
-                    products = self._products(window, part, planes, (tile, rows, columns, 0), bases)
+                    products = self._products(window, part, planes, (tile, rows, columns, 0), bases, firsts)
                     self._run([self._reset(out.first, out.count)], out)
                     self._run(products, out, [tile, *blocks])
                     maxima = self._maxima(pool, planes, pooled, (py[0], px[0]), (top, left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,12 @@ class Part:
     Attributes:
         kernel: (height, width).
         padding: top and left.
-        weight: int8 [out blocks, kernel_h * kernel_w * in blocks, block of out, block of in].
+        weight: int8 [out blocks, kernel_h * kernel_w * depth, block of out, block of in].
         bias: int32 [out blocks, block]: for signed storage, the rounding term included (R3).
         shift: uint8 [out blocks, block].
         low: the output's zero point is 0.
         target: where the results go (after the pooling, if the layer has one); ``None`` in the head.
+        first: for each output block, the first of the ``depth`` blocks of the source that it reads.
     """
 
     kernel: tuple[int, int]
@@ -36,6 +38,7 @@ class Part:
     shift: NDArray[np.uint8]
     low: bool
     target: Value | None
+    first: tuple[int, ...]
 
     @property
     def taps(self) -> int:
@@ -46,6 +49,28 @@ class Part:
     def blocks(self) -> int:
         """Output channel blocks."""
         return len(self.weight)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the source that an output block reads: all, or those that its groups touch."""
+        return self.taps // (self.kernel[0] * self.kernel[1])
+
+    def inputs(self, first: int, end: int) -> tuple[int, int]:
+        """Blocks of the source, first and end, that output blocks first..end read."""
+        own = self.first[first:end]
+        return min(own), max(own) + self.depth
+
+    def most_inputs(self, count: int) -> int:
+        """Most blocks of the source that ``count`` output blocks one after the other read."""
+        spans = (self.inputs(first, first + count) for first in range(max(self.blocks - count, 0) + 1))
+        return max(end - first for first, end in spans)
+
+    def alike(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Output blocks first..end in runs, first and end, of those that read the same."""
+        for block in range(first + 1, end + 1):
+            if block == end or self.first[block] != self.first[first]:
+                yield first, block
+                first = block
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,14 @@ from squeezeedge.graph import IMAGE, Conv, Head, MaxPool, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.bias import offset_bias
+from squeezeedge.lower.legalize import dense_weight
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.vta.isa.encoding import MAX_SHIFT, SHIFT_BITS
 from squeezeedge.targets.vta.isa.program import Packing
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Layer, Layers, Part
 from squeezeedge.targets.vta.lower.tensors import NO_PADS, Arena, Pads, Value, joined
+from squeezeedge.targets.vta.lower.weights import weight_elements
 
 __all__ = ["to_layers"]
 
@@ -168,42 +170,35 @@ class _Lowering:
                     weight[0, sources.index(source // block), lane, source % block] = 1
             zeros = np.zeros((1, block), np.int32)
             target = replace(result, origins=(origin,))
-            part = Part((1, 1), (0, 0), weight, zeros, zeros.astype(np.uint8), False, target)
+            part = Part((1, 1), (0, 0), weight, zeros, zeros.astype(np.uint8), False, target, (0,))
             blocks = replace(value, origins=tuple(value.origins[source] for source in sources))
             self.layers.append(ConvLayer(name, blocks, (part,), (1, 1), value.height, value.width, size, pool))
         return replace(result, lanes=lanes)
 
     def part(self, conv: Conv | Head, source: Value, stage: Stage, target: Value | None) -> Part:
         """A convolution of a tensor, or of the image's patches."""
-        weight, kernel, padding = conv.weight, conv.weight.shape[1:3], conv.padding[:2]
-        if conv.input == IMAGE:
-            weight, kernel, padding = weight.reshape(len(weight), 1, 1, -1), (1, 1), (0, 0)
+        weight, groups, kernel, padding = conv.weight, conv.groups, conv.weight.shape[1:3], conv.padding[:2]
+        if conv.input == IMAGE:  # its patches have the channels of all groups
+            weight, groups, kernel, padding = dense_weight(conv).reshape(len(weight), 1, 1, -1), 1, (1, 1), (0, 0)
+        elements, first = weight_elements(weight, groups, source.lanes, self.block)
         bias = offset_bias(conv, stage.tensors[conv.input], rules.SIGN)  # R7
         shift = np.zeros(len(weight), np.uint8) if isinstance(conv, Head) else conv.shift
         check_shift(conv.name, shift)
         return Part(
             (kernel[0], kernel[1]),
             (padding[0], padding[1]),
-            self._elements(weight, source.lanes),
+            elements,
             self._lanes(bias).astype(np.int32),
             self._lanes(shift).astype(np.uint8),
             target is not None and target.zero_point == 0,
             target,
+            first,
         )
 
     def _lanes(self, channels: NDArray[np.generic]) -> NDArray[np.int64]:
         """[channels] -> [blocks, block], zeros behind."""
         padded = np.pad(channels.astype(np.int64), (0, -len(channels) % self.block))
         return padded.reshape(-1, self.block)
-
-    def _elements(self, weight: NDArray[np.int8], lanes: NDArray[np.int64]) -> NDArray[np.int8]:
-        """[out, kernel_h, kernel_w, in] -> [out blocks, kernel_h * kernel_w * in blocks, block, block]."""
-        block = self.block
-        taken = np.where(lanes >= 0, weight[..., lanes], 0).astype(np.int8)
-        taken = np.pad(taken, ((0, -len(weight) % block), (0, 0), (0, 0), (0, 0)))
-        out, height, width, _ = taken.shape
-        split = taken.reshape(out // block, block, height, width, -1, block)
-        return np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1, 5)).reshape(out // block, -1, block, block)
 
 
 def check_shift(layer: str, shift: NDArray[np.uint8]) -> None:

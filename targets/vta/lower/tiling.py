@@ -7,29 +7,33 @@ latencies and pipeline fills count.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from operator import itemgetter
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
-from squeezeedge.targets.vta.lower.cost import ALU_START, BYTES_PER_CYCLE, GEMM_START, LATENCY, ROW, row_cycles
+from squeezeedge.targets.vta.lower.cost import ALU_START, BYTES_PER_CYCLE, LATENCY, ROW, row_cycles
 from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer, Part
 from squeezeedge.targets.vta.lower.window import Window
 
 __all__ = [
+    "MOST_ROWS",
     "WEIGHTS_AT_ONCE",
     "AddTiling",
-    "FlatPoolTiling",
     "Limits",
     "Piece",
-    "PoolTiling",
     "Tiling",
     "add_tiling",
+    "check_taps",
+    "chunk_inputs",
     "conv_tiling",
-    "flat_pool_tiling",
-    "pool_tiling",
+    "fragment",
+    "input_cycles",
     "spans",
+    "steps_down",
 ]
 
 MOST_TAPS = (1 << 10) - 1
@@ -47,14 +51,14 @@ class Limits:
         blocks: output channel blocks whose parameters lie on the chip together.
         micro_ops: rows x blocks of a tile (micro-ops of one published GEMM).
         sums: whether matrix instructions of the head sum over the map and need no output elements.
-        start: cycles of a tile beside its steps and its loads.
+        start: cycles of a sub-tile of a piece beside its steps and its loads.
     """
 
     wide: int
     blocks: int
     micro_ops: int
     sums: bool
-    start: int
+    start: Callable[[Part, Piece], int]
 
 
 def spans(total: int, step: int) -> list[tuple[int, int]]:
@@ -88,21 +92,6 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class PoolTiling:
-    """Of one convolution with the pooling behind it.
-
-    For every group of output blocks, for every strip of columns (in pooled columns), row by row: the input of
-    ``steps`` steps is loaded at once; a step makes ``rows`` pooled rows. The convolution's rows lie in a ring, so none
-    is computed twice in a strip.
-    """
-
-    group: int
-    columns: int
-    rows: int
-    steps: int
-
-
-@dataclass(frozen=True)
 class AddTiling:
     """Of an addition: blocks and outputs of a tile."""
 
@@ -111,35 +100,25 @@ class AddTiling:
     columns: int
 
 
-@dataclass(frozen=True)
-class FlatPoolTiling:
-    """Of one convolution with the pooling behind it, without a ring: ``group`` blocks, ``rows`` x ``columns`` pooled.
-
-    Rows and columns of windows that overlap a neighbouring tile are computed twice.
-    """
-
-    group: int
-    rows: int
-    columns: int
-
-
-def _fragment(parts: Sequence[Part]) -> int:
+def fragment(parts: Sequence[Part]) -> int:
     """Most weight elements that can be left over at the memory's end, where a load must not wrap."""
     return max(WEIGHTS_AT_ONCE, *(part.taps for part in parts), 0)
 
 
 def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) -> tuple[tuple[Piece, ...], ...]:
-    """Pieces of at most ``most`` blocks, in chunks whose weights lie on the chip together."""
+    """Pieces of at most ``most`` blocks, in chunks of at most ``entries`` whose weights lie on the chip together."""
     depth = geometry.depth(Memory.WGT)
-    whole = sum(part.taps * part.blocks for part in parts) + _fragment(parts) <= depth
+    whole = sum(part.taps * part.blocks for part in parts) + fragment(parts) <= depth
     budget = depth if whole else depth // 2
+    selective = _selective(parts)
     chunks: list[list[Piece]] = [[]]
     weights = blocks = 0
     for index, part in enumerate(parts):
         fit = max(1, min(most, budget // part.taps, entries))
         for first, end in spans(part.blocks, fit):
             size = (end - first) * part.taps
-            if chunks[-1] and (weights + size > budget or blocks + end - first > entries):
+            other = selective and first == 0
+            if chunks[-1] and (other or weights + size > budget or blocks + end - first > entries):
                 chunks.append([])
                 weights = blocks = 0
             chunks[-1].append(Piece(index, first, end))
@@ -148,20 +127,71 @@ def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) 
     return tuple(map(tuple, chunks))
 
 
-def _check_taps(layer: ConvLayer, geometry: Geometry) -> None:
+def chunk_inputs(parts: Sequence[Part], chunks: Sequence[Sequence[Piece]]) -> list[tuple[tuple[int, int], bool]]:
+    """For each chunk: the blocks of the source, first and end, that it reads, and whether the next reads others."""
+    found = []
+    for chunk in chunks:
+        own = [parts[piece.part].inputs(piece.first, piece.end) for piece in chunk]
+        found.append((min(first for first, _ in own), max(end for _, end in own)))
+    return [(own, own != after) for own, after in zip(found, [*found[1:], None], strict=True)]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A layer's chunks.
+
+    Attributes:
+        chunks: as of :class:`Tiling`.
+        pieces: of all chunks.
+        start: cycles of a sub-tile of all pieces beside their steps.
+        reads: blocks of the source that a chunk reads -> how many chunks read so many.
+        fresh: the same, of those chunks that do not read what the chunk before read.
+    """
+
+    chunks: tuple[tuple[Piece, ...], ...]
+    pieces: list[Piece]
+    start: int
+    reads: Counter[int]
+    fresh: Counter[int]
+
+
+def _cut(parts: Sequence[Part], most: int, geometry: Geometry, limits: Limits, entries: int) -> _Cut:
+    chunks = _chunks(parts, most, geometry, entries)
+    inputs = chunk_inputs(parts, chunks)
+    pieces = [piece for chunk in chunks for piece in chunk]
+    return _Cut(
+        chunks,
+        pieces,
+        sum(limits.start(parts[piece.part], piece) for piece in pieces),
+        Counter(end - first for (first, end), _ in inputs),
+        Counter(end - first for (first, end), last in inputs if last),
+    )
+
+
+def _selective(parts: Sequence[Part]) -> bool:
+    """Whether not all output blocks read the same blocks of the source."""
+    return len({(part.depth, first) for part in parts for first in part.first}) > 1
+
+
+def check_taps(layer: ConvLayer, geometry: Geometry) -> None:
+    """Refuse what the memories can't hold of a single output.
+
+    Raises:
+        UnsupportedError: its weights or its input are more than fit.
+    """
     most = min(MOST_TAPS, geometry.depth(Memory.WGT), geometry.depth(Memory.INP))
     for part in layer.parts:
         if part.taps > most:
             kernel = f"{part.kernel[0]}x{part.kernel[1]}"
             raise UnsupportedError(
                 f"{layer.name}: one output needs {part.taps} weight and input elements ({kernel}, "
-                f"{len(layer.source.origins)} blocks of {geometry.block} channels); the weight memory holds "
+                f"{part.depth} blocks of {geometry.block} channels); the weight memory holds "
                 f"{geometry.depth(Memory.WGT)}, the input memory {geometry.depth(Memory.INP)}, a reduction at most "
                 f"{MOST_TAPS}; at most {most // (part.kernel[0] * part.kernel[1]) * geometry.block} input channels fit"
             )
 
 
-def _steps_down(total: int, most: int) -> Iterator[int]:
+def steps_down(total: int, most: int) -> Iterator[int]:
     """Sizes that cut ``total`` evenly, from the largest that is at most ``most`` down."""
     last = 0
     for count in range(1, total + 1):
@@ -171,9 +201,9 @@ def _steps_down(total: int, most: int) -> Iterator[int]:
             yield size
 
 
-def _load_cycles(window: Window, rows: int, columns: int) -> int:
+def input_cycles(window: Window, blocks: int, rows: int, columns: int) -> int:
+    """Cycles of loading the input of rows x columns outputs, of so many blocks of the source."""
     height, width = window.rows(rows), window.columns(columns)
-    blocks = len(window.source.origins)
     dense = width == window.source.pitch or (height == 1 and width <= window.source.width)
     padded = window.width > 1 or window.height > 1
     if dense and not padded:
@@ -187,67 +217,86 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
     Raises:
         UnsupportedError: not even one output fits.
     """
-    _check_taps(layer, geometry)
-    window = Window.of(layer, layer.parts)
-    depth = geometry.depth(Memory.INP)
-    best: tuple[float, Tiling] | None = None
-    chunks = cache(partial(_chunks, tuple(layer.parts), geometry=geometry, entries=limits.blocks))
+    check_taps(layer, geometry)
+    window, depth = Window.of(layer, layer.parts), geometry.depth(Memory.INP)
     for limit in (depth // 2, depth):
-        for columns in _steps_down(layer.width, 2047):
-            if window.elements(1, columns) > limit:
-                continue
-            for rows in _steps_down(layer.height, MOST_ROWS):
-                if window.elements(rows, columns) > limit:
-                    continue
-                for candidate in _sub_tiles(layer, geometry, rows, columns, limits, chunks):
-                    cost = _conv_cost(layer, geometry, window, candidate, limits)
-                    if best is None or cost < best[0]:
-                        best = cost, candidate
-            if best is not None and columns < layer.width // 4:
-                break
-        if best is not None:
-            return best[1]
+        found = [
+            candidate
+            for together in _together(layer.parts, limits.blocks)
+            if (candidate := _cheapest(layer, geometry, limits, limit, together)) is not None
+        ]
+        if found:
+            return min(found, key=itemgetter(0))[1]
+    least = window.only(0, max(part.most_inputs(1) for part in layer.parts)).elements(1, 1)
     raise UnsupportedError(
-        f"{layer.name}: one output needs {window.elements(1, 1)} elements of the input memory, it has {depth}; "
+        f"{layer.name}: one output needs {least} elements of the input memory, it has {depth}; "
         "use a configuration with a larger inp_buffer"
     )
 
 
+def _together(parts: Sequence[Part], most: int) -> Sequence[int]:
+    """How many output blocks a chunk may have: all that fit, unless fewer of them read fewer blocks of the source."""
+    if not _selective(parts):
+        return (most,)
+    return list(steps_down(max(part.blocks for part in parts), most))
+
+
+def _cheapest(
+    layer: ConvLayer, geometry: Geometry, limits: Limits, most: int, together: int
+) -> tuple[float, Tiling] | None:
+    """The cheapest tiling with ``most`` elements of input at once and ``together`` output blocks in a chunk."""
+    window = Window.of(layer, layer.parts)
+    read = window.only(0, max(part.most_inputs(together) for part in layer.parts))
+    cut = cache(partial(_cut, tuple(layer.parts), geometry=geometry, limits=limits, entries=together))
+    best: tuple[float, Tiling] | None = None
+    for columns in steps_down(layer.width, 2047):
+        if read.elements(1, columns) > most:
+            continue
+        for rows in steps_down(layer.height, MOST_ROWS):
+            if read.elements(rows, columns) > most:
+                continue
+            for sub_rows, blocks in _sub_tiles(layer, geometry, rows, columns, limits):
+                candidate = Tiling(rows, columns, sub_rows, cut(blocks).chunks)
+                cost = _conv_cost(layer, geometry, window, candidate, cut(blocks))
+                if best is None or cost < best[0]:
+                    best = cost, candidate
+        if best is not None and columns < layer.width // 4:
+            break
+    return best
+
+
 def _sub_tiles(
-    layer: ConvLayer,
-    geometry: Geometry,
-    rows: int,
-    columns: int,
-    limits: Limits,
-    chunks: Callable[[int], tuple[tuple[Piece, ...], ...]],
-) -> Iterator[Tiling]:
+    layer: ConvLayer, geometry: Geometry, rows: int, columns: int, limits: Limits
+) -> Iterator[tuple[int, int]]:
+    """Rows of a sub-tile and most blocks of a piece."""
     seen = set()
     summed = layer.head and limits.sums
     if summed and rows * columns > geometry.depth(Memory.ACC):
         return  # more outputs than one instruction may have
-    for sub_rows in [rows] if summed else list(_steps_down(rows, rows))[:6]:
+    for sub_rows in [rows] if summed else list(steps_down(rows, rows))[:6]:
         most = limits.blocks if summed else limits.wide // (sub_rows * columns)
         most = min(most, limits.blocks, limits.micro_ops // sub_rows)
         for blocks in (most, most // 2, most // 4):
             if blocks and (sub_rows, blocks) not in seen:
                 seen.add((sub_rows, blocks))
-                yield Tiling(rows, columns, sub_rows, chunks(blocks))
+                yield sub_rows, blocks
 
 
-def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Tiling, limits: Limits) -> float:
+def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Tiling, cut: _Cut) -> float:
     strips, bands = -(-layer.width // tiling.columns), -(-layer.height // tiling.rows)
     tiles = strips * bands
     subs = tiles * -(-tiling.rows // tiling.sub_rows)
-    pieces = [piece for chunk in tiling.chunks for piece in chunk]
+    pieces = cut.pieces
     outputs = layer.height * layer.width
-    compute = sum(outputs * part.taps * part.blocks for part in layer.parts) + subs * len(pieces) * limits.start
+    compute = sum(outputs * part.taps * part.blocks for part in layer.parts) + subs * cut.start
     weights = (
         sum(part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE for part in layer.parts)
         + len(pieces) * LATENCY
     )
-    tile = _load_cycles(window, tiling.rows, tiling.columns)
-    repeats = 1 if tiles == 1 else len(tiling.chunks)
-    load = repeats * tiles * tile + weights
+    tile = max(input_cycles(window, blocks, tiling.rows, tiling.columns) for blocks in cut.reads)
+    reads = cut.reads if tiles > 1 else cut.fresh
+    loads = (times * input_cycles(window, blocks, tiling.rows, tiling.columns) for blocks, times in reads.items())
+    load = tiles * sum(loads) + weights
     store = 0.0
     if not layer.head:
         dense = tiling.columns == layer.width
@@ -267,106 +316,6 @@ def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Til
     return max(compute, load, store, 0.95 * (load + store)) + edge + few
 
 
-def pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry) -> PoolTiling:
-    """Tiles of one convolution with the pooling behind it, in extended instructions.
-
-    Raises:
-        UnsupportedError: not even one pooled output fits.
-    """
-    assert layer.pool is not None
-    _check_taps(layer, geometry)
-    window, pool = Window.of(layer, [part]), layer.pool
-    depth, ring = geometry.depth(Memory.INP), geometry.depth(Memory.OUT)
-    pooled_h, pooled_w = layer.out.height, layer.out.width
-    best: tuple[float, PoolTiling] | None = None
-    for overlap in (True, False):
-        for columns in list(_steps_down(pooled_w, pooled_w)):
-            wide = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-            for group in _steps_down(
-                part.blocks, min(geometry.par_entries // 2, geometry.depth(Memory.WGT) // part.taps)
-            ):
-                room = ring // group // wide  # rows of the ring
-                for rows in range(1, min(pooled_h, 32) + 1):
-                    fresh, kept = rows * pool.stride[0], max(pool.kernel[0] - pool.stride[0], 0)
-                    if room < fresh * (2 if overlap else 1) + kept or fresh + kept > MOST_ROWS:
-                        break
-                    for steps in range(1, -(-pooled_h // rows) + 1):
-                        tall = min(fresh * steps + kept, layer.height)
-                        if window.elements(tall, wide) > (depth // 2 if overlap else depth):
-                            break
-                        candidate = PoolTiling(group, columns, rows, steps)
-                        cost = _pool_cost(layer, part, window, candidate)
-                        if best is None or cost < best[0]:
-                            best = cost, candidate
-        if best is not None:
-            return best[1]
-    raise UnsupportedError(
-        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into the output "
-        f"memory of {ring} elements or its input of {window.elements(*pool.kernel)} into {depth}; "
-        "use a configuration with larger ones"
-    )
-
-
-def _pool_cost(layer: ConvLayer, part: Part, window: Window, tiling: PoolTiling) -> float:
-    pool = layer.pool
-    assert pool is not None
-    strips, groups = -(-layer.out.width // tiling.columns), -(-part.blocks // tiling.group)
-    wide = min((tiling.columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-    steps = -(-layer.out.height // tiling.rows)
-    tiles = -(-steps // tiling.steps)
-    compute = strips * (layer.height * wide * part.taps * part.blocks + groups * steps * GEMM_START)
-    fresh = tiling.rows * tiling.steps * pool.stride[0]
-    tile = _load_cycles(window, min(fresh, layer.height), wide)
-    load = groups * strips * tiles * tile + part.taps * part.blocks * window.block**2 // BYTES_PER_CYCLE
-    taps = max(pool.kernel[0], 2)
-    store = strips * part.blocks * (steps * (4 + LATENCY / tiling.group) + layer.out.height * (taps * wide + ROW + 2))
-    bus = load + strips * part.blocks * layer.out.height * tiling.columns * 2
-    return max(compute, load, store, bus) + 0.25 * tile
-
-
-def flat_pool_tiling(layer: ConvLayer, part: Part, geometry: Geometry, limits: Limits) -> FlatPoolTiling:
-    """Tiles of one convolution with the pooling behind it, in published instructions.
-
-    Raises:
-        UnsupportedError: not even one pooled output fits.
-    """
-    assert layer.pool is not None
-    _check_taps(layer, geometry)
-    window, pool = Window.of(layer, [part]), layer.pool
-    best: tuple[float, FlatPoolTiling] | None = None
-    for share in (2, 1):
-        for group in _steps_down(
-            part.blocks, min(limits.blocks, max(1, (geometry.depth(Memory.WGT) - _fragment([part])) // part.taps))
-        ):
-            for columns in _steps_down(layer.out.width, layer.out.width):
-                across = min((columns - 1) * pool.stride[1] + pool.kernel[1], layer.width)
-                for rows in _steps_down(layer.out.height, layer.out.height):
-                    down = min((rows - 1) * pool.stride[0] + pool.kernel[0], layer.height)
-                    if group * down > limits.micro_ops:
-                        continue
-                    if group * (down * across + rows * columns) * share > 2 * limits.wide:
-                        continue
-                    if window.elements(down, across) * share > geometry.depth(Memory.INP):
-                        continue
-                    tiles = -(-layer.out.height // rows) * -(-layer.out.width // columns)
-                    groups = -(-part.blocks // group)
-                    pooling = 2 * pool.kernel[0] * pool.kernel[1] + 14
-                    elements = down * across * (part.taps + 1) + rows * columns * pooling
-                    overhead = (pool.kernel[0] * pool.kernel[1] + 8 + part.kernel[0] * part.kernel[1]) * GEMM_START
-                    compute = tiles * (part.blocks * elements + groups * overhead)
-                    load = groups * tiles * _load_cycles(window, down, across)
-                    cost = float(max(compute, load))
-                    if best is None or cost < best[0]:
-                        best = cost, FlatPoolTiling(group, rows, columns)
-        if best is not None:
-            return best[1]
-    raise UnsupportedError(
-        f"{layer.name}: one window of the {pool.kernel[0]}x{pool.kernel[1]} pooling does not fit into "
-        f"{2 * limits.wide} accumulators or its input of {window.elements(*pool.kernel)} elements into "
-        f"{geometry.depth(Memory.INP)}; use a configuration with larger ones"
-    )
-
-
 def add_tiling(layer: AddLayer, geometry: Geometry, *, outputs: int, most_blocks: int) -> AddTiling:
     """Tiles of an addition: two operands, double-buffered.
 
@@ -379,8 +328,8 @@ def add_tiling(layer: AddLayer, geometry: Geometry, *, outputs: int, most_blocks
     target = layer.target
     most = min(geometry.depth(Memory.INP) // 4, outputs)
     best: tuple[float, AddTiling] | None = None
-    for columns in _steps_down(target.width, most):
-        for rows in _steps_down(target.height, most // columns):
+    for columns in steps_down(target.width, most):
+        for rows in steps_down(target.height, most // columns):
             blocks = min(most // (rows * columns), len(target.origins), most_blocks)
             groups = -(-len(target.origins) // blocks)
             tiles = -(-target.width // columns) * -(-target.height // rows) * groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,10 @@ class Window:
         width = max(left - part.padding[1] + part.kernel[1] for part in parts)
         return cls(layer.source, layer.stride, top, left, height, width, parts[0].weight.shape[-1])
 
+    def only(self, first: int, end: int) -> Window:
+        """The same of blocks first..end of the source."""
+        return replace(self, source=replace(self.source, origins=self.source.origins[first:end]))
+
     def rows(self, count: int) -> int:
         """Input rows of ``count`` output rows."""
         return (count - 1) * self.stride[0] + self.height
@@ -129,11 +133,14 @@ class Window:
         return len(self.source.origins) * self.rows(rows) * self.columns(columns)
 
     def offsets(self, part: Part, rows: int, columns: int) -> NDArray[np.int64]:
-        """Where the taps of one output lie in a tile of that many output rows and columns, in the weights' order."""
+        """Where the taps of one output lie in a tile of that many output rows and columns, in the weights' order.
+
+        The first block that it reads begins at 0.
+        """
         plane, pitch = self.rows(rows) * self.columns(columns), self.columns(columns)
         ky, kx = np.arange(part.kernel[0])[:, None, None], np.arange(part.kernel[1])[None, :, None]
         at = (ky + self.top - part.padding[0]) * pitch + kx + self.left - part.padding[1]
-        return (at + np.arange(len(self.source.origins)) * plane).reshape(-1)
+        return (at + np.arange(part.depth) * plane).reshape(-1)
 
     def loads(self, row: int, rows: int, column: int, columns: int) -> list[Load]:
         """The transfers that bring the input of outputs from (row, column) on.

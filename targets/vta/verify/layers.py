@@ -118,12 +118,15 @@ class _Check:
         padded[:, top : top + source.height, left : left + source.width] = self.symbols[self._cells(source)]
         windows = np.lib.stride_tricks.sliding_window_view(padded, part.kernel, (1, 2))
         windows = windows[:, ::stride_h, ::stride_w][:, : layer.height, : layer.width]
-        taps = windows.transpose(3, 4, 0, 1, 2).reshape(part.taps, -1)
+        taps = windows.transpose(3, 4, 0, 1, 2)
         weights = digest(part.weight.reshape(part.blocks * part.taps, -1).view(np.uint8)).reshape(
             part.blocks, part.taps
         )
-        sums: Symbols = (weights @ taps).reshape(part.blocks, layer.height, layer.width)
-        return sums
+        sums = np.empty((part.blocks, layer.height * layer.width), np.uint64)
+        for start, end in part.alike(0, part.blocks):
+            first = part.first[start]
+            sums[start:end] = weights[start:end] @ taps[:, :, first : first + part.depth].reshape(part.taps, -1)
+        return sums.reshape(part.blocks, layer.height, layer.width)
 
     def _results(self, layer: ConvLayer, part: Part, sums: Symbols) -> list[Symbols]:
         """R3 and the pooling: [out blocks, rows, columns] in each form that the instructions may use."""

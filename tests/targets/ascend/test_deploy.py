@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph, rules
-from squeezeedge.lower.legalize import legalize
+from squeezeedge.lower.legalize import dense_weight, legalize
 from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, deploy_model, pack_scale, sum_scale
 from squeezeedge.targets.ascend.options import ROUNDINGS
 from squeezeedge.targets.ascend.structure import check_structure, deploy_convs, unpack_scale
-from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_graph, squeezenet_graph
+from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, largest_shift_graph, random_graph, squeezenet_graph
 
 NAMES = ["squeezenet1_1", *(pytest.param(n, marks=pytest.mark.slow) for n in TOPOLOGIES[:-1] if n != "squeezenet1_1")]
 
@@ -37,10 +38,12 @@ def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
     nodes = quantized(graph)
     assert counts["Conv"] == counts["AscendQuant"] == counts["AscendDequant"] == len(nodes)
     for node, conv in zip(nodes, deploy_convs(model), strict=True):
-        out, _, _, channels = node.weight.shape
+        out, channels = len(node.weight), node.weight.shape[3] * node.groups
+        node = node if conv.groups == node.groups else replace(node, weight=dense_weight(node), groups=1)
+        assert conv.groups == 1 or min(out, channels) > FP16_CHANNELS
         assert conv.name == node.name and conv.strides == node.stride and conv.dtype == 1
-        np.testing.assert_array_equal(conv.weight[:out, :channels].transpose(0, 2, 3, 1), node.weight)
-        assert not conv.weight[out:].any() and not conv.weight[:, channels:].any()
+        np.testing.assert_array_equal(conv.weight[:out, : node.weight.shape[3]].transpose(0, 2, 3, 1), node.weight)
+        assert not conv.weight[out:].any() and not conv.weight[:, node.weight.shape[3] :].any()
         assert conv.offset == graph.tensors[node.input].zero_point - 128
         assert conv.pads == ((0, 0, 0, 0) if node.input == IMAGE else node.padding)
         if isinstance(node, Head):
@@ -51,9 +54,9 @@ def test_what_was_packed(graph: IntegerGraph, rounding: str) -> None:
         np.testing.assert_array_equal(conv.scale[:out] * np.exp2(node.shift, dtype=np.float32), 1)
         if rounding == "fused":
             np.testing.assert_array_equal(conv.bias, node.bias)
-            assert conv.weight.shape == (out, channels, *node.weight.shape[1:3])
+            assert conv.weight.shape == (out, channels // conv.groups, *node.weight.shape[1:3])
             continue
-        assert conv.weight.shape[1] > FP16_CHANNELS, "ATC would take quantization back"
+        assert conv.weight.shape[1] * conv.groups > FP16_CHANNELS, "ATC would take quantization back"
         added = (conv.bias[:out].astype(np.int64) - node.bias) / 2.0**node.shift
         quarter = np.select([node.shift == 0, node.shift == 1], [0, 0.5], 0.25)
         clips = np.abs(node.bias.astype(np.int64)) > 255 * np.abs(node.weight.astype(np.int64)).sum((1, 2, 3))
@@ -70,6 +73,16 @@ def test_whole_networks(name: str, rounding: str) -> None:
         convs = 26
         other = {"Relu": convs, "MaxPool": 3, "Concat": 9, "GlobalAveragePool": 2, "Sub": 1}
         assert counts == {"AscendQuant": convs, "Conv": convs, "AscendDequant": convs, **other}
+
+
+def test_depthwise_convolutions_stay_depthwise() -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (6, 5))
+    value = builder.conv(IMAGE, 40, (3, 3))
+    value = builder.conv(value, 40, (3, 3), (1, 1), (1, 1, 1, 1), groups=40)
+    value = builder.conv(builder.conv(value, 20, groups=4), 8, groups=2)
+    model = deploy_model(builder.finish(value, 8, groups=8), "exact")
+    check_structure(model)
+    assert [conv.groups for conv in deploy_convs(model)] == [1, 40, 4, 1, 1]
 
 
 def test_the_head_s_accumulators_fit_float16() -> None:

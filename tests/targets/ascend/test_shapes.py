@@ -73,6 +73,8 @@ CASES: list[tuple[Callable[[ModelProto], object], str]] = [
     (lambda m: attribute(node(m, "MaxPool"), "pads", [1 << 40, 0, 0, 0]), "large pads"),
     (lambda m: attribute(node(m, "MaxPool"), "kernel_shape", [1 << 40, 1]), "a kernel larger than its input"),
     (lambda m: attribute(node(m, "Conv"), "pads", [5, 0, 0, 0]), "large pads"),
+    (lambda m: attribute(node(m, "Conv"), "group", 5), "has another group"),
+    (lambda m: attribute(node(m, "Conv"), "group", 2), "has another constant"),
     (lambda m: attribute(node(m, "Concat"), "axis", 2), "does not join"),
     (lambda m: attribute(node(m, "Pad"), "mode", "edge"), "other pads"),
     (lambda m: constant(m, node(m, "Pad").input[1], np.array([0, 0, 1 << 40, 0, 0, 0, 0, 0])), "other pads"),

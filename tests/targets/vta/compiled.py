@@ -12,6 +12,7 @@ from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.patterns import partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import Stage, stages
+from squeezeedge.targets.vta import TARGET
 from squeezeedge.targets.vta.isa.encoding import InstructionSet
 from squeezeedge.targets.vta.isa.geometry import Geometry, load_config
 from squeezeedge.targets.vta.isa.program import VtaProgram
@@ -32,8 +33,13 @@ def simulator(geometry: Geometry) -> Simulator:
     return Simulator(geometry)
 
 
+def legal(graph: IntegerGraph) -> IntegerGraph:
+    """Of what the target supports."""
+    return legalize(graph, TARGET.supports)
+
+
 def build(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> VtaProgram:
-    return lower_graph(legalize(graph, ()), geometry, instructions).program
+    return lower_graph(legal(graph), geometry, instructions).program
 
 
 def stages_of(graph: IntegerGraph) -> Sequence[Stage]:
@@ -43,14 +49,14 @@ def stages_of(graph: IntegerGraph) -> Sequence[Stage]:
 
 def layers_of(graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry = DEFAULT) -> Layers:
     """What the compiler makes instructions of."""
-    return to_layers(stages_of(legalize(graph, ())), geometry.block, halos=instructions == "published")
+    return to_layers(stages_of(legal(graph)), geometry.block, halos=instructions == "published")
 
 
 def build_with_layers(
     graph: IntegerGraph, instructions: InstructionSet, geometry: Geometry
 ) -> tuple[VtaProgram, Layers]:
     """The program, which compile_program has verified, and the layers it comes from."""
-    parts = stages_of(legalize(graph, ()))
+    parts = stages_of(legal(graph))
     layers = to_layers(parts, geometry.block, halos=instructions == "published")
     return compile_program(parts, geometry, instructions), layers
 

@@ -26,8 +26,12 @@ def conv_layer(
     pool: MaxPool | None = None,
     head: bool = False,
     block: int = 16,
+    depthwise: bool = False,
 ) -> ConvLayer:
-    """Convolutions side by side, with the same padding on both sides, and the pooling behind them."""
+    """Convolutions side by side, with the same padding on both sides, and the pooling behind them.
+
+    Depthwise: an output block reads the block of the same number only, so there is one part of ``channels`` outputs.
+    """
     arena, random = Arena(block), np.random.default_rng(0)
     source = arena.value("source", Shape(*size, channels), zero_point, halo)
     height, width = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
@@ -43,11 +47,12 @@ def conv_layer(
     parts = []
     for index, count in enumerate(outs):
         blocks = -(-count // block)
-        taps = kernel[0] * kernel[1] * len(source.origins)
+        taps = kernel[0] * kernel[1] * (1 if depthwise else len(source.origins))
         weight = random.integers(-127, 128, (blocks, taps, block, block), dtype=np.int8)
         target = None if head else arena.value(f"out/{index}", out._replace(channels=count), 0)
+        first = tuple(range(blocks)) if depthwise else (0,) * blocks
         bias, shift = np.zeros((blocks, block), np.int32), np.zeros((blocks, block), np.uint8)
-        parts.append(Part(kernel, padding, weight, bias, shift, not head, target))
+        parts.append(Part(kernel, padding, weight, bias, shift, not head, target, first))
     return ConvLayer("layer", source, tuple(parts), stride, height, width, out, pool, head)
 
 

@@ -21,7 +21,6 @@ from tvm.ir import SourceName, Span
 
 from squeezeedge.errors import UnavailableError, UnsupportedError, UsageError
 from squeezeedge.graph import IMAGE, IntegerGraph, oracle
-from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.relax_module import MAIN
 from squeezeedge.targets.vta.device import CONTROL, DONE, REGISTERS, START
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
@@ -29,6 +28,7 @@ from squeezeedge.targets.vta.isa.geometry import Geometry
 from squeezeedge.targets.vta.lower.byoc import DRIVER, Device, LoweredNetwork, export_module, lower_graph, merge
 from squeezeedge.targets.vta.sim.simulator import Registers, Simulator
 from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
+from tests.targets.vta.compiled import legal
 
 GEOMETRY = Geometry()
 IDLE = 4
@@ -58,7 +58,7 @@ def check(graph: IntegerGraph, path: Path, count: int = 2) -> None:
 @given(graph=integer_graphs())
 def test_random_graphs_are_bit_exact(instructions: InstructionSet, tmp_path: Path, graph: IntegerGraph) -> None:
     try:
-        network = lower_graph(legalize(graph, ()), GEOMETRY, instructions)
+        network = lower_graph(legal(graph), GEOMETRY, instructions)
     except UnsupportedError:
         reject()  # a layer that really is too large
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.so"  # the loader takes the same name for the same library
@@ -67,7 +67,7 @@ def test_random_graphs_are_bit_exact(instructions: InstructionSet, tmp_path: Pat
 
 
 def test_main_only_calls_one_external_function() -> None:
-    module = lower_graph(legalize(random_graph(3), ()), GEOMETRY, "extended").module
+    module = lower_graph(legal(random_graph(3)), GEOMETRY, "extended").module
     (binding,) = [binding for block in module[MAIN].body.blocks for binding in block.bindings if binding.value.op]
     assert binding.value.op.name == "relax.call_dps_packed"
     assert [name.name_hint for name in module.functions] == [MAIN]
@@ -164,7 +164,7 @@ def test_a_process_with_nothing_but_tvm(graph: IntegerGraph, simulated: Path, tm
 def test_two_modules_in_one_process(graph: IntegerGraph, simulated: Path, tmp_path: Path) -> None:
     run = load(simulated)
     other = random_graph(5)
-    export_module(lower_graph(legalize(other, ()), GEOMETRY, "extended"), tmp_path / "other.so")
+    export_module(lower_graph(legal(other), GEOMETRY, "extended"), tmp_path / "other.so")
     check(other, tmp_path / "other.so")
     image = random_images(graph, 1, 2)
     np.testing.assert_array_equal(run(image[0]), oracle.run(graph, image)[0])

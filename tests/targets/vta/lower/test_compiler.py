@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle
-from squeezeedge.lower.legalize import legalize
+from squeezeedge.graph import IMAGE, Conv, IntegerGraph, oracle, rules
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.vta.lower.compiler import compile_program
 from squeezeedge.targets.vta.sim.simulator import Registers
 from tests.graphs import TOPOLOGIES, GraphBuilder, integer_graphs, random_graph, random_images, squeezenet_graph
-from tests.targets.vta.compiled import BLOCK32, DEFAULT, SMALL, build, check, simulator, stages_of
+from tests.targets.vta.compiled import BLOCK32, DEFAULT, SMALL, build, check, legal, simulator, stages_of
+from tests.targets.vta.efficientnet import efficientnet_lite0
 
 GEOMETRIES = (DEFAULT, SMALL, BLOCK32)
 ARTIFACT_LIMIT = 4 << 20
@@ -26,7 +27,7 @@ ARTIFACT_LIMIT = 4 << 20
 @given(graph=integer_graphs())
 @example(graph=random_graph(3858, blocks=3, max_channels=1))  # two equal concatenations
 def test_random_graphs_are_bit_exact(graph: IntegerGraph) -> None:
-    graph = legalize(graph, ())
+    graph = legal(graph)
     parts, done = stages_of(graph), 0
     for geometry, instructions in itertools.product(GEOMETRIES, INSTRUCTION_SETS):
         try:
@@ -39,10 +40,71 @@ def test_random_graphs_are_bit_exact(graph: IntegerGraph) -> None:
     assert done
 
 
+@st.composite
+def grouped_graphs(draw: st.DrawFn) -> IntegerGraph:
+    """Depthwise and grouped convolutions in a row, perhaps of a concatenation or with a pooling behind."""
+    size = draw(st.sampled_from([(8, 8), (13, 17), (24, 9)]))
+    builder = GraphBuilder(np.random.default_rng(draw(st.integers(0, 999))), size)
+    zero_points = st.sampled_from(rules.ZERO_POINTS)
+    channels = draw(st.integers(1, 70))
+    value = builder.conv(IMAGE, channels, zero_point=draw(zero_points))
+    if draw(st.booleans()):
+        value = builder.concat([value, builder.conv(IMAGE, 20, zero_point=builder.tensors[value].zero_point)])
+    for _ in range(draw(st.integers(1, 2))):
+        tensor = builder.tensors[value]
+        kernels = [(1, 1), (3, 3), (5, 5), (7, 7), (2, 5), (tensor.height, tensor.width)]
+        kernel = draw(st.sampled_from([k for k in kernels if k <= (8, 8) or k[0] * k[1] <= 81]))
+        top, left, bottom, right = (draw(st.integers(0, min(k - 1, 3))) for k in (*kernel, *kernel))
+        pads = (top, left, bottom, right)
+        if kernel[0] > tensor.height + pads[0] + pads[2] or kernel[1] > tensor.width + pads[1] + pads[3]:
+            kernel, pads = (1, 1), (0, 0, 0, 0)
+        counts = [count for count in range(2, tensor.channels + 1) if tensor.channels % count == 0] or [1]
+        groups = tensor.channels if draw(st.booleans()) else draw(st.sampled_from(counts))
+        out = groups * draw(st.integers(1, max(1, 80 // groups)) if groups < tensor.channels else st.just(1))
+        stride = draw(st.sampled_from([(1, 1), (2, 2), (1, 3)]))
+        value = builder.conv(value, out, kernel, stride, pads, draw(zero_points), groups=groups)
+    tensor = builder.tensors[value]
+    if min(tensor.height, tensor.width) > 2 and draw(st.booleans()):
+        value = builder.pool(value)
+    groups = builder.tensors[value].channels if draw(st.integers(0, 3)) == 0 else 1
+    return builder.finish(value, groups if groups > 1 else 10, groups=groups)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=grouped_graphs())
+def test_grouped_convolutions_are_bit_exact(graph: IntegerGraph) -> None:
+    parts = stages_of(graph)
+    for geometry, instructions in itertools.product(GEOMETRIES, INSTRUCTION_SETS):
+        check(graph, compile_program(parts, geometry, instructions))
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_a_depthwise_convolution_is_the_diagonals(instructions: InstructionSet) -> None:
+    """As many matrices as the array has to multiply by: neither more weights nor more steps."""
+    builder = GraphBuilder(np.random.default_rng(0), (9, 8))
+    value = builder.conv(IMAGE, 64, zero_point=128)
+    value = builder.conv(value, 64, (5, 5), (1, 1), (2, 2, 2, 2), groups=64)
+    graph = builder.finish(value, 10)
+    program = build(graph, instructions)
+    matrices = 4 * 1 + 4 * 25 + 4 * 1
+    assert program.region("wgt").size == matrices * 16 * 16
+    assert check(graph, program, 1).gemm_steps == 9 * 8 * matrices
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_efficientnet_is_bit_exact(instructions: InstructionSet) -> None:
+    graph = efficientnet_lite0(64, 10)
+    program = build(graph, instructions)
+    assert sum(layer.macs for layer in program.layers) == graph.macs
+    check(graph, program, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies_are_bit_exact(name: str) -> None:
-    graph = legalize(squeezenet_graph(name, 96 if name == "resnet18" else 64, 10), ())
+    graph = legal(squeezenet_graph(name, 96 if name == "resnet18" else 64, 10))
     parts = stages_of(graph)
     for instructions in INSTRUCTION_SETS:
         program = compile_program(parts, DEFAULT, instructions)

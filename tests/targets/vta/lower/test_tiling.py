@@ -10,27 +10,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import MaxPool
 from squeezeedge.targets.vta.isa.geometry import Geometry, Memory
 from squeezeedge.targets.vta.lower.layers import ConvLayer
 from squeezeedge.targets.vta.lower.tiling import (
     Limits,
     add_tiling,
+    chunk_inputs,
     conv_tiling,
-    flat_pool_tiling,
-    pool_tiling,
     spans,
 )
 from squeezeedge.targets.vta.lower.window import Window
 from tests.targets.vta.compiled import DEFAULT, SMALL
 from tests.targets.vta.lower.by_hand import add_layer, conv_layer
 
-POOL = MaxPool("pool", "layer", (3, 3), (2, 2), (0, 0, 0, 0), False)
-
 
 def limits(geometry: Geometry, *, sums: bool = True) -> Limits:
     """As of the extended instructions."""
-    return Limits(geometry.depth(Memory.OUT) // 2, geometry.par_entries // 2, 1 << 30, sums=sums, start=20)
+    return Limits(
+        geometry.depth(Memory.OUT) // 2, geometry.par_entries // 2, 1 << 30, sums=sums, start=lambda part, piece: 20
+    )
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
@@ -49,6 +47,11 @@ LAYERS = st.builds(
     st.lists(st.sampled_from([8, 40, 100]), min_size=1, max_size=2).map(tuple),
     st.sampled_from([(1, 1), (3, 3), (5, 2)]),
     st.sampled_from([(1, 1), (2, 2)]),
+) | st.builds(
+    lambda size, channels, kernel: conv_layer(size, channels, (channels,), kernel, depthwise=True),
+    st.tuples(st.integers(6, 60), st.integers(6, 60)),
+    st.sampled_from([64, 300]),
+    st.sampled_from([(3, 3), (5, 5)]),
 )
 
 
@@ -62,10 +65,12 @@ def test_tiles_of_convolutions(layer: ConvLayer, geometry: Geometry, head: bool)
     except UnsupportedError as error:
         assert "one output needs" in str(error)
         return
-    window, depth = Window.of(layer, layer.parts), geometry.depth(Memory.INP)
-    assert window.elements(tiling.rows, tiling.columns) <= depth
-    if window.elements(1, 1) <= depth // 2:
-        assert window.elements(tiling.rows, tiling.columns) <= depth // 2, "the next tile is loaded meanwhile"
+    depth, whole = geometry.depth(Memory.INP), Window.of(layer, layer.parts)
+    for (first, end), _ in chunk_inputs(layer.parts, tiling.chunks):
+        window = whole.only(first, end)
+        assert window.elements(tiling.rows, tiling.columns) <= depth
+        if window.elements(1, 1) <= depth // 2:
+            assert window.elements(tiling.rows, tiling.columns) <= depth // 2, "the next tile is loaded meanwhile"
     assert 1 <= tiling.sub_rows <= tiling.rows <= layer.height and tiling.columns <= layer.width
     pieces = [piece for chunk in tiling.chunks for piece in chunk]
     for index, part in enumerate(layer.parts):
@@ -106,36 +111,6 @@ def test_what_does_not_fit() -> None:
     layer = replace(side_by_side, parts=(*side_by_side.parts, apart))
     with pytest.raises(UnsupportedError, match=r"layer: one output needs \d+ elements of the input memory, it has 512"):
         conv_tiling(layer, SMALL, limits(SMALL))
-
-
-@pytest.mark.parametrize("geometry", [DEFAULT, SMALL])
-@pytest.mark.parametrize(("size", "channels", "out"), [((31, 33), 16, 64), ((57, 20), 48, 96), ((7, 7), 16, 16)])
-def test_tiles_with_a_pooling(geometry: Geometry, size: tuple[int, int], channels: int, out: int) -> None:
-    layer = conv_layer(size, channels, (out,), (3, 3), padding=(1, 1), pool=POOL)
-    (part,) = layer.parts
-    window, depth = Window.of(layer, [part]), geometry.depth(Memory.INP)
-    ring = pool_tiling(layer, part, geometry)
-    wide = min((ring.columns - 1) * 2 + 3, layer.width)
-    assert (ring.rows * 2 + 1) * wide * ring.group <= geometry.depth(Memory.OUT)
-    assert window.elements(min(ring.rows * ring.steps * 2 + 1, layer.height), wide) <= depth
-    assert ring.group * part.taps <= geometry.depth(Memory.WGT) and ring.group <= geometry.par_entries // 2
-    allowed = replace(limits(geometry), micro_ops=geometry.depth(Memory.UOP), sums=False)
-    flat = flat_pool_tiling(layer, part, geometry, allowed)
-    down, across = (min((count - 1) * 2 + 3, most) for count, most in zip((flat.rows, flat.columns), size, strict=True))
-    assert flat.group * (down * across + flat.rows * flat.columns) <= 2 * allowed.wide
-    assert window.elements(down, across) <= depth
-    assert flat.group * down <= allowed.micro_ops
-
-
-def test_a_pooling_that_does_not_fit() -> None:
-    pool = MaxPool("pool", "layer", (7, 7), (1, 1), (0, 0, 0, 0), False)
-    layer = conv_layer((20, 20), 16, (16,), pool=pool)
-    tiny = replace(SMALL, acc_buffer=1 << 11)
-    assert tiny.depth(Memory.OUT) < 49
-    with pytest.raises(UnsupportedError, match=r"layer: one window of the 7x7 pooling does not fit into the output"):
-        pool_tiling(layer, layer.parts[0], tiny)
-    with pytest.raises(UnsupportedError, match=r"layer: one window of the 7x7 pooling does not fit into \d+ accumul"):
-        flat_pool_tiling(layer, layer.parts[0], tiny, limits(tiny))
 
 
 @pytest.mark.parametrize("geometry", [DEFAULT, SMALL])

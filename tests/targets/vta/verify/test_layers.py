@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from squeezeedge.graph import Conv
-from squeezeedge.lower.legalize import legalize
-from squeezeedge.targets.vta.isa.encoding import InstructionSet
-from squeezeedge.targets.vta.lower.layers import AddLayer
+from squeezeedge.graph import IMAGE, Conv
+from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS, InstructionSet
+from squeezeedge.targets.vta.lower.layers import AddLayer, ConvLayer
 from squeezeedge.targets.vta.verify.layers import Mismatch, check_layers
 from squeezeedge.targets.vta.verify.machine import Machine
 from squeezeedge.targets.vta.verify.program import VerificationError, verify
 from squeezeedge.targets.vta.verify.symbols import Symbols
 from squeezeedge.targets.vta.verify.tokens import trace
-from tests.graphs import random_graph
-from tests.targets.vta.compiled import SMALL, layers_of, small
+from tests.graphs import GraphBuilder, random_graph
+from tests.targets.vta.compiled import SMALL, build_with_layers, layers_of, legal, small
 
 BOTH = ["extended", pytest.param("published", marks=pytest.mark.slow)]
 
@@ -91,12 +91,27 @@ def test_a_store_beside_the_tensors(instructions: InstructionSet) -> None:
     assert caught.value.cell == cell
 
 
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_another_block_of_the_source(instructions: InstructionSet) -> None:
+    """Which blocks a depthwise convolution reads is part of its meaning."""
+    builder = GraphBuilder(np.random.default_rng(0), (4, 5))
+    value = builder.conv(builder.conv(IMAGE, 40), 40, (3, 3), (1, 1), (1, 1, 1, 1), groups=40, name="depthwise")
+    program, layers = build_with_layers(builder.finish(value, 3), instructions, SMALL)
+    verify(program, layers)
+    layer = layers.layers[1]
+    assert isinstance(layer, ConvLayer) and layer.parts[0].first == (0, 1, 2)
+    other = replace(layer, parts=(replace(layer.parts[0], first=(0, 2, 2)),))
+    changed = replace(layers, layers=(layers.layers[0], other, *layers.layers[2:]))
+    with pytest.raises(VerificationError, match=r"\(layer depthwise, \w+\): stores what is not the layer's result"):
+        verify(program, changed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", BOTH)
 def test_another_networks_layers_do_not_fit(instructions: InstructionSet) -> None:
     """Rule 6 looks at every constant: one weight, bias or shift that differs is a different network."""
     program, _ = small(instructions)
-    graph = legalize(random_graph(19), ())
+    graph = legal(random_graph(19))
     convolution = next(node for node in graph.nodes if isinstance(node, Conv))
     for array in (convolution.weight, convolution.bias, convolution.shift):
         array.flat[0] = array.flat[0] ^ 1
