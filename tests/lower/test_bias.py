@@ -16,6 +16,7 @@ from tests.graphs import GraphBuilder
 def _graph(zero_point: int) -> IntegerGraph:
     builder = GraphBuilder(np.random.default_rng(zero_point), (4, 5))
     value = builder.conv(IMAGE, 6, (3, 3), zero_point=zero_point)
+    value = builder.conv(value, 12, (1, 1), zero_point=zero_point, groups=3)
     return builder.finish(builder.conv(value, 4, (1, 2), zero_point=128), 3)
 
 
@@ -30,7 +31,8 @@ def test_the_kernel_s_sum_and_this_bias_are_the_rounded_accumulator(zero_point: 
         windows = np.lib.stride_tricks.sliding_window_view(
             q.astype(np.int64) - subtracted, conv.weight.shape[1:3], (0, 1)
         )
-        products = np.einsum("yxikl,okli->yxo", windows, conv.weight.astype(np.int64))
+        parts = zip(np.split(windows, conv.groups, 2), np.split(conv.weight.astype(np.int64), conv.groups), strict=True)
+        products = np.concatenate([np.einsum("yxikl,okli->yxo", *part) for part in parts], -1)
         expected = accumulate(conv, q, source) + conv.rounding
         np.testing.assert_array_equal(products + offset_bias(conv, source, subtracted), expected)
 
