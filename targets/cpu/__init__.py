@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezeedge.lower.legalize import Feature
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isa
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cpu.lower import CpuLowered
 
 __all__ = ["TARGET", "CpuOptions", "CpuTarget"]
@@ -29,7 +29,7 @@ class CpuTarget:
     needs_root = False
     options = CpuOptions
     device_module = "squeezeedge.targets.cpu.device"
-    supports: frozenset[Feature] = frozenset()
+    supports = frozenset({Feature.DEPTHWISE})
 
     def requirements(self) -> list[Requirement]:
         """A C compiler to link with; Linux to run on."""

@@ -6,18 +6,20 @@ four unrolled reduction steps; one tile width a row, the last tile overlapping i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from squeezeedge.graph import Conv, Head
 from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.legalize import is_depthwise
+from squeezeedge.targets.cpu.depthwise import ChannelOperands
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
 from squeezeedge.targets.cpu.loops import Expr, lanes
 from squeezeedge.targets.cpu.packing import Packed, Piece
-from squeezeedge.targets.cpu.tiling import Operands
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands
 
-__all__ = ["ConvolutionKernel", "Store"]
+__all__ = ["ConvolutionKernel", "DepthwiseKernel", "Store", "kernel_class"]
 
 Store = Callable[[int, int, int, list[Expr], list[Expr]], None]
 """Takes (row, pixel, first block, accumulators, shifts) of some blocks of a tile; int32 vectors."""
@@ -62,25 +64,25 @@ class ConvolutionKernel:
     def tile(self, piece: Piece, index: Expr, y: Expr, x: Expr, store: Store) -> None:
         """Compute the tile whose first output pixel is (y, x), of a piece's ``index``-th run of channels."""
         n, tile = self.isa.lanes, piece.tile
-        operands = self._operands(piece, index, y, x)
-        accumulators = self.isa.accumulate(tile, operands)
+        parameter = self.parameter_offset + piece.parameter + index * (tile.blocks * 2 * n)
+        accumulators = self.accumulate(piece, index, y, x, parameter)
         for row in range(tile.rows):
             for pixel in range(tile.pixels):
                 first = 0
                 for count in self.isa.narrow_counts(tile.blocks):
                     vectors = [accumulators(row, pixel, first + b) for b in range(count)]
-                    at = [operands.parameter + ((first + b) * 2 + 1) * n for b in range(count)]
+                    at = [parameter + ((first + b) * 2 + 1) * n for b in range(count)]
                     store(row, pixel, first, vectors, [self.parameters[lanes(a, n)] for a in at])
                     first += count
 
-    def _operands(self, piece: Piece, index: Expr, y: Expr, x: Expr) -> Operands:
-        _, kernel_h, _, _ = self.conv.weight.shape
-        (top, left), (down, right) = self.conv.padding[:2], self.conv.stride
-        source, blocks, lanes_ = self.source, piece.tile.blocks, self.isa.lanes
-        weights = kernel_h * self.packed.steps * blocks * lanes_ * self.packed.group
-        return Operands(
+    def accumulate(self, piece: Piece, index: Expr, y: Expr, x: Expr, parameter: Expr) -> Accumulators:
+        """Write the sums of a tile; ``parameter`` is the first of its parameters."""
+        source, kernel_h = self.source, self.conv.weight.shape[1]
+        down, right = self.conv.stride
+        weights = kernel_h * self.packed.steps * piece.tile.blocks * self.isa.lanes * self.packed.group
+        operands = Operands(
             data=self.data,
-            start=source.address(y * down - top, x * right - left),
+            start=self._window(y, x),
             down=down * source.row,
             right=right * source.channels,
             row=source.row,
@@ -90,5 +92,51 @@ class ConvolutionKernel:
             weights=self.weights,
             weight=self.weight_offset + piece.weight + index * weights,
             parameters=self.parameters,
-            parameter=self.parameter_offset + piece.parameter + index * (blocks * 2 * lanes_),
+            parameter=parameter,
         )
+        return self.isa.accumulate(piece.tile, operands)
+
+    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """clip(v + zero_point, 0, Q_MAX) of some blocks of a tile, in the channels' order."""
+        return self.isa.narrow(vectors, zero_point)
+
+    def _window(self, y: Expr, x: Expr) -> Expr:
+        """Where the window of an output pixel begins."""
+        (top, left), (down, right) = self.conv.padding[:2], self.conv.stride
+        return self.source.address(y * down - top, x * right - left)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthwiseKernel(ConvolutionKernel):
+    """A depthwise one."""
+
+    def configure(self, piece: Piece) -> None:
+        """Nothing: its registers are always there."""
+
+    def accumulate(self, piece: Piece, index: Expr, y: Expr, x: Expr, parameter: Expr) -> Accumulators:
+        """Write the sums of a tile; ``parameter`` is the first of its parameters."""
+        products, tile = self.isa.channels, piece.tile
+        kernel = self.conv.weight.shape[1:3]
+        weights = products.weight_bytes(tile, kernel, self.conv.stride)
+        operands = ChannelOperands(
+            kernel=kernel,
+            stride=self.conv.stride,
+            data=self.data,
+            start=self._window(y, x) + piece.channel + index * (tile.blocks * self.isa.lanes),
+            row=self.source.row,
+            pixel=self.source.channels,
+            weights=self.weights,
+            weight=self.weight_offset + piece.weight + index * weights,
+            parameters=self.parameters,
+            parameter=parameter,
+        )
+        return products.accumulate(tile, operands)
+
+    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """clip(v + zero_point, 0, Q_MAX) of some blocks of a tile, in the channels' order."""
+        return self.isa.channels.in_order(super().narrow(vectors, zero_point), len(vectors))
+
+
+def kernel_class(conv: Conv | Head) -> type[ConvolutionKernel]:
+    """Which of them computes a convolution."""
+    return DepthwiseKernel if is_depthwise(conv) else ConvolutionKernel

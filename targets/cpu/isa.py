@@ -16,6 +16,14 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
+from squeezeedge.targets.cpu.depthwise import (
+    ByteProducts,
+    ChannelProducts,
+    NeonProducts,
+    PairProducts,
+    SignedByteProducts,
+    WideProducts,
+)
 from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
@@ -46,6 +54,11 @@ class InstructionSet(ABC):
     def input_offset(self) -> int:
         """The multiply instruction sees q - input_offset."""
         return 0
+
+    @property
+    @abstractmethod
+    def channels(self) -> ChannelProducts:
+        """How it multiplies channel by channel."""
 
     @abstractmethod
     def tile(self, height: int, width: int, blocks: int) -> Tile:
@@ -100,6 +113,11 @@ class VectorSet(InstructionSet):
 
     registers: int = 16
     in_flight: int = 8
+
+    @property
+    def channels(self) -> ChannelProducts:
+        """Row by row."""
+        return WideProducts(self.lanes, self.registers - 3)
 
     def tile(self, height: int, width: int, blocks: int) -> Tile:
         """The tile with the most useful multiplications per cycle, at two multiplies or two loads a cycle."""
@@ -215,6 +233,10 @@ class _PackingSet(InstructionSet):
 class _Vnni(_PackingSet, VectorSet):
     """vpdpbusd: four uint8 x int8 products a lane, exact (the sum enters 32 bits without saturation)."""
 
+    @property
+    def channels(self) -> ChannelProducts:
+        return ByteProducts(self.lanes, self.registers - 3)
+
     def activation(self, data: Expr, address: Expr) -> Expr:
         return T.reinterpret(f"uint8x{4 * self.lanes}", _broadcast_word(data, address, self.lanes))
 
@@ -229,6 +251,10 @@ class _Pmaddwd(_PackingSet, VectorSet):
 
     vpmaddubsw would do four bytes at once, but saturates, as inputs reach 255.
     """
+
+    @property
+    def channels(self) -> ChannelProducts:
+        return PairProducts(self.lanes, self.registers - 3)
 
     def activation(self, data: Expr, address: Expr) -> tuple[Expr, Expr]:
         word = _broadcast_word(data, address, self.lanes)
@@ -255,6 +281,10 @@ class _Sdot(VectorSet):
     def input_offset(self) -> int:
         return rules.SIGN
 
+    @property
+    def channels(self) -> ChannelProducts:
+        return SignedByteProducts(self.lanes, self.registers - 6)
+
     def activation(self, data: Expr, address: Expr) -> Expr:
         word = T.reinterpret("int32", data[T.ramp(address, 1, 4)])
         signed = T.bitwise_xor(word, T.int32(rules.SIGN * 0x01010101 - 2**32))
@@ -265,12 +295,26 @@ class _Sdot(VectorSet):
 
 
 @dataclass(frozen=True)
+class _ArmNeon(VectorSet):
+    """Of 32-bit ARM."""
+
+    @property
+    def channels(self) -> ChannelProducts:
+        return NeonProducts(self.lanes, self.registers - 3)
+
+
+@dataclass(frozen=True)
 class MatrixSet(_PackingSet):
     """AMX: tiles of 16 rows x 64 bytes; one tdpbusd is a 16 x 64 by 64 x 16 product of uint8 and int8.
 
     A row of the first operand is one output pixel's window, contiguous in memory because NHWC is; the stride between
     rows is the convolution's. One ``group`` is one instruction's reduction, at most 64 bytes.
     """
+
+    @property
+    def channels(self) -> ChannelProducts:
+        """In vectors of AVX-512."""
+        return PairProducts(self.lanes, 27)
 
     def tile(self, height: int, width: int, blocks: int) -> Tile:
         """2 x 2 accumulator tiles where there are two rows, else one row of up to four."""
@@ -393,7 +437,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             in_flight=8,
         ),
         VectorSet("neon", lanes=8, group=1, registers=13, in_flight=4),
-        VectorSet("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
+        _ArmNeon("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
         VectorSet("generic", lanes=8, group=1, registers=8, in_flight=4),
     )
 }

@@ -6,6 +6,7 @@ of the instruction set's ``group`` bytes; what a last step reads beyond the row 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
 from squeezeedge.lower.bias import offset_bias
+from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.tiling import Tile
 
@@ -52,10 +54,11 @@ class Packed:
     """A convolution's constants.
 
     Attributes:
-        group: input bytes a reduction step.
-        steps: reduction steps a kernel row.
+        group: input bytes a reduction step; 0 of a depthwise convolution.
+        steps: reduction steps a kernel row; 0 of a depthwise convolution.
         pieces: which channels are where.
-        weights: int8, per piece [count, kernel_h, steps, blocks, lanes, group] (AMX: [..., group / 4, 16, 4]).
+        weights: int8, per piece [count, kernel_h, steps, blocks, lanes, group] (AMX: [..., group / 4, 16, 4]); of a
+            depthwise convolution as :meth:`squeezeedge.targets.cpu.depthwise.ChannelProducts.arrange` says.
         parameters: int32, per piece [count, blocks, 2, lanes]: bias and shift.
     """
 
@@ -96,18 +99,15 @@ def pack(
     Raises:
         UnsupportedError: a shift that the kernels do not have.
     """
-    out, kernel_h, kernel_w, channels = conv.weight.shape
-    steps, group = isa.steps(kernel_w * channels)
-    rows = np.zeros((out, kernel_h, steps * group), np.int8)
-    rows[..., : kernel_w * channels] = conv.weight.reshape(out, kernel_h, -1)
-    bias = offset_bias(conv, source, isa.input_offset)
-    shift = checked_shift(conv.name, conv.shift if isinstance(conv, Conv) else np.zeros(out, np.uint8))
+    form = (_depthwise if is_depthwise(conv) else _dense)(conv, isa, whole_blocks)
+    bias = offset_bias(conv, source, form.input_offset)
+    shift = checked_shift(conv.name, conv.shift if isinstance(conv, Conv) else np.zeros(len(bias), np.uint8))
     pieces: list[Piece] = []
     weights: list[NDArray[np.int8]] = []
     parameters: list[NDArray[np.int32]] = []
-    for channel, blocks, valid in _runs(out, isa.lanes, whole_blocks):
-        tile = isa.tile(height, width, blocks)
-        order = np.arange(tile.blocks * isa.lanes) if whole_blocks else isa.lane_order(tile.blocks)
+    for channel, blocks, valid in form.runs:
+        tile = form.tile(height, width, blocks)
+        order = np.arange(tile.blocks * isa.lanes) if whole_blocks else form.lane_order(tile.blocks)
         index = channel + np.arange(0, blocks * isa.lanes, len(order))[:, None] + order  # [tiles, lanes of a tile]
         piece = Piece(
             channel,
@@ -118,15 +118,49 @@ def pack(
             sum(array.size for array in parameters),
         )
         pieces.append(piece)
-        packed = _padded(rows, index).reshape(len(index), tile.blocks, isa.lanes, kernel_h, steps, group)
-        weights.append(_aligned(isa.arrange(packed)))
+        weights.append(_aligned(form.arrange(index.reshape(len(index), tile.blocks, isa.lanes), tile)))
         values = np.stack([_padded(array, index).reshape(-1, isa.lanes) for array in (bias, shift)], 1)
         parameters.append(_aligned(values.astype(np.int32)))
-    return Packed(group, steps, tuple(pieces), np.concatenate(weights), np.concatenate(parameters))
+    return Packed(form.group, form.steps, tuple(pieces), np.concatenate(weights), np.concatenate(parameters))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a convolution is packed.
+
+    Attributes:
+        input_offset: what the kernel subtracts from every q.
+        group: of ``Packed``.
+        steps: of ``Packed``.
+        runs: (first channel, blocks, valid channels) of the pieces.
+        lane_order: takes a tile's blocks, returns the channel of the tile that each accumulator lane holds.
+        tile: takes the map's height and width and a run's blocks.
+        arrange: takes the output channels [tile, block, lane] and the tile, returns their weights as they are read.
+    """
+
+    input_offset: int
+    group: int
+    steps: int
+    runs: list[tuple[int, int, int]]
+    lane_order: Callable[[int], NDArray[np.intp]]
+    tile: Callable[[int, int, int], Tile]
+    arrange: Callable[[NDArray[np.intp], Tile], NDArray[np.int8]]
+
+
+def _dense(conv: Conv | Head, isa: InstructionSet, whole_blocks: bool) -> _Form:
+    assert conv.groups == 1, f"{conv.name} has not been legalized"
+    out, kernel_h, kernel_w, channels = conv.weight.shape
+    steps, group = isa.steps(kernel_w * channels)
+    rows = np.zeros((out, kernel_h, steps * group), np.int8)
+    rows[..., : kernel_w * channels] = conv.weight.reshape(out, kernel_h, -1)
+
+    def arrange(index: NDArray[np.intp], tile: Tile) -> NDArray[np.int8]:
+        return isa.arrange(_padded(rows, index).reshape(*index.shape, kernel_h, steps, group))
+
+    return _Form(isa.input_offset, group, steps, _runs(out, isa.lanes, whole_blocks), isa.lane_order, isa.tile, arrange)
 
 
 def _runs(out: int, lanes: int, whole_blocks: bool) -> list[tuple[int, int, int]]:
-    """(first channel, blocks, valid channels) of the pieces."""
     if whole_blocks:
         blocks = -(-out // lanes)
         blocks += blocks % 2 if blocks > 1 else 0
@@ -134,6 +168,31 @@ def _runs(out: int, lanes: int, whole_blocks: bool) -> list[tuple[int, int, int]
     full, rest = divmod(out, lanes)
     runs = [(0, full, full * lanes)] if full else []
     return [*runs, (full * lanes, 1, rest)] if rest else runs
+
+
+def _depthwise(conv: Conv | Head, isa: InstructionSet, whole_blocks: bool) -> _Form:
+    """Tiles of as many blocks as are brought side by side at a time, then of single blocks."""
+    products, lanes, out = isa.channels, isa.lanes, len(conv.weight)
+    kernel_h, kernel_w = conv.weight.shape[1:3]
+    counts = (1,) if whole_blocks else products.blocks
+    left, rest = divmod(-(-out // lanes) * lanes if whole_blocks else out, lanes)
+    runs: list[tuple[int, int, int]] = []
+    for count in counts:
+        blocks = left - left % count
+        if blocks:
+            runs.append((sum(run[2] for run in runs), blocks, blocks * lanes))
+        left -= blocks
+    if rest:
+        runs.append((out - rest, 1, rest))
+
+    def tile(height: int, width: int, blocks: int) -> Tile:
+        held = next(count for count in counts if blocks % count == 0)
+        return products.tile(height, width, held, (kernel_h, kernel_w), conv.stride)
+
+    def arrange(index: NDArray[np.intp], tile: Tile) -> NDArray[np.int8]:
+        return products.arrange(_padded(conv.weight[..., 0], index), tile.rows, conv.stride)
+
+    return _Form(products.input_offset, 0, 0, runs, products.lane_order, tile, arrange)
 
 
 def _padded(array: NDArray[S], index: NDArray[np.intp]) -> NDArray[S]:

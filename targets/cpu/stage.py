@@ -17,7 +17,7 @@ from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import KernelCall
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
-from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store
+from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store, kernel_class
 from squeezeedge.targets.cpu.elementwise import add_rows, copy_rows, fill_border, pool_row
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.layout import CACHE_LINE, Layout
@@ -229,7 +229,7 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
 
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
         weights, parameters = arrays
-        kernel = ConvolutionKernel(head, out_shape, isa, packed, source, inputs[0], weights, parameters, 0, 0)
+        kernel = kernel_class(head)(head, out_shape, isa, packed, source, inputs[0], weights, parameters, 0, 0)
         with loop(piece.count, parallel=True) as index:
             kernel.configure(piece)
             sums = scratch(width, "int32")
@@ -294,7 +294,8 @@ def _packed(
         for conv, shape, own in zip(stage.convolutions, shapes, packed, strict=True):
             index = stage.inputs.index(conv.input)
             source, data = site.sources[index], inputs[index]
-            made.append(ConvolutionKernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
+            kernel = kernel_class(conv)
+            made.append(kernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
             weight += own.weights.size
             parameter += own.parameters.size
         return made
@@ -319,7 +320,7 @@ def _store(
         def store(row: int, pixel: int, first: int, vectors: list[Expr], shifts: list[Expr]) -> None:
             at = target.address(y + row, x + pixel, channel + piece.channel + index * width + first * isa.lanes)
             shifted = [T.shift_right(vector, shift) for vector, shift in zip(vectors, shifts, strict=True)]
-            value = isa.narrow(shifted, zero_point)
+            value = kernel.narrow(shifted, zero_point)
             if piece.valid == width:
                 T.buffer_store(out, value, [lanes(at, len(vectors) * isa.lanes)])
                 return

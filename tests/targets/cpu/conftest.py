@@ -88,7 +88,8 @@ def kinds() -> IntegerGraph:
     narrow = builder.conv(pooled, 8, (3, 3), padding=(1, 1, 1, 1))
     fire = builder.concat([builder.conv(narrow, 7), builder.conv(narrow, 9, (3, 3), padding=(1, 1, 1, 1))])
     joined = builder.concat([fire, builder.pool(fire, (3, 3), (1, 1), (1, 1, 1, 1))])
-    return builder.finish(builder.add(joined, joined, zero_point=128), 5, graph_name="kinds")
+    deep = builder.conv(joined, 32, (3, 3), padding=(1, 1, 1, 1), groups=32)
+    return builder.finish(builder.add(joined, deep, zero_point=128), 5, graph_name="kinds")
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,23 @@ def _windows() -> IntegerGraph:
     return builder.finish(value, 19, (3, 3), (2, 1), (1, 0, 0, 1))
 
 
+def _depthwise() -> IntegerGraph:
+    """Windows of every way to go through them; every number of blocks; the image, which is padded with its mean."""
+    builder = GraphBuilder(np.random.default_rng(4), (23, 29))
+    value = builder.conv("image", 3, (3, 5), (1, 1), (1, 2, 1, 2), zero_point=128, groups=3)
+    value = builder.conv(builder.conv(value, 70), 70, (3, 3), (1, 1), (1, 1, 1, 1), zero_point=128, groups=70)
+    value = builder.conv(value, 70, (5, 5), (2, 2), (1, 2, 2, 1), groups=70)
+    pooled = builder.pool(builder.conv(value, 70, (2, 1), (1, 1), (0, 0, 1, 0), groups=70), (3, 3), (1, 1))
+    beside = [builder.conv(pooled, 70, (1, 1), (1, 1), groups=70), builder.conv(pooled, 23)]
+    value = builder.conv(builder.concat(beside), 93, (7, 4), (3, 2), (3, 0, 3, 3), zero_point=128, groups=93)
+    tensor = builder.tensors[value]
+    return builder.finish(value, 93, (tensor.height, tensor.width), groups=93)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", FEATURES, indirect=True)
-def test_windows(isa: str, run_graph: Runner) -> None:
-    graph = _windows()
+@pytest.mark.parametrize("graph", [_windows(), _depthwise()], ids=["windows", "depthwise"])
+def test_windows(graph: IntegerGraph, isa: str, run_graph: Runner) -> None:
     images = random_images(graph, 2, 0)
     np.testing.assert_array_equal(run_graph(graph, images, isa, 1)[0], run(graph, images))
 
