@@ -144,7 +144,11 @@ class Target(Protocol):
     needs_root: bool
     options: type[Any]
     device_module: str
-    supports: frozenset[Feature]
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """See the attributes."""
+        ...
 
     def requirements(self) -> list[Requirement]:
         """What the target uses and whether it is on this machine."""

@@ -15,7 +15,7 @@ def offset_bias(conv: Conv | Head, source: Tensor, offset: int | NDArray[np.uint
     """The bias with which ``sum w * (q - offset)`` gives R3's accumulator plus its rounding term, modulo 2**32.
 
     Args:
-        conv: the convolution; with an offset per channel, one without groups.
+        conv: the convolution.
         source: its input tensor.
         offset: what the kernel subtracts from every q, padded ones included: 0, 128 for signed storage (R7), or the pad
             value, uint8 [in], where padding is with zeros (R2).
@@ -23,5 +23,6 @@ def offset_bias(conv: Conv | Head, source: Tensor, offset: int | NDArray[np.uint
     Returns:
         int32 [out].
     """
-    excess = np.asarray(offset, np.int64) - source.zero_point
-    return wrap_int32(conv.bias + conv.rounding + (conv.weight * excess).sum((1, 2, 3)))
+    excess = np.broadcast_to(np.asarray(offset, np.int64) - source.zero_point, source.channels)
+    read = excess.reshape(conv.groups, -1).repeat(len(conv.weight) // conv.groups, 0)[:, None, None]
+    return wrap_int32(conv.bias + conv.rounding + (conv.weight * read).sum((1, 2, 3)))

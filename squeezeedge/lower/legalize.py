@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, IntegerGraph
 
-__all__ = ["MAX_DENSE_BYTES", "Feature", "is_depthwise", "legalize"]
+__all__ = ["MAX_DENSE_BYTES", "Feature", "dense_weight", "is_depthwise", "legalize"]
 
 MAX_DENSE_BYTES = 2**28
 """Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
@@ -80,12 +80,12 @@ def _dense(graph: IntegerGraph, grouped: Sequence[Conv | Head]) -> IntegerGraph:
                 f"network up to it would take {total} bytes (at most {MAX_DENSE_BYTES}); use fewer channels, or a "
                 "target with kernels for grouped convolution"
             )
-    made = {node.name: replace(node, weight=_dense_weight(node), groups=1) for node in grouped}
+    made = {node.name: replace(node, weight=dense_weight(node), groups=1) for node in grouped}
     return replace(graph, nodes=tuple(made.get(node.name, node) for node in graph.nodes)) if made else graph
 
 
-def _dense_weight(node: Conv | Head) -> NDArray[np.int8]:
-    """int8 [out, kernel_h, kernel_w, in]."""
+def dense_weight(node: Conv | Head) -> NDArray[np.int8]:
+    """A grouped convolution's weights with zeros for what it does not read: int8 [out, kernel_h, kernel_w, in]."""
     out, kernel_h, kernel_w, inputs = node.weight.shape
     weight = np.zeros((node.groups, out // node.groups, kernel_h, kernel_w, node.groups, inputs), np.int8)
     for group, part in enumerate(np.split(node.weight, node.groups)):

@@ -33,13 +33,12 @@ def to_relax(graph: IntegerGraph) -> IRModule:
     """Write a graph as one Relax function.
 
     Args:
-        graph: the integer graph, without grouped convolutions (:mod:`squeezeedge.lower.legalize`).
+        graph: the integer graph; grouped convolutions are those of ``conv2d``.
 
     Returns:
         A module whose function ``main`` takes uint8 [1, height, width, 3] and returns int32 [1, classes]. The call
         that makes a node's tensor has the node's name as its span's source.
     """
-    assert all(conv.groups == 1 for conv in graph.convolutions), f"{graph.name} has not been legalized"
     builder = relax.BlockBuilder()
     image = relax.Var(IMAGE, relax.TensorType((1, *graph.input_shape), "uint8"))
     values: dict[str, relax.Expr] = {IMAGE: image}
@@ -119,6 +118,7 @@ def _accumulate(builder: relax.BlockBuilder, node: Conv | Head, value: relax.Exp
             weight,
             strides=node.stride,
             padding=node.padding,
+            groups=node.groups,
             data_layout="NHWC",
             kernel_layout="OHWI",
             out_dtype="int32",

@@ -10,13 +10,15 @@ import pytest
 from squeezeedge.graph import IMAGE, Conv, IntegerGraph
 from squeezeedge.graph.oracle import accumulate
 from squeezeedge.lower.bias import offset_bias
+from squeezeedge.lower.legalize import dense_weight
 from tests.graphs import GraphBuilder
 
 
 def _graph(zero_point: int) -> IntegerGraph:
     builder = GraphBuilder(np.random.default_rng(zero_point), (4, 5))
     value = builder.conv(IMAGE, 6, (3, 3), zero_point=zero_point)
-    return builder.finish(builder.conv(value, 4, (1, 2), zero_point=128), 3)
+    value = builder.conv(value, 4, (1, 2), zero_point=128, groups=2)
+    return builder.finish(value, 8, groups=4)
 
 
 @pytest.mark.parametrize("zero_point", [0, 128])
@@ -30,7 +32,7 @@ def test_the_kernel_s_sum_and_this_bias_are_the_rounded_accumulator(zero_point: 
         windows = np.lib.stride_tricks.sliding_window_view(
             q.astype(np.int64) - subtracted, conv.weight.shape[1:3], (0, 1)
         )
-        products = np.einsum("yxikl,okli->yxo", windows, conv.weight.astype(np.int64))
+        products = np.einsum("yxikl,okli->yxo", windows, dense_weight(conv).astype(np.int64))
         expected = accumulate(conv, q, source) + conv.rounding
         np.testing.assert_array_equal(products + offset_bias(conv, source, subtracted), expected)
 

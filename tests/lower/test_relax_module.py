@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from tvm import IRModule, relax
 from tvm.target import Target
 
-from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.relax_module import MAIN, to_relax
-from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images
+from tests.graphs import integer_graphs, random_graph, random_images
 
 
 def run_with_tvm(module: IRModule, images: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -25,7 +24,7 @@ def run_with_tvm(module: IRModule, images: NDArray[np.uint8]) -> NDArray[np.int3
 @given(graph=integer_graphs())
 def test_default_lowering_equals_the_oracle(graph: IntegerGraph) -> None:
     images = random_images(graph, 2, 0)
-    np.testing.assert_array_equal(run_with_tvm(to_relax(legalize(graph, ())), images), run(graph, images))
+    np.testing.assert_array_equal(run_with_tvm(to_relax(graph), images), run(graph, images))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -35,10 +34,3 @@ def test_signature(seed: int) -> None:
     (image,) = main.params
     assert tuple(map(int, image.ty.shape)) == (1, *graph.input_shape) and image.ty.dtype == "uint8"
     assert tuple(map(int, main.ret_ty.shape)) == (1, graph.classes) and main.ret_ty.dtype == "int32"
-
-
-def test_groups_are_not_taken_for_dense_weights() -> None:
-    builder = GraphBuilder(np.random.default_rng(0), (4, 4))
-    graph = builder.finish(builder.conv(IMAGE, 6, (3, 3), groups=3), 5)
-    with pytest.raises(AssertionError, match="random has not been legalized"):
-        to_relax(graph)
