@@ -147,6 +147,10 @@ class Block(ABC):
         """The larger of each of the four bytes of two uint32."""
 
     @abstractmethod
+    def permute_bytes(self, a: Expr, b: Expr, selector: int) -> Expr:
+        """A uint32 of any bytes of two uint32: hexadecimal digit i of the selector is that of byte i, b's from 4 on."""
+
+    @abstractmethod
     def atomic_add(self, index: Expr, value: Expr) -> None:
         """Add an int32 to an element of ``out``; other blocks may add to it at the same time."""
 
