@@ -3,14 +3,14 @@
 A 32-bit load takes four channels of a pixel. Four such words, of pixels side by side, are transposed by eight byte
 permutations into four neighbouring pixels of each channel; a dot product (``dp4a``) then multiplies four taps of a
 kernel's row at a time. A tile of 2 x 2 pixels takes 80 of both instructions for the 144 products of a 3x3 kernel with
-stride 1; multiplying byte by byte would take 144, and 64 more to take the words apart. There is no im2col, and shared memory is
-used only where a kernel's rows are divided among threads: for large kernels on small maps, such as an average over the
-whole map.
+stride 1; multiplying byte by byte would take 144, and 64 more to take the words apart. There is no im2col, and shared
+memory is used only where a kernel's rows are divided among threads: for large kernels on small maps, such as an average
+over the whole map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,14 +36,14 @@ class _Place:
         y: first row of its pixels.
         x: first column of its pixels.
         word: which four channels.
-        exists: whether there is such a tile; ``None``: always.
+        limits: conditions under which there is such a tile.
     """
 
     part: Expr
     y: Expr
     x: Expr
     word: Expr
-    exists: Expr | None
+    limits: Sequence[Expr]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +144,15 @@ class DepthwiseKernel:
         number = index % tile_blocks * plan.block_tiles + thread // plan.lanes % plan.block_tiles
         limits = [word < plan.words] if plan.words % plan.lanes else []
         limits += [number < tiles] if tiles % plan.block_tiles else []
-        exists = T.And(*limits) if len(limits) > 1 else limits[0] if limits else None
         part = thread // (plan.lanes * plan.block_tiles)
-        return _Place(part, number // across * tile.rows, number % across * tile.columns, word, exists)
+        return _Place(part, number // across * tile.rows, number % across * tile.columns, word, limits)
 
     @contextmanager
     def _finished(self, block: Block, index: Expr) -> Iterator[_Place]:
         """Code of the threads that hold whole sums."""
         with block.region(barrier=False), block.threads() as thread:
             place = self._place(index, thread)
-            with only(place.exists), only(place.part == 0 if self.plan.tile.parts > 1 else None):
+            with only(*place.limits, place.part == 0 if self.plan.tile.parts > 1 else None):
                 yield place
 
     @contextmanager
@@ -172,7 +171,7 @@ class DepthwiseKernel:
         channels = block.registers(WORD, "uint32")
         with block.region(barrier=tile.parts > 1), block.threads() as thread:
             place = self._place(index, thread)
-            with only(place.exists):
+            with only(*place.limits):
                 self._start(block, arrays, place, acc, weights)
                 with block.unrolled(plan.steps) if plan.unrolled else T.serial(0, plan.steps) as step:
                     with block.unrolled(plan.quads) if plan.unrolled else T.serial(0, plan.quads) as quad:
@@ -270,7 +269,7 @@ class DepthwiseKernel:
             first = quad * 4 - j * right
             limits = [tap >= 0, tap < kernel_h] if tile.rows > 1 else []
             limits += [first > -4, first < kernel_w] if tile.columns > 1 else []
-            with only(T.And(*limits) if limits else None):
+            with only(*limits):
                 which = (tap * plan.quads + quad) * tile.columns + j
                 if not plan.held:
                     weights.load(0, WORD, self._weights(memory, place, which))
@@ -285,12 +284,11 @@ class DepthwiseKernel:
         apart = plan.lanes * plan.block_tiles
         with block.region(barrier=False), block.threads() as thread:
             place = self._place(index, thread)
-            with only(place.exists), only(place.part == 0), block.unrolled(plan.accumulators) as i:
-                total = T.cast(acc[i], "int64")
-                for part in range(1, plan.tile.parts):
-                    held = block.shared.load(i * THREADS + thread + part * apart)
-                    total = total + T.cast(T.reinterpret("int32", held), "int64")
-                acc[i] = T.cast(total, "int32")
+            with only(*place.limits, place.part == 0):
+                with block.unrolled(plan.accumulators) as i, block.unrolled(plan.tile.parts - 1) as part:
+                    held = block.shared.load(i * THREADS + thread + (part + 1) * apart)
+                    total = T.cast(acc[i], "int64") + T.cast(T.reinterpret("int32", held), "int64")
+                    acc[i] = T.cast(total, "int32")
 
 
 def depthwise_kernel(conv: Conv | Head, tensor: Tensor, out: Shape, index: int, source: Layout) -> DepthwiseKernel:

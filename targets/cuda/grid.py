@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,13 +169,14 @@ class Block(ABC):
 
 
 @contextmanager
-def only(condition: Expr | None) -> Iterator[None]:
-    """Code for threads that fulfil a condition; ``None``: for all."""
-    if condition is None:
+def only(*conditions: Expr | None) -> Iterator[None]:
+    """Code for threads that fulfil all conditions; ``None`` is none."""
+    with ExitStack() as stack:
+        for condition in conditions:
+            if condition is not None:
+                stack.enter_context(T.If(condition))
+                stack.enter_context(T.Then())
         yield
-    else:
-        with T.If(condition), T.Then():
-            yield
 
 
 def vector(start: Expr, count: int) -> Expr:

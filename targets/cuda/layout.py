@@ -56,17 +56,17 @@ def clamped(at: Expr, first: int, last: int, size: int) -> tuple[Expr, Expr | No
 
     ``None``: it always is. Loads of what is then masked out wait for memory together, behind branches they would not.
     """
-    limits, moved = [], at
+    moved, mask = at, None
     if first < 0:
-        limits.append(at >= 0)
-        moved = T.max(moved, 0)
+        moved, mask = T.max(moved, 0), _mask(at >= 0)
     if last >= size:
-        limits.append(at < size)
-        moved = T.min(moved, size - 1)
-    inside = [T.cast(limit, "int32") for limit in limits]
-    if not inside:
-        return moved, None
-    return moved, T.reinterpret("uint32", 0 - (T.bitwise_and(*inside) if len(inside) > 1 else inside[0]))
+        moved, below = T.min(moved, size - 1), _mask(at < size)
+        mask = below if mask is None else T.bitwise_and(mask, below)
+    return moved, mask
+
+
+def _mask(condition: Expr) -> Expr:
+    return T.Select(condition, T.uint32(0xFFFFFFFF), T.uint32(0))
 
 
 def masked(value: Expr, pad: Expr, mask: Expr) -> Expr:

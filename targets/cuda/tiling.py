@@ -54,8 +54,8 @@ INTEGER_CYCLES = 0.5
 """Of a warp's integer instruction, such as a permutation of bytes or a dot product."""
 DEPENDENT_CYCLES = 2
 """Of an instruction where a warp is alone."""
-INSTRUCTIONS_PER_LOAD = 4
-"""With its address and its mask."""
+LOAD, RESULT, THREAD = 4, 20, 40
+"""Instructions of a depthwise convolution: of a load with its address and mask, of four results, of a thread."""
 BATCHES = (1, 256)
 """The batch sizes that count, each as much as the other, per image."""
 
@@ -322,13 +322,14 @@ class ChannelPlan:
 
 def _channel_cycles(plan: ChannelPlan, out: Shape) -> float:
     """Estimated cycles an image, summed over BATCHES."""
-    tile, (kernel_h, kernel_w) = plan.tile, plan.kernel
-    windows = [(j * plan.stride[1], j * plan.stride[1] + kernel_w - 1) for j in range(tile.columns)]
+    tile = plan.tile
+    windows = [(j * plan.stride[1], j * plan.stride[1] + plan.kernel[1] - 1) for j in range(tile.columns)]
     words = sum(last // 4 - first // 4 + 1 for first, last in windows) * plan.kernel_rows // tile.parts
     loads = plan.steps * plan.window_columns
     weights = words + tile.parts * plan.accumulators * (tile.parts > 1)
     permutations = 2 * WORD * plan.steps * plan.quads
-    instructions = INSTRUCTIONS_PER_LOAD * loads + permutations + weights + WORD * words * tile.rows
+    products = WORD * words * tile.rows
+    instructions = THREAD + RESULT * tile.rows * tile.columns + LOAD * loads + permutations + weights + products
     waits = 2 + (0 if plan.unrolled else plan.steps * plan.quads)
     one = LATENCY * waits + DEPENDENT_CYCLES * instructions
     busy = INTEGER_CYCLES * WARPS * instructions
