@@ -28,7 +28,13 @@ class CudaTarget:
     needs_root = False
     options = CudaOptions
     device_module = "squeezeedge.targets.cuda.device"
-    supports: frozenset[Feature] = frozenset()
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """Depthwise convolution: :mod:`.depthwise`."""
+        from squeezeedge.lower.legalize import Feature
+
+        return frozenset((Feature.DEPTHWISE,))
 
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""

@@ -66,8 +66,13 @@ class ConvolutionKernel:
         return self.blocks * plan.tile.rows * plan.tile.columns * plan.chunks * plan.steps * STEP_BYTES
 
     @property
+    def shared(self) -> int:
+        """Words of shared memory for :meth:`store`."""
+        return self.plan.shared
+
+    @property
     def shared_of_sum(self) -> int:
-        """Words of shared memory for :meth:`sum`; :meth:`store` takes the plan's."""
+        """Words of shared memory for :meth:`sum`."""
         return max(self.plan.shared, self.plan.tile.warp_rows * 8 * self.plan.tile.columns)
 
     def store(
@@ -267,6 +272,7 @@ def convolution_kernel(
     Raises:
         UnsupportedError: a shift that the kernels do not have.
     """
+    assert conv.groups == 1, f"{conv.name} has not been legalized"
     pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
     if pixelwise and pooling is None:  # rows do not matter
         pixels = source.height * source.width

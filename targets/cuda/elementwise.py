@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 from squeezeedge.graph import MaxPool, rules
 from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.grid import Block, Expr, Memory, only
-from squeezeedge.targets.cuda.layout import Layout
+from squeezeedge.targets.cuda.layout import Layout, clamped
 
 __all__ = ["GROUP", "THREADS", "Pooling", "add", "concatenate", "each_group", "pool", "pooled"]
 
@@ -63,11 +63,8 @@ def _clamped(pooling: Pooling, source: Layout, axis: int, out: Expr, tap: Expr) 
     """Input position of a tap, moved into the map where some window leaves it."""
     node, size = pooling.node, source.shape[axis]
     stride, before = node.stride[axis], node.padding[axis]
-    position = out * stride + tap - before
-    if before:
-        position = T.max(position, 0)
-    if (pooling.out[axis] - 1) * stride + node.kernel[axis] - 1 - before >= size:
-        position = T.min(position, size - 1)
+    last = (pooling.out[axis] - 1) * stride + node.kernel[axis] - 1 - before
+    position, _ = clamped(out * stride + tap - before, -before, last, size)
     return position
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +147,10 @@ class Block(ABC):
         """The larger of each of the four bytes of two uint32."""
 
     @abstractmethod
+    def permute_bytes(self, a: Expr, b: Expr, selector: int) -> Expr:
+        """A uint32 of any bytes of two uint32: hexadecimal digit i of the selector is that of byte i, b's from 4 on."""
+
+    @abstractmethod
     def atomic_add(self, index: Expr, value: Expr) -> None:
         """Add an int32 to an element of ``out``; other blocks may add to it at the same time."""
 
@@ -165,13 +169,14 @@ class Block(ABC):
 
 
 @contextmanager
-def only(condition: Expr | None) -> Iterator[None]:
-    """Code for threads that fulfil a condition; ``None``: for all."""
-    if condition is None:
+def only(*conditions: Expr | None) -> Iterator[None]:
+    """Code for threads that fulfil all conditions; ``None`` is none."""
+    with ExitStack() as stack:
+        for condition in conditions:
+            if condition is not None:
+                stack.enter_context(T.If(condition))
+                stack.enter_context(T.Then())
         yield
-    else:
-        with T.If(condition), T.Then():
-            yield
 
 
 def vector(start: Expr, count: int) -> Expr:

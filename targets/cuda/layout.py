@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm.script.ir_builder import tirx as T
+
 from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.grid import Expr
 
-__all__ = ["PIXEL", "Layout"]
+__all__ = ["PIXEL", "Layout", "clamped", "masked"]
 
 PIXEL = 16
 """Bytes of which a pixel has a multiple; the last ones may hold anything: their weights are zero."""
@@ -47,3 +49,26 @@ class Layout:
     def address(self, image: Expr, y: Expr, x: Expr, byte: Expr = 0) -> Expr:
         """Offset of a byte of pixel (y, x) of an image of the batch."""
         return ((image * self.height + y) * self.width + x) * self.pixel + byte
+
+
+def clamped(at: Expr, first: int, last: int, size: int) -> tuple[Expr, Expr | None]:
+    """A position that reaches from ``first`` to ``last``, moved into 0..size - 1, and a mask: all ones if it was there.
+
+    ``None``: it always is. Loads of what is then masked out wait for memory together, behind branches they would not.
+    """
+    moved, mask = at, None
+    if first < 0:
+        moved, mask = T.max(moved, 0), _mask(at >= 0)
+    if last >= size:
+        moved, below = T.min(moved, size - 1), _mask(at < size)
+        mask = below if mask is None else T.bitwise_and(mask, below)
+    return moved, mask
+
+
+def _mask(condition: Expr) -> Expr:
+    return T.Select(condition, T.uint32(0xFFFFFFFF), T.uint32(0))
+
+
+def masked(value: Expr, pad: Expr, mask: Expr) -> Expr:
+    """Bits of a value where the mask has ones, else of the pad value."""
+    return T.bitwise_or(T.bitwise_and(value, mask), T.bitwise_and(pad, T.bitwise_not(mask)))

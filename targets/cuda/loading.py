@@ -15,7 +15,7 @@ from squeezeedge.graph import Conv, Head
 from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.elementwise import Pooling, pooled
 from squeezeedge.targets.cuda.grid import Block, Expr, Memory, Registers
-from squeezeedge.targets.cuda.layout import Layout
+from squeezeedge.targets.cuda.layout import Layout, clamped, masked
 from squeezeedge.targets.cuda.packing import reduction_bytes
 from squeezeedge.targets.cuda.tiling import GROUP_WORDS, STEP_WORDS, Plan
 
@@ -99,7 +99,7 @@ class Loader:
                 pad: Expr = T.uint32(int(conv.pad_value[0]))
                 for c in range(1, channels):
                     pad = T.Select(channel == c, T.uint32(int(conv.pad_value[c])), pad)
-                q = _masked(q, pad, mask)
+                q = masked(q, pad, mask)
             held[to] = T.bitwise_or(held[to], T.shift_left(q, T.uint32(8 * byte)))
 
     def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
@@ -110,34 +110,18 @@ class Loader:
         return pixel // self.out.width, pixel % self.out.width
 
     def _tap(self, y: Expr, x: Expr, kernel_y: Expr, kernel_x: Expr) -> tuple[Expr, Expr, Expr | None]:
-        """Input pixel of a tap of output pixel (y, x), moved into the map, and a mask: all ones if it was there.
-
-        ``None``: it always is. Loads of what is then masked out wait for memory together, behind branches they would
-        not.
-        """
+        """Input pixel of a tap of output pixel (y, x), moved into the map, and a mask (see :func:`.layout.clamped`)."""
         conv, shape = self.conv, self.source.shape
-        inside: Expr | None = None
+        mask: Expr | None = None
         position = []
         for axis, (out, kernel) in enumerate(((y, kernel_y), (x, kernel_x))):
-            at = out * conv.stride[axis] + kernel - conv.padding[axis]
-            last = (self.out[axis] - 1) * conv.stride[axis] + conv.weight.shape[1 + axis] - 1 - conv.padding[axis]
-            limits, moved = [], at
-            if conv.padding[axis]:
-                limits.append(at >= 0)
-                moved = T.max(moved, 0)
-            if last >= shape[axis]:
-                limits.append(at < shape[axis])
-                moved = T.min(moved, shape[axis] - 1)
-            for limit in limits:
-                one = T.cast(limit, "int32")
-                inside = one if inside is None else T.bitwise_and(inside, one)
-            position.append(moved)
-        return position[0], position[1], None if inside is None else T.reinterpret("uint32", 0 - inside)
-
-
-def _masked(value: Expr, pad: Expr, mask: Expr) -> Expr:
-    """Bits of a value where the mask has ones, else of the pad value."""
-    return T.bitwise_or(T.bitwise_and(value, mask), T.bitwise_and(pad, T.bitwise_not(mask)))
+            before, stride = conv.padding[axis], conv.stride[axis]
+            last = (self.out[axis] - 1) * stride + conv.weight.shape[1 + axis] - 1 - before
+            at, inside = clamped(out * stride + kernel - before, -before, last, shape[axis])
+            position.append(at)
+            if inside is not None:
+                mask = inside if mask is None else T.bitwise_and(mask, inside)
+        return position[0], position[1], mask
 
 
 def _fetch(
@@ -176,7 +160,7 @@ def _fetch(
             if mask is not None:
                 with block.unrolled(words) as word:
                     at = step * words + word
-                    held[at] = _masked(held[at], T.uint32(pad * 0x01010101), masks[step])
+                    held[at] = masked(held[at], T.uint32(pad * 0x01010101), masks[step])
             item = step * block.threads_count + thread
             at = T.Select(item < count, to(item), spare + thread * GROUP_WORDS) if uneven else to(item)
             block.shared.store(at, held.lanes(step * words, words), words)

@@ -113,6 +113,14 @@ class _LoopBlock(Block):
     def byte_max(self, a: Expr, b: Expr) -> Expr:
         return T.reinterpret("uint32", T.max(T.reinterpret("uint8x4", a), T.reinterpret("uint8x4", b)))
 
+    def permute_bytes(self, a: Expr, b: Expr, selector: int) -> Expr:
+        value: Expr = T.uint32(0)
+        for byte in range(4):
+            taken = selector >> 4 * byte & 7
+            moved = T.shift_right(a if taken < 4 else b, T.uint32(8 * (taken % 4)))
+            value = T.bitwise_or(value, T.shift_left(T.bitwise_and(moved, T.uint32(255)), T.uint32(8 * byte)))
+        return value
+
     def atomic_add(self, index: Expr, value: Expr) -> None:
         self.out.store(index, self.out.load(index) + value)
 

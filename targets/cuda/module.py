@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import CallPlan, KernelCall, plan_calls
+from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cuda.elementwise import Pooling
@@ -104,4 +105,4 @@ def _takes_pooling(readers: Sequence[Stage]) -> bool:
         return False
     (conv,) = readers[0].convolutions
     pixelwise = conv.weight.shape[1:3] == conv.stride == (1, 1) and not any(conv.padding)
-    return pixelwise and len(conv.bias) <= MOST_POOLED_CHANNELS
+    return pixelwise and not is_depthwise(conv) and len(conv.bias) <= MOST_POOLED_CHANNELS

@@ -12,9 +12,9 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
 from squeezeedge.lower.bias import offset_bias
 from squeezeedge.targets.cuda.layout import Layout
-from squeezeedge.targets.cuda.tiling import STEP_BYTES, Plan
+from squeezeedge.targets.cuda.tiling import STEP_BYTES, ChannelPlan, Plan
 
-__all__ = ["MAX_SHIFT", "Packed", "checked_shift", "pack", "reduction_bytes"]
+__all__ = ["MAX_SHIFT", "Packed", "checked_shift", "pack", "pack_depthwise", "reduction_bytes"]
 
 GROUP = 16
 
@@ -27,7 +27,8 @@ class Packed:
     """Constants of one convolution.
 
     Attributes:
-        weights: uint32: int8 [block of columns][chunk][group of 16][column][16].
+        weights: uint32: int8 [block of columns][chunk][group of 16][column][16]; of a depthwise convolution
+            [kernel row][quad][column][channel, filled up][4] (:class:`.tiling.ChannelPlan`).
         parameters: int32 [2][channels, filled up]: biases, then shifts (0 in the head).
     """
 
@@ -88,8 +89,30 @@ def pack(conv: Conv | Head, tensor: Tensor, source: Layout, plan: Plan) -> Packe
     rows[:, :, : flat.shape[2]] = flat
     rows = rows[:, column_order(plan)].reshape(blocks, columns, plan.chunks, -1, GROUP)
     weights = np.ascontiguousarray(rows.transpose(0, 2, 3, 1, 4)).view(np.uint32).ravel()
-    parameters = np.zeros((2, blocks * columns), np.int32)
-    parameters[0, :out] = offset_bias(conv, tensor, 0)
+    return Packed(weights, _parameters(conv, tensor, blocks * columns))
+
+
+def pack_depthwise(conv: Conv | Head, tensor: Tensor, plan: ChannelPlan) -> Packed:
+    """Reorder a depthwise convolution's constants, as :func:`pack` does.
+
+    Each of a tile's columns has its own words for the same taps, moved to where the columns of its window lie in the
+    quads; zeros where they are not.
+
+    Raises:
+        UnsupportedError: a shift that the kernels do not have.
+    """
+    out, kernel_h, kernel_w, _ = conv.weight.shape
+    rows = np.zeros((plan.kernel_rows, plan.quads, plan.tile.columns, plan.filled_channels, 4), np.int8)
+    for column in range(plan.tile.columns):
+        for tap in range(kernel_w):
+            quad, byte = divmod(column * conv.stride[1] + tap, 4)
+            rows[:kernel_h, quad, column, :out, byte] = conv.weight[:, :, tap, 0].T
+    return Packed(rows.view(np.uint32).ravel(), _parameters(conv, tensor, plan.filled_channels))
+
+
+def _parameters(conv: Conv | Head, tensor: Tensor, filled: int) -> NDArray[np.int32]:
+    parameters = np.zeros((2, filled), np.int32)
+    parameters[0, : len(conv.bias)] = offset_bias(conv, tensor, 0)
     if isinstance(conv, Conv):
-        parameters[1, :out] = checked_shift(conv.name, conv.shift)
-    return Packed(weights, parameters.ravel())
+        parameters[1, : len(conv.bias)] = checked_shift(conv.name, conv.shift)
+    return parameters.ravel()

@@ -12,10 +12,12 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
 from squeezeedge.graph.dispatch import Table
+from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cuda import elementwise
 from squeezeedge.targets.cuda.convolution import ConvolutionKernel, convolution_kernel
+from squeezeedge.targets.cuda.depthwise import DepthwiseKernel, depthwise_kernel
 from squeezeedge.targets.cuda.elementwise import Pooling
 from squeezeedge.targets.cuda.grid import Block, Kernel
 from squeezeedge.targets.cuda.layout import Layout
@@ -136,7 +138,7 @@ def _convolutions(stage: Stage, site: Site) -> Kernel:
             with T.Else():
                 write(block, number + 1)
 
-    shared = max(kernel.plan.shared for kernel in kernels)
+    shared = max(kernel.shared for kernel in kernels)
     return _convolution_kernel(site, kernels, shared, (target.size, "uint8"), body)
 
 
@@ -153,20 +155,24 @@ def _head(stage: Stage, site: Site) -> Kernel:
     return _convolution_kernel(site, [kernel], kernel.shared_of_sum, (stage.out.channels, "int32"), body)
 
 
-def _kernels(stage: Stage, site: Site) -> list[ConvolutionKernel]:
+def _kernels(stage: Stage, site: Site) -> list[ConvolutionKernel | DepthwiseKernel]:
     """A stage's convolutions; one behind a pooling reads what that reads."""
-    kernels = []
+    kernels: list[ConvolutionKernel | DepthwiseKernel] = []
     for conv in stage.convolutions:
         name = conv.input if site.pooling is None else site.pooling.node.input
         index = list(site.sources).index(name)
         tensor, out = stage.tensors[conv.input], stage.shape(conv.name)
-        kernels.append(convolution_kernel(conv, tensor, out, index, site.sources[name], site.pooling))
+        if is_depthwise(conv):
+            assert site.pooling is None
+            kernels.append(depthwise_kernel(conv, tensor, out, index, site.sources[name]))
+        else:
+            kernels.append(convolution_kernel(conv, tensor, out, index, site.sources[name], site.pooling))
     return kernels
 
 
 def _convolution_kernel(
     site: Site,
-    kernels: Sequence[ConvolutionKernel],
+    kernels: Sequence[ConvolutionKernel | DepthwiseKernel],
     shared: int,
     out: tuple[int, str],
     body: Callable[[Block], None],

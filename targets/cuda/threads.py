@@ -68,6 +68,9 @@ class _ThreadBlock(Block):
     def byte_max(self, a: Expr, b: Expr) -> Expr:
         return T.call_pure_extern("uint32", "__vmaxu4", a, b)
 
+    def permute_bytes(self, a: Expr, b: Expr, selector: int) -> Expr:
+        return T.call_pure_extern("uint32", "__byte_perm", a, b, T.uint32(selector))
+
     def atomic_add(self, index: Expr, value: Expr) -> None:
         T.evaluate(T.call_extern("int32", "atomicAdd", T.address_of(self.out.buffer[index]), value))
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.cuda.grid import WARP, Expr
 
 __all__ = [
+    "CHANNEL_TILES",
     "GROUP_WORDS",
     "SHARED_BYTES",
     "STEP_BYTES",
     "STEP_WORDS",
     "THREADS",
     "TILES",
+    "WORD",
+    "ChannelPlan",
+    "ChannelTile",
     "Plan",
     "Tile",
+    "choose_channel_tile",
     "choose_tile",
     "divide",
 ]
@@ -44,6 +50,12 @@ LATENCY = 800
 """Of one round of loads and of what follows it."""
 BYTES_PER_CYCLE = 32
 CYCLES_PER_MULTIPLY = 8
+INTEGER_CYCLES = 0.5
+"""Of a warp's integer instruction, such as a permutation of bytes or a dot product."""
+DEPENDENT_CYCLES = 2
+"""Of an instruction where a warp is alone."""
+LOAD, RESULT, THREAD = 4, 20, 40
+"""Instructions of a depthwise convolution: of a load with its address and mask, of four results, of a thread."""
 BATCHES = (1, 256)
 """The batch sizes that count, each as much as the other, per image."""
 
@@ -175,3 +187,172 @@ def choose_tile(pixels: int, channels: int, steps: int) -> Plan:
     plans = [divide(tile, steps) for tile in TILES]
     fitting = [plan for plan in plans if plan.shared * 4 <= SHARED_BYTES]
     return min(fitting, key=lambda plan: _cycles(plan, pixels, channels))
+
+
+WORD = 4
+"""Channels that a thread of a depthwise convolution computes: the bytes of one load."""
+MOST_UNROLLED = 20
+"""Most quads of a thread that are written one after the other; more are a loop, which waits for memory in each step."""
+MOST_REGISTERS = 96
+"""Most that hold sums and weights: with addresses and pixels, four blocks fit a multiprocessor."""
+
+
+@dataclass(frozen=True)
+class ChannelTile:
+    """What a thread of a depthwise convolution computes, for four channels.
+
+    Attributes:
+        rows: of output pixels; 1 where there are several parts.
+        columns: of output pixels.
+        parts: threads among which the kernel's rows are divided; their sums are added at the end.
+    """
+
+    rows: int
+    columns: int
+    parts: int = 1
+
+
+CHANNEL_TILES = (
+    *(ChannelTile(rows, columns) for rows, columns in product((1, 2, 4), (1, 2, 4))),
+    *(ChannelTile(1, columns, parts) for columns, parts in product((1, 2, 4), (2, 4, 8, 16))),
+)
+"""Those that are considered."""
+
+
+@dataclass(frozen=True)
+class ChannelPlan:
+    """How a depthwise convolution is divided among threads.
+
+    A thread goes through the rows of its tile's window, each in quads: four neighbouring columns. A block has
+    neighbouring words of channels, ``lanes`` of them, of neighbouring tiles.
+
+    Attributes:
+        tile: of a thread.
+        channels: of the output.
+        kernel: height, width.
+        stride: vertical, horizontal.
+    """
+
+    tile: ChannelTile
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def words(self) -> int:
+        """Groups of four channels."""
+        return -(-self.channels // WORD)
+
+    @property
+    def lanes(self) -> int:
+        """Words of a block: 32 bytes of a pixel, what a load from memory takes at least, unless it has fewer."""
+        return 8 if self.words > 4 else 4
+
+    @property
+    def filled_channels(self) -> int:
+        """Channels of the constants."""
+        return -(-self.words // self.lanes) * self.lanes * WORD
+
+    @property
+    def block_tiles(self) -> int:
+        """Tiles of a block."""
+        return THREADS // (self.lanes * self.tile.parts)
+
+    @property
+    def window_columns(self) -> int:
+        """Input columns of a tile."""
+        return (self.tile.columns - 1) * self.stride[1] + self.kernel[1]
+
+    @property
+    def quads(self) -> int:
+        """Of a row of a tile's window."""
+        return -(-self.window_columns // 4)
+
+    @property
+    def kernel_rows(self) -> int:
+        """Rows of the kernel, filled up for its parts."""
+        return -(-self.kernel[0] // self.tile.parts) * self.tile.parts
+
+    @property
+    def steps(self) -> int:
+        """Input rows of a thread."""
+        return ((self.tile.rows - 1) * self.stride[0] + self.kernel_rows) // self.tile.parts
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether a thread's quads are written one after the other."""
+        return self.steps * self.quads <= MOST_UNROLLED
+
+    @property
+    def accumulators(self) -> int:
+        """Registers of a thread that hold sums."""
+        return WORD * self.tile.rows * self.tile.columns
+
+    @property
+    def held(self) -> int:
+        """Registers of a thread that hold weights from its beginning, as several rows use them; else none does."""
+        return WORD * self.kernel_rows * self.quads * self.tile.columns if self.tile.rows > 1 else 0
+
+    @property
+    def shared(self) -> int:
+        """Words of shared memory: the sums of every part."""
+        return THREADS * self.accumulators if self.tile.parts > 1 else 0
+
+    def across(self, out: Shape) -> int:
+        """Tiles side by side."""
+        return -(-out.width // self.tile.columns)
+
+    def tiles(self, out: Shape) -> int:
+        """Tiles of a map."""
+        return -(-out.height // self.tile.rows) * self.across(out)
+
+    def tile_blocks(self, out: Shape) -> int:
+        """Blocks over the tiles."""
+        return -(-self.tiles(out) // self.block_tiles)
+
+    def blocks(self, out: Shape) -> int:
+        """Thread blocks of an image."""
+        return self.tile_blocks(out) * -(-self.words // self.lanes)
+
+    def last(self, out: Shape, axis: int) -> int:
+        """Last row or column of the last tile's window, which may be one of a pixel that does not exist."""
+        each, taps = ((self.tile.rows, self.kernel_rows), (self.tile.columns, self.kernel[1]))[axis]
+        return (-(-out[axis] // each) * each - 1) * self.stride[axis] + taps - 1
+
+
+def _channel_cycles(plan: ChannelPlan, out: Shape) -> float:
+    """Estimated cycles an image, summed over BATCHES."""
+    tile = plan.tile
+    windows = [(j * plan.stride[1], j * plan.stride[1] + plan.kernel[1] - 1) for j in range(tile.columns)]
+    words = sum(last // 4 - first // 4 + 1 for first, last in windows) * plan.kernel_rows // tile.parts
+    loads = plan.steps * plan.window_columns
+    weights = words + tile.parts * plan.accumulators * (tile.parts > 1)
+    permutations = 2 * WORD * plan.steps * plan.quads
+    products = WORD * words * tile.rows
+    instructions = THREAD + RESULT * tile.rows * tile.columns + LOAD * loads + permutations + weights + products
+    waits = 2 + (0 if plan.unrolled else plan.steps * plan.quads)
+    one = LATENCY * waits + DEPENDENT_CYCLES * instructions
+    busy = INTEGER_CYCLES * WARPS * instructions
+    resident = MOST_BLOCKS // (4 if plan.held or plan.accumulators > 32 else 2)
+    total = 0.0
+    for batch in BATCHES:
+        each = -(-plan.blocks(out) * batch // MULTIPROCESSORS)
+        total += max(-(-each // resident) * one, each * busy) / batch
+    return total
+
+
+def choose_channel_tile(out: Shape, kernel: tuple[int, int], stride: tuple[int, int]) -> ChannelPlan:
+    """The candidate of a depthwise convolution with the smallest estimate.
+
+    Args:
+        out: shape of the output.
+        kernel: height, width.
+        stride: vertical, horizontal.
+    """
+    plans = [ChannelPlan(tile, out.channels, kernel, stride) for tile in CHANNEL_TILES]
+    fitting = [
+        plan
+        for plan in plans
+        if plan.tile.rows == 1 or (plan.unrolled and plan.held + plan.accumulators <= MOST_REGISTERS)
+    ]
+    return min(fitting, key=lambda plan: _channel_cycles(plan, out))

@@ -121,3 +121,18 @@ def test_accesses_outside_a_buffer_are_seen(start: int) -> None:
             block.out.store(item * 4, words, 4)
 
     assert _checked(_kernel(body, 16))[1] == [0, int(start != 0)]
+
+
+@pytest.mark.parametrize("selector", [0x3210, 0x5140, 0x7362, 0x0747])
+def test_bytes_of_two_words(selector: int) -> None:
+    """As CUDA's ``__byte_perm``."""
+    words = np.random.default_rng(0).integers(0, 2**32, (64, 2)).astype(np.uint32)
+
+    def body(block: Block) -> None:
+        with block.region(barrier=False), block.threads() as thread:
+            a, b = (block.constants[0].load(thread * 2 + i) for i in range(2))
+            block.out.store(thread, T.reinterpret("int32", block.permute_bytes(a, b, selector)))
+
+    digits = [selector >> 4 * i & 15 for i in range(4)]
+    expected = np.ascontiguousarray(words.view(np.uint8)[:, digits]).view(np.int32).ravel()
+    np.testing.assert_array_equal(_run(_kernel(body, 64, (words.ravel(),))), expected)

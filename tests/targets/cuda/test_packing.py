@@ -6,8 +6,16 @@ import pytest
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor, rules
 from squeezeedge.targets.cuda.layout import Layout
-from squeezeedge.targets.cuda.packing import MAX_SHIFT, checked_shift, column_order, pack, reduction_bytes
-from squeezeedge.targets.cuda.tiling import Plan, Tile
+from squeezeedge.targets.cuda.packing import (
+    MAX_SHIFT,
+    checked_shift,
+    column_order,
+    pack,
+    pack_depthwise,
+    reduction_bytes,
+)
+from squeezeedge.targets.cuda.tiling import ChannelPlan, ChannelTile, Plan, Tile
+from tests.targets.cuda.channels import layer
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -68,3 +76,28 @@ def test_shifts_that_int32_does_not_have_are_refused() -> None:
     np.testing.assert_array_equal(checked_shift("conv", np.array([0, MAX_SHIFT], np.uint8)), [0, MAX_SHIFT])
     with pytest.raises(UnsupportedError, match="conv: shift 31, CUDA's kernels shift by at most 30; quantize"):
         checked_shift("conv", np.array([0, 31], np.uint8))
+
+
+@pytest.mark.parametrize("zero_point", rules.ZERO_POINTS)
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), (1, 1)), ((5, 5), (2, 2)), ((2, 7), (1, 3))])
+@pytest.mark.parametrize("tile", [ChannelTile(2, 1), ChannelTile(1, 4, 4), ChannelTile(4, 2)])
+def test_accumulators_of_each_channel(
+    tile: ChannelTile, kernel: tuple[int, int], stride: tuple[int, int], zero_point: int
+) -> None:
+    """Quads of a row of a tile's window, times the words of each of its columns."""
+    channels, (height, width) = 18, kernel
+    conv, tensor = layer((20, 30), channels, kernel, stride, zero_point=zero_point)
+    plan = ChannelPlan(tile, channels, kernel, stride)
+    constants = pack_depthwise(conv, tensor, plan)
+    window = np.random.default_rng(0).integers(0, 256, (plan.kernel_rows, 4 * plan.quads, channels))
+    quads = window.reshape(plan.kernel_rows, plan.quads, 1, 4, channels).swapaxes(3, 4)
+    weights = constants.weights.view(np.int8).astype(int)
+    weights = weights.reshape(plan.kernel_rows, plan.quads, tile.columns, plan.filled_channels, 4)
+    assert not weights[..., channels:, :].any()
+    sums = (weights[..., :channels, :] * quads).sum((0, 1, 4))
+    bias, shift = constants.parameters.reshape(2, plan.filled_channels)[:, :channels]
+    np.testing.assert_array_equal(shift, conv.shift)
+    for column in range(tile.columns):
+        seen = window[:height, column * stride[1] :][:, :width] - zero_point
+        expected = (seen * conv.weight[..., 0].transpose(1, 2, 0)).sum((0, 1)) + conv.bias + conv.rounding
+        np.testing.assert_array_equal(sums[column] + bias, expected)

@@ -77,10 +77,11 @@ def test_instructions_of_the_hardware() -> None:
                 word = T.reinterpret("uint32", T.cast(thread, "int32"))
                 sums[0] = block.dot(word, word, T.int32(3))
                 words[0] = block.byte_max(word, word + T.uint32(1))
+                words[1] = block.permute_bytes(word, words[0], 0x5140)
             block.multiply(sums, 0, words, 0, words, 4)
             with block.threads() as thread:
                 block.atomic_add(thread, sums[0])
 
     code = _code(body, shared=0)
-    for call in ("dp4a_u8s8(", "__vmaxu4(", "mma_u8s8(", "atomicAdd("):
+    for call in ("dp4a_u8s8(", "__vmaxu4(", "__byte_perm(", "mma_u8s8(", "atomicAdd("):
         assert code.count(call) == 1, call
