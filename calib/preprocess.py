@@ -16,12 +16,13 @@ from PIL import Image
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 
-__all__ = ["DIGITS", "IMAGENET", "MAX_PIXELS", "PRESETS", "Preprocessing"]
+__all__ = ["DIGITS", "IMAGENET", "MAX_PIXELS", "PRESETS", "Interpolation", "Preprocessing"]
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded or made by scaling: Pillow's default limit, 256 MiB as RGB."""
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+"""Pillow's filters."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class Preprocessing:
         size: (height, width) of the network's input in pixels.
         resize: length in pixels to which the image's shorter side is scaled before the centre crop;
             ``None`` scales the whole image to ``size`` (aspect ratio not kept).
-        mean: per-channel RGB mean in 0..1.
-        std: per-channel RGB standard deviation in 0..1.
+        mean: per-channel RGB mean, pixels being 0..1.
+        std: per-channel RGB standard deviation, likewise.
         interpolation: Pillow's filter for the scaling.
+        gray: the image becomes gray (ITU-R 601 luma, as Pillow's mode L) before it is scaled; its three channels are
+            equal.
 
     Raises:
         ValueError: a value is out of range.
@@ -47,6 +50,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: Interpolation = "bilinear"
+    gray: bool = False
 
     def __post_init__(self) -> None:
         for name, values, count in (("size", self.size, 2), ("mean", self.mean, 3), ("std", self.std, 3)):
@@ -72,19 +76,26 @@ class Preprocessing:
             UnsupportedError: the image has more than 8 bits a channel, or is so elongated that its scaled form
                 would exceed :data:`MAX_PIXELS`.
         """
-        rgb = _to_rgb(image)
+        image = _to_rgb(image)
+        if self.gray:
+            image = image.convert("L")
+        return np.asarray(self._scaled(image).convert("RGB"))
+
+    def _scaled(self, image: Image.Image) -> Image.Image:
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
         if self.resize is None:
-            return np.asarray(rgb.resize((width, height), resample))
-        short = min(rgb.size)
+            return image.resize((width, height), resample)
+        short = min(image.size)
         if short != self.resize:
-            scaled = (rgb.width * self.resize // short, rgb.height * self.resize // short)
+            scaled = (image.width * self.resize // short, image.height * self.resize // short)
             if math.prod(scaled) > MAX_PIXELS:
-                raise UnsupportedError(f"{rgb.width}x{rgb.height} pixels are too elongated to scale; crop the image")
-            rgb = rgb.resize(scaled, resample)
-        left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
-        return np.asarray(rgb.crop((left, top, left + width, top + height)))
+                raise UnsupportedError(
+                    f"{image.width}x{image.height} pixels are too elongated to scale; crop the image"
+                )
+            image = image.resize(scaled, resample)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        return image.crop((left, top, left + width, top + height))
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, H, W, 3] -> float32 [N, 3, H, W], as the float network was trained."""
@@ -95,8 +106,9 @@ class Preprocessing:
         return x
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
+        """The fields as JSON values; ``channel_order``, ``"gray"``, is there where the image becomes gray only."""
+        values = asdict(self)
+        return values | {"channel_order": "gray"} if values.pop("gray") else values
 
     @classmethod
     def from_json(cls, data: object) -> Preprocessing:
@@ -105,19 +117,22 @@ class Preprocessing:
         Raises:
             CorruptFileError: a field is missing, unknown, of the wrong type or out of range.
         """
-        names = [field.name for field in fields(cls)]
-        if not isinstance(data, dict) or sorted(data) != sorted(names):
+        names = [field.name for field in fields(cls) if field.name != "gray"]
+        if not isinstance(data, dict) or sorted(data.keys() - {"channel_order"}) != sorted(names):
             found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
             raise CorruptFileError(f"preprocessing record is not valid: its fields must be {names}, found {found}")
         try:
             if data["interpolation"] not in get_args(Interpolation):
                 raise ValueError(f"interpolation {data['interpolation']!r} is none of {get_args(Interpolation)}")
+            if data.get("channel_order", "gray") != "gray":
+                raise ValueError(f"channel_order {data['channel_order']!r} is not 'gray'")
             return cls(
                 size=(_integer(data["size"][0]), _integer(data["size"][1])),
                 resize=None if data["resize"] is None else _integer(data["resize"]),
                 mean=_triple(data["mean"]),
                 std=_triple(data["std"]),
                 interpolation=data["interpolation"],
+                gray="channel_order" in data,
             )
         except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise CorruptFileError(f"preprocessing record is not valid: {error}") from error

@@ -10,11 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from squeezeedge.calib.labels import UNPRINTABLE, read_class_list
-from squeezeedge.calib.preprocess import IMAGENET, MAX_PIXELS, PRESETS, Preprocessing
+from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.calib.selection import Selection, evaluation_images
+from squeezeedge.calib.statement import (
+    ASSUMED,
+    ChannelOrder,
+    NetworkInput,
+    Resolved,
+    Statement,
+    agreed,
+    of_preset,
+    resolve,
+)
+from squeezeedge.calib.statement_files import beside, given_statement, in_metadata
 from squeezeedge.errors import (
-    CorruptFileError,
     SqueezeEdgeError,
     UsageError,
     check_path,
@@ -23,15 +36,17 @@ from squeezeedge.errors import (
     did_you_mean,
 )
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.graph.sqe import AVERAGED, read_recorded
+from squeezeedge.graph.sqe import AVERAGED, CHANNEL_ORDER, read_recorded
 from squeezeedge.model import Model
 from squeezeedge.networks.endings import CHECKPOINTS, ending_of
 from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
+from squeezeedge.trial import Reading
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from squeezeedge.graph.float.graph import FloatGraph
+    from squeezeedge.graph.importers.imported import Imported
     from squeezeedge.networks.checkpoints import Checkpoint
 
 __all__ = ["choose_network", "load", "load_reference"]
@@ -46,8 +61,12 @@ def load(
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     network: str | None = None,
     ema: bool = False,
+    preprocessing: Statement | Mapping[str, object] | str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a network.
+
+    Its preprocessing is what is given here; of the rest what the file states in its metadata or a file beside it
+    (docs/preprocessing.md); of the rest an assumption, which the model names.
 
     Args:
         model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint
@@ -61,6 +80,8 @@ def load(
         network: name of the network that a checkpoint is of which comes without one; ``None``: what the file says, or
             the likeliest that its tensors fit.
         ema: of a checkpoint that holds weights and their moving average, the average.
+        preprocessing: what is stated of it: a statement, a table such as ``{"mean": [104, 117, 123], "std": 1, "scale":
+            1, "channel_order": "bgr"}`` (:func:`squeezeedge.calib.statement_files.statement_of`), or a .toml file.
 
     Raises:
         UsageError: the arguments do not fit together, or there is no such file or network.
@@ -74,7 +95,8 @@ def load(
         check_whole("size", size, 1)
     if labels is not None:
         _check_names(labels)
-    found = _load(model, None if weights is None else Path(weights), pretrained, size, network, ema)
+    given = given_statement(preprocessing)
+    found = _load(model, None if weights is None else Path(weights), pretrained, size, network, ema, given)
     return found if labels is None else _labelled(found, labels)
 
 
@@ -97,6 +119,7 @@ def _load(
     size: int | None,
     network: str | None,
     ema: bool,
+    given: Statement,
 ) -> Model:
     if weights is not None and pretrained:
         raise UsageError("`weights` and `pretrained` exclude each other")
@@ -106,7 +129,7 @@ def _load(
     if network is not None and (name in NETWORKS or ending_of(name) not in CHECKPOINTS):
         raise UsageError(f"{name}: says which network it is; only a checkpoint is of the network {network} on request")
     if name in NETWORKS:
-        return _from_network(name, weights, pretrained, size, ema)
+        return _from_network(name, weights, pretrained, size, ema, given)
     path = Path(name)
     ending = ending_of(path)
     if weights is not None and weights != path and ending != ".sqe":
@@ -119,13 +142,18 @@ def _load(
             f"{name}: neither a file nor a network{did_you_mean(name, NETWORKS)}; the networks are: {known}"
         )
     if ending in CHECKPOINTS:
-        return _from_checkpoint(network, path, size, ema)
+        return _from_checkpoint(network, path, size, ema, given=given)
     if ema:
         raise UsageError(f"`ema` goes with a checkpoint, not with {name}")
     if ending == ".sqe":
+        if given.stated():
+            raise UsageError(
+                f"{path}: the preprocessing of an integer graph is part of its numbers; quantize the network again "
+                f"with {' and '.join(sorted(set(given.sources.values())))}"
+            )
         return _from_sqe(path, None if weights == path else weights, size)
     if ending == ".onnx":
-        return _from_onnx(path, size)
+        return _from_onnx(path, size, given)
     from squeezeedge.networks.checkpoints import refuse_ending
 
     raise refuse_ending(path, f"the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
@@ -153,19 +181,25 @@ def load_reference(
         UsageError: ``weights`` is not the file that the graph was made of.
         SqueezeEdgeError: that file is missing or damaged.
     """
-    network, size = str(origin.get("network")), graph.preprocessing.size[0]
-    found = None
+    network = str(origin.get("network"))
     if weights is not None:
-        weights = Path(weights)
-        _check_source(weights, graph, origin)
-        by_name = network in NETWORKS and ending_of(weights) not in (".onnx", ".sqe")
-        # the input size of a file that says it itself is not chosen
-        ema = origin.get(AVERAGED) is not None
-        found = _from_checkpoint(network, weights, size, ema, floating) if by_name else load(weights, ema=ema)
-    elif network in NETWORKS and NETWORKS[network].embedded:
-        if _file(default_weights())["sha256"] == origin.get("sha256"):
-            found = _from_checkpoint(network, default_weights(), size, floating=floating)
-    return replace(found, preprocessing=graph.preprocessing) if found is not None else None
+        path = Path(weights)
+        _check_source(path, graph, origin)
+    elif network in NETWORKS and NETWORKS[network].embedded and _is_default(origin):
+        path = default_weights()
+    else:
+        return None
+    order: ChannelOrder = "bgr" if origin.get(CHANNEL_ORDER) == "bgr" else "gray" if graph.preprocessing.gray else "rgb"
+    known = Resolved(graph.preprocessing, order)
+    if ending_of(path) == ".onnx":
+        return _from_onnx(path, None, known=known)
+    ema, name = origin.get(AVERAGED) is not None, network if network in NETWORKS else None
+    return _from_checkpoint(name, path, None, ema, floating, known=known)
+
+
+def _is_default(origin: Mapping[str, Any]) -> bool:
+    """Whether the embedded weights are those that a graph was made of."""
+    return _file(default_weights())["sha256"] == origin.get("sha256")
 
 
 def _check_source(weights: Path, graph: IntegerGraph, origin: Mapping[str, Any]) -> None:
@@ -232,21 +266,34 @@ def choose_network(model: Model, images: Selection) -> Model:
     return replace(tried[best], remarks=(*model.remarks[:-1], text))
 
 
-def _from_network(name: str, weights: Path | None, pretrained: bool, size: int | None, ema: bool) -> Model:
+def _from_network(
+    name: str, weights: Path | None, pretrained: bool, size: int | None, ema: bool, given: Statement
+) -> Model:
     from squeezeedge.networks import registry
 
-    if weights is not None:
-        return _from_checkpoint(name, weights, size, ema)
-    if pretrained:
-        return _from_checkpoint(name, registry.download(name), size, ema)
-    if name != DEFAULT:
-        raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
-    return _from_checkpoint(name, registry.default_weights(), size, ema)
+    if weights is None and pretrained:
+        weights = registry.download(name)
+    elif weights is None:
+        if name != DEFAULT:
+            raise UsageError(f"{name} has no embedded weights: give `weights` or `pretrained`")
+        weights = registry.default_weights()
+    return _from_checkpoint(name, weights, size, ema, given=given)
 
 
-def _from_checkpoint(name: str | None, path: Path, size: int | None, ema: bool = False, floating: bool = True) -> Model:
+def _from_checkpoint(
+    name: str | None,
+    path: Path,
+    size: int | None,
+    ema: bool = False,
+    floating: bool = True,
+    *,
+    given: Statement | None = None,
+    known: Resolved | None = None,
+) -> Model:
+    """Of a checkpoint; ``known`` is its preprocessing if that is not to be found out."""
     from squeezeedge.networks import registry
     from squeezeedge.networks.checkpoints import read_checkpoint
+    from squeezeedge.networks.image_input import read_rgb, stated_of
     from squeezeedge.training.validate import logits
 
     checkpoint, origin = read_checkpoint(path, ema=ema), _file(path)
@@ -260,7 +307,12 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None, ema: bool =
     name = name or fitting[0]
     module = registry.build(name, classes)
     registry.load_weights(module, checkpoint.state, str(path))
-    preprocessing = _resized(_preprocessing(path, name, checkpoint), size)
+    resolved = known or stated_of(path, name, checkpoint, origin["sha256"], given, size)
+    preprocessing = resolved.preprocessing
+    if resolved.channel_order == "bgr":
+        read_rgb(module, preprocessing.size)
+    graph = _exported(module, preprocessing, name) if floating else None
+    reading = Reading(lambda normalization, images: logits(module, images, normalization), graph)
     choice = (name, *others)
     assumed = registry.assumed(path, checkpoint, choice, name, preprocessing.size, origin["sha256"])
     return Model(
@@ -268,12 +320,16 @@ def _from_checkpoint(name: str | None, path: Path, size: int | None, ema: bool =
         preprocessing=preprocessing,
         labels=_labels(checkpoint, classes) or registry.class_names(name, classes),
         classes=classes,
-        floating=_exported(module, preprocessing, name) if floating else None,
+        floating=graph,
         float_logits=lambda images: logits(module, images, preprocessing),
-        origin={"network": name, **origin, **({AVERAGED: "ema"} if checkpoint.averaged else {})},
+        origin={"network": name, **origin, **({AVERAGED: "ema"} if checkpoint.averaged else {}), **_ordered(resolved)},
         module=module,
-        alternatives={other: partial(_from_checkpoint, other, path, size, ema) for other in others},
+        alternatives={
+            other: partial(_from_checkpoint, other, path, size, ema, given=given, known=known) for other in others
+        },
         remarks=(*checkpoint.notes, *assumed),
+        resolved=resolved,
+        reading=reading,
     )
 
 
@@ -283,24 +339,65 @@ def _exported(module: Module, preprocessing: Preprocessing, name: str) -> FloatG
     return from_torch(module, preprocessing.size, name)
 
 
-def _from_onnx(path: Path, size: int | None) -> Model:
+def _from_onnx(path: Path, size: int | None, given: Statement | None = None, known: Resolved | None = None) -> Model:
+    """Of an ONNX file; ``known`` is its preprocessing if that is not to be found out."""
+    from squeezeedge.graph.float.image import with_channels
     from squeezeedge.graph.float.run import run_float
-    from squeezeedge.graph.importers.from_onnx import from_onnx
 
     if size is not None:
         raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
-    floating = from_onnx(path)
-    side = max(floating.input_size)
-    preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
+    imported = _imported(path)
+    network = NetworkInput(
+        imported.graph.input_size,
+        _triple(imported.multiplier),
+        _triple(imported.offset),
+        imported.gray,
+        imported.pixels,
+    )
+    given = given or Statement()
+    sources = [*in_metadata(imported.metadata, path, "metadata_props"), *beside(path)]
+    stated = given.over(agreed(sources, given, str(path)))
+    found = resolve(stated, of_preset(IMAGENET, ASSUMED), network, name=str(path))
+    resolved = replace(known, signs=found.signs) if known is not None else found
+    preprocessing = resolved.preprocessing
+    order = (2, 1, 0) if resolved.channel_order == "bgr" else (0, 1, 2)
+    floating = with_channels(imported.graph, order, resolved.signs)
+
+    def answer(normalization: Preprocessing, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run_float(floating, normalization.normalize(images))
+
     return Model(
         name=path.stem,
         preprocessing=preprocessing,
         labels=(),
         classes=floating.shapes[floating.nodes[-1].name].channels,
         floating=floating,
-        float_logits=lambda images: run_float(floating, preprocessing.normalize(images)),
-        origin={"network": path.stem, **_file(path)},
+        float_logits=lambda images: answer(preprocessing, images),
+        origin={"network": path.stem, **_file(path), **_ordered(resolved)},
+        resolved=resolved,
+        reading=Reading(answer, floating, network),
     )
+
+
+def _imported(path: Path) -> Imported:
+    """An ONNX file's network, and what the file says of its input."""
+    import onnx
+
+    from squeezeedge.graph.importers.from_onnx import from_onnx
+    from squeezeedge.graph.importers.imported import Imported
+
+    graph = from_onnx(path)
+    metadata = onnx.load(path, load_external_data=False).metadata_props
+    return Imported(graph, metadata={entry.key: entry.value for entry in metadata})
+
+
+def _ordered(resolved: Resolved) -> dict[str, str]:
+    return {CHANNEL_ORDER: "bgr"} if resolved.channel_order == "bgr" else {}
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third
 
 
 def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
@@ -314,7 +411,13 @@ def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:
     reference = None if weights is None else load_reference(graph, model.origin, weights)
     if reference is None:
         return model
-    return replace(model, floating=reference.floating, float_logits=reference.float_logits, module=reference.module)
+    return replace(
+        model,
+        floating=reference.floating,
+        float_logits=reference.float_logits,
+        module=reference.module,
+        reading=reference.reading,
+    )
 
 
 def _labelled(model: Model, labels: str | os.PathLike[str] | Sequence[str]) -> Model:
@@ -325,31 +428,9 @@ def _labelled(model: Model, labels: str | os.PathLike[str] | Sequence[str]) -> M
     return replace(model, labels=names, integer=integer)
 
 
-def _preprocessing(path: Path, name: str, checkpoint: Checkpoint) -> Preprocessing:
-    record = checkpoint.metadata.get("preprocessing")
-    if record is None:
-        return PRESETS[NETWORKS[name].preprocessing]
-    try:
-        return Preprocessing.from_json(json.loads(record))
-    except (CorruptFileError, ValueError) as failure:
-        raise CorruptFileError(f"{path}: metadata 'preprocessing': {failure}; write the file again") from failure
-
-
 def _labels(checkpoint: Checkpoint, classes: int) -> tuple[str, ...]:
     labels = json.loads(checkpoint.metadata.get("labels", "[]"))
     return tuple(map(str, labels)) if len(labels) == classes else ()
-
-
-def _resized(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
-    """The same preprocessing for another input size; the crop keeps its share of the image."""
-    if size is None:
-        return preprocessing
-    if size**2 > MAX_PIXELS:
-        raise UsageError(f"`size` {size}: {size}x{size} are more than the {MAX_PIXELS} pixels that an image may have")
-    resize = preprocessing.resize
-    if resize is not None:
-        resize = max(size, round(resize * size / max(preprocessing.size)))
-    return replace(preprocessing, size=(size, size), resize=resize)
 
 
 def _file(path: Path) -> dict[str, str]:

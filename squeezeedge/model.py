@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.calib.selection import Selection, calibration_images
+from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import UsageError, check_path, check_whole
+from squeezeedge.calib.statement import ChannelOrder, Resolved, of_preset
+from squeezeedge.errors import SqueezeEdgeError, UsageError, check_path, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.graph.sqe import AVERAGED, GOLDEN_IMAGES, ORIGIN, Record, write_sqe
+from squeezeedge.graph.sqe import CHANNEL_ORDER, GOLDEN_IMAGES, ORIGIN, SAID, Record, write_sqe
 from squeezeedge.networks.registry import NETWORKS
+from squeezeedge.trial import IMAGES, Reading, Suspicion, suspicion
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 
-__all__ = ["GOLDEN_IMAGES", "Model", "quantize"]
+__all__ = ["GOLDEN_IMAGES", "Model", "quantize", "suspicion_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,9 @@ class Model:
         alternatives: other networks that a checkpoint fits as well: name -> what loads it; for
             :func:`squeezeedge.loading.choose_network`.
         remarks: what people should know of the choice among them, and of the quantization, if it was done here.
+        resolved: how the preprocessing came about; ``None``: not known.
+        reading: its float network, for :mod:`squeezeedge.trial`; ``None`` as ``floating``.
+        suspicion: what makes its preprocessing suspect, if it was looked for (:mod:`squeezeedge.trial`).
     """
 
     name: str
@@ -64,6 +69,9 @@ class Model:
     golden: NDArray[np.uint8] | None = field(default=None, repr=False)
     alternatives: Mapping[str, Callable[[], Model]] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = field(default=(), repr=False)
+    resolved: Resolved | None = field(default=None, repr=False)
+    reading: Reading | None = field(default=None, repr=False)
+    suspicion: Suspicion | None = field(default=None, repr=False)
 
     @classmethod
     def of_graph(cls, graph: IntegerGraph, origin: Mapping[str, Any] | None = None) -> Model:
@@ -75,7 +83,17 @@ class Model:
             classes=graph.classes,
             origin=origin or {"network": graph.name},
             integer=graph,
+            resolved=_resolved_in(graph, origin or {}),
         )
+
+    @property
+    def assumption(self) -> str:
+        """What nothing states of the preprocessing; one sentence, or empty."""
+        return "" if self.resolved is None else self.resolved.assumption
+
+    def preprocessing_json(self) -> dict[str, Any]:
+        """The preprocessing, the weight file's order of channels, and who says so (``source``); JSON values."""
+        return self.preprocessing.to_json() if self.resolved is None else self.resolved.to_json()
 
     @property
     def dataset(self) -> str | None:
@@ -119,7 +137,8 @@ class Model:
         if self.integer is None:
             raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
-        origin = {"network": self.name, **{key: str(known[key]) for key in (*ORIGIN, AVERAGED) if key in known}}
+        keys = (*ORIGIN, *SAID)
+        origin = {"network": self.name, **{key: str(known[key]) for key in keys if key in known}}
         write_sqe(self.integer, Path(path), Record(origin, self.calibrated_on, self.golden), force=force)
 
 
@@ -178,6 +197,7 @@ def quantize(
     model = choose_network(model, chosen)
     assert model.floating is not None
     pixels = chosen.load(model.preprocessing, on_decode)
+    doubt = suspicion_of(model, chosen, pixels)
     remarks: list[str] = []
     graph = pipeline.quantize(
         model.floating,
@@ -195,4 +215,36 @@ def quantize(
         calibrated_on=frozenset(fingerprints(pixels)),
         golden=pixels[:GOLDEN_IMAGES].copy(),
         remarks=(*model.remarks, *remarks),
+        suspicion=doubt,
     )
+
+
+def suspicion_of(model: Model, images: Selection, pixels: NDArray[np.uint8] | None = None) -> Suspicion | None:
+    """Whether a model's preprocessing is suspect on some images, see :mod:`squeezeedge.trial`.
+
+    Args:
+        model: with its float network, or there is no answer.
+        images: to try it on, with labels or without.
+        pixels: uint8 [N, H, W, 3]: they, as the model preprocesses them; ``None``: some of them are loaded.
+
+    Raises:
+        SqueezeEdgeError: an image is damaged, or the network computes values that are not finite.
+    """
+    if model.reading is None or model.resolved is None:
+        return None
+    if pixels is None:
+        some = np.random.default_rng(0).permutation(len(images))[:IMAGES]
+        images = replace(images, indices=images.indices[some])
+        pixels = images.load(model.preprocessing)
+    try:
+        labels = evaluation_images(images, model.classes, model.labels).labels
+    except SqueezeEdgeError:  # they are of other classes
+        labels = None
+    return suspicion(model.reading, model.resolved, pixels, labels, model.classes)
+
+
+def _resolved_in(graph: IntegerGraph, origin: Mapping[str, Any]) -> Resolved:
+    """What an integer graph says of its preprocessing, and its record of the weight file's order of channels."""
+    stated = of_preset(graph.preprocessing, "the integer graph")
+    order: ChannelOrder = "bgr" if origin.get(CHANNEL_ORDER) == "bgr" else stated.channel_order or "rgb"
+    return Resolved(graph.preprocessing, order, sources=stated.sources)

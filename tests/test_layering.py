@@ -28,7 +28,7 @@ ORDER = (
     ("lower",),
     ("hls",),
     ("targets",),
-    ("artifact", "device", "manifest", "model", "loading"),
+    ("artifact", "device", "manifest", "model", "loading", "trial"),
     ("evaluation",),
     ("cli",),
     ("__main__",),

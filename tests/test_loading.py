@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
+from squeezeedge import loading
 from squeezeedge.calib.datasets import Dataset
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
 from squeezeedge.calib.selection import calibration_images
+from squeezeedge.calib.statement_files import statement_of
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
+from squeezeedge.graph.float.run import run_float
+from squeezeedge.graph.importers.imported import Imported
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.loading import choose_network, load, load_reference
 from squeezeedge.model import GOLDEN_IMAGES, Model, quantize
@@ -77,8 +81,8 @@ def test_a_checkpoint_that_says_nothing_is_told_by_its_tensors(tmp_path: Path) -
     save_file(load_file(default_weights()), path, {"preprocessing": "{"})
     with pytest.raises(SqueezeEdgeError, match="metadata 'preprocessing' is not JSON"):
         load(path)
-    save_file(load_file(default_weights()), path, {"preprocessing": '{"size": 3}'})
-    with pytest.raises(CorruptFileError, match=f"^{path}: metadata 'preprocessing'.*write the file again"):
+    save_file(load_file(default_weights()), path, {"preprocessing": '{"size": -3}'})
+    with pytest.raises(CorruptFileError, match=f"^{path}: metadata: preprocessing: .*write the file again"):
         load(path)
     save_file(load_file(default_weights()), path, {"labels": json.dumps(["one", "two"])})
     assert load(path).labels == (), "these are of another network"
@@ -198,6 +202,78 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     assert model.float_logits(np.zeros((2, 10, 10, 3), np.uint8)).shape == (2, 5)
     with pytest.raises(UsageError, match="the input size of an ONNX file is fixed"):
         load(path, size=12)
+
+
+def saved_with(path: Path, metadata: dict[str, str]) -> Path:
+    model = onnx.load(str(path))
+    helper.set_model_props(model, metadata)
+    onnx.save(model, str(path))
+    return path
+
+
+CAFFE: dict[str, object] = {"mean": [104, 117, 123], "std": 1, "scale": 1, "channel_order": "bgr"}
+
+
+def test_the_preprocessing_of_an_onnx_file(tmp_path: Path) -> None:
+    """The same from whoever states it; the answers are those of the file's own network on its own input."""
+    path, plain = onnx_file(tmp_path / "own.onnx"), load(onnx_file(tmp_path / "plain.onnx"))
+    assert plain.assumption.startswith("assuming RGB, ImageNet mean and standard deviation; `mean`/`std` to change")
+    images = natural_images(3, (10, 10))
+    x = np.ascontiguousarray((images[..., ::-1].astype(np.float32) - (104, 117, 123)).transpose(0, 3, 1, 2), np.float32)
+    assert plain.floating is not None
+    expected = run_float(plain.floating, x)
+    toml = tmp_path / "caffe.toml"
+    toml.write_text('mean = "104,117,123"\nstd = 1\nscale = 1\nchannel_order = "bgr"\n')
+    given: list[tuple[object, str]] = [(CAFFE, "`mean`"), (toml, "caffe.toml"), (statement_of(CAFFE, "x"), "x")]
+    for preprocessing, source in given:
+        model = load(path, preprocessing=preprocessing)  # type: ignore[arg-type]
+        assert model.float_logits is not None and model.assumption == ""
+        np.testing.assert_allclose(model.float_logits(images), expected, rtol=1e-4, atol=1e-3)
+        values = model.preprocessing_json()
+        assert values["channel_order"] == "bgr" and values["source"]["mean"] == source
+        np.testing.assert_allclose(np.multiply(values["mean"], 255), (123, 117, 104))
+    saved_with(path, {"preprocessing": json.dumps(CAFFE)})
+    assert load(path).preprocessing == model.preprocessing
+    (tmp_path / "own.preprocessing.toml").write_text('channel_order = "rgb"')
+    with pytest.raises(
+        SqueezeEdgeError, match=r"own\.onnx: .*contradictory: metadata_props of own\.onnx .* bgr, but own\."
+    ):
+        load(path)
+    assert load(path, preprocessing={"channel_order": "rgb"}).origin.keys() == {"network", "weights", "sha256"}
+    for wrong, kind in (({"std": 0}, UsageError), (3, UsageError), ({"mean": [1, 2]}, UsageError)):
+        with pytest.raises(kind, match="`preprocessing`"):
+            load(path, preprocessing=wrong)  # type: ignore[arg-type]
+
+
+def test_the_reference_of_a_graph_that_was_quantized_from_bgr(tmp_path: Path) -> None:
+    path, images = onnx_file(tmp_path / "own.onnx"), natural_images(6, (10, 10))
+    model = quantize(load(path, preprocessing=CAFFE), images)
+    model.save(tmp_path / "own.sqe")
+    again = load(tmp_path / "own.sqe", path)
+    assert again.preprocessing_json()["channel_order"] == "bgr" and again.float_logits is not None
+    assert again.preprocessing_json()["source"]["mean"] == "the integer graph" and model.float_logits is not None
+    np.testing.assert_array_equal(again.float_logits(images), model.float_logits(images))
+    with pytest.raises(UsageError, match=r"own\.sqe: the preprocessing of an integer graph .* again with `scale`"):
+        load(tmp_path / "own.sqe", preprocessing={"scale": 1})
+
+
+@pytest.mark.parametrize(("gray", "sign"), [(False, 1.0), (False, -1.0), (True, 1.0)])
+def test_what_an_onnx_file_does_with_its_input_is_preprocessing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gray: bool, sign: float
+) -> None:
+    path, images = onnx_file(tmp_path / "own.onnx"), natural_images(3, (10, 10))
+    multiplier, offset = np.full(3, sign / 58), np.full(3, -2.0)
+    plain = load(path).floating
+    assert plain is not None
+    monkeypatch.setattr(loading, "_imported", lambda path: Imported(plain, multiplier, offset, gray))
+    model = load(path)
+    assert model.float_logits is not None and model.preprocessing.gray == gray
+    assert model.assumption == f"assuming {'gray images' if gray else 'RGB'}, pixels of 0..255; `mean`/`std` to change"
+    x = np.ascontiguousarray((images * multiplier + offset).transpose(0, 3, 1, 2), np.float32)
+    np.testing.assert_allclose(model.float_logits(images), run_float(plain, x), rtol=1e-4, atol=1e-4)
+    if gray:
+        with pytest.raises(SqueezeEdgeError, match="its input has one channel, but `channel_order` says bgr"):
+            load(path, preprocessing={"channel_order": "bgr"})
 
 
 def test_an_integer_graph(tmp_path: Path) -> None:

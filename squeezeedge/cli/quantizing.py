@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezeedge.cli.model_options import warn
 from squeezeedge.cli.output import note, progress
 from squeezeedge.errors import UsageError, counted
 
@@ -115,4 +116,5 @@ class DataOptions:
             )
         for remark in quantized.remarks[len(model.remarks) :]:
             note(f"warning: {remark}")
+        warn(quantized.suspicion)
         return quantized

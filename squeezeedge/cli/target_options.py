@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from squeezeedge.cli.groups import expanded
 from squeezeedge.errors import UsageError
 from squeezeedge.targets.protocol import Kind, Target
 from squeezeedge.targets.registry import all_targets
@@ -21,6 +22,7 @@ __all__ = ["add_command", "options_of"]
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     """Add a command whose keywords ``**target_options`` become the options of every target; not given: ``None``."""
+    function = expanded(function)
     signature = inspect.signature(function, eval_str=True)
     parameters = {p.name: p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD}
     for target in all_targets().values():

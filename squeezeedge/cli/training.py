@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from squeezeedge.calib.datasets import Dataset
+    from squeezeedge.calib.statement import Statement
     from squeezeedge.training.distributed import World
     from squeezeedge.training.logbook import Epoch
     from squeezeedge.training.recipe import Recipe
@@ -94,7 +95,14 @@ def check_device(device: str | None) -> str | None:
 
 
 def integer_form(
-    recipe: Recipe, weights: Path | None, out: Path, world: World, resume: bool, *, ema: bool = False
+    recipe: Recipe,
+    weights: Path | None,
+    out: Path,
+    world: World,
+    resume: bool,
+    given: Statement,
+    *,
+    ema: bool = False,
 ) -> dict[str, Any]:
     """What ``--qat`` trains: arguments of :func:`squeezeedge.training.start.train`.
 
@@ -104,6 +112,7 @@ def integer_form(
         out: folder of the run.
         world: the processes that share the work.
         resume: go on with the run in ``out``.
+        given: what is stated of the network's preprocessing.
         ema: of the trained network, the moving average of the weights.
 
     Returns:
@@ -113,6 +122,10 @@ def integer_form(
         UsageError: there is no float network in ``weights``, or no such run in ``out``.
         SqueezeEdgeError: a file is damaged.
     """
+    import numpy as np
+
+    from squeezeedge.calib.statement import ASSUMED
+    from squeezeedge.cli.model_options import tell_assumption
     from squeezeedge.cli.output import note
     from squeezeedge.loading import load
     from squeezeedge.quantization.qat_form import new_form, resumed_form
@@ -123,7 +136,16 @@ def integer_form(
         return {"make_form": lambda recipe, learned, classes: form, "names": load(out / START).labels}
     if weights.suffix == ".sqe":
         raise UsageError(f"{weights}: is an integer graph; --qat starts from the float weights that it was made from")
-    model = load(recipe.network, weights, size=recipe.input.size, ema=ema)
+    model = load(recipe.network, weights, size=recipe.input.size, ema=ema, preprocessing=given)
+    own, learned = model.preprocessing, recipe.input.preprocessing
+    stated = model.resolved is not None and model.resolved.sources["mean"] != ASSUMED
+    if stated and not np.allclose([own.mean, own.std], [learned.mean, learned.std], rtol=1e-3):
+        raise UsageError(
+            f"{weights}: is for images of mean {own.mean} and standard deviation {own.std}, the recipe's have "
+            f"{learned.mean} and {learned.std}; fine-tune it without --qat first, which changes that"
+        )
+    if world.leads:
+        tell_assumption(model)
 
     def warn(text: str) -> None:
         if world.leads:

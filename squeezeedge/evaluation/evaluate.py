@@ -22,9 +22,10 @@ from squeezeedge.evaluation.parts import PartsInThreads, images_a_batch
 from squeezeedge.evaluation.reports import DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
-from squeezeedge.model import Model
+from squeezeedge.model import Model, suspicion_of
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
+from squeezeedge.trial import Suspicion, near_chance
 
 __all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
 
@@ -140,7 +141,18 @@ def evaluate(
             f"{images.dataset.name}: {counted(left_out, 'image')} {'is' if left_out == 1 else 'are'} left out, because "
             f"{graph.name} was quantized on {'it' if left_out == 1 else 'them'}",
         )
-    return Report(images.dataset.name, tuple(reports), remarks)
+    return Report(images.dataset.name, tuple(reports), remarks, _suspicion(reference, images, reports[0]))
+
+
+def _suspicion(reference: Model | None, images: Selection, report: DeviceReport) -> Suspicion | None:
+    """Why the preprocessing is suspect, where fp32 is no better than chance, or labels are not known."""
+    if reference is None:
+        return None
+    if report.fp32_top1 is not None:
+        right = round(report.fp32_top1 * report.images / 100)
+        if not near_chance(right, report.images, reference.classes):
+            return None
+    return suspicion_of(reference, images)
 
 
 def _several(name: str, given: object, kind: type[T], what: str) -> list[T]:

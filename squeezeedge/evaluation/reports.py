@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from squeezeedge.errors import counted
 from squeezeedge.targets.protocol import Kind
+from squeezeedge.trial import Suspicion
 
 __all__ = ["DeviceReport", "Report", "Table", "number"]
 
@@ -84,18 +85,20 @@ class Report:
         data: name of the images.
         devices: one report a device, in the order asked for.
         remarks: what people should know of the images.
+        suspicion: why the network's preprocessing is suspect, if it is.
     """
 
     data: str
     devices: tuple[DeviceReport, ...]
     remarks: tuple[str, ...] = ()
+    suspicion: Suspicion | None = None
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a device, see :meth:`DeviceReport.to_json`."""
         return [report.to_json() for report in self.devices]
 
     def __str__(self) -> str:
-        return "\n".join([str(self.table()), *self.remarks])
+        return "\n".join([str(self.table()), *self.remarks, *([] if self.suspicion is None else [str(self.suspicion)])])
 
     def table(self) -> Table:
         """The devices beside fp32, and the differences of the others from the first."""

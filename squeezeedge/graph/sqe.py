@@ -26,8 +26,9 @@ the object ``record`` to the header (:class:`Record`), which is no part of the g
     golden        null, or an array of the encoding ``zlib`` (RFC 1950): uint8 [n, height, width, 3], a few preprocessed
                   images with which a device checks itself; at most 2^28 bytes of pixels
 
-Version 4 adds to the record's ``origin``, beside ``weights``, ``average``, which is "ema": of that file's tensors, the
-moving average was taken.
+Version 4 adds to ``preprocessing`` the filters lanczos, box and hamming, and ``channel_order``, which is "gray"; to the
+record's ``origin``, beside ``weights``, ``average``, which is "ema": of that file's tensors, the moving average was
+taken; and ``channel_order``, which is "bgr": that file's own network reads that. Its ``record`` may be null.
 
 A file is written in the oldest version that can hold it, so a graph without grouped convolutions and without a record
 is a file of version 1, byte for byte what it was before there was a version 2.
@@ -57,12 +58,15 @@ from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.files import write_file
 from squeezeedge.graph.integer import INTEGER_OPERATORS, IntegerGraph, Node
 
-__all__ = ["AVERAGED", "GOLDEN_IMAGES", "ORIGIN", "Record", "read_recorded", "read_sqe", "write_sqe"]
+__all__ = ["AVERAGED", "CHANNEL_ORDER", "GOLDEN_IMAGES", "ORIGIN", "Record", "read_recorded", "read_sqe", "write_sqe"]
 
 MAGIC = b"\x89SQE\r\n\x1a\n"
 VERSIONS = (1, 2, 3, 4)
 RECORD_VERSION = 3
 """The first version with a record."""
+NEWEST_VERSION = 4
+"""The first version with gray images, all filters, and what :data:`SAID` says."""
+FIRST_FILTERS = ("nearest", "bilinear", "bicubic")
 PREFIX = struct.Struct("<8sII")
 ALIGNMENT = 64
 CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -75,8 +79,9 @@ MAX_GOLDEN_BYTES = 2**28
 """Most bytes of the pixels of golden images."""
 ORIGIN = ("network", "weights", "sha256")
 AVERAGED = "average"
-AVERAGED_VERSION = 4
-"""The first version that says so of the weights."""
+CHANNEL_ORDER = "channel_order"
+SAID = {AVERAGED: "ema", CHANNEL_ORDER: "bgr"}
+"""What :data:`NEWEST_VERSION` may say of the weight file."""
 FINGERPRINT_BYTES = 32
 FIRST_VERSION = {"groups": 2}
 """Fields of nodes that older versions lack."""
@@ -89,7 +94,8 @@ class Record:
 
     Attributes:
         origin: ``network``, its name; ``weights`` and ``sha256``, name and SHA-256 (hex) of the file that it was made
-            of, both or neither; with them ``average``, "ema", where its moving average was taken.
+            of, both or neither; with them ``average``, "ema", where its moving average was taken, and
+            ``channel_order``, "bgr", where its network reads that.
         calibrated_on: fingerprints of the preprocessed images that it was quantized on, in hex.
         golden: some of these images, uint8 [n, H, W, 3], or ``None``.
     """
@@ -118,10 +124,14 @@ def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None, *, 
     version = max(FIRST_VERSION.get(key, 1) for node in header["nodes"] for key in node)
     data = list(blobs.values())
     if record is not None:
-        version = AVERAGED_VERSION if AVERAGED in record.origin else RECORD_VERSION
+        version = NEWEST_VERSION if record.origin.keys() & SAID.keys() else RECORD_VERSION
         header["nodes"] = [_with_all_fields(node) for node in header["nodes"]]
         header["record"], more = _record_parts(record, graph)
         data += more
+    if _is_new(graph.preprocessing):
+        version = NEWEST_VERSION
+        header["nodes"] = [_with_all_fields(node) for node in header["nodes"]]
+        header.setdefault("record", None)
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
     text = text.ljust(_aligned(PREFIX.size + len(text)) - PREFIX.size)
     parts = [PREFIX.pack(MAGIC, version, len(text)), text]
@@ -132,6 +142,11 @@ def write_sqe(graph: IntegerGraph, path: Path, record: Record | None = None, *, 
 
 def _entry(array: NDArray[Any], encoding: str, blob: bytes) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "encoding": encoding, "bytes": len(blob)}
+
+
+def _is_new(preprocessing: Preprocessing) -> bool:
+    """Whether only :data:`NEWEST_VERSION` has what is stated."""
+    return preprocessing.gray or preprocessing.interpolation not in FIRST_FILTERS
 
 
 def _with_all_fields(node: dict[str, Any]) -> dict[str, Any]:
@@ -224,7 +239,9 @@ def _decode(content: bytes) -> tuple[IntegerGraph, Record | None]:
     if not isinstance(values["arrays"], dict):
         raise CorruptFileError("arrays is not an object")
     arrays = {name: data.take(name, entry) for name, entry in values["arrays"].items()}
-    if not recorded:
+    if values.get("record") is None:
+        if version == RECORD_VERSION:
+            raise CorruptFileError("record is not an object")
         data.check_end()
     nodes = [_node(entry, arrays, version) for entry in _list("nodes", values["nodes"])]
     if arrays:
@@ -238,7 +255,9 @@ def _decode(content: bytes) -> tuple[IntegerGraph, Record | None]:
         )
     except UnsupportedError as error:  # intact by its checksum, but nothing that write_sqe makes
         raise CorruptFileError(f"holds no valid graph: {error}") from error
-    if not recorded:
+    if version < NEWEST_VERSION and _is_new(graph.preprocessing):
+        raise CorruptFileError(f"holds preprocessing that version {version} has not")
+    if values.get("record") is None:
         return graph, None
     record = _record(values["record"], data, graph, version)
     data.check_end()
@@ -302,18 +321,15 @@ def _record(value: object, data: _Arrays, graph: IntegerGraph, version: int) -> 
     """What stands beside a graph."""
     record = _fields("record", value, {"origin", "calibration", "golden"})
     short = isinstance(record["origin"], dict) and record["origin"].keys() == {ORIGIN[0]}
-    optional = {AVERAGED} if version >= AVERAGED_VERSION else set()
-    names = (
-        {ORIGIN[0]}
-        if short
-        else {*ORIGIN, *(optional & (set(record["origin"]) if isinstance(record["origin"], dict) else set()))}
-    )
+    said = SAID.keys() & record["origin"] if version >= NEWEST_VERSION and isinstance(record["origin"], dict) else set()
+    names = {ORIGIN[0]} if short else {*ORIGIN, *said}
     origin = _fields("origin", record["origin"], names)
     origin = {key: _value(f"origin: {key}", str, text) for key, text in origin.items()}
     if not short and not re.fullmatch(r"[0-9a-f]{64}", origin["sha256"]):
         raise CorruptFileError("origin: sha256 is not a SHA-256")
-    if origin.get(AVERAGED, "ema") != "ema":
-        raise CorruptFileError("origin: average is not ema")
+    for key, value in SAID.items():
+        if origin.get(key, value) != value:
+            raise CorruptFileError(f"origin: {key} is not {value}")
     calibrated_on: list[str] = []
     if record["calibration"] is not None:
         rows = data.take("calibration", record["calibration"])

@@ -8,6 +8,7 @@ dot-product instruction. Grouped convolutions stay grouped: ``ConvInteger`` has 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from squeezeedge._version import __version__
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.graph import IMAGE, Add, Concat, Conv, Head, IntegerGraph, MaxPool, Node, Tensor, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.integer import INTEGER_OPERATORS
@@ -80,17 +82,27 @@ class OnnxBuilder:
         """A node whose output is only an intermediate result: its name is made unique."""
         return self.node(kind, inputs, self.unique(name), **attributes)
 
-    def model(self, image: ValueInfoProto, output: ValueInfoProto, opset: int) -> ModelProto:
-        """The finished model, of the oldest IR version that has the opset."""
+    def model(
+        self, image: ValueInfoProto, output: ValueInfoProto, opset: int, preprocessing: Preprocessing
+    ) -> ModelProto:
+        """The finished model, of the oldest IR version that has the opset; its metadata say what its input is."""
         opsets = [helper.make_opsetid("", opset)]
         graph = helper.make_graph(self._nodes, self._name, [image], [output], self._constants)
-        return helper.make_model(
+        model = helper.make_model(
             graph,
             opset_imports=opsets,
             ir_version=helper.find_min_ir_version_for(opsets),
             producer_name="squeezeedge",
             producer_version=__version__,
         )
+        helper.set_model_props(model, {"preprocessing": json.dumps(_of_pixels(preprocessing))})
+        return model
+
+
+def _of_pixels(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What :mod:`squeezeedge.calib.statement_files` reads, of a network whose input is the image's own pixels."""
+    record = preprocessing.to_json()
+    return {"channel_order": "rgb", **record, "resize": record["resize"] or 0, "mean": 0, "std": 1, "scale": 1}
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -150,7 +162,7 @@ def to_onnx(graph: IntegerGraph) -> ModelProto:
         values[node.name] = _node(node, [values[name] for name in node.inputs], made, builder, graph.tensors)
     image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [1, *graph.input_shape])
     sums = helper.make_tensor_value_info(output, TensorProto.INT32, [1, graph.classes])
-    model = builder.model(image, sums, OPSET)
+    model = builder.model(image, sums, OPSET, graph.preprocessing)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -29,6 +29,7 @@ __all__ = [
     "default_weights",
     "download",
     "identify",
+    "is_published",
     "load_weights",
     "networks_of",
     "sha256_of",
@@ -306,7 +307,7 @@ def networks_of(checkpoint: Checkpoint, sha256: str = "") -> tuple[tuple[str, ..
     fitting, classes = identify(checkpoint.state)
     if said := checkpoint.metadata.get("network"):
         return (said,), classes
-    published = tuple(name for name in fitting if sha256 and sha256.startswith(_digest(NETWORKS[name]) or "-"))
+    published = tuple(name for name in fitting if is_published(name, sha256))
     return published or tuple(sorted(fitting, key=lambda name: name != checkpoint.likely)), classes
 
 
@@ -393,6 +394,12 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def is_published(name: str, sha256: str) -> bool:
+    """Whether a file of this SHA-256, in hex, is the published weights of a network; empty: it is not known."""
+    digest = _digest(NETWORKS[name])
+    return bool(digest) and sha256.startswith(digest)
 
 
 def _digest(spec: NetworkSpec) -> str:

@@ -16,11 +16,14 @@ from squeezeedge.calib.datasets import Dataset, check_labels
 from squeezeedge.calib.division import divide
 from squeezeedge.calib.labels import a_few
 from squeezeedge.calib.matching import with_classes_of
+from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.statement import ASSUMED, Statement
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.files import check_unlocked, is_leftover, locked_folder
 from squeezeedge.graph import oracle
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.networks.checkpoints import read_checkpoint
+from squeezeedge.networks.image_input import read_rgb, renormalize, stated_of
 from squeezeedge.networks.registry import build, load_weights, networks_of, sha256_of
 from squeezeedge.training.data import TestImages, default_workers, load_images
 from squeezeedge.training.distributed import World
@@ -143,23 +146,47 @@ def networks_in(path: Path) -> tuple[str, ...]:
         raise type(failure)(f"{path}: {str(failure).removeprefix(f'{path}: ')}") from None
 
 
-def trained_weights(network: str, path: Path, *, ema: bool = False) -> dict[str, Tensor]:
+def trained_weights(
+    network: str,
+    path: Path,
+    target: Preprocessing,
+    given: Statement | None = None,
+    on_assumption: Callable[[str], None] = lambda text: None,
+    *,
+    ema: bool = False,
+) -> dict[str, Tensor]:
     """The weights of a checkpoint without those of the last convolution, to be trained on other classes.
 
+    Those of the first convolution are rewritten for RGB images that are normalized as ``target`` says, where it is
+    stated that they were trained on others.
+
     Args:
-        network: its name.
+        network: of the checkpoint, a name.
         path: the checkpoint.
+        target: how the images to learn are preprocessed.
+        given: what is stated of the checkpoint's own preprocessing, beside what is stated in it.
+        on_assumption: is told what nothing states of that.
         ema: the moving average of the weights, where the file holds it beside them.
 
     Raises:
-        SqueezeEdgeError: the file is damaged, or its weights are not those of the network.
+        SqueezeEdgeError: the file is damaged, its weights are not those of the network, or what is stated is not
+            possible.
     """
-    state = read_checkpoint(path, ema=ema).state
+    checkpoint = read_checkpoint(path, ema=ema)
+    state = checkpoint.state
     last = state.get(f"{LAST}weight")
     if last is None or last.ndim != 4:
         raise SqueezeEdgeError(f"{path}: holds no {LAST}weight, so it is none of the networks here")
-    load_weights(build(network, last.shape[0]), state, str(path))
-    return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
+    module = build(network, last.shape[0])
+    load_weights(module, state, str(path))
+    resolved = stated_of(path, network, checkpoint, sha256_of(path), given)
+    if resolved.assumption:
+        on_assumption(f"{path.name}: {resolved.assumption}")
+    if resolved.channel_order == "bgr":
+        read_rgb(module, target.size)
+    if resolved.sources["mean"] != ASSUMED:
+        renormalize(module, target.size, resolved.preprocessing, target)
+    return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(LAST)}
 
 
 def train(

@@ -153,7 +153,7 @@ class _Writer:
         graph = self.graph
         image = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT16, [1, 3, *graph.input_shape[:2]])
         means = helper.make_tensor_value_info(self.output, TensorProto.FLOAT16, [1, 2 * graph.classes, 1, 1])
-        return self.builder.model(image, means, OPSET)
+        return self.builder.model(image, means, OPSET, graph.preprocessing)
 
     def widen(self, node: Conv) -> int:
         """Channels of zeros that a narrow convolution makes itself, if only convolutions read it."""

@@ -47,7 +47,7 @@ COPY_AGAIN = "copy the artifact again, or compile the model again"
 
 DONE, FAILED, UNAVAILABLE, WRONG_SUMS, INTERRUPTED = 0, 1, 3, 4, 130
 
-FILTERS = ("nearest", "bilinear", "bicubic")
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded or made by scaling, in pixels."""
@@ -107,6 +107,7 @@ class Artifact:
         _require(tuple(self.preprocessing["size"]) == (height, width), "preprocessing: size")
         _require(resize is None or max(height, width) <= _positive(resize) <= MAX_PIXELS, "preprocessing: resize")
         _require(self.preprocessing["interpolation"] in FILTERS, "preprocessing: interpolation")
+        _require(self.preprocessing.get("channel_order", "gray") == "gray", "preprocessing: channel_order")
         self.compiled: dict[str, Any] = manifest["compiled"]
         _require(type(self.compiled) is dict, "compiled")
         self._files: dict[str, dict[str, Any]] = manifest["files"]
@@ -243,19 +244,27 @@ def _decode(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
         if file.mode.startswith(("I", "F")):
             raise _Refused("its pixels have more than 8 bits a channel; convert the image to 8 bits")
         transparent = file.mode == "P" and "transparency" in file.info
-        rgb = (file.convert("RGBA") if transparent else file).convert("RGB")
+        image = (file.convert("RGBA") if transparent else file).convert("RGB")
+    if "channel_order" in preprocessing:
+        image = image.convert("L")
+    return np.asarray(_scaled(image, preprocessing).convert("RGB"))
+
+
+def _scaled(image: "Any", preprocessing: "Mapping[str, Any]") -> "Any":  # noqa: ANN401  (Pillow's image)
+    from PIL import Image
+
     (height, width), resize = preprocessing["size"], preprocessing["resize"]
     resample = getattr(Image, preprocessing["interpolation"].upper())
     if resize is None:
-        return np.asarray(rgb.resize((width, height), resample))
-    short = min(rgb.size)
+        return image.resize((width, height), resample)
+    short = min(image.size)
     if short != resize:
-        scaled = (rgb.width * resize // short, rgb.height * resize // short)
+        scaled = (image.width * resize // short, image.height * resize // short)
         if scaled[0] * scaled[1] > MAX_PIXELS:
             raise _Refused("too elongated to scale; crop the image")
-        rgb = rgb.resize(scaled, resample)
-    left, top = round((rgb.width - width) / 2), round((rgb.height - height) / 2)
-    return np.asarray(rgb.crop((left, top, left + width, top + height)))
+        image = image.resize(scaled, resample)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def _standard_input() -> "Iterator[np.ndarray]":

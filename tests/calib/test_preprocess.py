@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -77,7 +77,8 @@ def test_scaling_an_elongated_image_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     margin=st.none() | st.integers(0, 40),
     mean=st.tuples(*[st.floats(-2, 2)] * 3),
     std=st.tuples(*[st.floats(1e-3, 2)] * 3),
-    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]),
+    interpolation=st.sampled_from(get_args(preprocess.Interpolation)),
+    gray=st.booleans(),
 )
 def test_json_round_trip(
     size: tuple[int, int],
@@ -85,9 +86,10 @@ def test_json_round_trip(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     interpolation: preprocess.Interpolation,
+    gray: bool,
 ) -> None:
     resize = None if margin is None else max(size) + margin
-    original = Preprocessing(size, resize, mean, std, interpolation)
+    original = Preprocessing(size, resize, mean, std, interpolation, gray)
     assert Preprocessing.from_json(json.loads(json.dumps(original.to_json()))) == original
 
 
@@ -108,8 +110,9 @@ def test_json_round_trip(
         {"std": [1, math.inf, 1]},
         {"std": [1, None, 1]},
         {"std": [1, 10**400, 1]},
-        {"interpolation": "lanczos"},
+        {"interpolation": "mitchell"},
         {"interpolation": []},
+        {"channel_order": "bgr"},
         {"gamma": 1},
     ],
 )

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from squeezeedge import loading
 from squeezeedge.artifact import Artifact
+from squeezeedge.calib.statement import Statement
 from squeezeedge.cli import app
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import write_sqe
@@ -43,6 +44,7 @@ def embedded_once(digits_network: Model, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def known(name: str | Path | None = None, weights: Path | None = None, **options: Any) -> Model:  # noqa: ANN401
         own = options.get("size") in (None, digits_network.preprocessing.size[0]) and not options.get("pretrained")
+        own = own and not options.get("preprocessing", Statement()).stated()
         return digits_network if own and weights is None and name in (None, DEFAULT) else load(name, weights, **options)
 
     monkeypatch.setattr(loading, "load", known)

@@ -31,6 +31,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "classes": "data_files.CLASSES",
         "image": "image_files.IMAGE",
         "recipe": "recipe_files.RECIPE",
+        "preprocessing": "statement_files.PREPROCESSING",
         "arrays": "run_inputs.ARRAYS",
     }
 )

@@ -12,13 +12,13 @@ from squeezeedge.training.recipe import embedded_recipes, load_recipe
 from tests.fuzz import Files, Format
 from tests.fuzz.values import change_bytes, change_json, change_text
 
-__all__ = ["RECIPE"]
+__all__ = ["RECIPE", "to_toml"]
 
 NAME, CHANGES = "recipe.toml", "changes.json"
 ODD = ("inf", "nan", "-0.0", "1e400", "1979-05-27", "07:32:00", "0x10", "[" * 3000, "9" * 5000, "{a = 1}", "'", '"""')
 
 
-def _toml(table: Any, prefix: str = "") -> str:  # noqa: ANN401  (JSON)
+def to_toml(table: Any, prefix: str = "") -> str:  # noqa: ANN401  (JSON)
     """A tree as TOML; what is no table is a value, as JSON writes it (TOML reads most of that)."""
     if not isinstance(table, dict):
         return f"value = {json.dumps(table)}\n"
@@ -28,7 +28,7 @@ def _toml(table: Any, prefix: str = "") -> str:  # noqa: ANN401  (JSON)
     for key, value in table.items():
         if isinstance(value, dict):
             name = f"{prefix}{json.dumps(key)}"
-            lines.append(f"[{name}]\n{_toml(value, f'{name}.')}")
+            lines.append(f"[{name}]\n{to_toml(value, f'{name}.')}")
     return "".join(lines)
 
 
@@ -50,7 +50,7 @@ def _mutate(random: Random, files: Files) -> Files:
             change = f"{key}={random.choice((*ODD, '1', '0.5', 'true', 'sgd', ''))}"
             changes = [change_text(random, change) if random.random() < 0.5 else change]
         case _:
-            data = _toml(change_json(random, tomllib.loads(data.decode()))).encode()
+            data = to_toml(change_json(random, tomllib.loads(data.decode()))).encode()
     return {NAME: data, CHANGES: json.dumps(changes).encode()}
 
 

@@ -389,3 +389,20 @@ def test_a_failed_write_leaves_what_was_there(folder: Path, monkeypatch: pytest.
 def test_an_unwritable_place(folder: Path) -> None:
     with pytest.raises(SqueezeEdgeError, match="cannot be written"):
         write_sqe(random_graph(1, blocks=0), folder / "no" / "such" / "folder.sqe")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_version_4_has_gray_images_all_filters_and_another_order(folder: Path, recorded: bool) -> None:
+    path, graph = folder / "gray.sqe", random_graph(0)
+    graph = replace(graph, preprocessing=replace(graph.preprocessing, gray=True, interpolation="lanczos"))
+    origin = {"network": "net", "weights": "net.onnx", "sha256": "0" * 64, "channel_order": "bgr"}
+    write_sqe(graph, path, Record(origin) if recorded else None)
+    found, record = read_recorded(path)
+    assert found.preprocessing == graph.preprocessing and found.digest() == graph.digest()
+    assert (None if record is None else record.origin) == (origin if recorded else None)
+    content = path.read_bytes()
+    assert content[8:12] == struct.pack("<I", 4)
+    with pytest.raises(CorruptFileError, match=r"preprocessing that version 3 has not|record is not an object|origin"):
+        _read(folder, _sealed(content[:8] + struct.pack("<I", 3) + content[12:-32]))
+    write_sqe(random_graph(0), path)
+    assert path.read_bytes()[8:12] != struct.pack("<I", 4), "the oldest version that can hold it"

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from squeezeedge.calib.datasets import Dataset
+from squeezeedge.calib.preprocess import DIGITS, IMAGENET
+from squeezeedge.calib.statement import Statement
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.files import LOCK, is_leftover, locked_folder
 from squeezeedge.networks.registry import build
@@ -132,10 +134,26 @@ def test_the_last_layer_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "trained.safetensors"
     state = build("squeezenet1_1", 7).state_dict()
     save_file(state, path)
-    kept = trained_weights("squeezenet1_1", path)
+    kept = trained_weights("squeezenet1_1", path, IMAGENET)
     assert state.keys() - kept.keys() == {"classifier.1.weight", "classifier.1.bias"}
     with pytest.raises(SqueezeEdgeError, match="does not fit the network"):
-        trained_weights("squeezenet1_0", path)
+        trained_weights("squeezenet1_0", path, IMAGENET)
+
+
+def test_weights_of_a_network_that_reads_other_images_are_rewritten(tmp_path: Path) -> None:
+    path, told = tmp_path / "trained.safetensors", list[str]()
+    state = build("squeezenet1_1", 7).state_dict()
+    save_file(state, path)
+    first = "features.0.weight"
+    flipped = trained_weights("squeezenet1_1", path, IMAGENET, Statement(channel_order="bgr"), told.append)
+    torch.testing.assert_close(flipped[first], state[first].flip(1))
+    assert told == ["trained.safetensors: assuming ImageNet mean and standard deviation; `mean`/`std` to change"]
+    pixels = Statement((0, 0, 0), (1, 1, 1), 1).said_by("`scale`")
+    rewritten = trained_weights("squeezenet1_1", path, IMAGENET, pixels)
+    std = torch.tensor(IMAGENET.std)[:, None, None] * 255
+    torch.testing.assert_close(rewritten[first], state[first] * std)
+    assert torch.equal(rewritten["features.3.squeeze.weight"], state["features.3.squeeze.weight"])
+    assert torch.equal(trained_weights("squeezenet1_1", path, DIGITS)[first], state[first]), "nothing is stated"
 
 
 def test_a_checkpoint_s_network(tmp_path: Path) -> None:

@@ -7,20 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
     Calib,
     CalibImages,
     Classes,
     Data,
-    Ema,
     Force,
     Json,
     Model,
-    Network,
-    Pretrained,
     Seed,
-    Size,
-    Weights,
 )
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.targets.registry import get_target
@@ -35,11 +31,8 @@ def compile_command(
         Path | None,
         typer.Option("-o", "--out", help="Folder to make. Default: MODEL-TARGET here.", show_default=False),
     ] = None,
-    weights: Weights = None,
-    network: Network = None,
-    ema: Ema = False,
-    pretrained: Pretrained = False,
-    size: Size = None,
+    *,
+    source: ModelOptions,
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
@@ -55,7 +48,6 @@ def compile_command(
     from squeezeedge.artifact import check_artifact_output, compile
     from squeezeedge.cli.output import emit_json, note
     from squeezeedge.cli.quantizing import DataOptions
-    from squeezeedge.loading import load
     from squeezeedge.model import GOLDEN_IMAGES
 
     chosen = get_target(target)
@@ -64,7 +56,7 @@ def compile_command(
     if out is not None:
         check_artifact_output(out, force=force)
     given = DataOptions(data, calib, classes, calib_images, None, seed)
-    loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema))
+    loaded = given.settled(source.load(model))
     if out is None:
         out = Path(f"{loaded.name}-{target}")
         check_artifact_output(out, force=force)
@@ -81,7 +73,15 @@ def compile_command(
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
-        emit_json({"artifact": str(out), "warnings": list(quantized.remarks), **artifact.manifest})
+        emit_json(
+            {
+                "artifact": str(out),
+                "warnings": list(quantized.remarks),
+                "suspicion": suspicion_json(quantized.suspicion),
+                **artifact.manifest,
+                "preprocessing": preprocessing_json(quantized),
+            }
+        )
     else:
         print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
 

@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
     Calib,
     CalibImages,
     Classes,
     Data,
-    Ema,
     Json,
     Limit,
-    Network,
-    Pretrained,
     Seed,
-    Size,
-    Weights,
 )
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError
@@ -67,11 +63,8 @@ def eval_command(
             show_default=False,
         ),
     ] = None,
-    weights: Weights = None,
-    network: Network = None,
-    ema: Ema = False,
-    pretrained: Pretrained = False,
-    size: Size = None,
+    *,
+    source: ModelOptions,
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
@@ -102,7 +95,6 @@ def eval_command(
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.files import scratch_folder
-    from squeezeedge.loading import load
     from squeezeedge.model import Model
     from squeezeedge.targets.session import check_files, check_ready
 
@@ -113,8 +105,6 @@ def eval_command(
         raise UsageError("--timeout is for a board; name one with --board")
     targets = [device_target(name) for name in names]
     opened = _opened(Path(model), names) if model is not None and Path(model).is_dir() else None
-    if opened is not None and network is not None:
-        raise UsageError(f"--network: {model} says of which network it was made")
     options = [
         options_of(target, target_options, targets, target.devices[name])
         for target, name in zip(targets, names, strict=True)
@@ -133,18 +123,17 @@ def eval_command(
         check_ready(board, root=root)
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
-            warnings: tuple[str, ...] = ()
-            reference = _reference_of(opened, weights, size, target_options)
+            loaded = Model.of_graph(opened.graph, opened.manifest["source"])
+            reference = _reference_of(opened, source, target_options)
             artifacts = [opened]
-            images = given.evaluation(Model.of_graph(opened.graph))
+            images = given.evaluation(loaded)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
-            loaded = given.settled(load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema))
+            loaded = given.settled(source.load(model))
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             loaded = given.quantized(loaded)
-            warnings = loaded.remarks
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             prepared = {
                 name: prepare(loaded, name, scratch / name, **own) for name, own in by_target.items()
@@ -162,9 +151,16 @@ def eval_command(
             )
     for remark in report.remarks[len(images.remarks) :]:
         note(remark)
+    if loaded.suspicion is None:  # else it was told when the network was quantized
+        warn(report.suspicion)
     if json:
+        about = {
+            "warnings": list(loaded.remarks),
+            "preprocessing": preprocessing_json(loaded),
+            "suspicion": suspicion_json(loaded.suspicion or report.suspicion),
+        }
         for values in report.to_json():
-            emit_json({**values, "warnings": list(warnings)})
+            emit_json(values | about)
     else:
         emit_table(*report.table())
     gates.check(report.devices)
@@ -186,9 +182,7 @@ def _opened(path: Path, devices: list[str]) -> Artifact:
     return artifact
 
 
-def _reference_of(
-    artifact: Artifact, weights: Path | None, size: int | None, target_options: Mapping[str, Any]
-) -> Model | None:
+def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapping[str, Any]) -> Model | None:
     """The float network that an artifact was made of, if that is known.
 
     Raises:
@@ -196,9 +190,16 @@ def _reference_of(
     """
     if any(value is not None for value in target_options.values()):
         raise UsageError(f"{artifact.path}: is compiled already; options of a target are for a MODEL")
-    if size is not None:
+    if source.network is not None:
+        raise UsageError(f"--network: {artifact.path} says of which network it was made")
+    if source.size is not None:
         raise UsageError("--size: the input size of an artifact is fixed; compile again at the size you need")
-    return artifact.reference(weights)
+    if stated := source.stated.statement().sources:
+        raise UsageError(
+            f"{next(iter(stated.values()))}: the preprocessing of an artifact is fixed; quantize the network again "
+            "with it"
+        )
+    return artifact.reference(source.weights)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from squeezeedge.cli.groups import expanded
+from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Ema, Json, Network, Pretrained, Weights
 from squeezeedge.cli.training import (
     Changes,
@@ -45,6 +47,8 @@ def finetune_command(
     of_network: Network = None,
     ema: Ema = False,
     pretrained: Pretrained = False,
+    *,
+    stated: PreprocessingOptions,
     classes: Annotated[
         int | None, typer.Option(min=1, help="Number of classes; default: those of the images.", show_default=False)
     ] = None,
@@ -66,6 +70,7 @@ def finetune_command(
     """
     from dataclasses import replace
 
+    from squeezeedge.cli.output import note
     from squeezeedge.networks.registry import download
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.recipe import load_recipe
@@ -79,7 +84,14 @@ def finetune_command(
     check_folder(out, resume)
     if pretrained and not resume:
         weights = download(network)
+    given = stated.statement()
+    if resume and given.stated():
+        raise UsageError(f"{next(iter(given.sources.values()))}: a run goes on with the weights that it has")
     with join_world(check_device(device)) as world:
+        trained = None
+        if not (resume or qat or weights is None):
+            tell = note if world.leads else lambda text: None
+            trained = trained_weights(network, weights, plan.input.preprocessing, given, tell, ema=ema)
         run_training(
             plan,
             data,
@@ -88,10 +100,10 @@ def finetune_command(
             json=json,
             test_data=test_data,
             classes=classes,
-            trained=None if resume or qat or weights is None else trained_weights(network, weights, ema=ema),
+            trained=trained,
             resume=resume,
             workers=workers,
-            **(integer_form(plan, weights, out, world, resume, ema=ema) if qat else {}),
+            **(integer_form(plan, weights, out, world, resume, given, ema=ema) if qat else {}),
         )
 
 
@@ -147,4 +159,4 @@ def _trained(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("finetune")(finetune_command)
+    app.command("finetune")(expanded(finetune_command))

@@ -7,20 +7,17 @@ from typing import Annotated
 
 import typer
 
+from squeezeedge.cli.groups import expanded
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
     Calib,
     CalibImages,
     Classes,
     Data,
-    Ema,
     Force,
     Json,
     Model,
-    Network,
-    Pretrained,
     Seed,
-    Size,
-    Weights,
 )
 from squeezeedge.errors import UsageError
 
@@ -32,11 +29,8 @@ def quantize_command(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="File to write. Default: MODEL.sqe here.", show_default=False)
     ] = None,
-    weights: Weights = None,
-    network: Network = None,
-    ema: Ema = False,
-    pretrained: Pretrained = False,
-    size: Size = None,
+    *,
+    source: ModelOptions,
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
@@ -50,14 +44,13 @@ def quantize_command(
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.files import check_output
     from squeezeedge.graph import Conv
-    from squeezeedge.loading import load
 
     if out is not None:
         check_output(out, force=force)
         if out.suffix != ".sqe":
             raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
     given = DataOptions(data, calib, classes, calib_images, None, seed)
-    loaded = load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema)
+    loaded = source.load(model)
     if loaded.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
     loaded = given.settled(loaded)
@@ -77,6 +70,8 @@ def quantize_command(
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
                 "warnings": list(quantized.remarks),
+                "preprocessing": preprocessing_json(quantized),
+                "suspicion": suspicion_json(quantized.suspicion),
                 "layers": [
                     {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
                     for conv in convolutions
@@ -99,4 +94,4 @@ def quantize_command(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("quantize")(quantize_command)
+    app.command("quantize")(expanded(quantize_command))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from squeezeedge.cli.groups import expanded
+from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Json
 from squeezeedge.cli.training import (
     Changes,
@@ -44,6 +46,8 @@ def train_command(
         Path | None,
         typer.Option(help="With --qat: the trained network to start from.", rich_help_panel="Run", show_default=False),
     ] = None,
+    *,
+    stated: PreprocessingOptions,
     resume: Resume = False,
     workers: Workers = None,
     device: Device = None,
@@ -61,6 +65,10 @@ def train_command(
         raise UsageError("--weights: training starts from random weights; use `squeezeedge finetune`, or --qat")
     if qat and weights is None and not resume:
         raise UsageError("--qat starts from a trained network: train without it first, then give that as --weights")
+    given = stated.statement()
+    if given.stated() and (weights is None or resume):
+        source = next(iter(given.sources.values()))
+        raise UsageError(f"{source}: is of the trained network, which --qat starts from (--weights)")
     check_folder(out, resume)
     with join_world(check_device(device)) as world:
         run_training(
@@ -72,10 +80,10 @@ def train_command(
             test_data=test_data,
             resume=resume,
             workers=workers,
-            **(integer_form(plan, weights, out, world, resume) if qat else {}),
+            **(integer_form(plan, weights, out, world, resume, given) if qat else {}),
         )
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("train")(train_command)
+    app.command("train")(expanded(train_command))

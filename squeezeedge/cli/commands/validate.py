@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from squeezeedge.cli.options import Classes, Data, Ema, Json, Limit, Model, Network, Pretrained, Seed, Size, Weights
+from squeezeedge.cli.groups import expanded
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, tell_assumption, warn
+from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Seed
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,11 +24,8 @@ TRIED = 256
 
 def validate_command(
     model: Model = None,
-    weights: Weights = None,
-    network: Network = None,
-    ema: Ema = False,
-    pretrained: Pretrained = False,
-    size: Size = None,
+    *,
+    source: ModelOptions,
     data: Data = None,
     classes: Classes = None,
     limit: Limit = None,
@@ -41,11 +40,13 @@ def validate_command(
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
     from squeezeedge.evaluation.reports import number
-    from squeezeedge.loading import choose_network, load
+    from squeezeedge.loading import choose_network
+    from squeezeedge.model import suspicion_of
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
+    from squeezeedge.trial import near_chance
 
-    loaded = load(model, weights, pretrained=pretrained, size=size, network=network, ema=ema)
+    loaded = source.load(model, tell=False)
     if loaded.float_logits is None:
         raise UsageError(f"{model}: an integer graph has no fp32 accuracy; use `squeezeedge eval`")
     given = DataOptions(data=data, classes=classes, limit=limit, seed=seed)
@@ -59,6 +60,7 @@ def validate_command(
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with{why}")
     with join_world("cpu") as world:
         if world.leads:
+            tell_assumption(loaded)
             for remark in loaded.remarks:
                 note(remark)
             for remark in images.remarks:
@@ -75,9 +77,13 @@ def validate_command(
         speed = score.images / (time.perf_counter() - start)
         if not world.leads:
             return
+    right = round(score.top1 * score.images / 100)
+    suspicion = suspicion_of(loaded, images) if near_chance(right, score.images, loaded.classes) else None
+    warn(suspicion)
     if json:
         result = {"model": loaded.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
-        emit_json(result | {"images_per_s": speed})
+        about = {"preprocessing": preprocessing_json(loaded), "suspicion": suspicion_json(suspicion)}
+        emit_json(result | {"images_per_s": speed} | about)
     else:
         row = [loaded.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
         columns = ["model", "images", "top-1 %", "top-5 %", "images/s"]
@@ -94,4 +100,4 @@ def _tried(given: DataOptions, model: LoadedModel) -> Selection:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("validate")(validate_command)
+    app.command("validate")(expanded(validate_command))

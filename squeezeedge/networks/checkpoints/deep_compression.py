@@ -17,6 +17,7 @@ bias. This is exact because the convolution does not pad.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.networks.checkpoints.record import Contents, corrupt
 from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
 
@@ -32,6 +34,7 @@ __all__ = ["read"]
 
 _Scalar = TypeVar("_Scalar", np.uint8, np.uint32, np.float32)
 
+_METADATA = {"network": "squeezenet1_0", "preprocessing": json.dumps(IMAGENET.to_json())}
 KIND = "SqueezeNet 1.0 from Deep Compression"
 CODES = 256
 
@@ -77,8 +80,7 @@ def read(path: Path, data: bytes) -> Contents:
         raise corrupt(path, KIND, f"{len(data) - reader.position} bytes follow the last convolution")
     first = convolutions[0]
     state |= _to_imagenet_rgb(first, state[f"{first}.weight"], state[f"{first}.bias"])
-    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-    return Contents({(): tensors}, {"network": "squeezenet1_0"})
+    return Contents({(): {name: torch.from_numpy(value) for name, value in state.items()}}, _METADATA)
 
 
 @cache

@@ -59,7 +59,7 @@ class Checkpoint:
     Attributes:
         state: by name, as in torchvision's state dicts.
         metadata: what the file says about itself: "network" (a name of the registry), "preprocessing" and "labels"
-            (JSON), each only where it is known.
+            (JSON), and the keys of :mod:`squeezeedge.calib.statement_files`, each only where it is known.
         likely: the network that a file of this kind is mostly of, where its tensors fit several; empty: not known.
         notes: what people should know of which tensors were taken.
         averaged: they are a moving average (EMA) of the trained ones, taken on request.

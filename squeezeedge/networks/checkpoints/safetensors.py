@@ -12,12 +12,14 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from squeezeedge.calib.statement_files import KEYS
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints.record import Contents, corrupt
 
 __all__ = ["CHECKSUM", "parts", "read", "sealed"]
 
 KIND = "a safetensors file"
+KNOWN = ("network", "preprocessing", "labels")
 CHECKSUM = "squeezeedge.sha256"
 """In the header's metadata: SHA-256, in hex, of the whole file with zeros in place of these 64 digits."""
 _UNKNOWN = "0" * 64
@@ -57,7 +59,9 @@ def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read(path: Path, data: bytes) -> Contents:
-    """Read the tensors, and "network", "preprocessing" (a JSON object) and "labels" (a JSON list) of the header.
+    """Read the tensors, and "network", "labels" (a JSON list), and what the header says of preprocessing.
+
+    That is "preprocessing" (a JSON object), and the keys of :mod:`squeezeedge.calib.statement_files` by themselves.
 
     A file that MindSpore wrote (header "format": "ms") is likely MindCV's, as a .ckpt is.
 
@@ -74,7 +78,7 @@ def read(path: Path, data: bytes) -> Contents:
         raise corrupt(path, KIND, failure) from failure
     _check_json(path, metadata, "preprocessing", dict)
     _check_json(path, metadata, "labels", list)
-    known = {key: text for key, text in metadata.items() if key in ("network", "preprocessing", "labels")}
+    known = {key: text for key, text in metadata.items() if key in KNOWN or key.replace("-", "_") in KEYS}
     return Contents({(): state}, known, mindspore=metadata.get("format") == "ms")
 
 

@@ -470,6 +470,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda m: m["preprocessing"].update(resize="8"), "'8' is not a number"),
     (lambda m: m["preprocessing"].update(interpolation="open"), "interpolation"),
     (lambda m: m["preprocessing"].update(interpolation=[]), "interpolation"),
+    (lambda m: m["preprocessing"].update(channel_order="bgr"), "channel_order"),
     (lambda m: m.update(files=[]), "items"),
     (lambda m: m["files"].update({"weights.bin": None}), "subscriptable"),
     (lambda m: m["files"]["weights.bin"].pop("sha256"), "sha256"),
@@ -548,6 +549,9 @@ PREPROCESSINGS = [
     Preprocessing(size=(64, 64), resize=64),
     Preprocessing(size=(48, 61), resize=65, interpolation="bicubic"),
     Preprocessing(size=(31, 40), resize=None, interpolation="nearest"),
+    Preprocessing(size=(31, 40), resize=44, interpolation="lanczos", gray=True),
+    Preprocessing(size=(40, 31), resize=None, interpolation="box"),
+    Preprocessing(size=(8, 8), resize=9, interpolation="hamming"),
 ]
 
 
