@@ -7,6 +7,7 @@ name ("features.3.squeeze" from "features.3.squeeze.weight"), any other node its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.graph.float.builder import (
@@ -41,6 +43,9 @@ from squeezeedge.graph.float.graph import (
 from squeezeedge.graph.importers.onnx_file import FLOATS, image_input, label, live_nodes, load_onnx, opset, type_name
 
 __all__ = ["from_onnx"]
+
+MAX_FOLDED = 2**20
+"""Values of a constant that is made of nothing but its shape."""
 
 
 def from_onnx(path: Path) -> FloatGraph:
@@ -76,6 +81,7 @@ class _Importer:
         self.builder = FloatGraphBuilder((dims[2].dim_value, dims[3].dim_value))
         self.values = {image.name: IMAGE}
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.padded: dict[str, tuple[int, int, int, int]] = {}
         self.inferred = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
             for value in (*model.graph.value_info, *model.graph.output)
@@ -83,9 +89,13 @@ class _Importer:
 
     def graph(self, name: str) -> FloatGraph:
         for node in live_nodes(self.proto):
+            if node.op_type != "Constant" and all(not name or name in self.constants for name in node.input):
+                self._fold(node)
+                continue
             made = _HANDLERS[node.op_type](self, node)
             if made is not None:
-                self._check_shape(node, made)
+                if node.op_type != "Pad":
+                    self._check_shape(node, made)
                 self.values[node.output[0]] = made
         output = self.proto.output[0].name
         if output not in self.values:
@@ -96,7 +106,9 @@ class _Importer:
         """A node must make what ONNX's shape inference says; a vector may lack height and width."""
         height, width, channels = self.builder.shapes[made]
         shape, expected = (1, channels, height, width), self.inferred.get(node.output[0], ())
-        if len(expected) < 2 or (*expected, 1, 1)[:4] != shape:
+        given = (*expected, 1, 1)[:4]
+        known = tuple(have if said == 0 else said for said, have in zip(given, shape, strict=False))
+        if len(expected) < 2 or known != shape:
             raise UnsupportedError(
                 f"{label(node)}: {node.op_type} makes {list(expected)} (0: not fixed), supported here is {list(shape)}"
             )
@@ -108,6 +120,8 @@ class _Importer:
     def _tensor(self, node: NodeProto, index: int) -> str:
         """Name of an operand that depends on the image."""
         operand = node.input[index]
+        if any(self.padded.get(operand, ())) and node.op_type != "Conv":
+            raise UnsupportedError(f"{label(node)}: {node.op_type} of a padded map; supported: convolution")
         if operand not in self.values:
             kind = "a constant" if operand in self.constants else "a second output or a shape"
             raise UnsupportedError(
@@ -133,6 +147,19 @@ class _Importer:
             raise UnsupportedError(f"{label(node)}: {tensor.name!r} is {found}; it must be floating point")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused with the layer's name
             return float32(array)
+
+    def _fold(self, node: NodeProto) -> None:
+        """Compute a node of which every input is a constant."""
+        names = [name for name in dict.fromkeys(node.input) if name]
+        arrays = {name: numpy_helper.to_array(self.constants[name]) for name in names}
+        if node.op_type == "ConstantOfShape" and math.prod(map(int, arrays[names[0]])) > MAX_FOLDED:
+            raise UnsupportedError(f"{label(node)}: a constant of more than {MAX_FOLDED} values")
+        try:
+            made = ReferenceEvaluator(node, opsets={"": self.opset}).run(None, arrays)
+        except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+            raise UnsupportedError(f"{label(node)}: {node.op_type} of constants is not possible: {error}") from error
+        for name, array in zip(node.output, made, strict=True):
+            self.constants[name] = numpy_helper.from_array(np.asarray(array), name)
 
     def _known(self, node: NodeProto) -> None:
         (attribute,) = node.attribute
@@ -162,6 +189,7 @@ class _Importer:
 
     def _convolution(self, node: NodeProto) -> str:
         source, weight = self._tensor(node, 0), self._weights(node, 1)
+        around = self.padded.get(node.input[0], (0, 0, 0, 0))
         given = _attributes(node)
         if weight.ndim != 4 or any(step != 1 for step in given.get("dilations", ())):
             raise UnsupportedError(
@@ -171,6 +199,8 @@ class _Importer:
         bias = np.zeros(len(weight), np.float32) if len(node.input) < 3 or not node.input[2] else self._weights(node, 2)
         height, width = given.get("strides", (1, 1))
         padding = self._padding(node, source, (weight.shape[2], weight.shape[3]))
+        top, left, bottom, right = (own + other for own, other in zip(padding, around, strict=True))
+        padding = (top, left, bottom, right)
         name, groups = self._name(node, 1), given.get("group", 1)
         return self.builder.append(FloatConv(name, (source,), weight, bias, (height, width), padding, groups=groups))
 
@@ -200,6 +230,30 @@ class _Importer:
         name = self._name(node, 1)
         epsilon = given.get("epsilon", 1e-5)
         return self.builder.append(folded_batch_norm(name, source, gamma, beta, mean, variance, epsilon))
+
+    def _clip(self, node: NodeProto) -> str:
+        """ReLU with a limit."""
+        source, given = self._tensor(node, 0), _attributes(node)
+        bounds = [given.get("min", -math.inf), given.get("max", math.inf)]
+        for index in (1, 2):
+            if len(node.input) > index and node.input[index]:
+                bounds[index - 1] = float(self._weights(node, index).reshape(()))
+        if bounds[0] != 0 or not bounds[1] > 0:
+            raise UnsupportedError(f"{label(node)}: Clip to {bounds}; supported: from 0 to a positive limit")
+        return self.builder.append(FloatRelu(self._name(node), (source,), bounds[1]))
+
+    def _pad(self, node: NodeProto) -> str:
+        """Zeros around a map; what reads it pads by itself."""
+        source, given = self._tensor(node, 0), _attributes(node)
+        pads = given["pads"] if "pads" in given else self._constant(node, 1).tolist()
+        value = given.get("value", 0.0)
+        if len(node.input) > 2 and node.input[2]:
+            value = float(self._constant(node, 2).reshape(()))
+        top, left, bottom, right = pads[2], pads[3], pads[6], pads[7]
+        if given.get("mode", b"constant") != b"constant" or value or any((*pads[:2], *pads[4:6])) or min(pads) < 0:
+            raise UnsupportedError(f"{label(node)}: Pad by {pads}; supported: zeros around height and width")
+        self.padded[node.output[0]] = (top, left, bottom, right)
+        return source
 
     def _relu(self, node: NodeProto) -> str:
         return self.builder.append(FloatRelu(self._name(node), (self._tensor(node, 0),)))
@@ -308,7 +362,9 @@ _HANDLERS: dict[str, Handler] = {
     "AveragePool": _Importer._average,
     "BatchNormalization": _Importer._batch_norm,
     "Cast": _Importer._cast,
+    "Clip": _Importer._clip,
     "Concat": _Importer._concat,
+    "ConstantOfShape": _Importer._known,
     "Constant": _Importer._known,
     "Conv": _Importer._convolution,
     "Dropout": _Importer._dropout,
@@ -319,10 +375,13 @@ _HANDLERS: dict[str, Handler] = {
     "MatMul": _Importer._matmul,
     "MaxPool": _Importer._max_pool,
     "ReduceMean": _Importer._mean,
+    "Pad": _Importer._pad,
     "Relu": _Importer._relu,
     "Reshape": _Importer._reshaped,
     "Softmax": _Importer._softmax,
+    "Slice": _Importer._known,
     "Squeeze": _Importer._reshaped,
+    "Transpose": _Importer._known,
 }
 """Each returns the tensor that the node's first output is, or nothing if that is a constant."""
 

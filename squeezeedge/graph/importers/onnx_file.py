@@ -85,9 +85,14 @@ def live_nodes(graph: GraphProto) -> list[NodeProto]:
     """The nodes that the values of the output depend on, in execution order; not those that only make a shape."""
     needed = {value.name for value in graph.output}
     live: list[NodeProto] = []
+    constants = {"", *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if constants.issuperset(node.input):
+            constants.update(node.output)
     for node in reversed(graph.node):
         if not needed.isdisjoint(node.output):
-            needed.update(node.input[:1] if node.op_type in SHAPE_FOLLOWS else node.input)
+            shape_follows = node.op_type in SHAPE_FOLLOWS and node.input[0] not in constants
+            needed.update(node.input[:1] if shape_follows else node.input)
             live.append(node)
     return live[::-1]
 

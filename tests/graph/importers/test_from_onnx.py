@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph.float.graph import FloatAveragePool, FloatConv, FloatGraph, FloatLinear
+from squeezeedge.graph.float.graph import FloatAveragePool, FloatConv, FloatGraph, FloatLinear, FloatRelu
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.from_torch import from_torch
@@ -191,6 +191,17 @@ def test_average_pooling_with_dilation(folder: Path) -> None:
     writer, value = _start()
     message = r"/averagepool_1: AveragePool with dilation \[1, 2\]"
     _refused(folder, writer, _end(writer, _dilated_average(writer, value)), message, opset=19)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_efficientnet_lite0(shared_file: Callable[[str], Path]) -> None:
+    path = shared_file("weights/efficientnet_lite0.onnx")
+    image = _random(1, 3, 224, 224)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    graph = from_onnx(path)
+    np.testing.assert_allclose(run_float(graph, image), session.run(None, {"image": image})[0], rtol=0, atol=1e-4)
+    assert sum(isinstance(node, FloatRelu) and node.limit == 6 for node in graph.nodes) == 33
 
 
 @pytest.mark.shared
@@ -378,10 +389,6 @@ def _dilated_pool(writer: OnnxWriter, value: str) -> str:
     return writer.node("MaxPool", value, kernel_shape=[2, 2], dilations=[2, 1])
 
 
-def _computed_weight(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Conv", value, writer.node("Relu", writer.weight("w", _random(5, 5, 1, 1))))
-
-
 def _average_in_ceil_mode(writer: OnnxWriter, value: str) -> str:
     return writer.node("AveragePool", value, kernel_shape=[2, 2], ceil_mode=1)
 
@@ -477,7 +484,6 @@ def test_a_file_in_training_mode(shared_file: Callable[[str], Path]) -> None:
         (_groups_of_other_channels, r"/conv_2.*\[5, 1, 3, 3\].*"),
         (_dilated, r"/conv_1: .* dilation \[2, 2\]"),
         (_dilated_pool, r"/maxpool_1: MaxPool with dilation \[2, 1\]"),
-        (_computed_weight, "/relu_1: Relu of 'w', a constant, is not supported"),
         (_average_in_ceil_mode, "/averagepool_1: average pooling in ceil mode"),
         (_padded_average, "/averagepool_1: .* windows on a map of 7x10 pixels average 20 to 30 of them"),
         (_mean_of_rows, r"/reducemean_1: ReduceMean over axes \[2\]"),
