@@ -289,7 +289,7 @@ def _from_onnx(path: Path, size: int | None) -> Model:
 
     if size is not None:
         raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
-    floating = from_onnx(path)
+    floating = from_onnx(path).graph
     side = max(floating.input_size)
     preprocessing = replace(IMAGENET, size=floating.input_size, resize=round(side * 256 / 224))
     return Model(
