@@ -46,7 +46,9 @@ def test_clip(tmp_path: Path, low: float | None, high: float | None, opset: int)
     opset = max(opset, 7)
     writer, value = start()
     if opset < 11:
-        bounds: dict[str, Any] = {key: float(bound) for key, bound in (("min", low), ("max", high)) if bound is not None}
+        bounds: dict[str, Any] = {
+            key: float(bound) for key, bound in (("min", low), ("max", high)) if bound is not None
+        }
         made = writer.node("Clip", value, **bounds)
     else:
         names = [
