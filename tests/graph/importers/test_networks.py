@@ -45,10 +45,11 @@ REFUSED = {
 @cache
 def _libraries() -> dict[str, Any]:
     """Torchvision is built for another build of torch: its operators in C++, which no classifier uses, are declared."""
-    declared = torch.library.Library("torchvision", "FRAGMENT")
+    declared = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
-            declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            declared.define(signature)  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         timm = pytest.importorskip("timm")

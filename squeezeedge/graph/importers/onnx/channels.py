@@ -47,7 +47,7 @@ MOST_PARTS = 8
 """The same, of all layers on average, in a network of more than a few hundred layers."""
 
 MAX_WEIGHTS = 1 << 26
-"""Of a convolution that is made here."""
+"""That may be added in a network for picking channels."""
 
 UNREAD = -1
 
@@ -192,6 +192,13 @@ class _Writer:
         self._tensors: list[tuple[str, Ids]] = [(IMAGE, np.arange(3))]
         self._concats: dict[tuple[str, ...], str] = {}
         self._picked: dict[bytes, str] = {}
+        self._left = MAX_WEIGHTS
+
+    def spend(self, *shape: int) -> None:
+        """Weights that are added for picking channels."""
+        self._left -= math.prod(shape)
+        if self._left < 0:
+            raise UnsupportedError(f"{self.name}: picking channels up to here takes more than {MAX_WEIGHTS} weights")
 
     def append(self, node: FloatNode, made: Ids) -> None:
         """Write a layer that makes these channels."""
@@ -255,7 +262,7 @@ class _Writer:
             return self.joined(*found)
         if ids.tobytes() not in self._picked:
             names, order = self.around(ids)
-            _check_size(self.name, len(ids), len(order))
+            self.spend(len(ids), len(order))
             weight = (ids[:, None] == order[None, :]).astype(np.float32)[:, :, None, None]
             source = self.joined(names, order)
             name, bias = self.builder.unique(f"{self.name}.channels"), np.zeros(len(ids), np.float32)
@@ -289,7 +296,7 @@ def _dense(
     found = writer.whole(source)
     names, order = writer.around(source) if found is None else found
     if not np.array_equal(order, source):
-        _check_size(node.name, len(weight), len(order), *weight.shape[2:])
+        writer.spend(len(weight), max(0, len(order) - len(source)), *weight.shape[2:])
         given, moved = source >= 0, np.zeros((len(weight), len(order), *weight.shape[2:]), np.float32)
         np.add.at(moved.swapaxes(0, 1), _places(source[given], order), weight[:, given].swapaxes(0, 1))
         weight = moved
@@ -371,11 +378,6 @@ def _places(wanted: Ids, among: Ids) -> Ids:
         return np.arange(len(among))
     order = np.argsort(among, kind="stable")
     return np.asarray(order[np.searchsorted(among, wanted, sorter=order)])
-
-
-def _check_size(name: str, *shape: int) -> None:
-    if math.prod(shape) > MAX_WEIGHTS:
-        raise UnsupportedError(f"{name}: picking its channels takes a weight of {list(shape)}, which is too large")
 
 
 # --- the end of the network ---

@@ -26,10 +26,10 @@ MAX_VALUES = 1 << 26
 
 
 class Budget:
-    """How many numbers may still be computed."""
+    """How many numbers of a kind may still be made."""
 
-    def __init__(self, most: int = MAX_VALUES) -> None:
-        self.left = most
+    def __init__(self, what: str = "constants") -> None:
+        self.what, self.left = what, MAX_VALUES
 
     def spend(self, node: NodeProto, values: int) -> None:
         """Take some.
@@ -40,8 +40,8 @@ class Budget:
         self.left -= values
         if values < 0 or self.left < 0:
             raise UnsupportedError(
-                f"{label(node)}: {node.op_type} makes constants of more than {MAX_VALUES} numbers; "
-                "export the network with its constants folded"
+                f"{label(node)}: {node.op_type} makes {self.what} of more than {MAX_VALUES} numbers with those "
+                "before it; export the network with its constants folded and its channels in one order"
             )
 
 

@@ -47,7 +47,7 @@ class Context:
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.notes: list[str] = []
-        self.budget, self.moves = Budget(), Budget()
+        self.budget, self.moves = Budget(), Budget("moved tensors")
         self.whole_numbers: set[str] = set()
 
     def name(self, node: NodeProto, weight: int | None = None) -> str:

@@ -178,9 +178,19 @@ def test_concatenations_have_the_names_of_their_nodes_and_are_shared(folder: Pat
     assert [node.name for node in graph.nodes if type(node).__name__ == "FloatConcat"] == ["both"]
 
 
+@pytest.mark.slow
+def test_orders_that_nothing_can_follow_have_a_bound(folder: Path) -> None:
+    writer, value = start(channels=4096, size=(3, 3))
+    for place in range(6):
+        order = np.random.default_rng(place).permutation(4096)
+        value = writer.node("Add", value, writer.node("Gather", value, _ints(writer, *order), axis=1))
+    refused(folder, writer, end(writer, value), "picking channels up to here takes more than .* weights")
+
+
+@pytest.mark.slow
 def test_endless_concatenation(folder: Path) -> None:
     """Each doubles the channels: an error before memory ends."""
     writer, value = start()
     for _ in range(60):
         value = writer.node("Concat", value, value, axis=1)
-    refused(folder, writer, end(writer, value), "Concat makes constants of more than|read more than")
+    refused(folder, writer, end(writer, value), "Concat makes moved tensors of more than|read more than")

@@ -79,6 +79,7 @@ def test_constants_that_are_too_large(operator: str, inputs: list[np.ndarray | N
         fold(node, inputs, 17, Budget())
 
 
+@pytest.mark.slow
 def test_many_constants_share_one_budget(tmp_path: Path) -> None:
     writer, value = start()
     bias = writer.weight("w", np.zeros(2**16, np.float32))
