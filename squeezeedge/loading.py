@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from squeezeedge.graph.float.graph import FloatGraph
-    from squeezeedge.graph.importers.imported import Imported
     from squeezeedge.networks.checkpoints import Checkpoint
 
 __all__ = ["choose_network", "load", "load_reference"]
@@ -153,7 +152,7 @@ def _load(
             )
         return _from_sqe(path, None if weights == path else weights, size)
     if ending == ".onnx":
-        return _from_onnx(path, size, given)
+        return _from_onnx(path, None if size is None else (size, size), given)
     from squeezeedge.networks.checkpoints import refuse_ending
 
     raise refuse_ending(path, f"the ending must be one of .sqe .onnx {' '.join(CHECKPOINTS)}")
@@ -192,7 +191,7 @@ def load_reference(
     order: ChannelOrder = "bgr" if origin.get(CHANNEL_ORDER) == "bgr" else "gray" if graph.preprocessing.gray else "rgb"
     known = Resolved(graph.preprocessing, order)
     if ending_of(path) == ".onnx":
-        return _from_onnx(path, None, known=known)
+        return _from_onnx(path, graph.preprocessing.size, known=known)
     ema, name = origin.get(AVERAGED) is not None, network if network in NETWORKS else None
     return _from_checkpoint(name, path, None, ema, floating, known=known)
 
@@ -339,14 +338,15 @@ def _exported(module: Module, preprocessing: Preprocessing, name: str) -> FloatG
     return from_torch(module, preprocessing.size, name)
 
 
-def _from_onnx(path: Path, size: int | None, given: Statement | None = None, known: Resolved | None = None) -> Model:
+def _from_onnx(
+    path: Path, size: tuple[int, int] | None, given: Statement | None = None, known: Resolved | None = None
+) -> Model:
     """Of an ONNX file; ``known`` is its preprocessing if that is not to be found out."""
     from squeezeedge.graph.float.image import with_channels
     from squeezeedge.graph.float.run import run_float
+    from squeezeedge.graph.importers.from_onnx import from_onnx
 
-    if size is not None:
-        raise UsageError("`size`: the input size of an ONNX file is fixed; export it at the size you need")
-    imported = _imported(path)
+    imported = from_onnx(path, size)
     network = NetworkInput(
         imported.graph.input_size,
         _triple(imported.multiplier),
@@ -374,21 +374,10 @@ def _from_onnx(path: Path, size: int | None, given: Statement | None = None, kno
         floating=floating,
         float_logits=lambda images: answer(preprocessing, images),
         origin={"network": path.stem, **_file(path), **_ordered(resolved)},
+        remarks=imported.notes,
         resolved=resolved,
         reading=Reading(answer, floating, network),
     )
-
-
-def _imported(path: Path) -> Imported:
-    """An ONNX file's network, and what the file says of its input."""
-    import onnx
-
-    from squeezeedge.graph.importers.from_onnx import from_onnx
-    from squeezeedge.graph.importers.imported import Imported
-
-    graph = from_onnx(path)
-    metadata = onnx.load(path, load_external_data=False).metadata_props
-    return Imported(graph, metadata={entry.key: entry.value for entry in metadata})
 
 
 def _ordered(resolved: Resolved) -> dict[str, str]:

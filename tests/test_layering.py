@@ -42,6 +42,7 @@ WITHOUT_A_TEST = {
     "squeezeedge.__main__": "every test of a command that is a process of its own runs it",
     "squeezeedge._version": "one string",
     "squeezeedge.errors": "classes that tests of all modules expect",
+    "squeezeedge.graph.importers.imported": "declarations only",
     "squeezeedge.cli.options": "declarations of options that the commands' tests use",
     "squeezeedge.targets.protocol": "declarations only",
 }

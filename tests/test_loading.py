@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
-from squeezeedge import loading
 from squeezeedge.calib.datasets import Dataset
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import IMAGENET, PRESETS
@@ -24,6 +23,7 @@ from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.statement_files import statement_of
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from squeezeedge.graph.float.run import run_float
+from squeezeedge.graph.importers import from_onnx
 from squeezeedge.graph.importers.imported import Imported
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.loading import choose_network, load, load_reference
@@ -265,7 +265,7 @@ def test_what_an_onnx_file_does_with_its_input_is_preprocessing(
     multiplier, offset = np.full(3, sign / 58), np.full(3, -2.0)
     plain = load(path).floating
     assert plain is not None
-    monkeypatch.setattr(loading, "_imported", lambda path: Imported(plain, multiplier, offset, gray))
+    monkeypatch.setattr(from_onnx, "from_onnx", lambda path, size: Imported(plain, multiplier, offset, gray))
     model = load(path)
     assert model.float_logits is not None and model.preprocessing.gray == gray
     assert model.assumption == f"assuming {'gray images' if gray else 'RGB'}, pixels of 0..255; `mean`/`std` to change"

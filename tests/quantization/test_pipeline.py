@@ -364,7 +364,7 @@ def test_a_channel_that_its_relu_always_cuts_harms_nobody() -> None:
 
 @pytest.mark.shared
 def test_a_file_with_a_dead_channel(shared_file: Callable[[str], Path]) -> None:
-    graph = from_onnx(shared_file("cases/onnx/dead_channel.onnx"))
+    graph = from_onnx(shared_file("cases/onnx/dead_channel.onnx")).graph
     preprocessing = replace(IMAGENET, size=graph.input_size, resize=None)
     pixels, others = natural_images(16, graph.input_size), natural_images(8, graph.input_size, 1)
     result = quantize(graph, preprocessing, pixels, name="net")
@@ -373,7 +373,7 @@ def test_a_file_with_a_dead_channel(shared_file: Callable[[str], Path]) -> None:
 
 @pytest.mark.shared
 def test_a_network_that_overflows_is_refused(shared_file: Callable[[str], Path]) -> None:
-    graph = from_onnx(shared_file("cases/onnx/nan_overflow.onnx"))
+    graph = from_onnx(shared_file("cases/onnx/nan_overflow.onnx")).graph
     preprocessing = replace(IMAGENET, size=graph.input_size, resize=None)
     with pytest.raises(SqueezeEdgeError, match="computes values that are not finite"):
         quantize(graph, preprocessing, natural_images(4, graph.input_size), name="net")

@@ -13,22 +13,34 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.graph import (
     IMAGE,
+    FloatAdd,
     FloatAveragePool,
     FloatBatchNorm,
+    FloatConv,
     FloatGlobalAveragePool,
     FloatGraph,
     FloatNode,
+    FloatRelu,
     output_shape,
 )
 from squeezeedge.graph.rules import Shape
-from squeezeedge.graph.windows import window_pixels
+from squeezeedge.graph.windows import window_map, window_pixels
 
-__all__ = ["SUPPORTED", "FloatGraphBuilder", "average_pool", "float32", "folded_batch_norm", "padded_same"]
+__all__ = [
+    "SUPPORTED",
+    "FloatGraphBuilder",
+    "average_pool",
+    "float32",
+    "folded_batch_norm",
+    "leaky_relu",
+    "padded_same",
+]
 
 SUPPORTED = (
-    "convolution (any groups, no dilation), batch normalization, ReLU, max pooling (no dilation), average "
-    "pooling (no dilation, no ceil mode; each average of as many pixels), concatenation of channels, addition of two "
-    "tensors, global average pooling, dropout, identity, flatten, and one fully connected layer at the end"
+    "convolution, batch normalization, ReLU (with a limit or a slope), arithmetic with constants, max pooling (no "
+    "dilation), average pooling (no dilation; each average of as many pixels), concatenation and other moves of "
+    "channels, addition of two tensors, dropout, flatten, fully connected layers, and behind the class scores what "
+    "changes no class's rank"
 )
 """For messages: what the float graph can express."""
 
@@ -105,6 +117,34 @@ def folded_batch_norm(
     return FloatBatchNorm(name, (source,), float32(multiplier), float32(offset))
 
 
+def leaky_relu(
+    name: str, source: str, slope: NDArray[np.float32]
+) -> tuple[FloatRelu, FloatConv, FloatRelu, FloatConv, FloatAdd]:
+    """A ReLU with a slope for negatives, as relu(x) - slope * relu(-x): the same in operators with integer rules.
+
+    Args:
+        name: of the last node, and in front of the others'.
+        source: what it reads.
+        slope: float32 [channels].
+
+    Returns:
+        The nodes, in execution order.
+    """
+
+    def scaling(name: str, source: str, factors: NDArray[np.float32]) -> FloatConv:
+        weight, bias = float32(factors.reshape(-1, 1, 1, 1)), np.zeros(len(factors), np.float32)
+        return FloatConv(name, (source,), weight, bias, (1, 1), (0, 0, 0, 0), groups=len(factors))
+
+    positive, negative, flipped, scaled = (f"{name}.{part}" for part in ("positive", "negative", "flipped", "slope"))
+    return (
+        FloatRelu(positive, (source,)),
+        scaling(flipped, source, np.full_like(slope, -1)),
+        FloatRelu(negative, (flipped,)),
+        scaling(scaled, negative, -slope),
+        FloatAdd(name, (positive, scaled)),
+    )
+
+
 def padded_same(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], lower: bool = False
 ) -> tuple[int, int, int, int]:
@@ -140,15 +180,18 @@ def average_pool(
         padding: (top, left, bottom, right).
         count_include_pad: whether padded pixels count, as zeros; else each window is divided by its own number of
             pixels, which must be the same for all of them.
-        ceil_mode: whether a last, partly valid window counts.
+        ceil_mode: whether a last, partly valid window counts; supported where there is none.
 
     Raises:
-        UnsupportedError: it does not fit its input, is in ceil mode, or its windows have different numbers of pixels.
+        UnsupportedError: it does not fit its input, or its windows have different numbers of pixels.
     """
     if kernel == shape[:2] and not any(padding):
         return FloatGlobalAveragePool(name, (source,))
-    if ceil_mode:
-        raise UnsupportedError(f"{name}: average pooling in ceil mode is not supported")
+    if ceil_mode and window_map(shape, kernel, stride, padding) != window_map(shape, kernel, stride, padding, True):
+        raise UnsupportedError(
+            f"{name}: average pooling in ceil mode, the last windows of which reach beyond a map of {shape.height}x"
+            f"{shape.width} pixels, so that they average fewer; supported: an input size at which they do not"
+        )
     pool = FloatAveragePool(name, (source,), kernel, stride, padding, math.prod(kernel))
     output_shape(pool, [shape])  # refuses what does not fit
     if count_include_pad or not any(padding):

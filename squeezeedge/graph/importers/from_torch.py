@@ -7,9 +7,11 @@ its module ("features.3.squeeze"), or of the module around it and its operator (
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
@@ -21,6 +23,7 @@ from squeezeedge.graph.float.builder import (
     average_pool,
     float32,
     folded_batch_norm,
+    leaky_relu,
     padded_same,
 )
 from squeezeedge.graph.float.graph import (
@@ -172,6 +175,20 @@ class _Importer:
     def _relu(self, node: fx.Node, given: dict[str, Any]) -> str:
         return self.builder.append(FloatRelu(self._name(node), (self._tensor(node, given["self"]),)))
 
+    def _limited_relu(self, node: fx.Node, given: dict[str, Any]) -> str:
+        """ReLU6, and what else cuts at 0 and at a limit."""
+        low = given.get("min_val", given.get("min", 0))
+        high = given.get("max_val", given.get("max", 6))  # relu6 has no arguments
+        high = math.inf if high is None else high
+        if low != 0 or not high > 0:
+            raise UnsupportedError(f"{self._path(node)}: {node.target} to {low}..{high}; supported: from 0 to a limit")
+        return self.builder.append(FloatRelu(self._name(node), (self._tensor(node, given["self"]),), float(high)))
+
+    def _leaky_relu(self, node: fx.Node, given: dict[str, Any]) -> str:
+        source = self._tensor(node, given["self"])
+        slope = np.full(self._shape(source).channels, given["negative_slope"], np.float32)
+        return [self.builder.append(part) for part in leaky_relu(self._name(node), source, slope)][-1]
+
     def _max_pool(self, node: fx.Node, given: dict[str, Any]) -> str:
         source = self._tensor(node, given["self"])
         if any(step != 1 for step in given["dilation"]):
@@ -263,7 +280,11 @@ Handler = Callable[[_Importer, fx.Node, dict[str, Any]], str]
 _HANDLERS: dict[str, Handler] = {
     "conv2d": _Importer._convolution,
     "batch_norm": _Importer._batch_norm,
+    "clamp": _Importer._limited_relu,
+    "hardtanh": _Importer._limited_relu,
+    "leaky_relu": _Importer._leaky_relu,
     "relu": _Importer._relu,
+    "relu6": _Importer._limited_relu,
     "max_pool2d": _Importer._max_pool,
     "cat": _Importer._concat,
     "concat": _Importer._concat,

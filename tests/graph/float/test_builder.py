@@ -105,7 +105,7 @@ def test_what_an_average_is_divided_by(
 
 def test_averages_that_are_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"^pool: average pooling in ceil mode"):
-        _average((2, 2), ceil_mode=True)
+        _average((2, 2), (0, 0, 0, 0), (2, 2), ceil_mode=True)
     with pytest.raises(UnsupportedError, match=r"^pool: .*count_include_pad=False.* 3x4 pixels average 4 to 9 of them"):
         _average((3, 3), (1, 1, 1, 1))
     with pytest.raises(UnsupportedError, match=r"^pool: .*stride .0, 1. .* out of range"):

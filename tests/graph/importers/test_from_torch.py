@@ -117,6 +117,7 @@ def test_arrays_are_copies() -> None:
         nn.AvgPool2d(3, 2, count_include_pad=False),
         nn.AvgPool2d((1, 12), 12, (0, 6), count_include_pad=False),
         nn.BatchNorm2d(6, affine=False),
+        nn.Sequential(nn.ReLU6(inplace=True), nn.Hardtanh(0, 0.5), nn.LeakyReLU(0.2, inplace=True)),
         nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(), nn.Dropout2d(), nn.Identity()),
     ],
 )
@@ -234,6 +235,7 @@ class _Function(nn.Module):
         (lambda m, x: F.adaptive_avg_pool2d(x, 1), "^adaptive_avg_pool2d: a global average pooling must be the last"),
         (lambda m, x: x + F.adaptive_avg_pool2d(x, 1), "^add: adds 6x15x12 and 6x1x1"),
         (lambda m, x: x.view(1, 6, 12, 15), r"^view: aten\.view\.default from \[1, 6, 15, 12\] to \[1, 6, 12, 15\]"),
+        (lambda m, x: x.clamp(-1, 1), r"^clamp: aten\.clamp\.default to -1\.*.*1; supported: from 0 to a limit"),
         (lambda m, x: F.conv2d(x, m.scale.relu()), "relu: .*constant operand"),
     ],
 )

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph.importers.from_onnx import from_onnx
+from squeezeedge.graph.importers.onnx.file import MAX_NODES
 from tests.graph.networks import OnnxWriter
 from tests.networks.checkpoints.mutations import mutate
 
@@ -142,10 +143,10 @@ def _sparse(model: onnx.ModelProto) -> None:
         (_set_opset(6), r"opset 6 .* supported here are opsets 7 to"),
         (_set_opset(9999), "opset 9999"),
         (_newer_ir, "IR version"),
-        (_second_input, "the network has 2 inputs and 1 outputs; export it with one image"),
-        (_second_output, "the network has 1 inputs and 2 outputs"),
-        (_no_output, "the network has 1 inputs and 0 outputs"),
-        (_other_domain, r"/relu_1 \(com\.example\.Relu\); supported: convolution"),
+        (_second_input, "the network has 2 inputs; export it with one image as input"),
+        (_second_output, "the network has 2 outputs; export it with the logits alone"),
+        (_no_output, "the network has 0 outputs"),
+        (_other_domain, r"/relu_1 \(com\.example\.Relu\): an operator of .com\.example. is not known"),
         (_sparse, "sparse weights are not supported; export dense ones"),
     ],
 )
@@ -153,6 +154,67 @@ def test_what_is_not_supported(folder: Path, change: Callable[[onnx.ModelProto],
     model = _model()
     change(model)
     with pytest.raises(UnsupportedError, match=rf"changed\.onnx: .*{match}"):
+        _import(folder, model.SerializeToString())
+
+
+def _function(name: str, *calls: str) -> onnx.FunctionProto:
+    """A local function of one input that calls others in a row, or is a ReLU."""
+    nodes = [
+        helper.make_node(call, ["x" if place == 0 else f"t{place - 1}"], [f"t{place}"], domain="local")
+        for place, call in enumerate(calls)
+    ] or [helper.make_node("Relu", ["x"], ["t0"])]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    return helper.make_function("local", name, ["x"], [f"t{len(nodes) - 1}"], nodes, opsets)
+
+
+def _with_functions(*functions: onnx.FunctionProto) -> bytes:
+    """The model with its ReLU replaced by a call of the first."""
+    model = _model()
+    model.graph.node[1].op_type, model.graph.node[1].domain = functions[0].name, "local"
+    model.functions.extend(functions)
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    return model.SerializeToString()
+
+
+def test_local_functions_stand_where_they_were_called(folder: Path, content: bytes) -> None:
+    path = folder / "functions.onnx"
+    path.write_bytes(_with_functions(_function("Twice", "Once", "Once"), _function("Once")))
+    assert [type(node).__name__ for node in from_onnx(path).graph.nodes] == [
+        *("FloatConv", "FloatRelu", "FloatRelu", "FloatMaxPool", "FloatGlobalAveragePool")
+    ]
+
+
+def test_local_functions_that_call_themselves(folder: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"changed\.onnx: the local function First calls itself"):
+        _import(folder, _with_functions(_function("First", "Second"), _function("Second", "First")))
+
+
+def test_local_functions_that_double(folder: Path) -> None:
+    """Forty lines that would be a million million nodes."""
+    doubling = [_function(f"F{place}", f"F{place + 1}", f"F{place + 1}") for place in range(40)]
+    with pytest.raises(UnsupportedError, match=rf"more than {MAX_NODES} nodes; supported are small networks"):
+        _import(folder, _with_functions(*doubling, _function("F40")))
+
+
+def test_a_long_chain_of_local_functions(folder: Path) -> None:
+    chain = [_function(f"F{place}", f"F{place + 1}") for place in range(2000)]
+    with pytest.raises(UnsupportedError, match="call each other more than 100 deep"):
+        _import(folder, _with_functions(*chain, _function("F2000")))
+
+
+def test_more_nodes_than_a_network_has(folder: Path) -> None:
+    model = _model()
+    model.graph.node.extend([model.graph.node[1]] * MAX_NODES)
+    with pytest.raises(
+        UnsupportedError, match=rf"changed\.onnx: the network has \d+ nodes; supported are at most {MAX_NODES}"
+    ):
+        _import(folder, model.SerializeToString())
+
+
+def test_a_circle_of_nodes(folder: Path) -> None:
+    model = _model()
+    model.graph.node[0].input[0] = model.graph.node[2].output[0]
+    with pytest.raises(CorruptFileError, match=r"changed\.onnx: not valid ONNX, .* (sorted|topological)"):
         _import(folder, model.SerializeToString())
 
 
@@ -212,7 +274,7 @@ def test_external_data(folder: Path, content: bytes) -> None:
     path.write_bytes(_external(folder, "weights.bin", offset=8))
     inside = folder / "inside.onnx"
     inside.write_bytes(content)
-    first, second = from_onnx(path).nodes[0], from_onnx(inside).nodes[0]
+    first, second = from_onnx(path).graph.nodes[0], from_onnx(inside).graph.nodes[0]
     np.testing.assert_array_equal(vars(first)["weight"], vars(second)["weight"])
 
 

@@ -1,0 +1,283 @@
+"""ONNX operators with windows or weights: convolution, pooling, normalization, fully connected layers, padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+from onnx import NodeProto
+
+from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph.float.builder import average_pool, float32, folded_batch_norm, padded_same
+from squeezeedge.graph.float.graph import F32, FloatAveragePool, FloatConv, FloatGlobalAveragePool, FloatMaxPool
+from squeezeedge.graph.importers.onnx.constants import attributes
+from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
+from squeezeedge.graph.importers.onnx.values import NO_PADDING, Pads, Value
+from squeezeedge.graph.rules import Shape
+
+__all__ = ["LAYERS", "global_average"]
+
+MAX_KERNEL = 1 << 26
+"""Weights of a convolution after its dilation, or a flattened map, has been written out."""
+
+
+def _convolution(context: Context, node: NodeProto) -> Value:
+    source, weight = context.map(node, padded=True), context.weights(node, 1)
+    if weight.ndim != 4:
+        raise refused(
+            node, f"a convolution with a weight of {weight.ndim} dimensions; supported: two-dimensional convolution"
+        )
+    weight = _dilated(node, weight, context.pair(node, "dilations"))
+    given = attributes(node)
+    groups = given.get("group", 1)
+    bias = context.weights(node, 2) if context.given(node, 2) else np.zeros(len(weight), np.float32)
+    kernel, strides = (weight.shape[2], weight.shape[3]), context.pair(node, "strides")
+    source, padding = _padding(context, node, source, kernel, strides)
+    if any(source.padding):
+        if source.fill:
+            source = context.plain(source)
+        else:
+            padding, source = _sum(padding, source.padding), replace(source, padding=NO_PADDING)
+    name = context.name(node, 1)
+    conv = FloatConv(name, ("",), weight, bias, strides, padding, groups=groups)
+    return _new_map(context, conv, source)
+
+
+def _new_map(context: Context, layer: FloatConv | FloatMaxPool | FloatAveragePool, source: Value) -> Value:
+    made = context.steps.append(layer, (source,), source.size)
+    height, width, channels = context.steps.steps[-1].shape
+    return Value(made.reshape(1, channels, 1, 1), (height, width), (2, 3) if (height, width) != (1, 1) else None)
+
+
+def _dilated(node: NodeProto, weight: F32, dilation: tuple[int, int]) -> F32:
+    """A dilated convolution is one with a larger kernel, most of which is zeros."""
+    if dilation == (1, 1):
+        return weight
+    if min(dilation) < 1:
+        raise refused(node, f"a dilation of {list(dilation)}")
+    out, channels, high, wide = weight.shape
+    kernel = ((high - 1) * dilation[0] + 1, (wide - 1) * dilation[1] + 1)
+    if out * channels * math.prod(kernel) > MAX_KERNEL:
+        raise refused(
+            node, f"a dilation of {list(dilation)} makes its kernel {kernel[0]}x{kernel[1]}, which is too large"
+        )
+    larger = np.zeros((out, channels, *kernel), np.float32)
+    larger[:, :, :: dilation[0], :: dilation[1]] = weight
+    return larger
+
+
+def _padding(
+    context: Context, node: NodeProto, source: Value, kernel: tuple[int, int], strides: tuple[int, int]
+) -> tuple[Value, Pads]:
+    """The source, and the padding that the node asks for itself."""
+    given = attributes(node)
+    automatic = given.get("auto_pad", b"NOTSET")
+    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+        source = context.plain(source)
+        return source, padded_same(source.size, kernel, strides, automatic == b"SAME_LOWER")
+    pads = [int(pad) for pad in given.get("pads", (0, 0, 0, 0))]
+    if automatic == b"VALID":
+        return source, NO_PADDING
+    if len(pads) != 4 or min(pads) < 0:
+        raise refused(node, f"pads is {pads[:8]}; supported: four whole numbers, none negative")
+    return source, (pads[0], pads[1], pads[2], pads[3])
+
+
+def _sum(first: Pads, second: Pads) -> Pads:
+    top, left, bottom, right = (one + other for one, other in zip(first, second, strict=True))
+    return top, left, bottom, right
+
+
+def _batch_norm(context: Context, node: NodeProto) -> Value:
+    source = context.value(node, 0)
+    given = attributes(node)
+    # up to opset 13 the outputs tell: only in training mode there are more than one
+    if given.get("training_mode", 0) or any(node.output[1:]):
+        raise refused(
+            node,
+            "BatchNormalization in training mode; export the network in evaluation mode (model.eval() in PyTorch)",
+        )
+    if not given.get("spatial", 1):
+        raise refused(node, "BatchNormalization that is not per channel; export it with opset 9 or later")
+    gamma, beta, mean, variance = (context.weights(node, index) for index in range(1, 5))
+    channels, _ = channels_of(source)
+    if (
+        len({array.shape for array in (gamma, beta, mean, variance)} | {(len(channels),)}) > 1
+        or source.pixels is not None
+    ):
+        raise refused(
+            node, f"normalizes {list(source.shape)} by {list(gamma.shape)} numbers; supported: one per channel"
+        )
+    norm = folded_batch_norm(context.name(node, 1), "", gamma, beta, mean, variance, given.get("epsilon", 1e-5))
+    return context.channelwise(source, norm)
+
+
+def _max_pool(context: Context, node: NodeProto) -> Value:
+    source = context.map(node, padded=True)
+    given = attributes(node)
+    if context.pair(node, "dilations") != (1, 1):
+        raise refused(node, f"MaxPool with dilation {list(given['dilations'])}; supported: no dilation")
+    kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
+    source, padding = _padding(context, node, source, kernel, strides)
+    if any(source.padding):
+        together = _sum(padding, source.padding)
+        inside = max(together[0], together[2]) < kernel[0] and max(together[1], together[3]) < kernel[1]
+        # a pixel that is never the largest may be left out, if every window has another
+        if inside and (source.fill < -1e30 or (source.fill == 0 and context.steps.nonnegative(source.channels))):
+            source, padding = replace(source, padding=NO_PADDING), together
+        else:
+            source = context.plain(source)
+    ceil_mode = bool(given.get("ceil_mode", 0))
+    return _new_map(context, FloatMaxPool(context.name(node), ("",), kernel, strides, padding, ceil_mode), source)
+
+
+def _average_pool(context: Context, node: NodeProto) -> Value:
+    source = context.map(node, padded=True)
+    given = attributes(node)
+    if context.pair(node, "dilations") != (1, 1):
+        raise refused(node, f"AveragePool with dilation {list(given['dilations'])}; supported: no dilation")
+    kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
+    source, padding = _padding(context, node, source, kernel, strides)
+    counted = bool(given.get("count_include_pad", 0)) or not any(padding)
+    if any(source.padding):
+        if source.fill or not counted:
+            source = context.plain(source)
+        else:
+            padding, source = _sum(padding, source.padding), replace(source, padding=NO_PADDING)
+    try:
+        pool = average_pool(
+            context.name(node),
+            "",
+            Shape(*source.size, source.ids.size),
+            kernel,
+            strides,
+            padding,
+            count_include_pad=counted,
+            ceil_mode=bool(given.get("ceil_mode", 0)),
+        )
+    except UnsupportedError as error:
+        raise refused(node, str(error).partition(": ")[2]) from None
+    if isinstance(pool, FloatGlobalAveragePool):
+        return global_average(context, pool.name, source)
+    return _new_map(context, pool, source)
+
+
+def global_average(context: Context, name: str, source: Value) -> Value:
+    """The mean over each channel's map; 1 pixel each, in the shape of ``ids``."""
+    channels, _ = channels_of(source)
+    pool = FloatAveragePool(name, ("",), source.size, (1, 1), NO_PADDING, math.prod(source.size))
+    made = context.steps.append(pool, (channels,), source.size)
+    return Value(made.reshape(source.ids.shape if source.pixels is None else -1), (1, 1))
+
+
+def _global_average(context: Context, node: NodeProto) -> Value:
+    return global_average(context, context.name(node), context.map(node))
+
+
+def _global_max(context: Context, node: NodeProto) -> Value:
+    source = context.map(node)
+    return _new_map(context, FloatMaxPool(context.name(node), ("",), source.size, (1, 1), NO_PADDING, False), source)
+
+
+def _gemm(context: Context, node: NodeProto) -> Value:
+    weight, given = context.weights(node, 1), attributes(node)
+    if given.get("transA", 0) or weight.ndim != 2:
+        raise refused(node, f"a product with {context.fed(node)} and transA; supported: a vector and a constant matrix")
+    weight = float32((weight if given.get("transB", 0) else weight.T) * np.float32(given.get("alpha", 1.0)))
+    bias = np.zeros(len(weight), np.float32)
+    if context.given(node, 2):
+        bias = _vector(node, context.weights(node, 2), len(weight)) * np.float32(given.get("beta", 1.0))
+    return _fully_connected(context, node, weight, bias)
+
+
+def _matmul(context: Context, node: NodeProto) -> Value:
+    weight = context.weights(node, 1)
+    if weight.ndim != 2:
+        raise refused(node, f"a product with a weight of {weight.ndim} dimensions; supported: 2")
+    return _fully_connected(context, node, float32(weight.T), np.zeros(weight.shape[1], np.float32))
+
+
+def _fully_connected(context: Context, node: NodeProto, weight: F32, bias: F32) -> Value:
+    """A convolution whose window is the whole map; 1x1 where each channel is one pixel."""
+    source = context.value(node, 0)
+    shape, (height, width) = source.shape, source.size
+    if source.spatial is not None or math.prod(shape) != shape[-1] or shape[-1] != weight.shape[1]:
+        raise refused(
+            node,
+            f"a fully connected layer of {weight.shape[1]} inputs on {list(shape)}; supported: one vector of that size",
+        )
+    channels, places = np.unique(source.ids.reshape(-1), return_inverse=True)
+    order = np.argsort(np.unique(source.ids.reshape(-1), return_index=True)[1], kind="stable")  # as they come first
+    channels, places = channels[order], np.argsort(order, kind="stable")[places.reshape(-1)]
+    pixels = np.zeros_like(places) if source.pixels is None else source.pixels.reshape(-1)
+    if len(weight) * len(channels) * height * width > max(MAX_KERNEL, weight.size):
+        raise refused(node, f"a fully connected layer on parts of a map of {height}x{width} pixels is too large")
+    kernel, columns = weight, places * (height * width) + pixels
+    if len(columns) != len(channels) * height * width or (columns != np.arange(len(columns))).any():
+        kernel = np.zeros((len(weight), len(channels) * height * width), np.float32)
+        if len(np.unique(columns)) == len(columns):
+            kernel[:, columns] = weight
+        else:
+            np.add.at(kernel.T, columns, weight.T)
+    name = context.name(node, 1)
+    conv = FloatConv(
+        name, ("",), kernel.reshape(len(weight), len(channels), height, width), float32(bias), (1, 1), NO_PADDING
+    )
+    made = context.steps.append(conv, (channels,), source.size)
+    return Value(made.reshape(*shape[:-1], -1), (1, 1))
+
+
+def _vector(node: NodeProto, bias: F32, size: int) -> F32:
+    """A bias that may be written as [size], [1, size], [1] or a scalar."""
+    try:
+        return float32(np.broadcast_to(bias, (1, size))[0])
+    except ValueError:
+        raise refused(node, f"a bias of shape {list(bias.shape)} for {size} classes is not supported") from None
+
+
+def _pad(context: Context, node: NodeProto) -> Value:
+    """Pixels around a map: the layer that reads it adds them, if it can. Channels of zeros are -1."""
+    source, given = context.value(node, 0, padded=True), attributes(node)
+    shape = source.shape
+    pads = [int(pad) for pad in given["pads"]] if "pads" in given else context.integers(node, 1)
+    axes = [axis % len(shape) for axis in context.integers(node, 3)] if context.given(node, 3) else range(len(shape))
+    fill = float(context.weights(node, 2).reshape(-1)[0]) if context.given(node, 2) else float(given.get("value", 0.0))
+    if len(pads) != 2 * len(axes):
+        raise refused(node, f"pads by {pads[:16]}, which does not fit {list(shape)}")
+    around = {axis: (pads[place], pads[place + len(axes)]) for place, axis in enumerate(axes)}
+    around = {axis: pair for axis, pair in around.items() if pair != (0, 0)}
+    if not around:
+        return source
+    mode = given.get("mode", b"constant").decode(errors="replace")
+    if mode != "constant" or min(map(min, around.values())) < 0:
+        raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values, and nothing is cut off")
+    if source.pixels is None and source.is_map and set(around) <= {2, 3}:
+        (top, bottom), (left, right) = around.get(2, (0, 0)), around.get(3, (0, 0))
+        if any(source.padding) and source.fill != fill:
+            source = context.plain(source)
+        padding = _sum(source.padding, (top, left, bottom, right))
+        return replace(source, spatial=(2, 3), padding=padding, fill=fill)
+    source = context.plain(source)
+    if source.is_map and set(around) == {1} and fill == 0:
+        ids = np.pad(source.channels, around[1], constant_values=-1)
+        return replace(source, ids=ids.reshape(1, -1, 1, 1))
+    raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+
+
+LAYERS: Mapping[str, Handler] = MappingProxyType(
+    {
+        "AveragePool": _average_pool,
+        "BatchNormalization": _batch_norm,
+        "Conv": _convolution,
+        "Gemm": _gemm,
+        "GlobalAveragePool": _global_average,
+        "GlobalMaxPool": _global_max,
+        "MatMul": _matmul,
+        "MaxPool": _max_pool,
+        "Pad": _pad,
+    }
+)
+"""Operator -> what makes its first output."""

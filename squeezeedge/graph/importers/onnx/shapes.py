@@ -1,0 +1,213 @@
+"""ONNX operators that move numbers about or ask for a shape, and the averages that are written as reductions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+from onnx import NodeProto
+
+from squeezeedge.graph.float.graph import FloatAveragePool, FloatBatchNorm, FloatMaxPool
+from squeezeedge.graph.importers.onnx.constants import attributes, evaluate
+from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
+from squeezeedge.graph.importers.onnx.layers import global_average
+from squeezeedge.graph.importers.onnx.values import NO_PADDING, Value, recovered
+
+__all__ = ["SHAPES"]
+
+
+def _shape(context: Context, node: NodeProto) -> None:
+    shape, given = context.value(node, 0, padded=True).shape, attributes(node)
+    part = shape[slice(given.get("start", 0), given.get("end"))]
+    context.constants[node.output[0]] = np.array(part, np.int64)
+
+
+def _size(context: Context, node: NodeProto) -> None:
+    context.constants[node.output[0]] = np.array(math.prod(context.value(node, 0, padded=True).shape), np.int64)
+
+
+def _transpose(context: Context, node: NodeProto) -> Value:
+    value = context.value(node, 0)
+    order = attributes(node).get("perm", tuple(reversed(range(value.ids.ndim))))
+    if sorted(order) != list(range(value.ids.ndim)):
+        raise refused(node, f"axes {list(order)[:8]} of {list(value.shape)}")
+    spatial = None if value.spatial is None else (order.index(value.spatial[0]), order.index(value.spatial[1]))
+    pixels = None if value.pixels is None else value.pixels.transpose(order)
+    return replace(value, ids=value.ids.transpose(order), spatial=spatial, pixels=pixels)
+
+
+def _moved(context: Context, node: NodeProto) -> None:
+    """ONNX's reference moves the numbers of the elements; what comes out says where each comes from."""
+    sources = [context.value(node, 0)]
+    constants = [context.constants.get(name) for name in node.input[1:]]
+    for name, array in zip(node.input[1:], constants, strict=True):
+        if array is None and name:
+            raise refused(node, f"{name!r} is computed from the image; it must be a constant")
+    if node.op_type == "Gather" and constants[0] is not None and constants[0].size > sources[0].ids.size:
+        raise refused(node, f"repeats numbers of {context.fed(node)}")
+    if sources[0].is_map and _axes(context, node) in ([1], [-3]):
+        made = evaluate(node, [sources[0].ids, *constants], context.opset)
+        if all(ids.ndim == 4 and ids.size for ids in made):
+            context.values.update(zip(node.output, (replace(sources[0], ids=ids) for ids in made), strict=False))
+            return
+    _rearranged(context, node, sources, constants)
+
+
+def _axes(context: Context, node: NodeProto) -> list[int] | None:
+    """The axes along which an operator takes parts."""
+    given = attributes(node)
+    match node.op_type:
+        case "Split" | "Gather":
+            return [given.get("axis", 0)]
+        case "Slice" if context.given(node, 3):
+            return context.integers(node, 3)
+        case "Slice" if "axes" in given:
+            return list(given["axes"])
+        case _:
+            return None
+
+
+def _concat(context: Context, node: NodeProto) -> None:
+    sources = [context.value(node, index) for index in range(len(node.input))]
+    axis = attributes(node).get("axis", 1)
+    maps = all(source.is_map and source.size == sources[0].size for source in sources)
+    if maps and axis in (1, -3):
+        ids = np.concatenate([source.ids for source in sources], 1)
+        context.moves.spend(node, ids.size)
+        if len(sources) > 1:
+            context.steps.join(ids.reshape(-1), context.name(node))
+        context.values[node.output[0]] = replace(sources[0], ids=ids)
+    else:
+        _rearranged(context, node, sources, [])
+
+
+def _rearranged(context: Context, node: NodeProto, sources: list[Value], constants: list[np.ndarray | None]) -> None:
+    size = sources[0].size
+    try:
+        if any(source.size != size for source in sources):
+            raise ValueError("the maps differ in size")
+        elements = [source.elements() for source in sources]
+    except ValueError as error:
+        raise refused(node, f"of {context.fed(node)}: {error}") from None
+    context.moves.spend(node, sum(map(np.size, elements)))
+    made = evaluate(node, [*elements, *constants], context.opset)
+    for name, array in zip(node.output, made, strict=False):
+        if not array.size:
+            raise refused(node, f"makes an empty tensor of {context.fed(node)}")
+        context.values[name] = recovered(array.astype(np.int64, copy=False), size)
+
+
+def _reshape(context: Context, node: NodeProto) -> None:
+    """A file made for several images may say so in a constant shape."""
+    value, shape = context.value(node, 0), context.integers(node, 1)
+    if context.batch > 1 and shape[:1] == [context.batch] and value.shape[:1] == (1,):
+        shape[0] = 1
+    _rearranged(context, node, [value], [np.array(shape, np.int64)])
+
+
+def _mean(context: Context, node: NodeProto) -> Value:
+    value, given = context.value(node, 0), attributes(node)
+    axes = context.integers(node, 1) if context.given(node, 1) else [int(axis) for axis in given.get("axes", ())]
+    shape, kept = value.shape, given.get("keepdims", 1)
+    if not axes and not given.get("noop_with_empty_axes", 0):
+        axes = list(range(len(shape)))
+    if not all(-len(shape) <= axis < len(shape) for axis in axes):
+        raise refused(node, f"axes {axes} of {list(shape)}")
+    over = tuple(sorted({axis % len(shape) for axis in axes if shape[axis] > 1}))
+    ids = _reduced(context, node, value, over)
+    left = tuple(1 if axis in {one % len(shape) for one in axes} else side for axis, side in enumerate(shape))
+    if not kept:
+        left = tuple(side for axis, side in enumerate(shape) if axis not in {one % len(shape) for one in axes})
+    if ids.spatial is not None:  # over height or width only: the other axis stays
+        return _without(context, node, ids, axes, bool(kept))
+    return Value(ids.ids.reshape(left), (1, 1))
+
+
+def _reduced(context: Context, node: NodeProto, value: Value, over: tuple[int, ...]) -> Value:
+    """The mean over some axes, with these axes kept."""
+    shape = value.shape
+    if value.spatial is not None and set(over) <= set(value.spatial):
+        whole = tuple(sorted(axis for axis in value.spatial if shape[axis] > 1))
+        if over == whole:
+            return _pooled(context, node, value)
+        if over:
+            return _line(context, node, value, over[0])
+    elif value.pixels is not None and over:
+        moved, pixels = (np.moveaxis(array, over, range(-len(over), 0)) for array in (value.ids, value.pixels))
+        area = math.prod(value.size)
+        ids, pixels = (array.reshape(*array.shape[: -len(over)], -1) for array in (moved, pixels))
+        if ids.shape[-1] == area and (ids == ids[..., :1]).all() and (np.sort(pixels) == np.arange(area)).all():
+            return _pooled(context, node, Value(ids[..., 0], value.size, value.spatial))
+    elif not over and value.spatial is None and value.pixels is None:
+        return value
+    raise refused(
+        node, f"{node.op_type} over axes {list(over)} of {context.fed(node)}; supported: over height and width"
+    )
+
+
+def _pooled(context: Context, node: NodeProto, value: Value) -> Value:
+    name = context.name(node)
+    if node.op_type == "ReduceMax":
+        pool = FloatMaxPool(name, ("",), value.size, (1, 1), NO_PADDING, False)
+        return Value(context.steps.append(pool, (value,), value.size).reshape(value.ids.shape), (1, 1))
+    step = context.steps.maker(int(value.channels[0]))
+    if step is not None and isinstance(step.node, FloatAveragePool) and np.array_equal(step.made, value.channels):
+        if 1 in value.size and step.node.divisor == math.prod(step.node.kernel) and step.node.stride == (1, 1):
+            across = tuple(side if other == 1 else 1 for side, other in zip(step.node.kernel, value.size, strict=True))
+            below = step.node.kernel[0] * value.size[0], step.node.kernel[1] * value.size[1]
+            if across == step.node.kernel:  # the mean of rows, then of columns: the mean over the map
+                return Value(
+                    global_average(context, name, Value(step.sources[0], below)).ids.reshape(value.ids.shape), (1, 1)
+                )
+    return Value(global_average(context, name, value).ids.reshape(value.ids.shape), (1, 1))
+
+
+def _line(context: Context, node: NodeProto, value: Value, axis: int) -> Value:
+    """Over height or width alone."""
+    assert value.spatial is not None
+    kernel = (value.size[0], 1) if axis == value.spatial[0] else (1, value.size[1])
+    left = (1, value.size[1]) if axis == value.spatial[0] else (value.size[0], 1)
+    name = context.name(node)
+    if node.op_type == "ReduceMax":
+        made = context.steps.append(FloatMaxPool(name, ("",), kernel, (1, 1), NO_PADDING, False), (value,), value.size)
+    else:
+        pool = FloatAveragePool(name, ("",), kernel, (1, 1), NO_PADDING, math.prod(kernel))
+        made = context.steps.append(pool, (value,), value.size)
+    return Value(made.reshape(value.ids.shape), left, value.spatial)
+
+
+def _without(context: Context, node: NodeProto, value: Value, axes: list[int], kept: bool) -> Value:
+    if kept:
+        return value
+    elements = value.elements()
+    return recovered(elements.squeeze(tuple({axis % elements.ndim for axis in axes})), value.size)
+
+
+def _total(context: Context, node: NodeProto) -> Value:
+    """The sum: the mean, times the pixels."""
+    before = context.value(node, 0)
+    mean = _mean(context, node)
+    area = before.ids.size if before.pixels is not None else math.prod(before.shape)
+    after = mean.ids.size * math.prod(mean.size)
+    factor = np.full(len(channels_of(mean)[0]), area / after, np.float32)
+    norm = FloatBatchNorm(context.name(node), ("",), factor, np.zeros(len(factor), np.float32))
+    return context.channelwise(mean, norm, loose=True)
+
+
+SHAPES: Mapping[str, Handler] = MappingProxyType(
+    {
+        "Concat": _concat,
+        "ReduceMax": _mean,
+        "ReduceMean": _mean,
+        "ReduceSum": _total,
+        "Reshape": _reshape,
+        "Shape": _shape,
+        "Size": _size,
+        "Transpose": _transpose,
+    }
+    | dict.fromkeys(["Flatten", "Gather", "Slice", "Split", "Squeeze", "Unsqueeze"], _moved)
+)
+"""Operator -> what makes its first output."""

@@ -1,0 +1,1 @@
+"""The steps from an ONNX file to a float graph."""

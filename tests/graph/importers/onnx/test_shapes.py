@@ -1,0 +1,171 @@
+"""What only moves numbers about costs nothing; reductions over the map are averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tests.graph.importers.onnx.files import end, imported, kinds, network, random, refused, start
+from tests.graph.networks import OnnxWriter
+
+
+def _ints(writer: OnnxWriter, name: str, *values: int) -> str:
+    return writer.weight(name, np.array(values, np.int64))
+
+
+def _average(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Flatten", writer.node("AveragePool", value, kernel_shape=[7, 10]))
+
+
+def _mean(writer: OnnxWriter, value: str) -> str:
+    return writer.node("ReduceMean", value, axes=[-1, 2], keepdims=0)
+
+
+def _mean_kept(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Squeeze", writer.node("ReduceMean", value, axes=[2, 3]), _ints(writer, "axes", 2, 3))
+
+
+def _mean_of_means(writer: OnnxWriter, value: str) -> str:
+    """``x.mean(3).mean(2)``."""
+    return writer.node("ReduceMean", writer.node("ReduceMean", value, axes=[3], keepdims=0), axes=[2], keepdims=0)
+
+
+def _mean_of_kept_means(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Flatten", writer.node("ReduceMean", writer.node("ReduceMean", value, axes=[2]), axes=[-1]))
+
+
+def _mean_of_a_row(writer: OnnxWriter, value: str) -> str:
+    """``x.flatten(2).mean(-1)``."""
+    flat = writer.node("Reshape", value, _ints(writer, "shape", 0, 5, -1))
+    return writer.node("ReduceMean", flat, axes=[-1], keepdims=0)
+
+
+def _squeezes(writer: OnnxWriter, value: str) -> str:
+    last = writer.node("Squeeze", writer.node("GlobalAveragePool", value), _ints(writer, "last", 3))
+    return writer.node("Squeeze", last, _ints(writer, "next", -1))
+
+
+def _reshape(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Reshape", writer.node("GlobalAveragePool", value), _ints(writer, "shape", 1, -1))
+
+
+def _picked(writer: OnnxWriter, value: str) -> str:
+    """``x[:, :, 0, 0]``."""
+    zero = writer.weight("zero", np.array(0, np.int64))
+    last = writer.node("Gather", writer.node("GlobalAveragePool", value), zero, axis=3)
+    return writer.node("Gather", last, zero, axis=2)
+
+
+def _view(writer: OnnxWriter, value: str) -> str:
+    """``x.view(x.size(0), -1)`` as older exporters write it."""
+    pooled = writer.node("GlobalAveragePool", value)
+    zero = writer.node("Constant", value=onnx.numpy_helper.from_array(np.array(0)))
+    batch = writer.node("Gather", writer.node("Shape", pooled), zero, axis=0)
+    first = writer.node("Unsqueeze", batch, _ints(writer, "axes", 0))
+    shape = writer.node("Concat", first, writer.node("Constant", value_ints=[-1]), axis=0)
+    return writer.node("Reshape", pooled, shape)
+
+
+def _last_channels(writer: OnnxWriter, value: str) -> str:
+    """The mean of a map in layout NHWC, which ends as it is."""
+    return writer.node("ReduceMean", writer.node("Transpose", value, perm=[0, 2, 3, 1]), axes=[1, 2], keepdims=0)
+
+
+WAYS = [_average, _mean, _mean_kept, _mean_of_means, _mean_of_kept_means, _mean_of_a_row, _squeezes, _reshape, _picked]
+
+
+@pytest.mark.parametrize("pool", [*WAYS, _view, _last_channels])
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_ways_to_a_vector(tmp_path: Path, pool: Callable[[OnnxWriter, str], str], batch: int | str) -> None:
+    writer, value = start(batch=batch)
+    assert kinds(imported(tmp_path, writer, pool(writer, value))) == ["Conv", "GlobalAveragePool"]
+
+
+def test_axes_as_old_opsets_have_them(tmp_path: Path) -> None:
+    writer, value = start()
+    value = writer.node("Unsqueeze", writer.node("GlobalAveragePool", value), axes=[0])
+    value = writer.node("Slice", writer.node("Squeeze", value, axes=[0]), axes=[1], starts=[1], ends=[4])
+    assert kinds(imported(tmp_path, writer, writer.node("Squeeze", value, axes=[2, 3]), opset=9))[0] == "Conv"
+
+
+def test_sum_over_the_map(tmp_path: Path) -> None:
+    writer, value = start()
+    total = writer.node("ReduceSum", value, _ints(writer, "axes", 2, 3), keepdims=0)
+    imported(tmp_path, writer, total)
+
+
+def test_largest_of_the_map(tmp_path: Path) -> None:
+    writer, value = start()
+    graph = imported(tmp_path, writer, writer.node("ReduceMax", value, axes=[2, 3], keepdims=0))
+    assert kinds(graph) == ["Conv", "MaxPool"]
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_the_mean_over_one_side(tmp_path: Path, axis: int) -> None:
+    writer, value = start()
+    lines = writer.node("Relu", writer.node("ReduceMean", value, axes=[axis]))
+    graph = imported(tmp_path, writer, end(writer, lines))
+    assert kinds(graph) == ["Conv", "AveragePool", "Relu", "GlobalAveragePool"]
+
+
+def test_layers_between_transposes(tmp_path: Path) -> None:
+    """As TensorFlow's converter writes them."""
+    writer, value = start()
+    rows = writer.node("Transpose", value, perm=[0, 2, 3, 1])
+    rows = writer.node("Relu", writer.node("Add", rows, writer.weight("bias", random(5))))
+    value = writer.node("Transpose", rows, perm=[0, 3, 1, 2])
+    value = writer.node("Conv", value, writer.weight("w", random(4, 5, 3, 3)))
+    graph = imported(tmp_path, writer, end(writer, value))
+    assert kinds(graph) == ["Conv", "Relu", "Conv", "GlobalAveragePool"]
+
+
+def test_a_map_flattened_in_another_order(tmp_path: Path) -> None:
+    writer, value = start(size=(5, 6))
+    flat = writer.node("Flatten", writer.node("Transpose", value, perm=[0, 2, 3, 1]))
+    graph = imported(tmp_path, writer, writer.node("Gemm", flat, writer.weight("fc", random(60, 4))))
+    assert kinds(graph) == ["Conv", "Conv"]
+
+
+def test_a_part_of_a_map_that_is_flattened(tmp_path: Path) -> None:
+    writer, value = start(size=(5, 6))
+    flat = writer.node("Relu", writer.node("Flatten", value))
+    some = writer.node("Slice", flat, _ints(writer, "from", 3), _ints(writer, "to", 40), _ints(writer, "axes", 1))
+    imported(tmp_path, writer, writer.node("Gemm", some, writer.weight("fc", random(37, 4))))
+
+
+def test_a_file_for_several_images(tmp_path: Path) -> None:
+    """Constant shapes that count the images are read as for one."""
+    writer, value = start(batch=4)
+    found = network(
+        tmp_path, writer, writer.node("Reshape", writer.node("GlobalAveragePool", value), _ints(writer, "s", 4, -1))
+    )
+    assert found.notes == ("made for 4 images at a time: read as for one",)
+
+
+@pytest.mark.parametrize(
+    ("build_part", "match"),
+    [
+        (lambda w, v: w.node("ReduceMean", v, axes=[1]), r"/reducemean_1 \(ReduceMean\): ReduceMean over axes \[1\]"),
+        (lambda w, v: w.node("Concat", v, v, axis=2), r"/relu_2 \(Relu\)|/globalaveragepool"),
+        (
+            lambda w, v: w.node("Reshape", v, w.weight("shape", np.array([1, 10, 7, 5], np.int64))),
+            r"/globalaveragepool_2 \(GlobalAveragePool\): reads \[1, 10, 7, 5\], which is not .* of a map",
+        ),
+        (
+            lambda w, v: w.node("Reshape", v, w.node("Cast", end(w, v), to=TensorProto.INT64)),
+            r"/cast_3 \(Cast\): a cast to INT64",
+        ),
+        (
+            lambda w, v: w.node("Reshape", v, w.weight("shape", np.array([1, 4, 7, 10], np.int64))),
+            r"/reshape_1 \(Reshape\)?: Reshape of .* cannot be computed|/reshape_1: Reshape",
+        ),
+    ],
+)
+def test_refused_by_node_and_reason(tmp_path: Path, build_part: Callable[[OnnxWriter, str], str], match: str) -> None:
+    writer, value = start()
+    refused(tmp_path, writer, end(writer, build_part(writer, value)), match)
