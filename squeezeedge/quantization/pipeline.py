@@ -217,10 +217,11 @@ def _fitted(
     """Integer weight and bias, int64 [out, fan-in] and [out], and the grid of a convolution that is not the head."""
     source, by_group = node.inputs[0], (node.groups, len(node.weight) // node.groups)
     zero_point = quantizer.graph.zero_points[node.name]
+    limit = quantizer.graph.rectified.get(node.name)
     dead = always_zero(weight, bias, quantizer.graph.zero_points[source], node.relu)
     if source != IMAGE:  # the image is exact
         weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
-        weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, node.relu)
+        weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, limit)
         weight, bias = weights.flatten(0, 1), biases.flatten()
     weight, bias = weight.masked_fill(dead[:, None], 0), bias.masked_fill(dead, 0)
     quantizer.dead[node.name] = dead
