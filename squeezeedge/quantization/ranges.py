@@ -9,7 +9,7 @@ high threshold is close to exponentially distributed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Range:
             (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
             theirs in the weights that read them all. Positive.
         pixels: height * width of the tensor.
+        limited: float64 [channels]: share of values at the limit.
         limit: that of its ReLU: no value is larger. Infinite without one.
     """
 
@@ -51,18 +52,26 @@ class Range:
     active: Tensor
     level: Tensor
     pixels: int
-    limit: float = math.inf
+    limited: Tensor
+    limit: float
 
     def select(self, channels: Tensor) -> Range:
         """The range of some channels, int64 [...], in that order."""
-        return Range(self.peaks[:, channels], self.active[channels], self.level[channels], self.pixels, self.limit)
+        return replace(
+            self,
+            peaks=self.peaks[:, channels],
+            active=self.active[channels],
+            level=self.level[channels],
+            limited=self.limited[channels],
+        )
 
     def clipping_error(self, limit: Tensor) -> Tensor:
         """Expected squared error per pixel, weighted by ``CLIP_WEIGHT``, if magnitudes are clipped.
 
         With threshold u (a high quantile of the peaks) and mean excess b, a peak exceeds ``limit`` with probability
         p(peak > u) * exp(-(limit - u) / b), by 2 b^2 in the mean square; where it cannot exceed it by more than d, for
-        the ReLU has a limit, by that times P(3, d / b), the regularized incomplete gamma function.
+        the ReLU has a limit, by that times P(3, d / b), the regularized incomplete gamma function. That is of one value
+        in an image; the values at the limit, of which there can be many, are counted.
 
         Args:
             limit: float64 [..., channels].
@@ -80,7 +89,10 @@ class Range:
         steep = (threshold - limit) / excess
         beyond = (self.limit - limit).clamp_min(0) / excess
         share: Tensor = torch.special.gammainc(torch.full_like(beyond, 3), beyond)
-        return rate * 2 * excess.square() * steep.clamp_max(100).exp() * share
+        error = rate * 2 * excess.square() * steep.clamp_max(100).exp() * share
+        if math.isinf(self.limit):
+            return error
+        return error + CLIP_WEIGHT * self.limited * (self.limit - limit).clamp_min(0).square()
 
 
 class RangeObserver:
@@ -95,7 +107,7 @@ class RangeObserver:
         self.name, self.limit = name, limit
         self._peaks: list[Tensor] = []
         self._natural: list[Tensor] = []
-        self._active = torch.zeros((), dtype=torch.int64)
+        self._active = self._limited = torch.zeros((), dtype=torch.int64)
         self._pixels = 0
 
     def add(self, value: Tensor) -> None:
@@ -113,8 +125,9 @@ class RangeObserver:
             raise SqueezeEdgeError(not_finite(self.name))
         self._peaks.append(natural if self.limit is None else highest.clamp(0, self.limit))
         self._natural.append(natural.amax(0))
-        active = value != 0 if self.limit is None else (value > 0) & (value < self.limit)
-        self._active = self._active + active.sum((0, 2, 3))
+        self._active = self._active + (value != 0 if self.limit is None else value > 0).sum((0, 2, 3))
+        if self.limit is not None and math.isfinite(self.limit):
+            self._limited = self._limited + (value >= self.limit).sum((0, 2, 3))
         self._pixels = value.shape[2] * value.shape[3]
 
     def range(self) -> Range:
@@ -128,4 +141,5 @@ class RangeObserver:
             natural = natural.clamp_max(largest)
         limit = math.inf if self.limit is None else self.limit
         level = torch.where(peaks[0] > 0, peaks[0], natural).clamp_max(limit)
-        return Range(peaks, active, level, self._pixels, limit)
+        limited = self._limited.expand_as(self._active).double() / (len(peaks) * self._pixels)
+        return Range(peaks, active - limited, level, self._pixels, limited, limit)

@@ -16,6 +16,7 @@ largest code is that limit or less, so the clip of R3 is the limit. Rules: R3, R
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,11 +62,14 @@ def output_limit(zero_point: int) -> int:
 def free_scales(values: Range, zero_point: int) -> Tensor:
     """Candidates for a channel whose scale nothing else depends on: float64 [candidates, channels].
 
-    The closest to the largest value seen is first, so that it wins where all are equal (dead channels).
+    The closest to the largest value seen is first, so that it wins where all are equal (dead channels). Where a ReLU
+    has a limit no candidate clips what was seen: values are not rare near it.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
     scales = values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
-    return scales.clamp_max(largest_scale(values.limit))
+    if math.isinf(values.limit):
+        return scales
+    return scales.maximum(scales[0]).clamp_max(largest_scale(values.limit))
 
 
 def largest_scale(limit: float) -> float:

@@ -55,10 +55,14 @@ def test_nothing_is_clipped_beyond_a_limit() -> None:
         observer.add(values)
     bounded, open_ended = limited.range(), free.range()
     assert bounded.peaks.max() == 6 and bounded.level.tolist() == [6, 6], "a dead channel's level is bounded, too"
-    assert bounded.active[0] == (values[:, 0] < 6).double().mean() < open_ended.active[0]
+    share = (values[:, 0] >= 6).double().mean()
+    assert bounded.limited.tolist() == [share, 0] and open_ended.limited.tolist() == [0, 0]
+    assert bounded.active[0] == open_ended.active[0] - share
     errors = [bounded.clipping_error(torch.full((2,), limit).double())[0] for limit in (4, 5.5, 6, 7)]
     assert errors[0] > errors[1] > errors[2] == errors[3] == 0
-    assert bounded.select(torch.tensor([0])).limit == 6
+    assert errors[0] > 3 * share * 4, "every value at the limit counts, not one in an image"
+    one = bounded.select(torch.tensor([0]))
+    assert one.limit == 6 and one.limited.tolist() == [share]
 
 
 def test_fewer_images_leave_more_room() -> None:

@@ -128,5 +128,6 @@ def test_the_largest_code_is_at_most_a_limit() -> None:
     candidates = free_scales(observer.range(), 0)
     reached = layer.range().level >= limit
     assert candidates.max() == largest_scale(limit) == np.float32(limit / 255)
+    assert (candidates >= candidates[0]).all(), "nothing that was seen is clipped"
     assert (candidates[0, reached] == largest_scale(limit)).all()
     assert largest_scale(np.inf) == np.inf
