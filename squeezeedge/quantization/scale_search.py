@@ -16,7 +16,6 @@ largest code is that limit or less, so the clip of R3 is the limit. Rules: R3, R
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +32,10 @@ ACCUMULATOR_SHARE = 0.5
 
 OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
+
+
+NEAR = 0.5
+"""Share of a ReLU's limit from which a tensor's largest value is near it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +66,14 @@ def free_scales(values: Range, zero_point: int) -> Tensor:
     """Candidates for a channel whose scale nothing else depends on: float64 [candidates, channels].
 
     The closest to the largest value seen is first, so that it wins where all are equal (dead channels). Where a ReLU
-    has a limit no candidate clips what was seen: values are not rare near it.
+    has a limit that some channel comes near, the scale that reaches it is the only one: then nothing is clipped, also of
+    channels that hardly any calibration image excites.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
     scales = values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
-    if math.isinf(values.limit):
-        return scales
-    return scales.maximum(scales[0]).clamp_max(largest_scale(values.limit))
+    if values.level.amax() < NEAR * values.limit:
+        return scales.clamp_max(largest_scale(values.limit))
+    return torch.full_like(scales[:1], largest_scale(values.limit))
 
 
 def largest_scale(limit: float) -> float:
