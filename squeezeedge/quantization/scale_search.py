@@ -33,7 +33,6 @@ ACCUMULATOR_SHARE = 0.5
 OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
 
-
 NEAR = 0.5
 """Share of a ReLU's limit from which a tensor's largest value is near it."""
 
@@ -66,8 +65,8 @@ def free_scales(values: Range, zero_point: int) -> Tensor:
     """Candidates for a channel whose scale nothing else depends on: float64 [candidates, channels].
 
     The closest to the largest value seen is first, so that it wins where all are equal (dead channels). Where a ReLU
-    has a limit that some channel comes near, the scale that reaches it is the only one: then nothing is clipped, also of
-    channels that hardly any calibration image excites.
+    has a limit that some channel comes near, the scale that reaches it is the only one: then nothing is clipped, not
+    even of channels that hardly any calibration image excites.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
     scales = values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
