@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezeedge.graph.float.graph import (
+    FloatAdd,
     FloatConcat,
     FloatConv,
     FloatGlobalAveragePool,
     FloatGraph,
+    FloatLinear,
     FloatMaxPool,
     FloatRelu,
 )
@@ -28,14 +31,21 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
-    """A SqueezeNet's float graph as ONNX, opset 13."""
+    """A float graph as ONNX, opset 13, batch normalization and average pooling left out."""
     nodes, initializers = [], []
     for node in graph.nodes:
         inputs, name = list(node.inputs), node.name
+        constants: dict[str, NDArray[np.float32]] = {}
+        if isinstance(node, FloatConv | FloatLinear):
+            constants = {"weight": node.weight, "bias": node.bias}
+        elif isinstance(node, FloatRelu) and math.isfinite(node.limit):
+            constants = {"lowest": np.zeros((), np.float32), "highest": np.array(node.limit, np.float32)}
+        for key, array in constants.items():
+            initializers.append(
+                numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), f"{name}.{key}")
+            )
+            inputs.append(f"{name}.{key}")
         if isinstance(node, FloatConv):
-            for key, array in (("weight", node.weight), ("bias", node.bias)):
-                initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}.{key}"))
-                inputs.append(f"{name}.{key}")
             nodes.append(
                 helper.make_node("Conv", inputs, [name], strides=node.stride, pads=node.padding, group=node.groups)
             )
@@ -43,7 +53,12 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
             attributes: dict[str, Any] = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
             nodes.append(helper.make_node("MaxPool", inputs, [name], ceil_mode=int(node.ceil_mode), **attributes))
         elif isinstance(node, FloatRelu):
-            nodes.append(helper.make_node("Relu", inputs, [name]))
+            nodes.append(helper.make_node("Clip" if constants else "Relu", inputs, [name]))
+        elif isinstance(node, FloatAdd):
+            nodes.append(helper.make_node("Add", inputs, [name]))
+        elif isinstance(node, FloatLinear):
+            nodes.append(helper.make_node("Flatten", inputs[:1], [f"{name}.vector"]))
+            nodes.append(helper.make_node("Gemm", [f"{name}.vector", *inputs[1:]], [name], transB=1))
         elif isinstance(node, FloatConcat):
             nodes.append(helper.make_node("Concat", inputs, [name], axis=1))
         elif isinstance(node, FloatGlobalAveragePool):
@@ -52,7 +67,8 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
             raise SystemExit(f"{name}: {type(node).__name__} is not one of the operators that are compared")
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *graph.input_size])
     last = graph.nodes[-1].name
-    output = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, graph.shapes[last].channels, 1, 1])
+    map_shape = () if isinstance(graph.nodes[-1], FloatLinear) else (1, 1)
+    output = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, graph.shapes[last].channels, *map_shape])
     body = helper.make_graph(nodes, graph.name, [image], [output], initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)

@@ -1,6 +1,7 @@
 """Accuracy after quantization beside ONNX Runtime and NNCF: the same float network, calibration and test images.
 
     python -m benchmarks.quantization squeezenet1_0 --weights FILE --data IMAGES -o FILE.json
+    python -m benchmarks.quantization efficientnet_lite0 --weights FILE.onnx --data IMAGES -o FILE.json
 
 Calibrates on 64 of the images and compares on the others: top-1, top-5, share of images with fp32's class, logits
 SQNR. Several draws of the 64, because agreement varies by more than a point from one to the next. Prints a table of the
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,28 @@ from rich.progress import track
 import squeezeedge as sq
 from benchmarks.peers import PEERS, float_onnx
 from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.calib.imagenet import imagenet_classes
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.selection import calibration_images, evaluation_images
 from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
 from squeezeedge.evaluation.reports import number
+from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.oracle import run
 from squeezeedge.quantization.pipeline import quantize
 
 THREADS = 2
 CALIBRATION = 64
+PREPROCESSING = {
+    "efficientnet_lite0": Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic")
+}
+"""Networks that are ONNX files of ImageNet -> what the files do not say."""
 COLUMNS = ("top1", "top5", "agreement", "logits_sqnr_db", "seconds")
 
 
 def main() -> None:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="as in `squeezeedge models`")
+    parser.add_argument("network", help=f"as in `squeezeedge models`, or {', '.join(PREPROCESSING)}")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="labelled images")
     parser.add_argument("--draws", type=int, default=3, help="sets of calibration images, by the seeds 0, 1, 2, ...")
@@ -45,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(THREADS)
-    source = sq.load(options.network, options.weights)
+    source = _source(options.network, options.weights)
     notes = {name: versions(packages) or "not installed" for name, (packages, _) in PEERS.items()}
     draws = [_draw(source, options.data, seed, notes) for seed in range(options.draws)]
     means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in draws[0]}
@@ -65,6 +74,22 @@ def main() -> None:
         peers=notes,
         results=means,
         draws=draws,
+    )
+
+
+def _source(network: str, weights: Path) -> sq.Model:
+    """A network with its preprocessing."""
+    if network not in PREPROCESSING:
+        return sq.load(network, weights)
+    model, preprocessing = sq.load(weights), PREPROCESSING[network]
+    floating = model.floating
+    assert floating is not None
+    return replace(
+        model,
+        name=network,
+        preprocessing=preprocessing,
+        labels=imagenet_classes().names,
+        float_logits=lambda images: run_float(floating, preprocessing.normalize(images)),
     )
 
 

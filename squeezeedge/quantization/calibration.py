@@ -113,12 +113,12 @@ class Calibration:
         if total > wanted:
             picked = np.sort(self._random.choice(total, wanted, replace=False, shuffle=False))
         image, y, x = (torch.from_numpy(index) for index in np.unravel_index(picked, (self.count, height, width)))
-        observer = RangeObserver(node.name)
+        observer = RangeObserver(node.name, self.graph.rectified.get(node.name))
         rows, targets = [], []
         result = self._empty(node.name, torch.float32)
         for part in self.parts(node):
             output = apply_folded(node, self.inputs(node, part))
-            observer.add(output, node.relu)
+            observer.add(output)
             inside = (image >= part.start) & (image < part.stop)
             place = image[inside] - part.start, y[inside], x[inside]
             targets.append(_by_group(output[place[0], :, place[1], place[2]], node.groups))
@@ -154,7 +154,8 @@ class Calibration:
         return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
 
     def _rectified(self, node: FoldedNode, value: Tensor) -> Tensor:
-        return value.relu_() if node.name in self.graph.rectified else value
+        limit = self.graph.rectified.get(node.name)
+        return value if limit is None else value.clamp_(0, limit)
 
 
 def pad_codes(node: FoldedConv) -> NDArray[np.uint8]:
@@ -164,12 +165,12 @@ def pad_codes(node: FoldedConv) -> NDArray[np.uint8]:
 
 def observe(graph: FoldedGraph, calibration: Calibration) -> dict[str, Range]:
     """Ranges of all convolutions but the head, and of all additions, in the float network."""
-    observers = {name: RangeObserver(name) for name in graph.scaled}
+    observers = {name: RangeObserver(name, graph.rectified.get(name)) for name in graph.scaled}
     widest = max(graph.nodes, key=lambda node: math.prod(graph.shapes[node.name]))
     for part in calibration.parts(widest):
         for node, value in execute_folded(graph, calibration.codes[IMAGE][part].float()):
             if node.name in observers:
-                observers[node.name].add(value, node.name in graph.rectified)
+                observers[node.name].add(value)
     return {name: observer.range() for name, observer in observers.items()}
 
 

@@ -3,7 +3,7 @@
 GPTQ takes the float weights as the aim; but the inputs are the quantized network's own, and their errors are partly
 linear in them. As in GPTAQ (Li et al., arXiv:2504.02692) the aim is the float layer's output on the float inputs:
 weights and bias move by the ridge regression of what is missing on the quantized inputs. Where a ReLU follows, an
-output that is below zero in both networks misses nothing.
+output that is below zero in both networks misses nothing, nor does one that is above the ReLU's limit in both.
 
 Assumes: sampled inputs of the quantized network and outputs of the float one. Guarantees: weights that differ from
 the trained ones only as far as the samples carry it: the fewer there are for a weight, the stronger the ridge. Each
@@ -24,7 +24,7 @@ RIDGE = 0.1
 
 
 def compensate(
-    weight: Tensor, bias: Tensor, rows: Tensor, targets: Tensor, moments: Tensor, relu: bool
+    weight: Tensor, bias: Tensor, rows: Tensor, targets: Tensor, moments: Tensor, limit: float | None
 ) -> tuple[Tensor, Tensor]:
     """Apply the pass; see the module.
 
@@ -34,7 +34,7 @@ def compensate(
         rows: float32 [groups, rows, fan-in], inputs of the quantized network in units of q.
         targets: float32 [groups, rows, outputs of one], the float network's outputs before the ReLU.
         moments: float64 [groups, fan-in, fan-in], second moments of ``rows``.
-        relu: whether a ReLU follows.
+        limit: that of the ReLU that follows, perhaps infinite; ``None`` if none follows.
 
     Returns:
         The new weight and bias.
@@ -45,8 +45,9 @@ def compensate(
     kernel, unit = fixed_point(weight, bits - sum_bits(fan_in), (2,))
     outputs = wide @ kernel.mT * unit.mT + bias[:, None]
     aims = targets.double()
-    if relu:
+    if limit is not None:
         aims = torch.where(aims > 0, aims, outputs.clamp_max(0))
+        aims = torch.where(aims < limit, aims, outputs.clamp_min(limit))
     missing, step = fixed_point(aims - outputs, bits - sum_bits(count), (1,))
     mean = wide.sum(1) / count
     covariance = moments - mean[:, :, None] * mean[:, None]

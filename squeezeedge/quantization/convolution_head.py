@@ -2,9 +2,9 @@
 
 Assumes: no batch normalization.
 Guarantees: the same function; the last node is a global average pooling, in front of it a convolution that nothing
-else reads, or the ReLU of one. A fully connected layer is linear, so it moves in front of the pooling as a 1x1
-convolution; a linear convolution right before that one is multiplied into it, unless that costs multiplications or
-the convolution is a grouped one.
+else reads, or the ReLU of one, without a limit: accumulators have none. A fully connected layer is linear, so it moves
+in front of the pooling as a 1x1 convolution; a linear convolution right before that one is multiplied into it, unless
+that costs multiplications or the convolution is a grouped one.
 Where the network ends in anything else, a 1x1 convolution that copies is put there.
 
 Rule: R6.
@@ -12,6 +12,7 @@ Rule: R6.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -54,12 +55,12 @@ def convolution_head(graph: FloatGraph) -> FloatGraph:
 
 
 def _ends_in_conv(nodes: list[FloatNode]) -> bool:
-    """Whether the last node is a convolution, or the ReLU of one that nothing else reads."""
+    """Whether the last node is a convolution, or the ReLU, without a limit, of one that nothing else reads."""
     convs = {conv.name for conv in of_kind(nodes, FloatConv)}
     relu = of_kind(nodes[-1:], FloatRelu)
     if relu:
         (source,) = relu[0].inputs
-        return source in convs and len(readers(nodes)[source]) == 1
+        return source in convs and len(readers(nodes)[source]) == 1 and math.isinf(relu[0].limit)
     return bool(nodes) and nodes[-1].name in convs
 
 

@@ -87,8 +87,32 @@ def exact_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int
     for part in torch.split(x, max(1, PART_VALUES // math.prod(x.shape[1:]))):
         if flat is not None:
             sums = part.permute(0, 2, 3, 1).double().div_(unit.flatten()).round_() @ flat
+        elif len(weight) == groups == x.shape[1]:
+            integers = part.permute(0, 2, 3, 1).double().div_(unit.flatten()).round_()
+            sums = _by_channel(integers, kernel[:, 0], stride)
         else:
             integers = part.contiguous().double().div_(unit).round_()
             sums = F.conv2d(integers, kernel, None, stride, groups=groups).permute(0, 2, 3, 1)
         parts.append(sums.mul_(step.flatten()).add_(bias.double()).float())
     return torch.cat(parts).permute(0, 3, 1, 2)
+
+
+def _by_channel(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
+    """A convolution of each channel on its own; torch has no fast one of float64.
+
+    Args:
+        x: [N, height, width, channels].
+        weight: [channels, kh, kw].
+        stride: (down, right).
+
+    Returns:
+        [N, out height, out width, channels].
+    """
+    (down, right), (kernel_h, kernel_w) = stride, weight.shape[1:]
+    rows, columns = (x.shape[1] - kernel_h) // down, (x.shape[2] - kernel_w) // right
+    sums = x.new_zeros(len(x), rows + 1, columns + 1, len(weight))
+    for top in range(kernel_h):
+        for left in range(kernel_w):
+            pixels = x[:, top : top + rows * down + 1 : down, left : left + columns * right + 1 : right]
+            sums.addcmul_(pixels, weight[:, top, left])
+    return sums

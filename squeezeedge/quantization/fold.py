@@ -11,6 +11,7 @@ Rules: R2, R3, R5.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -59,7 +60,7 @@ class _Folder:
         alias: old tensors -> new ones.
         raw: the image and max poolings of it.
         signed: tensors with negatives.
-        rectified: tensors that a ReLU follows.
+        rectified: tensors that a ReLU follows -> its limit.
         copies: tensors -> their copies.
     """
 
@@ -72,7 +73,7 @@ class _Folder:
         self.alias = {IMAGE: IMAGE}
         self.raw = {IMAGE}
         self.signed: set[str] = set()
-        self.rectified = {relu.inputs[0] for relu in of_kind(graph.nodes, FloatRelu)}
+        self.rectified = {relu.inputs[0]: relu.limit for relu in of_kind(graph.nodes, FloatRelu)}
         self.copies: dict[str, str] = {}
 
     def append(self, node: FoldedNode, signed: bool) -> str:
@@ -81,7 +82,9 @@ class _Folder:
             self.signed.add(node.name)
         return node.name
 
-    def append_conv(self, node: FloatConv, relu: bool) -> str:
+    def append_conv(self, node: FloatConv) -> str:
+        """Append a convolution with the ReLU that follows it, if one does."""
+        relu = node.name in self.rectified
         weight, bias = node.weight.astype(np.float64), node.bias.astype(np.float64)
         pad_value: NDArray[np.float32] = np.zeros(weight.shape[1] * node.groups, np.float32)
         if node.inputs[0] in self.raw:
@@ -102,6 +105,7 @@ class _Folder:
             pad_value,
             relu,
             groups=node.groups,
+            limit=self.rectified.get(node.name, math.inf),
         )
         return self.append(conv, signed=not relu)
 
@@ -110,7 +114,7 @@ class _Folder:
         if source not in self.copies:
             name = fresh_name(f"{source}.copy", {*self.old.shapes, *(node.name for node in self.nodes)})
             conv = identity_conv(name, source, self.old.shapes[source].channels)
-            self.copies[source] = self.append_conv(conv, relu=False)
+            self.copies[source] = self.append_conv(conv)
         return self.copies[source]
 
     def prepared(self, source: str) -> str:
@@ -135,7 +139,7 @@ def _conv(node: FloatConv, folder: _Folder) -> str:
     source = folder.alias[old]
     if source != IMAGE and any(node.padding):  # a padded pixel of a pooled image would have to be the mean pixel
         source = folder.prepared(old)
-    return folder.append_conv(replace(node, inputs=(source,)), node.name in folder.rectified)
+    return folder.append_conv(replace(node, inputs=(source,)))
 
 
 @_visit.implements(FloatAdd)

@@ -7,6 +7,7 @@ logits. What is left to choose are scales, shifts and integer weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -44,15 +45,17 @@ class FoldedConv(FloatConv):
     Attributes:
         pad_value: float32 [in]: what a padded pixel holds; 0 except on the image, where it is the mean pixel.
         relu: whether a ReLU follows.
+        limit: of that ReLU: min(max(x, 0), limit); infinite without one.
     """
 
     pad_value: NDArray[np.float32]
     relu: bool
+    limit: float = field(default=math.inf, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
 class FoldedAdd(FloatAdd):
-    """An addition with its ReLU."""
+    """An addition with its ReLU, which has no limit (:mod:`place_relu`)."""
 
     relu: bool
 
@@ -75,7 +78,7 @@ class FoldedGraph:
         last_reader: name of the last node that reads a tensor (derived).
         convolutions: in execution order, the head included (derived).
         additions: in execution order (derived).
-        rectified: names of the convolutions and additions that a ReLU follows (derived).
+        rectified: convolutions and additions that a ReLU follows -> its limit (derived).
     """
 
     nodes: tuple[FoldedNode, ...]
@@ -85,7 +88,7 @@ class FoldedGraph:
     last_reader: Mapping[str, str] = field(init=False, repr=False)
     convolutions: tuple[FoldedConv, ...] = field(init=False, repr=False)
     additions: tuple[FoldedAdd, ...] = field(init=False, repr=False)
-    rectified: frozenset[str] = field(init=False, repr=False)
+    rectified: Mapping[str, float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shapes = {IMAGE: rules.Shape(*self.input_size, 3)}
@@ -94,14 +97,15 @@ class FoldedGraph:
             shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
             zero_points[node.name] = _zero_point(node, [zero_points[name] for name in node.inputs])
         convolutions, additions = of_kind(self.nodes, FoldedConv), of_kind(self.nodes, FoldedAdd)
-        rectified = {conv.name: conv.relu for conv in convolutions} | {add.name: add.relu for add in additions}
+        rectified = {conv.name: conv.limit for conv in convolutions if conv.relu}
+        rectified |= {addition.name: math.inf for addition in additions if addition.relu}
         derived = {
             "shapes": MappingProxyType(shapes),
             "zero_points": MappingProxyType(zero_points),
             "last_reader": MappingProxyType({name: node.name for node in self.nodes for name in node.inputs}),
             "convolutions": tuple(convolutions),
             "additions": tuple(additions),
-            "rectified": frozenset(name for name, relu in rectified.items() if relu),
+            "rectified": MappingProxyType(rectified),
         }
         for key, value in derived.items():
             object.__setattr__(self, key, value)
@@ -133,7 +137,7 @@ def execute_folded(graph: FoldedGraph, pixels: Tensor) -> Iterator[tuple[FoldedN
         value = apply_folded(node, [values[name] for name in node.inputs])
         yield node, value
         if node.name in graph.rectified:
-            value.relu_()
+            value.clamp_(0, graph.rectified[node.name])
         values[node.name] = value
         for name in set(node.inputs):
             if graph.last_reader[name] == node.name:

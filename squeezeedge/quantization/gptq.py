@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
+from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, sum_bits
 
 __all__ = ["inverse_factor", "round_weights", "second_moments", "unit_error"]
 
@@ -37,6 +38,30 @@ def second_moments(rows: Tensor) -> Tensor:
     for part in torch.split(rows, rules.FLOAT32_EXACT // rules.Q_MAX**2, 1):
         total += part.mT @ part
     return total / count
+
+
+def central_moments(moments: Tensor, rows: Tensor) -> Tensor:
+    """The covariance of the inputs: what is left of their second moments where the bias takes in the mean.
+
+    Args:
+        moments: float64 [groups, fan-in, fan-in], second moments of ``rows``.
+        rows: float32 [groups, rows, fan-in], integers.
+    """
+    mean = rows.sum(1, dtype=torch.float64) / rows.shape[1]
+    return moments - mean[:, :, None] * mean[:, None]
+
+
+def mean_output(weight: Tensor, rows: Tensor) -> Tensor:
+    """Mean output of weights: float64 [groups, outputs of one]; no order of the sums changes it.
+
+    Args:
+        weight: float64 [groups, outputs of one, fan-in].
+        rows: float32 [groups, rows, fan-in], integers in -255..255.
+    """
+    count, fan_in = rows.shape[1:]
+    bits = FLOAT64_BITS - rules.Q_MAX.bit_length() - sum_bits(count) - sum_bits(fan_in)
+    kernel, unit = fixed_point(weight, bits, (2,))
+    return (kernel @ rows.sum(1, dtype=torch.float64)[..., None] * unit)[..., 0] / count
 
 
 def inverse_factor(moments: Tensor) -> Tensor:

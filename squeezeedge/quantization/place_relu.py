@@ -2,10 +2,12 @@
 
 Assumes: a graph without batch normalization, and without average pooling but the global one.
 Guarantees: the same function; the input of every ReLU is made by a convolution or an addition and read by nothing
-else, so that it can become part of that node. max(x, 0) is monotone, so it moves in front of max pooling and
-concatenation if nothing reads their result without it; on a tensor without negatives it disappears; anywhere else
-a 1x1 convolution that copies is put in front of it. A convolution that cannot make negatives, as an average behind a
-ReLU, gets a ReLU: it changes nothing there, and all 256 codes are left for what is not negative.
+else, so that it can become part of that node; behind an addition it has no limit. min(max(x, 0), limit) is monotone,
+so it moves in front of max pooling and concatenation if nothing reads their result without it; on a tensor of which it
+cuts nothing it disappears; anywhere else a 1x1 convolution that copies is put in front of it. A limit that not all
+readers share is such a case, and one behind an addition: there it would bound the scales of both operands, which may
+reach further than the sum. A convolution that cannot make negatives, as an average behind a ReLU, gets a ReLU: it
+changes nothing there, and all 256 codes are left for what is not negative.
 
 Rules: R3, R5 (zero point 0 includes the ReLU).
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.float.builder import FloatGraphBuilder
 from squeezeedge.graph.float.graph import (
@@ -52,72 +53,77 @@ class _Placer:
     Attributes:
         builder: of the new graph.
         alias: old tensors -> new ones.
-        nonnegative: new tensors without negatives.
+        highest: new tensors without negatives -> what none of their values exceeds.
         bare: old tensors that something reads without a ReLU, at once or behind pooling and concatenation.
-        copies: new tensors -> the ReLU of their copy.
+        limits: old tensors that something reads with a ReLU, likewise -> the largest limit of those.
+        copies: (new tensor, limit) -> the ReLU of its copy.
     """
 
     def __init__(self, graph: FloatGraph) -> None:
         self.old = graph
         self.builder = FloatGraphBuilder(graph.input_size)
         self.alias = {IMAGE: IMAGE}
-        self.nonnegative: set[str] = set()
+        self.highest: dict[str, float] = {}
         self.bare = {graph.nodes[-1].name}
+        self.limits: dict[str, float] = {}
         for node in reversed(graph.nodes):
-            _reads(node, self.bare)
-        self.copies: dict[str, str] = {}
+            _reads(node, self)
+        self.copies: dict[tuple[str, float], str] = {}
 
     def append(self, node: FloatNode) -> str:
         return self.builder.append(node)
 
-    def append_relu(self, source: str) -> str:
-        name = self.append(FloatRelu(self._fresh(f"{source}.relu"), (source,)))
-        self.nonnegative.add(name)
+    def read(self, old: str, limit: float) -> None:
+        """Something reads an old tensor with a ReLU."""
+        self.limits[old] = max(limit, self.limits.get(old, 0))
+
+    def append_relu(self, source: str, limit: float) -> str:
+        name = self.append(FloatRelu(self._fresh(f"{source}.relu"), (source,), limit))
+        self.highest[name] = limit
         return name
 
     def monotone(self, node: FloatNode) -> str:
-        """A node whose result has no negatives if none of its operands has."""
+        """A node whose result reaches no further than its operands."""
         made = self.append(node)
-        if self.nonnegative.issuperset(node.inputs):
-            self.nonnegative.add(made)
+        if all(name in self.highest for name in node.inputs):
+            self.highest[made] = max(self.highest[name] for name in node.inputs)
         return made
 
-    def relu(self, source: str) -> str:
+    def relu(self, source: str, limit: float) -> str:
         """The ReLU of a new tensor that is also read without it."""
-        if source in self.nonnegative:
+        if source in self.highest and self.highest[source] <= limit:
             return source
-        if source not in self.copies:
+        if (source, limit) not in self.copies:
             name = self._fresh(f"{source}.identity")
             copy = self.append(identity_conv(name, source, self.builder.shapes[source].channels))
-            self.copies[source] = self.append_relu(copy)
-        return self.copies[source]
-
-    def rectified(self, old: str, made: str) -> str:
-        """A new tensor, with a ReLU if the old one is never read without."""
-        return made if old in self.bare or made in self.nonnegative else self.append_relu(made)
+            self.copies[source, limit] = self.append_relu(copy, limit)
+        return self.copies[source, limit]
 
     def _fresh(self, wanted: str) -> str:
         return fresh_name(wanted, {*self.old.shapes, *self.builder.shapes})
 
 
 _reads: Table[FloatNode, None] = Table("reading without ReLU", FLOAT_OPERATORS)
-"""(node, tensors behind it that are read without a ReLU): its inputs are added where it reads them so."""
+"""(node, placer that knows how what is behind the node is read): its inputs are entered as it reads them."""
 
 
 @_reads.implements(FloatRelu)
-def _with_relu(node: FloatRelu, bare: set[str]) -> None:
-    pass
+def _with_relu(node: FloatRelu, placer: _Placer) -> None:
+    placer.read(node.inputs[0], node.limit)
 
 
 @_reads.implements(FloatMaxPool, FloatConcat)
-def _as_its_result(node: FloatMaxPool | FloatConcat, bare: set[str]) -> None:
-    if node.name in bare:
-        bare.update(node.inputs)
+def _as_its_result(node: FloatMaxPool | FloatConcat, placer: _Placer) -> None:
+    for name in node.inputs:
+        if node.name in placer.bare:
+            placer.bare.add(name)
+        else:
+            placer.read(name, placer.limits[node.name])
 
 
 @_reads.implements(FloatConv, FloatAdd, FloatBatchNorm, FloatGlobalAveragePool, FloatLinear)
-def _without_relu(node: FloatNode, bare: set[str]) -> None:
-    bare.update(node.inputs)
+def _without_relu(node: FloatNode, placer: _Placer) -> None:
+    placer.bare.update(node.inputs)
 
 
 _reads.refuses(FloatAveragePool, why="averages have become convolutions before")
@@ -128,23 +134,28 @@ _place: Table[FloatNode, str] = Table("placing of ReLU", FLOAT_OPERATORS)
 
 @_place.implements(FloatRelu)
 def _relu(node: FloatRelu, placer: _Placer) -> str:
-    if math.isfinite(node.limit):
-        raise UnsupportedError(f"{node.name}: a ReLU with a limit is not supported")
-    return placer.relu(placer.alias[node.inputs[0]])
+    return placer.relu(placer.alias[node.inputs[0]], node.limit)
 
 
 @_place.implements(FloatConv)
 def _conv(node: FloatConv, placer: _Placer) -> str:
     source = placer.alias[node.inputs[0]]
     made = placer.append(replace(node, inputs=(source,)))
-    if source in placer.nonnegative and min(node.weight.min(), node.bias.min()) >= 0:
-        return placer.append_relu(made)
-    return placer.rectified(node.name, made)
+    if node.name not in placer.bare:
+        return placer.append_relu(made, placer.limits[node.name])
+    nonnegative = source in placer.highest and min(node.weight.min(), node.bias.min()) >= 0
+    return placer.append_relu(made, math.inf) if nonnegative else made
 
 
 @_place.implements(FloatAdd)
 def _add(node: FloatAdd, placer: _Placer) -> str:
-    return placer.rectified(node.name, placer.monotone(rewired(node, placer.alias)))
+    operands = [placer.alias[name] for name in node.inputs]
+    made = placer.append(rewired(node, placer.alias))
+    if all(name in placer.highest for name in operands):
+        placer.highest[made] = sum(placer.highest[name] for name in operands)
+    elif node.name not in placer.bare:
+        made = placer.append_relu(made, math.inf)
+    return made
 
 
 @_place.implements(FloatMaxPool, FloatConcat)
@@ -152,7 +163,8 @@ def _pass_on(node: FloatMaxPool | FloatConcat, placer: _Placer) -> str:
     """The ReLU moves to the operands; they have one already, or are read by other nodes without it."""
     if node.name in placer.bare:
         return placer.monotone(rewired(node, placer.alias))
-    return placer.monotone(rewired(node, {name: placer.relu(placer.alias[name]) for name in node.inputs}))
+    limit = placer.limits[node.name]
+    return placer.monotone(rewired(node, {name: placer.relu(placer.alias[name], limit) for name in node.inputs}))
 
 
 @_place.implements(FloatGlobalAveragePool, FloatLinear)

@@ -8,7 +8,8 @@ high threshold is close to exponentially distributed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,27 +39,39 @@ class Range:
 
     Attributes:
         peaks: float64 [images, channels]: largest magnitude in each image, images sorted by it, largest first.
-        active: float64 [channels]: share of values that are not zero.
+        active: float64 [channels]: share of values that are neither 0 nor at the limit.
         level: float64 [channels]: largest magnitude; of a channel that is always 0, its magnitude before the ReLU
             (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
             theirs in the weights that read them all. Positive.
         pixels: height * width of the tensor.
+        limited: float64 [channels]: share of values at the limit.
+        limit: that of its ReLU: no value is larger. Infinite without one.
     """
 
     peaks: Tensor
     active: Tensor
     level: Tensor
     pixels: int
+    limited: Tensor
+    limit: float
 
     def select(self, channels: Tensor) -> Range:
         """The range of some channels, int64 [...], in that order."""
-        return Range(self.peaks[:, channels], self.active[channels], self.level[channels], self.pixels)
+        return replace(
+            self,
+            peaks=self.peaks[:, channels],
+            active=self.active[channels],
+            level=self.level[channels],
+            limited=self.limited[channels],
+        )
 
     def clipping_error(self, limit: Tensor) -> Tensor:
         """Expected squared error per pixel, weighted by ``CLIP_WEIGHT``, if magnitudes are clipped.
 
         With threshold u (a high quantile of the peaks) and mean excess b, a peak exceeds ``limit`` with probability
-        p(peak > u) * exp(-(limit - u) / b), by 2 b^2 in the mean square.
+        p(peak > u) * exp(-(limit - u) / b), by 2 b^2 in the mean square; where it cannot exceed it by more than d, for
+        the ReLU has a limit, by that times P(3, d / b), the regularized incomplete gamma function. That is of one value
+        in an image; the values at the limit, of which there can be many, are counted.
 
         Args:
             limit: float64 [..., channels].
@@ -72,8 +85,14 @@ class Range:
         least = LEAST_EXCESS * max(1, ENOUGH / images)
         excess = torch.maximum((self.peaks[:count] - threshold).mean(0), least * self.peaks[0])
         rate = CLIP_WEIGHT * count / images / self.pixels
-        steep = (threshold - limit) / excess.clamp_min(torch.finfo(torch.float64).tiny)
-        return rate * 2 * excess.square() * steep.clamp_max(100).exp()
+        excess = excess.clamp_min(torch.finfo(torch.float64).tiny)
+        steep = (threshold - limit) / excess
+        beyond = (self.limit - limit).clamp_min(0) / excess
+        share: Tensor = torch.special.gammainc(torch.full_like(beyond, 3), beyond)
+        error = rate * 2 * excess.square() * steep.clamp_max(100).exp() * share
+        if math.isinf(self.limit):
+            return error
+        return error + CLIP_WEIGHT * self.limited * (self.limit - limit).clamp_min(0).square()
 
 
 class RangeObserver:
@@ -81,21 +100,21 @@ class RangeObserver:
 
     Args:
         name: of the tensor, for messages.
+        limit: that of the ReLU that follows, perhaps infinite; ``None`` if none follows.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, limit: float | None) -> None:
+        self.name, self.limit = name, limit
         self._peaks: list[Tensor] = []
         self._natural: list[Tensor] = []
-        self._active = torch.zeros((), dtype=torch.int64)
+        self._active = self._limited = torch.zeros((), dtype=torch.int64)
         self._pixels = 0
 
-    def add(self, value: Tensor, relu: bool) -> None:
+    def add(self, value: Tensor) -> None:
         """Look at a batch.
 
         Args:
             value: float32 [N, channels, height, width], before the ReLU.
-            relu: whether a ReLU follows.
 
         Raises:
             SqueezeEdgeError: a value is not finite.
@@ -104,9 +123,11 @@ class RangeObserver:
         natural = torch.maximum(highest, -lowest)
         if not natural.isfinite().all():
             raise SqueezeEdgeError(not_finite(self.name))
-        self._peaks.append(highest.clamp_min(0) if relu else natural)
+        self._peaks.append(natural if self.limit is None else highest.clamp(0, self.limit))
         self._natural.append(natural.amax(0))
-        self._active = self._active + (value > 0 if relu else value != 0).sum((0, 2, 3))
+        self._active = self._active + (value != 0 if self.limit is None else value > 0).sum((0, 2, 3))
+        if self.limit is not None and math.isfinite(self.limit):
+            self._limited = self._limited + (value >= self.limit).sum((0, 2, 3))
         self._pixels = value.shape[2] * value.shape[3]
 
     def range(self) -> Range:
@@ -118,4 +139,7 @@ class RangeObserver:
         largest = peaks[0].amax()
         if largest > 0:
             natural = natural.clamp_max(largest)
-        return Range(peaks, active, torch.where(peaks[0] > 0, peaks[0], natural), self._pixels)
+        limit = math.inf if self.limit is None else self.limit
+        level = torch.where(peaks[0] > 0, peaks[0], natural).clamp_max(limit)
+        limited = self._limited.expand_as(self._active).double() / (len(peaks) * self._pixels)
+        return Range(peaks, active - limited, level, self._pixels, limited, limit)

@@ -58,8 +58,9 @@ def pointwise_conv(name: str, source: str, weight: np.ndarray, bias: np.ndarray)
 
 
 def identity_conv(name: str, source: str, channels: int) -> FloatConv:
-    """A 1x1 convolution that copies its input: a tensor of its own, with a scale and a zero point of its own."""
-    return pointwise_conv(name, source, np.eye(channels), np.zeros(channels))
+    """A 1x1 convolution of each channel on its own that copies it, for a scale and zero point of its own."""
+    weight, bias = np.ones((channels, 1, 1, 1), np.float32), np.zeros(channels, np.float32)
+    return FloatConv(name, (source,), weight, bias, (1, 1), (0, 0, 0, 0), groups=channels)
 
 
 def per_output(values: NDArray[Value], out: int, groups: int) -> NDArray[Value]:

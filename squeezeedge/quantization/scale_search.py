@@ -10,26 +10,31 @@ so for an output scale s the weights' step is s * 2^-k, and k is the largest for
 :mod:`gptq`), and the clipping on images not seen (:mod:`ranges`).
 
 Assumes: ranges and second moments of this layer. Guarantees: R3's relation exactly, 0 <= k <= ``MAX_SHIFT``,
-s > 0; k and s are the best of the candidates under this model. Rules: R3, R4.
+s > 0; k and s are the best of the candidates under this model. Where a ReLU with a limit follows, as ReLU6, the
+largest code is that limit or less, so the clip of R3 is the limit. Rules: R3, R4.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
 from squeezeedge.quantization.ranges import Range
 
-__all__ = ["Grid", "free_scales", "output_limit", "search_scales", "weight_step"]
+__all__ = ["Grid", "free_scales", "largest_scale", "output_limit", "search_scales", "weight_step"]
 
 ACCUMULATOR_SHARE = 0.5
 """Share of what R4 allows that an accumulator may take before weights are rounded (see :mod:`overflow`)."""
 
 OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
+
+NEAR = 0.5
+"""Share of a ReLU's limit from which a tensor's largest value is near it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +64,20 @@ def output_limit(zero_point: int) -> int:
 def free_scales(values: Range, zero_point: int) -> Tensor:
     """Candidates for a channel whose scale nothing else depends on: float64 [candidates, channels].
 
-    The closest to the largest value seen is first, so that it wins where all are equal (dead channels).
+    The closest to the largest value seen is first, so that it wins where all are equal (dead channels). Where a ReLU
+    has a limit that some channel comes near, the scale that reaches it is the only one: then nothing is clipped, not
+    even of channels that hardly any calibration image excites.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
-    return values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
+    scales = values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
+    if values.level.amax() < NEAR * values.limit:
+        return scales.clamp_max(largest_scale(values.limit))
+    return torch.full_like(scales[:1], largest_scale(values.limit))
+
+
+def largest_scale(limit: float) -> float:
+    """The scale, a float32, at which the largest code is a ReLU's limit; at a smaller one it is less."""
+    return float(np.float32(limit / output_limit(rules.ZERO_POINTS[0])))
 
 
 def weight_step(weight: Tensor, bias: Tensor, limit: float) -> Tensor:

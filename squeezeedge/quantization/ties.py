@@ -8,7 +8,7 @@ quantized one by one:
 - an addition's e is that of least expected error: rounding and clipping of its operands and of the sum, see
   :mod:`ranges`; it is at least that of every operand that is an addition itself (shifts are not negative);
 - a convolution that only the addition reads gets the addition's scale: a finer one would be rounded twice;
-- any other convolution's e stays open, up to that of the additions that read it;
+- any other convolution's e stays open, up to that of the additions that read it, and to what its ReLU's limit allows;
 - the base is that of 16 to an octave with the least error over the class.
 
 All e of a class lie within a window of as many octaves as R3's largest shift, so no shift reaches beyond that. Every
@@ -29,7 +29,7 @@ from squeezeedge.graph import rules
 from squeezeedge.graph.integer import IMAGE
 from squeezeedge.quantization.folded import FoldedAdd, FoldedGraph
 from squeezeedge.quantization.ranges import Range
-from squeezeedge.quantization.scale_search import output_limit
+from squeezeedge.quantization.scale_search import largest_scale, output_limit
 
 __all__ = ["Ties", "tie_scales"]
 
@@ -61,8 +61,7 @@ def tie_scales(graph: FoldedGraph, ranges: dict[str, Range]) -> Ties:
     channels = _Channels(graph, ranges)
     window = channels.windows()
     exponents = torch.zeros(BASES, channels.count, dtype=torch.int64)  # place in the window, of additions
-    highest = channels.octaves - 1
-    ceiling = torch.full((BASES, channels.count), highest)  # of convolutions: lowest addition that reads it
+    ceiling = channels.highest(window)  # of convolutions: lowest addition that reads it
     penalty = torch.zeros(BASES, channels.count, dtype=torch.float64)  # summed over each class, at its root
     for node in channels.additions:
         out, operands = channels.of[node.name], [channels.of[name] for name in node.inputs]
@@ -142,7 +141,10 @@ class _Channels:
         self._join()
         self.tied = self.is_sum | (summed > 0)
         read_once = (summed == 1) & (direct == 0)
-        self.exclusive = ~self.is_sum & read_once
+        self.bound = torch.full((self.count,), torch.inf, dtype=torch.float64)  # of scales
+        for conv in graph.convolutions[:-1]:
+            self.bound[self.of[conv.name]] = largest_scale(conv.limit)
+        self.exclusive = ~self.is_sum & read_once & self.bound.isinf()
         self.ranges = self._cut_short(read_once)
 
     def _join(self) -> None:
@@ -198,7 +200,15 @@ class _Channels:
             highest.scatter_reduce_(0, self.root[self.of[name]], self.level(name), "amax")
         highest = torch.where(highest > 0, highest, 1.0)
         above = min(HEADROOM, self.octaves - 1)
-        return (torch.log2(highest).floor().long() + above - (self.octaves - 1))[self.root]
+        lowest = torch.log2(highest).floor() + above - (self.octaves - 1)
+        lowest.scatter_reduce_(0, self.root, torch.log2(self.bound).floor() - 1, "amin")
+        return lowest.long()[self.root]
+
+    def highest(self, window: Tensor) -> Tensor:
+        """Place in the window of the largest scale that a channel may have: int64 [bases, channels]."""
+        bases = torch.arange(BASES)[:, None, None] / BASES
+        scales = _scale(bases, window[:, None], torch.arange(self.octaves))
+        return (scales <= self.bound[:, None]).sum(2) - 1
 
     def _scales(self, name: str, window: Tensor) -> Tensor:
         """Every scale in the window: float64 [bases, channels, octaves]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,9 +45,9 @@ class Layer:
         return self.targets[0] if self.zero_point else self.targets[0].relu()
 
     def range(self, images: int = 40) -> Range:
-        observer = RangeObserver("layer")
+        observer = RangeObserver("layer", None if self.zero_point else math.inf)
         for part in torch.split(self.targets, self.targets.shape[1] // images, 1):
-            observer.add(part.mT[..., None], not self.zero_point)
+            observer.add(part.mT[..., None])
         return observer.range()
 
     def rounded(self, grid: Grid) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -111,8 +112,8 @@ class FloatNet:
         offset = self.rng.normal(0, 0.3, count).astype(np.float32)
         return self.builder.append(FloatBatchNorm(self.builder.unique("norm"), (source,), multiplier, offset))
 
-    def relu(self, source: str) -> str:
-        return self.builder.append(FloatRelu(self.builder.unique("relu"), (source,)))
+    def relu(self, source: str, limit: float = math.inf) -> str:
+        return self.builder.append(FloatRelu(self.builder.unique("relu"), (source,), limit))
 
     def pool(self, source: str, kernel: int = 3, stride: int = 2, padding: int = 0, ceil_mode: bool = False) -> str:
         pads = (padding, padding, padding, padding)
@@ -182,7 +183,7 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
         elif kind == "norm":
             made = net.norm(source)
         elif kind == "relu":
-            made = net.relu(source)
+            made = net.relu(source, float(rng.choice([math.inf, 2, 6])))
         elif kind == "pool":
             made = net.pool(source, padding=int(rng.integers(0, 2)), ceil_mode=bool(rng.integers(2)))
         elif kind == "average":
@@ -200,9 +201,10 @@ def random_net(seed: int, blocks: int) -> FloatGraph:
     ends: list[Callable[[str], str]] = [
         net.average,
         lambda name: net.average(net.relu(name)),
+        lambda name: net.average(net.relu(name, 6)),
         lambda name: net.linear(net.average(name), 4),
     ]
-    return net.graph(ends[rng.integers(3)](source))
+    return net.graph(ends[rng.integers(len(ends))](source))
 
 
 def dense(graph: FloatGraph) -> FloatGraph:
@@ -260,7 +262,7 @@ def folded_logits(graph: FoldedGraph, pixels: NDArray[np.uint8]) -> NDArray[np.f
     """Logits of a folded graph: float32 [N, classes]."""
     with torch.no_grad():
         *_, (head, value) = execute_folded(graph, torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
-    value = value.relu() if graph.head.relu else value
+    value = value.relu() if graph.head.relu else value  # a limit would be an error: R6 has none
     assert head is graph.head
     return value.mean((2, 3)).numpy()
 

@@ -45,6 +45,7 @@ def test_linear_is_not_merged_with_a_grouped_convolution(groups: int) -> None:
     [
         (lambda net: net.pool(net.relu(net.conv(IMAGE, 4, 3))), 2),
         (lambda net: net.relu(net.conv(IMAGE, 4, 3)), 1),
+        (lambda net: net.relu(net.conv(IMAGE, 4, 3), 1), 2),
         (lambda net: net.conv(IMAGE, 4, 3), 1),
         (lambda net: IMAGE, 1),
     ],

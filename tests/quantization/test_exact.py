@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,12 +18,15 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 4), (3, 1, 40)])
-def test_a_convolution_is_that_of_float64(kernel: int, stride: int, groups: int) -> None:
+@pytest.mark.parametrize(
+    ("out", "kernel", "stride", "groups"),
+    [(80, 1, 1, 1), (80, 1, 2, 1), (80, 3, 1, 1), (80, 3, 2, 4), (80, 3, 1, 40), (40, 3, 1, 40), (40, 5, 2, 40)],
+)
+def test_a_convolution_is_that_of_float64(out: int, kernel: int, stride: int, groups: int) -> None:
     x = random(3, 40, 9, 11) * torch.logspace(-6, 6, 40)[:, None, None]  # channels differ in range
     weight, bias = (
-        random(80, 40 // groups, kernel, kernel, seed=1) / torch.logspace(-6, 6, 80)[:, None, None, None],
-        torch.ones(80),
+        random(out, 40 // groups, kernel, kernel, seed=1) / torch.logspace(-6, 6, out)[:, None, None, None],
+        torch.ones(out),
     )
     result = exact_conv2d(x, weight, bias, (stride, stride), groups)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), stride, groups=groups)
@@ -43,8 +48,8 @@ def test_no_order_of_the_rows_changes_the_compensation() -> None:
     weight, bias, targets = random(1, 6, 12).double(), random(1, 6, seed=1).double(), 100 * random(1, 5000, 6, seed=2)
     order = torch.randperm(5000, generator=generator)
     moments = second_moments(rows)
-    first = compensate(weight, bias, rows, targets, moments, True)
-    second = compensate(weight, bias, rows[:, order], targets[:, order], moments, True)
+    first = compensate(weight, bias, rows, targets, moments, math.inf)
+    second = compensate(weight, bias, rows[:, order], targets[:, order], moments, math.inf)
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 

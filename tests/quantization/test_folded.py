@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def test_what_is_derived() -> None:
         *(signed, signed, signed, signed),
     ]
     assert [conv.name for conv in graph.convolutions] == ["conv", "conv_1", "conv_2"]
-    assert graph.head.name == "conv_2" and graph.rectified == {"conv", "conv_2"}
+    assert graph.head.name == "conv_2" and graph.rectified == {"conv": math.inf, "conv_2": math.inf}
     assert graph.scaled == ("conv", "conv_1", "add")
     assert graph.last_reader["conv_1"] == "pool_1" and graph.last_reader[IMAGE] == "conv"
 

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
-from squeezeedge.quantization.gptq import inverse_factor, round_weights, second_moments, unit_error
+from squeezeedge.quantization.gptq import (
+    central_moments,
+    inverse_factor,
+    mean_output,
+    round_weights,
+    second_moments,
+    unit_error,
+)
 from tests.quantization.layers import Layer
 
 
@@ -88,3 +95,23 @@ def test_the_limit_of_weights_is_that_of_the_rules(monkeypatch: pytest.MonkeyPat
     layer = Layer(0)
     rounded = round_weights(layer.weight, layer.weight.abs().amax(2) / 50, inverse_factor(second_moments(layer.rows)))
     assert rounded.abs().max() == 7
+
+
+def test_a_bias_that_takes_in_the_mean_leaves_less_error() -> None:
+    """Of a depthwise layer with bright inputs, which have few weights and a mean far above their deviation."""
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(np.rint(150 + 20 * rng.normal(size=(12, 3000, 9))).clip(0, 255)).float()
+    weight = torch.from_numpy(rng.normal(size=(12, 1, 9)))
+    step, moments = weight.abs().amax(2) / 100, second_moments(rows)
+    central = central_moments(moments, rows)
+    wide = rows.double().numpy()
+    np.testing.assert_allclose(central[3].numpy(), np.cov(wide[3].T, bias=True), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(mean_output(weight, rows).numpy(), (wide.mean(1)[:, None] @ weight.mT.numpy())[:, 0])
+
+    def error(rounded: Tensor, corrected: bool) -> float:
+        lost = weight - rounded * step[..., None]
+        outputs = rows.double() @ lost.mT - (mean_output(lost, rows)[:, None] if corrected else 0)
+        return float(outputs.square().mean())
+
+    plain, better = (round_weights(weight, step, inverse_factor(known)) for known in (moments, central))
+    assert error(better, True) < 0.7 * error(plain, False)

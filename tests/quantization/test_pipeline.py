@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +84,22 @@ def pooled_bypass(net: FloatNet) -> FloatGraph:
     return net.classifier(net.add(wide, net.concat(first, pooled)))
 
 
-def depthwise(net: FloatNet) -> FloatGraph:
+def depthwise(net: FloatNet, limit: float = math.inf) -> FloatGraph:
     """The blocks of MobileNet: depthwise and 1x1 convolutions, linear bottlenecks, sums without a ReLU."""
-    x = net.relu(net.norm(net.conv(IMAGE, 12, 3, 2, 1)))
-    x = net.relu(net.norm(net.conv(net.relu(net.norm(net.depthwise(x))), 16)))
+    x = net.relu(net.norm(net.conv(IMAGE, 12, 3, 2, 1)), limit)
+    x = net.relu(net.norm(net.conv(net.relu(net.norm(net.depthwise(x)), limit), 16)), limit)
     for _ in range(2):
-        wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32))))))
+        wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32)), limit))), limit)
         x = net.add(net.norm(net.conv(wide, 16)), x)
-    wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32))), 2)))
+    wide = net.relu(net.norm(net.depthwise(net.relu(net.norm(net.conv(x, 32)), limit), 2)), limit)
     return net.classifier(net.conv(wide, 24), linear=True)
+
+
+def limited_sums(net: FloatNet) -> FloatGraph:
+    """ReLU6 everywhere: behind sums, on their operands, and in front of the global pooling."""
+    x = net.relu(net.conv(IMAGE, 12, 3, 2, 1), 1.5)
+    x = net.relu(net.add(net.conv(net.relu(net.conv(x, 12, 3, 1, 1), 1.5), 12), x), 1.5)
+    return net.graph(net.average(net.relu(net.conv(net.add(x, net.relu(net.conv(x, 12), 1.5)), 8), 1.5)))
 
 
 def grouped(net: FloatNet) -> FloatGraph:
@@ -156,6 +165,8 @@ def padded_squeezenet(net: FloatNet) -> FloatGraph:
         (grouped, 28),
         (groups_everywhere, 38),
         (averages, 30),
+        (partial(depthwise, limit=1.5), 28),
+        (limited_sums, 28),
     ],
 )
 @pytest.mark.parametrize("seed", first_quick([0, 1]))

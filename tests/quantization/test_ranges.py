@@ -15,12 +15,12 @@ from squeezeedge.quantization.ranges import RangeObserver
 def test_headroom_above_the_values_seen() -> None:
     """A channel whose peaks differ between images gets more room than one whose peaks are alike."""
     rng = np.random.default_rng(0)
-    observer = RangeObserver("layer")
+    observer = RangeObserver("layer", math.inf)
     for _ in range(64):
         image = rng.uniform(0, 1, (1, 2, 20, 20))
         image[0, 1] *= rng.exponential(1)
         image[0] /= [[[1.0]], [[4.0]]]
-        observer.add(torch.from_numpy(image).float(), True)
+        observer.add(torch.from_numpy(image).float())
     values = observer.range()
     limit = values.level * 1.2
     assert values.clipping_error(limit)[0] < 1e-6 * values.clipping_error(limit)[1]
@@ -31,10 +31,10 @@ def test_headroom_above_the_values_seen() -> None:
 def test_what_a_range_holds() -> None:
     first = torch.tensor([[[[1.0, -5.0]], [[-2.0, -1.0]], [[0.0, 0.0]]]])
     second = torch.tensor([[[[3.0, 0.0]], [[-4.0, -1.0]], [[0.0, 0.0]]]])
-    rectified, signed = RangeObserver("layer"), RangeObserver("layer")
+    rectified, signed = RangeObserver("layer", math.inf), RangeObserver("layer", None)
     for part in (first, second):
-        rectified.add(part, True)
-        signed.add(part, False)
+        rectified.add(part)
+        signed.add(part)
     values = rectified.range()
     assert values.peaks.tolist() == [[3, 0, 0], [1, 0, 0]]
     assert values.active.tolist() == [0.5, 0, 0]
@@ -46,11 +46,30 @@ def test_what_a_range_holds() -> None:
     assert signed.range().select(torch.tensor([1, 0])).level.tolist() == [4, 5]
 
 
+def test_nothing_is_clipped_beyond_a_limit() -> None:
+    rng = np.random.default_rng(1)
+    limited, free = RangeObserver("layer", 6.0), RangeObserver("layer", math.inf)
+    values = torch.from_numpy(rng.exponential(1.5, (64, 2, 5, 5))).float()
+    values[:, 1] = -7.0
+    for observer in (limited, free):
+        observer.add(values)
+    bounded, open_ended = limited.range(), free.range()
+    assert bounded.peaks.max() == 6 and bounded.level.tolist() == [6, 6], "a dead channel's level is bounded, too"
+    share = (values[:, 0] >= 6).double().mean()
+    assert bounded.limited.tolist() == [share, 0] and open_ended.limited.tolist() == [0, 0]
+    assert bounded.active[0] == open_ended.active[0] - share
+    errors = [bounded.clipping_error(torch.full((2,), limit).double())[0] for limit in (4, 5.5, 6, 7)]
+    assert errors[0] > errors[1] > errors[2] == errors[3] == 0
+    assert errors[0] > 3 * share * 4, "every value at the limit counts, not one in an image"
+    one = bounded.select(torch.tensor([0]))
+    assert one.limit == 6 and one.limited.tolist() == [share]
+
+
 def test_fewer_images_leave_more_room() -> None:
     errors = []
     for count in (2, 8, 64, 128):
-        observer = RangeObserver("layer")
-        observer.add(torch.ones(count, 1, 2, 2), True)
+        observer = RangeObserver("layer", math.inf)
+        observer.add(torch.ones(count, 1, 2, 2))
         errors.append(observer.range().clipping_error(torch.tensor([1.05])).item())
     assert errors[0] > errors[1] > errors[2] > 0
     assert errors[3] == pytest.approx(errors[2], rel=0.1), "64 are enough"
@@ -61,4 +80,4 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
     wrong = torch.ones(2, 3, 4, 4)
     wrong[1, 2, 3, 3] = value
     with pytest.raises(SqueezeEdgeError, match="fire2: computes values that are not finite"):
-        RangeObserver("fire2").add(wrong, True)
+        RangeObserver("fire2", math.inf).add(wrong)

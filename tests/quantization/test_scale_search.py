@@ -9,10 +9,12 @@ from torch import Tensor
 
 from squeezeedge.graph import rules
 from squeezeedge.quantization.gptq import inverse_factor, second_moments, unit_error
+from squeezeedge.quantization.ranges import RangeObserver
 from squeezeedge.quantization.scale_search import (
     ACCUMULATOR_SHARE,
     Grid,
     free_scales,
+    largest_scale,
     output_limit,
     search_scales,
     weight_step,
@@ -116,3 +118,17 @@ def test_limits_are_those_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weight_step(weight, bias, 1e9).item() == 4
     assert weight_step(weight, bias, 27).item() == 10
     assert output_limit(0) == 15
+
+
+def test_the_largest_code_is_at_most_a_limit() -> None:
+    layer = Layer(2)
+    limit = float(layer.range().level.median())
+    observer = RangeObserver("layer", limit)
+    observer.add(layer.targets.mT[..., None])
+    candidates = free_scales(observer.range(), 0)
+    assert largest_scale(limit) == np.float32(limit / 255)
+    assert (candidates == largest_scale(limit)).all(), "also of channels that stay below it"
+    far = RangeObserver("layer", 4 * float(layer.range().level.max()))
+    far.add(layer.targets.mT[..., None])
+    assert len(free_scales(far.range(), 0)) > 1
+    assert largest_scale(np.inf) == np.inf

@@ -108,3 +108,14 @@ def test_a_channel_that_the_relu_of_a_sum_always_cuts_harms_no_operand(signed: b
         assert (more[3] < 8 * fewer[3]).all()
     first = [ties.candidates["conv"][:, 3].max() for ties in scales]
     assert first[1] <= 8 * first[0]
+
+
+@pytest.mark.parametrize("most", [2, 15])
+def test_scales_of_tied_channels_obey_limits(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(rules, "MAX_SHIFT", most)
+    net = FloatNet(5)
+    wide = net.conv(IMAGE, 6, 3, gain=30)
+    narrow = net.pool(net.relu(net.conv(IMAGE, 6, 3), 0.5), 3, 1, 1)
+    graph = quantize(net.classifier(net.add(wide, narrow)), PREPROCESSING, PIXELS, name="net")
+    assert check_relation(graph) <= most
+    assert (graph.tensors["pool"].scale <= np.float32(0.5 / 255)).all()
