@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from squeezeedge.graph import Conv, Head
 from squeezeedge.graph.rules import Shape
@@ -52,6 +53,13 @@ class ConvolutionKernel:
     parameters: Expr
     weight_offset: int
     parameter_offset: int
+
+    together: ClassVar[int] = 1
+    """Tiles along the channels, at most, that go through the map as a group, row by row."""
+
+    def runs(self, piece: Piece) -> int:
+        """How many such groups a piece has."""
+        return -(-piece.count // self.together)
 
     def configure(self, piece: Piece) -> None:
         """What the instruction set needs before a piece's tiles, on every thread."""
@@ -108,7 +116,9 @@ class ConvolutionKernel:
 
 @dataclass(frozen=True, eq=False)
 class DepthwiseKernel(ConvolutionKernel):
-    """A depthwise one."""
+    """A depthwise one, in which a tile reads only a part of a cache line, and its neighbours the rest."""
+
+    together = 4
 
     def configure(self, piece: Piece) -> None:
         """Nothing: its registers are always there."""

@@ -136,17 +136,17 @@ def _convolutions(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
                 for kernel, store in placed:
                     for piece in kernel.packed.pieces:
                         kernel.configure(piece)
-                        with loop(piece.count) as index:
-                            _map(kernel, piece, index, (first(i), band), store)
+                        with loop(kernel.runs(piece)) as run:
+                            _map(kernel, piece, run, (first(i), band), store)
                 kernels[0].release()
             return
         runs = [(kernel, piece, store) for kernel, store in placed for piece in kernel.packed.pieces]
-        together = len({piece.count for _, piece, _ in runs}) == 1
+        together = len({kernel.runs(piece) for kernel, piece, _ in runs}) == 1
         for group in [runs] if together else [[run] for run in runs]:
-            with loop(group[0][1].count, parallel=True) as index:
+            with loop(group[0][0].runs(group[0][1]), parallel=True) as run:
                 for kernel, piece, store in group:
                     kernel.configure(piece)
-                    _map(kernel, piece, index, (0, height), store)
+                    _map(kernel, piece, run, (0, height), store)
                 kernels[0].release()
 
     return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
@@ -337,16 +337,18 @@ def _store(
 def _map(
     kernel: ConvolutionKernel,
     piece: Piece,
-    index: Expr,
+    run: Expr,
     rows: tuple[Expr, int],
     store: Callable[[Piece, Expr, Expr, Expr], Store],
 ) -> None:
-    """Compute ``rows`` (first, number) of one run of channels."""
+    """Compute ``rows`` (first, number) of a piece's ``run``-th group of tiles along the channels."""
     first, height = rows
     down, row = clamped_tiles(height, piece.tile.rows)
     across, pixel = clamped_tiles(kernel.out.width, piece.tile.pixels)
-    with loop(down) as i, loop(across) as j:
-        y, x = first + row(i), pixel(j)
+    count = min(kernel.together, piece.count)
+    left = count if piece.count % count == 0 else T.min(piece.count - run * count, count)
+    with loop(down) as i, loop(left) as member, loop(across) as j:
+        y, x, index = first + row(i), pixel(j), run * count + member
         kernel.tile(piece, index, y, x, store(piece, index, y, x))
 
 

@@ -137,12 +137,10 @@ def test_every_channel_is_in_one_piece(kind: str, whole_blocks: bool) -> None:
     """As wide as 128 bits of bytes allow first; a last, partial block is one of its own."""
     isa = next(isa for isa in INSTRUCTION_SETS.values() if repr(isa.channels) == kind)
     for channels in (2, 3, 16, 70, 144, 240):
-        node = Conv(
-            *("conv", "x", np.ones((channels, 3, 3, 1), np.int8)),
-            *(np.arange(channels, dtype=np.int32), np.zeros(channels, np.uint8), (1, 1), (0, 0, 0, 0)),
-            *(np.zeros(channels, np.uint8), 0, np.ones(channels, np.float32), channels),
-        )
-        packed = pack(node, Tensor(9, 9, channels, 0, np.ones(channels, np.float32)), isa, 7, 7, whole_blocks)
+        zeros, scale = np.zeros(channels, np.uint8), np.ones(channels, np.float32)
+        weight, bias = np.ones((channels, 3, 3, 1), np.int8), np.zeros(channels, np.int32)
+        node = Conv("conv", "x", weight, bias, zeros, (1, 1), (0, 0, 0, 0), zeros, 0, scale, channels)
+        packed = pack(node, Tensor(9, 9, channels, 0, scale), isa, 7, 7, whole_blocks)
         seen = np.zeros(channels + 4 * 16, int)
         for piece in packed.pieces:
             for index in range(piece.count):
