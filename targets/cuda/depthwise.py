@@ -230,7 +230,7 @@ class DepthwiseKernel:
             position.append(at)
             if inside is not None:
                 mask = inside if mask is None else T.bitwise_and(mask, inside)
-        value = self._word(block, *position, place.word)
+        value = self._word(block, position[0], position[1], place.word)
         return value if mask is None else masked(value, T.uint32(self._pad), mask)
 
     def _word(self, block: Block, y: Expr, x: Expr, word: Expr) -> Expr:
