@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezeedge.errors import CorruptFileError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
 from squeezeedge.graph.importers.imported import Imported
 from squeezeedge.graph.importers.onnx.channels import float_graph
 from squeezeedge.graph.importers.onnx.file import load_onnx
@@ -38,6 +38,7 @@ def from_onnx(path: Path, size: tuple[int, int] | None = None) -> Imported:
     Raises:
         CorruptFileError: the file is truncated, damaged or no valid ONNX.
         UnsupportedError: it uses something outside of what is supported; the text names the node.
+        UsageError: its size is open and none is given, or fixed and another one is.
     """
     try:
         model = load_onnx(path)
@@ -45,7 +46,7 @@ def from_onnx(path: Path, size: tuple[int, int] | None = None) -> Imported:
         context, scores = walk(model, front)
         network = tidied(context.steps.steps, scores.channels, context.steps.joined)
         graph = float_graph(path.stem, front.size, network)
-    except (CorruptFileError, UnsupportedError) as error:
+    except (CorruptFileError, UnsupportedError, UsageError) as error:
         raise type(error)(f"{path}: {error}") from error.__cause__
     multiplier, offset = network.multiplier, network.offset
     if front.gray:

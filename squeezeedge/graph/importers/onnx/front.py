@@ -8,7 +8,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from squeezeedge.calib.preprocess import MAX_PIXELS
-from squeezeedge.errors import UnsupportedError
+from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph.importers.onnx.file import type_name
 from squeezeedge.graph.importers.onnx.values import Value
 
@@ -49,7 +49,8 @@ def read_front(model: ModelProto, size: tuple[int, int] | None) -> Front:
         size: (height, width) where the file leaves them open.
 
     Raises:
-        UnsupportedError: it is not one image, or its size is open and none is given.
+        UnsupportedError: it is not one image.
+        UsageError: its size is open and none is given, or fixed and another one is.
     """
     image = _image(model.graph)
     kind = image.type.tensor_type
@@ -106,12 +107,10 @@ def _layout(shape: list[int | str]) -> int | None:
 def _side(side: int | str, size: int | None, text: str) -> int:
     if isinstance(side, str):
         if size is None:
-            raise UnsupportedError(f"{text}; its height and width are open: name one by `size`")
+            raise UsageError(f"{text}; its height and width are open: name one by `size`")
         return size
     if size not in (None, side):
-        raise UnsupportedError(
-            f"{text}; its height and width are fixed, so `size` {size} is not possible: export it again"
-        )
+        raise UsageError(f"{text}; its height and width are fixed, so `size` {size} is not possible: export it again")
     if side < 1:
         raise UnsupportedError(f"{text}; its height and width must be positive")
     return side
