@@ -214,23 +214,50 @@ def _sums(
     numbers = width * max(windows[0, 0, 0].size, len(node.weight))
     rows = min(height, max(1, PART // numbers))
     together = min(len(windows), max(1, PART // (rows * numbers)))
+    places = [
+        np.s_[image : image + together, row : row + rows]
+        for image in range(0, len(windows), together)
+        for row in range(0, height, rows)
+    ]
+    if node.groups == len(node.weight) == value.shape[-1]:
+        yield from _depthwise_sums(node, windows, source.zero_point, exact, result, places)
+        return
     matrices: list[Exact] = [
         np.ascontiguousarray(w.reshape(len(w), -1).T, exact) for w in np.split(node.weight, node.groups)
     ]
     terms = np.empty((together * rows * width, len(matrices[0])), exact)
     sums: Exact = np.empty((len(terms), len(node.weight)), exact)
     groups = [*zip(np.split(windows, node.groups, 5), matrices, np.split(sums, node.groups, 1), strict=True)]
-    for image in range(0, len(windows), together):
-        for row in range(0, height, rows):
-            place = np.s_[image : image + together, row : row + rows]
-            part = result[place]
-            pixels = math.prod(part.shape[:3])
-            for of_group, matrix, group_sums in groups:
-                terms[:pixels].reshape(*part.shape[:3], *of_group.shape[3:])[:] = of_group[place]
-                if source.zero_point:
-                    terms[:pixels] -= source.zero_point
-                np.matmul(terms[:pixels], matrix, out=group_sums[:pixels])
-            yield part, sums[:pixels].reshape(part.shape)
+    for place in places:
+        part = result[place]
+        pixels = math.prod(part.shape[:3])
+        for of_group, matrix, group_sums in groups:
+            terms[:pixels].reshape(*part.shape[:3], *of_group.shape[3:])[:] = of_group[place]
+            if source.zero_point:
+                terms[:pixels] -= source.zero_point
+            np.matmul(terms[:pixels], matrix, out=group_sums[:pixels])
+        yield part, sums[:pixels].reshape(part.shape)
+
+
+def _depthwise_sums(
+    node: Conv | Head,
+    windows: Q8,
+    zero_point: int,
+    exact: type[np.floating[Any]],
+    result: NDArray[R],
+    places: Sequence[tuple[slice, slice]],
+) -> Iterator[tuple[NDArray[R], Exact]]:
+    """As :func:`_sums`, where every output channel reads one of its own: one position of the kernel after the other."""
+    weight = node.weight[..., 0].transpose(1, 2, 0).astype(exact)
+    parts = [result[place] for place in places]
+    sums, terms = np.empty((2, max(part.size for part in parts)), exact)
+    for place, part in zip(places, parts, strict=True):
+        total, term = (array[: part.size].reshape(part.shape) for array in (sums, terms))
+        total[:] = -zero_point * weight.sum((0, 1))
+        for y, x in np.ndindex(*weight.shape[:2]):
+            np.multiply(windows[place][:, :, :, y, x], weight[y, x], out=term)
+            total += term
+        yield part, total
 
 
 def _windows(node: Conv | Head, images: Q8) -> Q8:

@@ -191,19 +191,20 @@ def test_grouped_convolution_by_hand() -> None:
     assert accumulate(node, value, _tensor(1, 1, 4)).tolist() == [[[5 + 12, 100 - 6, 21, 15]]]
 
 
+@pytest.mark.parametrize("each", [1, 2])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
-def test_depthwise_convolution_is_one_channel_at_a_time(kernel: tuple[int, int]) -> None:
+def test_depthwise_convolution_is_a_dense_one_with_zeros(kernel: tuple[int, int], each: int) -> None:
     rng = np.random.default_rng(0)
-    weight = rng.integers(-127, 128, (12, *kernel, 1)).astype(np.int8)  # two outputs a channel
-    window = {"stride": (1, 2), "padding": (1, 0, 2, 1)}
-    node = _conv(weight, rng.integers(-99, 99, 12), [3] * 12, pad_value=np.full(6, 128, np.uint8), groups=6, **window)
-    value = rng.integers(0, 256, (5, 7, 6)).astype(np.uint8)
-    result = accumulate(node, value, _tensor(5, 7, 6, 128))
-    for channel in range(6):
-        rows = slice(2 * channel, 2 * channel + 2)
-        alone = _conv(weight[rows], node.bias[rows], [3, 3], pad_value=np.full(1, 128, np.uint8), **window)
-        expected = accumulate(alone, value[:, :, channel : channel + 1], _tensor(5, 7, 1, 128))
-        np.testing.assert_array_equal(result[:, :, rows], expected)
+    count = 6 * each
+    weight = rng.integers(-127, 128, (count, *kernel, 1)).astype(np.int8)
+    window: dict[str, Any] = {"stride": (1, 2), "padding": (1, 0, 2, 1), "pad_value": np.full(6, 128, np.uint8)}
+    bias = rng.integers(-99, 99, count)
+    value = rng.integers(0, 256, (2, 5, 7, 6)).astype(np.uint8)
+    node = _conv(weight, bias, [3] * count, groups=6, **window)
+    dense = np.zeros((count, *kernel, 6), np.int8)
+    dense[range(count), ..., np.arange(count) // each] = weight[..., 0]
+    expected = accumulate(_conv(dense, bias, [3] * count, **window), value, _tensor(5, 7, 6, 128))
+    np.testing.assert_array_equal(accumulate(node, value, _tensor(5, 7, 6, 128)), expected)
 
 
 def test_max_pooling_by_hand() -> None:
