@@ -21,6 +21,7 @@ from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
@@ -182,7 +183,7 @@ def _lacking(data: bytes) -> str:
     if brand in HEIF_BRANDS and "HEIF" not in _formats():
         return "HEIC images are read with the package pillow-heif only: install it (pip install pillow-heif)"
     if brand in AVIF_BRANDS and "AVIF" not in _formats():
-        return f"Pillow {Image.__version__} reads no AVIF here: install 11.3 or later (pip install -U pillow)"
+        return f"Pillow {PIL.__version__} reads no AVIF here: install 11.3 or later (pip install -U pillow)"
     return ""
 
 
@@ -222,11 +223,11 @@ def decode_batches(
         workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_WORKERS)
     strict = on_unreadable is None
     start = 0
-    for batch, unreadable, count in _decoded(parts, preprocessing, strict, workers):
+    for batch, unreadable, asked in _decoded(parts, preprocessing, strict, workers):
         if on_unreadable is not None:
             for position, error in unreadable:
                 on_unreadable(start + position, error)
-        start += count
+        start += asked
         if len(batch):
             yield batch
 
@@ -236,7 +237,7 @@ class _Decoded(NamedTuple):
 
     batch: NDArray[np.uint8]
     unreadable: list[tuple[int, SqueezeEdgeError]]
-    count: int
+    asked: int
 
 
 def _decoded(

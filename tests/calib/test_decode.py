@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 import zlib
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -176,15 +177,12 @@ def test_heic_is_read_with_that_package(tmp_path: Path, monkeypatch: pytest.Monk
             self._mode, self._size = "RGB", (5, 6)
             self.tile = []
 
-        def load(self) -> None:  # type: ignore[override]
+        def load(self) -> None:
             self.im = Image.new("RGB", self.size, (0, 99, 0)).im
 
     fake = ModuleType("pillow_heif")
-    fake.register_heif_opener = (
-        lambda: Image.register_open(  # type: ignore[attr-defined]
-            "HEIF", Heif, lambda prefix: prefix[4:12] == b"ftypheic"
-        )
-    )
+    register = partial(Image.register_open, "HEIF", Heif, lambda prefix: prefix[4:12] == b"ftypheic")
+    monkeypatch.setattr(fake, "register_heif_opener", register, raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif", fake)
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))

@@ -59,6 +59,7 @@ def test_table(invoke: Invoke, artifact: Path) -> None:
 def test_images_that_cannot_be_read(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
     """They are left out and counted; with --strict they are an error, as they are where they are most."""
     pixels = read_digits("test")
+    assert pixels.labels is not None
     for number in range(20):
         folder = tmp_path / "data" / pixels.classes[int(pixels.labels[number])]
         folder.mkdir(parents=True, exist_ok=True)
