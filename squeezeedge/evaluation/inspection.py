@@ -118,7 +118,7 @@ class Inspection:
                 kinds[layer.operator] = kinds.get(layer.operator, 0) + 1
         if kinds and not self.refused:
             told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            notes.append(f"quantization folds into the layers beside them: {told}")
+            notes.append(f"quantization folds (+) into the layers beside them: {told}")
         if self.added:
             notes.append(
                 f"quantization adds {counted(len(self.added), 'convolution')} that copy: {', '.join(self.added)}"

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from squeezeedge.errors import UnsupportedError
 from squeezeedge.evaluation.inspection import Inspection, inspect_float, inspect_integer
 from squeezeedge.graph import IMAGE
 from squeezeedge.lower.legalize import Feature
+from squeezeedge.quantization import passes
 from squeezeedge.quantization.passes import folded_graph
 from tests.graphs import GraphBuilder
 from tests.quantization.networks import PREPROCESSING, FloatNet, random_net
@@ -63,11 +66,14 @@ def test_every_layer_is_folded_or_supported() -> None:
         assert all(layer.folded != bool(layer.support) for layer in found.layers)
 
 
-def test_what_cannot_be_expressed_is_told_with_the_layers() -> None:
+def test_what_cannot_be_expressed_is_told_with_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise UnsupportedError("relu: not today")
+
+    monkeypatch.setattr(passes, "folded_graph", refuse)
     net = FloatNet(0, (8, 10))
-    graph = net.graph(net.relu(net.linear(net.average(net.relu(net.conv(IMAGE, 4))), 3)))
-    found = inspect_float(graph, PREPROCESSING, TARGETS)
-    assert len(found.layers) == 5 and found.refused.startswith("relu")
+    found = inspect_float(net.classifier(net.relu(net.conv(IMAGE, 4))), PREPROCESSING, TARGETS)
+    assert len(found.layers) == 5 and found.refused == "relu: not today"
     assert not any(layer.support or layer.folded for layer in found.layers) and not found.notes()
 
 

@@ -155,6 +155,8 @@ def _wrapped(text: str) -> str:
 
 def _preprocessing(model: Model) -> str:
     """What is done with an image, and who says so."""
+    from squeezeedge.calib.statement import ASSUMED
+
     values = model.preprocessing_json()
     size, resize = values["size"], values["resize"]
     crop = "x".join(map(str, size))
@@ -164,7 +166,7 @@ def _preprocessing(model: Model) -> str:
         f"{scaled} ({told['interpolation']}), {told['channel_order']}, mean {_triple(told['mean'])}, "
         f"std {_triple(told['std'])} of pixels / 255"
     )
-    by = sorted(set(values.get("source", {}).values()))
+    by = sorted(set(values.get("source", {}).values()) - {ASSUMED})
     return text + (f"; by {', '.join(by)}" if by else "") + (f"; {model.assumption}" if model.assumption else "")
 
 
@@ -184,13 +186,15 @@ def _layers(found: Inspection, integer: bool) -> tuple[list[str], list[list[str]
 
 
 def _short(name: str, room: int) -> str:
-    """A name's end, where layers differ."""
-    return name if len(name) <= room else f"…{name[1 - room :]}"
+    """A name's beginning and end, where layers differ."""
+    if len(name) <= room:
+        return name
+    return f"{name[: room // 2]}…{name[room // 2 + 1 - room :]}"
 
 
 def _float_row(layer: Layer) -> list[str]:
     return [
-        f"{layer.operator}, folded" if layer.folded else layer.operator,
+        f"+ {layer.operator}" if layer.folded else layer.operator,
         "x".join(map(str, layer.shape)),
         str(layer.parameters) if layer.parameters else "-",
         f"{layer.macs / 1e6:.1f}" if layer.macs else "-",
