@@ -73,6 +73,7 @@ def test_every_kind_of_images_is_the_same(
         assert (selection.load(digits_network.preprocessing) == expected).all(), name
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     """The result is that of the others; with ``strict`` such an image is an error."""
     pixels = natural_images(6, PREPROCESSING.size)

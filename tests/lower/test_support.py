@@ -46,7 +46,7 @@ def test_what_would_be_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @given(integer_graphs(max_channels=12, max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_it_agrees_with_legalization(graph: IntegerGraph) -> None:
     convolutions = [
         Convolution(conv.name, len(conv.weight), conv.weight.shape[3], conv.groups, conv.weight.size)

@@ -97,6 +97,7 @@ def test_what_cannot_be_expressed(invoke: Invoke, monkeypatch: pytest.MonkeyPatc
     assert result.exit_code == 0 and "no target takes it: relu" in result.stdout and "native" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_picture(invoke: Invoke, integer: Path, tmp_path: Path) -> None:
     result = invoke("inspect", integer, "--plot", tmp_path / "p.svg")
     assert result.exit_code == 0 and "deep" in (tmp_path / "p.svg").read_text()
