@@ -24,7 +24,7 @@ from squeezeedge.calib.arrays import (
     read_digits,
     read_npz,
 )
-from squeezeedge.calib.decode import AnyImage, decode_batches
+from squeezeedge.calib.decode import AnyImage, OnUnreadable, decode_batches
 from squeezeedge.calib.files import list_folder, list_tar
 from squeezeedge.calib.labels import a_few, read_class_list
 from squeezeedge.calib.layout import Layout
@@ -73,6 +73,7 @@ class Dataset:
         preprocessing: Preprocessing,
         indices: NDArray[np.int64],
         on_progress: Callable[[int], None] = lambda done: None,
+        on_unreadable: OnUnreadable | None = None,
     ) -> NDArray[np.uint8]:
         """Decode some images into one array.
 
@@ -80,30 +81,35 @@ class Dataset:
             preprocessing: applied to each.
             indices: int64 [n], which and in which order.
             on_progress: called with the number of images done since the last call.
+            on_unreadable: see :func:`squeezeedge.calib.decode.decode_batches`.
 
         Returns:
-            uint8 [n, H, W, 3].
+            uint8 [n, H, W, 3], without those that cannot be read.
 
         Raises:
             SqueezeEdgeError: an image is damaged; names it.
         """
         loaded = np.empty((len(indices), *preprocessing.size, 3), np.uint8)
         done = 0
-        for batch in self.batches(preprocessing, LOAD_BATCH, indices):
+        for batch in self.batches(preprocessing, LOAD_BATCH, indices, on_unreadable):
             loaded[done : done + len(batch)] = batch
             done += len(batch)
             on_progress(len(batch))
-        return loaded
+        return loaded[:done]
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, indices: NDArray[np.int64]
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        indices: NDArray[np.int64],
+        on_unreadable: OnUnreadable | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode some images batch by batch, a few batches ahead: uint8 [b, H, W, 3].
 
         Raises:
             SqueezeEdgeError: an image is damaged; names it.
         """
-        return decode_batches(self.images, preprocessing, batch_size, indices)
+        return decode_batches(self.images, preprocessing, batch_size, indices, on_unreadable)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Images are untrusted: only common formats are opened (Pillow's EPS reader, for one, starts Ghostscript), an
 image above Pillow's pixel limit is refused before its pixels are allocated, and a damaged one is an error that
-names it.
+names it. Pillow reads AVIF from version 11.3 on, HEIC only with the package pillow-heif, which is used where it is
+installed. What EXIF says of an image's orientation is ignored, as torchvision's data sets do.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from squeezeedge.calib.preprocess import MAX_PIXELS, Preprocessing
-from squeezeedge.errors import CorruptFileError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 
-__all__ = ["AnyImage", "EncodedImage", "decode", "decode_batches"]
+__all__ = ["AnyImage", "EncodedImage", "OnUnreadable", "decode", "decode_batches"]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+AVIF_BRANDS, HEIF_BRANDS = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What the first box of such a file says that it is (ISO/IEC 23008-12; AV1 Image File Format)."""
 MAX_FILE_BYTES = 6 * MAX_PIXELS
 WORKERS_FROM = 256
 """Fewer images than this are decoded where they are asked for, one batch after the other."""
@@ -76,6 +81,9 @@ class EncodedImage:
 
 AnyImage: TypeAlias = EncodedImage | NDArray[np.uint8] | Image.Image
 """An encoded image, RGB pixels (uint8 [h, w, 3]) or a PIL image."""
+
+OnUnreadable: TypeAlias = Callable[[int, SqueezeEdgeError], None]
+"""Called with the place of an image that cannot be read, counted in the order asked for, and why; ascending."""
 
 
 def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -139,7 +147,7 @@ def _open(image: EncodedImage) -> Image.Image:
     """The image with its pixels decoded."""
     data = image.read()
     try:
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        opened = Image.open(io.BytesIO(data), formats=_formats())
         if opened.width * opened.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{opened.width}x{opened.height} pixels")
         opened.load()
@@ -147,10 +155,36 @@ def _open(image: EncodedImage) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnsupportedError(f"{image}: too large ({error}); at most {MAX_PIXELS} pixels are decoded") from error
     except UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
+        lacking = _lacking(data)
+        if lacking:
+            raise UnsupportedError(f"{image}: {lacking}, or convert the image to JPEG or PNG") from None
+        kinds = ", ".join(_formats())
         raise CorruptFileError(f"{image}: not an image, or damaged; these formats are read: {kinds}") from None
     except Exception as error:  # a malformed file makes Pillow's decoders raise all sorts of things
         raise CorruptFileError(f"{image}: damaged or truncated image: {error}; replace or remove it") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of :data:`FORMATS` that are read here."""
+    Image.init()
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        pass
+    else:
+        register_heif_opener()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN and (kind != "AVIF" or features.check("avif")))
+
+
+def _lacking(data: bytes) -> str:
+    """What has to be installed to read these bytes, which are no image otherwise; or nothing."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in HEIF_BRANDS and "HEIF" not in _formats():
+        return "HEIC images are read with the package pillow-heif only: install it (pip install pillow-heif)"
+    if brand in AVIF_BRANDS and "AVIF" not in _formats():
+        return f"Pillow {PIL.__version__} reads no AVIF here: install 11.3 or later (pip install -U pillow)"
+    return ""
 
 
 def decode_batches(
@@ -158,6 +192,7 @@ def decode_batches(
     preprocessing: Preprocessing,
     batch_size: int,
     indices: NDArray[np.int64],
+    on_unreadable: OnUnreadable | None = None,
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Decode ``images[indices]`` in batches, in order.
 
@@ -169,9 +204,11 @@ def decode_batches(
         preprocessing: applied to each.
         batch_size: images a batch.
         indices: int64 [n], which and in which order.
+        on_unreadable: called for each image that cannot be read, before the batch comes that it is left out of; what it
+            raises ends the iterator. ``None``: such an image is an error.
 
     Yields:
-        uint8 [b, H, W, 3]; b is ``batch_size``, less in the last one.
+        uint8 [b, H, W, 3]; b is ``batch_size``, less in the last one and where images are left out, never 0.
 
     Raises:
         SqueezeEdgeError: as :func:`decode`.
@@ -181,26 +218,57 @@ def decode_batches(
         for start in range(0, len(indices), batch_size)
     )
     many = len(indices) >= WORKERS_FROM and not isinstance(images, np.ndarray)
-    if not many or not all(isinstance(images[index], EncodedImage) for index in indices.tolist()):
+    workers = 0
+    if many and all(isinstance(images[index], EncodedImage) for index in indices.tolist()):
+        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_WORKERS)
+    strict = on_unreadable is None
+    start = 0
+    for batch, unreadable, asked in _decoded(parts, preprocessing, strict, workers):
+        if on_unreadable is not None:
+            for position, error in unreadable:
+                on_unreadable(start + position, error)
+        start += asked
+        if len(batch):
+            yield batch
+
+
+class _Decoded(NamedTuple):
+    """Pixels uint8 [b, H, W, 3]; (place in the part, error) of the others; how many there were together."""
+
+    batch: NDArray[np.uint8]
+    unreadable: list[tuple[int, SqueezeEdgeError]]
+    asked: int
+
+
+def _decoded(
+    parts: Iterator[Sequence[AnyImage]], preprocessing: Preprocessing, strict: bool, workers: int
+) -> Generator[_Decoded, None, None]:
+    """Each part, in order; with workers in threads, which end with the iterator."""
+    if not workers:
         for part in parts:
-            yield _decode_part(part, preprocessing)
+            yield _decode_part(part, preprocessing, strict)
         return
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_WORKERS)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
-        pending: deque[Future[NDArray[np.uint8]]] = deque(
-            pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 2 * workers)
+        pending: deque[Future[_Decoded]] = deque(
+            pool.submit(_decode_part, part, preprocessing, strict) for part in islice(parts, 2 * workers)
         )
         while pending:
-            batch = pending.popleft().result()
-            pending.extend(pool.submit(_decode_part, part, preprocessing) for part in islice(parts, 1))
-            yield batch
+            decoded = pending.popleft().result()
+            pending.extend(pool.submit(_decode_part, part, preprocessing, strict) for part in islice(parts, 1))
+            yield decoded
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_part(part: Sequence[AnyImage], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _decode_part(part: Sequence[AnyImage], preprocessing: Preprocessing, strict: bool) -> _Decoded:
     batch = np.empty((len(part), *preprocessing.size, 3), np.uint8)
+    unreadable: list[tuple[int, SqueezeEdgeError]] = []
     for position, image in enumerate(part):
-        batch[position] = decode(image, preprocessing)
-    return batch
+        try:
+            batch[position - len(unreadable)] = decode(image, preprocessing)
+        except SqueezeEdgeError as error:
+            if strict:
+                raise
+            unreadable.append((position, error))
+    return _Decoded(batch[: len(part) - len(unreadable)], unreadable, len(part))

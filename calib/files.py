@@ -17,9 +17,12 @@ from squeezeedge.errors import CorruptFileError, SqueezeEdgeError
 
 __all__ = ["SUFFIXES", "Listing", "list_folder", "list_tar"]
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg"),
+    *(".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
 
-NOT_READ = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".svg", ".tga")
+NOT_READ = (".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".svg", ".tga")
 """Endings of pictures that are not read; a class may have no others."""
 
 MADE_BY_SYSTEMS = (

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.calib.datasets import Dataset, calibration_split, check_labels
-from squeezeedge.calib.decode import AnyImage
+from squeezeedge.calib.decode import AnyImage, OnUnreadable
 from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.sources import ImageSource, open_images
+from squeezeedge.calib.unreadable import Unreadable, remark
 from squeezeedge.errors import UsageError
 
 __all__ = ["Selection", "calibration_images", "evaluation_images"]
@@ -29,11 +30,13 @@ class Selection:
         dataset: where they are.
         indices: int64 [n], which.
         remarks: what people should know of the choice.
+        unreadable: of images that were chosen and are left out, because they cannot be read: why, one text each.
     """
 
     dataset: Dataset
     indices: NDArray[np.int64]
     remarks: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -61,13 +64,50 @@ class Selection:
         """
         return self.dataset.load(preprocessing, self.indices, on_progress)
 
-    def batches(self, preprocessing: Preprocessing, size: int = BATCH) -> Iterator[NDArray[np.uint8]]:
-        """Batch by batch: uint8 [b, H, W, 3], b at most ``size``.
+    def readable(
+        self,
+        preprocessing: Preprocessing,
+        on_progress: Callable[[int], None] = lambda done: None,
+        *,
+        strict: bool = False,
+    ) -> tuple[Selection, NDArray[np.uint8]]:
+        """Those of them that can be read, and their pixels, uint8 [n, H, W, 3].
+
+        Args:
+            preprocessing: applied to each.
+            on_progress: called with the number of images done since the last call.
+            strict: an image that cannot be read is an error.
+
+        Raises:
+            SqueezeEdgeError: the only image, or more than half, cannot be read; names the first.
+        """
+        unreadable = self.watch(strict=strict)
+        pixels = self.dataset.load(preprocessing, self.indices, on_progress, unreadable)
+        return self.without(unreadable, len(pixels)), pixels
+
+    @property
+    def loss(self) -> str:
+        """One sentence on those that are left out, or nothing."""
+        return remark(self.dataset.name, self.unreadable, len(self) + len(self.unreadable))
+
+    def watch(self, *, strict: bool = False) -> Unreadable:
+        """What takes note of those that cannot be read."""
+        return Unreadable(self.dataset.name, len(self), strict=strict)
+
+    def without(self, unreadable: Unreadable, count: int) -> Selection:
+        """The ``count`` of them that can be read, once all have been asked for."""
+        kept = self.indices[unreadable.places(0, count)]
+        return replace(self, indices=kept, unreadable=(*self.unreadable, *unreadable.errors))
+
+    def batches(
+        self, preprocessing: Preprocessing, size: int = BATCH, on_unreadable: OnUnreadable | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Batch by batch: uint8 [b, H, W, 3], b at most ``size``; see :func:`squeezeedge.calib.decode.decode_batches`.
 
         Raises:
             SqueezeEdgeError: an image is damaged; names it.
         """
-        return self.dataset.batches(preprocessing, size, self.indices)
+        return self.dataset.batches(preprocessing, size, self.indices, on_unreadable)
 
 
 def calibration_images(

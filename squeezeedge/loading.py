@@ -248,7 +248,9 @@ def choose_network(model: Model, images: Selection) -> Model:
         return settled
     from squeezeedge.training.validate import certainty
 
-    pixels = images.load(model.preprocessing)
+    images, pixels = images.readable(model.preprocessing)
+    labels = evaluation_images(images, model.classes, model.labels).labels
+    assert labels is not None
     tried = {model.name: settled, **{name: make() for name, make in model.alternatives.items()}}
     found: dict[str, float] = {}
     figures = []
@@ -262,6 +264,7 @@ def choose_network(model: Model, images: Selection) -> Model:
     height, width = tried[best].preprocessing.size
     taken = f"{best} is taken, with an input of {height}x{width} (`network` and `size` say otherwise)"
     text = f"{tried_on}: {', '.join(figures)}; {taken}"
+    text += f"; {images.loss}" if images.unreadable else ""
     return replace(tried[best], remarks=(*model.remarks[:-1], text))
 
 

@@ -149,6 +149,7 @@ def quantize(
     count: int = 64,
     seed: int = 0,
     classes: Path | None = None,
+    strict: bool = False,
     on_decode: Callable[[int], None] = lambda done: None,
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
 ) -> Model:
@@ -165,6 +166,7 @@ def quantize(
         count: how many of them at most, drawn by the seed; of an iterator the first ones.
         seed: of the choice.
         classes: class list of the data.
+        strict: an image that cannot be read is an error; else it is left out, unless more than half are.
         on_decode: called with the number of images decoded since the last call.
         on_layer: called with (name, index, total) before each convolution and addition.
 
@@ -174,7 +176,7 @@ def quantize(
     Raises:
         UsageError: the model is quantized already, no images are known, or they are more than fit into memory.
         UnsupportedError: the network cannot be expressed as integers; the text names the node.
-        SqueezeEdgeError: an image is damaged, or a layer computes values that are not finite.
+        SqueezeEdgeError: the images cannot be read, or a layer computes values that are not finite.
     """
     from squeezeedge.loading import choose_network, load
     from squeezeedge.quantization import pipeline
@@ -196,9 +198,9 @@ def quantize(
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
     model = choose_network(model, chosen)
     assert model.floating is not None
-    pixels = chosen.load(model.preprocessing, on_decode)
+    chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)
     doubt = suspicion_of(model, chosen, pixels)
-    remarks: list[str] = []
+    remarks = [chosen.loss] if chosen.unreadable else []
     graph = pipeline.quantize(
         model.floating,
         model.preprocessing,
@@ -235,7 +237,7 @@ def suspicion_of(model: Model, images: Selection, pixels: NDArray[np.uint8] | No
     if pixels is None:
         some = np.random.default_rng(0).permutation(len(images))[:IMAGES]
         images = replace(images, indices=images.indices[some])
-        pixels = images.load(model.preprocessing)
+        images, pixels = images.readable(model.preprocessing)
     try:
         labels = evaluation_images(images, model.classes, model.labels).labels
     except SqueezeEdgeError:  # they are of other classes

@@ -12,7 +12,7 @@ from PIL import Image
 
 from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.sources import ImageSource
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import CorruptFileError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.loading import load
 from squeezeedge.model import GOLDEN_IMAGES, Model, quantize
@@ -71,6 +71,22 @@ def test_every_kind_of_images_is_the_same(
     for name, make in kinds.items():
         selection = calibration_images(make(), count=count)
         assert (selection.load(digits_network.preprocessing) == expected).all(), name
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    """The result is that of the others; with ``strict`` such an image is an error."""
+    pixels = natural_images(6, PREPROCESSING.size)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    (tmp_path / "3a.png").write_bytes(b"no image")
+    quantized = quantize(small_network(), tmp_path, count=9)
+    expected = quantize(small_network(), pixels, count=9)
+    assert quantized.integer is not None and expected.integer is not None and quantized.calibration is not None
+    assert quantized.integer.digest() == expected.integer.digest() and len(quantized.calibration) == 6
+    assert "3a.png: not an image" in quantized.remarks[0] and quantized.remarks[1:] == expected.remarks
+    with pytest.raises(CorruptFileError, match=r"3a\.png: not an image"):
+        quantize(small_network(), tmp_path, count=9, strict=True)
 
 
 def test_the_result_depends_on_images_and_seed_only() -> None:

@@ -9,6 +9,7 @@ import typer
 from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
 from squeezeedge.cli.commands import eval as eval_
+from squeezeedge.cli.commands import inspect as inspect_
 from squeezeedge.cli.output import error, warnings_as_notes
 from squeezeedge.cli.wording import Group, joined_lines
 from squeezeedge.errors import SqueezeEdgeError
@@ -24,7 +25,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 with warnings_as_notes():  # the options are those of all targets, and another package's may be broken
-    for command in (compile_, eval_, profile, disasm, quantize, validate, train, finetune, recipes, models, targets):
+    for command in (
+        compile_,
+        eval_,
+        profile,
+        disasm,
+        inspect_,
+        quantize,
+        validate,
+        train,
+        finetune,
+        recipes,
+        models,
+        targets,
+    ):
         command.register(app)
 for registered in app.registered_commands:
     if registered.callback is not None:

@@ -19,6 +19,7 @@ __all__ = [
     "Pretrained",
     "Seed",
     "Size",
+    "Strict",
     "Weights",
 ]
 
@@ -98,5 +99,13 @@ Limit = Annotated[
     typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.", rich_help_panel=_DATA)]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="An image that cannot be read is an error. Default: left out and counted, unless more than half are.",
+        rich_help_panel=_DATA,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists, once the new one is whole.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]

@@ -39,6 +39,7 @@ class DataOptions:
         calib_images: how many to calibrate on.
         limit: most images to evaluate on.
         seed: of every random choice.
+        strict: an image that cannot be read is an error.
     """
 
     data: str | None = None
@@ -47,6 +48,7 @@ class DataOptions:
     calib_images: int = 64
     limit: int | None = None
     seed: int = 0
+    strict: bool = False
 
     def calibration(self, model: Model) -> Selection:
         """The images to calibrate on: some of ``--calib``, else of ``--data``, else of the embedded data set.
@@ -111,6 +113,7 @@ class DataOptions:
             quantized = quantize(
                 model,
                 images,
+                strict=self.strict,
                 on_decode=lambda done: advance(done, counted(len(images), "image")),
                 on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
             )

@@ -16,6 +16,7 @@ from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
+from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
 from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.parts import PartsInThreads, images_a_batch
@@ -59,6 +60,7 @@ def evaluate(
     classes: Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    strict: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Report:
     """Compare devices with the float network and with the integer oracle.
@@ -75,6 +77,7 @@ def evaluate(
         classes: class list of the data, in the order of the network's classes; ``None``: classes are found by name.
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
+        strict: an image that cannot be read is an error; else it is left out and counted, unless more than half are.
         on_progress: called with the number of images done since the last call.
 
     Returns:
@@ -117,6 +120,7 @@ def evaluate(
     if data is None:
         raise UsageError(f"{graph.name}: images to evaluate on are needed: give some (`data`)")
     images = evaluation_images(data, graph.classes, graph.labels, limit=limit, seed=seed, classes=classes)
+    unreadable = images.watch(strict=strict)
     reference = reference or artifacts[0].reference()
     if reference is not None:
         _check_reference(reference, graph)
@@ -129,13 +133,17 @@ def evaluate(
             graph,
             runners,
             [each.model_bytes for each in chosen],
-            images.batches(graph.preprocessing, images_a_batch(*graph.preprocessing.size)),
+            images.batches(graph.preprocessing, images_a_batch(*graph.preprocessing.size), unreadable),
             images.labels,
             None if reference is None else reference.float_logits,
             on_progress,
             frozenset().union(*(each.calibrated_on for each in artifacts)),
+            unreadable,
         )
     left_out, remarks = reports[0].left_out, images.remarks
+    images = images.without(unreadable, reports[0].images + left_out)
+    if images.unreadable:
+        remarks += (images.loss,)
     if left_out:
         remarks += (
             f"{images.dataset.name}: {counted(left_out, 'image')} {'is' if left_out == 1 else 'are'} left out, because "
@@ -190,6 +198,7 @@ def run_devices(
     float_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
     on_progress: Callable[[int], None] = lambda done: None,
     without: frozenset[str] = frozenset(),
+    unreadable: Unreadable | None = None,
 ) -> list[DeviceReport]:
     """Run all images on fp32, the oracle and every device; memory holds one batch at a time.
 
@@ -203,6 +212,7 @@ def run_devices(
             at a time; or ``None``.
         on_progress: called with the number of images done since the last call.
         without: fingerprints of images that are left out.
+        unreadable: what takes note of images that the batches lack, whose labels are skipped.
 
     Returns:
         One report a device, in their order.
@@ -216,10 +226,13 @@ def run_devices(
     with PartsInThreads() as in_parts:
         for batch in batches:
             places = np.arange(images_seen, images_seen + len(batch))
+            if unreadable is not None:
+                places = unreadable.places(images_seen, len(batch))
             images_seen += len(batch)
+            images = batch
             if without:
-                places = places[[fingerprint not in without for fingerprint in fingerprints(batch)]]
-            images = batch[places - (images_seen - len(batch))]
+                kept = [fingerprint not in without for fingerprint in fingerprints(batch)]
+                images, places = batch[kept], places[kept]
             if len(images):
                 known = None if labels is None else labels[places]
                 oracle, *references = in_parts(functions, images)
@@ -235,8 +248,8 @@ def run_devices(
             f"{graph.name}: was quantized on all {counted(images_seen, 'image')}, none is left to evaluate on; "
             "give others (`data`), or quantize again on fewer or on others"
         )
-    left_out = images_seen - used
-    return [result.report(fp32, size, left_out) for result, size in zip(results, model_bytes, strict=True)]
+    left_out, lost = images_seen - used, 0 if unreadable is None else len(unreadable.errors)
+    return [result.report(fp32, size, left_out, lost) for result, size in zip(results, model_bytes, strict=True)]
 
 
 class _Results:
@@ -268,7 +281,7 @@ class _Results:
         self._latency.append(result.latency_ms)
         self._metrics = result.metrics
 
-    def report(self, fp32: Tally, model_bytes: int, left_out: int) -> DeviceReport:
+    def report(self, fp32: Tally, model_bytes: int, left_out: int, unreadable: int) -> DeviceReport:
         """Of all images together."""
         latency = np.concatenate(self._latency)
         return DeviceReport(
@@ -288,6 +301,7 @@ class _Results:
             images_per_s=1000 / float(latency.mean()),
             model_bytes=model_bytes,
             left_out=left_out,
+            unreadable=unreadable,
             metrics=dict(self._metrics),
         )
 

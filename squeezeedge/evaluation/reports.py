@@ -50,7 +50,7 @@ class DeviceReport:
     """Parity of one device; the fields are the JSON keys of ``eval --json`` (accuracies in percent).
 
     ``None``: not known (no labels, no float network). ``left_out``: images that are not among ``images``, because the
-    network was quantized on them.
+    network was quantized on them; ``unreadable``: because they cannot be read.
     """
 
     model: str
@@ -69,6 +69,7 @@ class DeviceReport:
     images_per_s: float
     model_bytes: int
     left_out: int = 0
+    unreadable: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

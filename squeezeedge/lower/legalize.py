@@ -13,7 +13,7 @@ rule with the oracle on random graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, IntegerGraph
 
-__all__ = ["MAX_DENSE_BYTES", "Feature", "dense_weight", "is_depthwise", "legalize"]
+__all__ = [
+    "INTO",
+    "MAX_DENSE_BYTES",
+    "Feature",
+    "check_dense",
+    "dense_weight",
+    "feature_of",
+    "is_depthwise",
+    "legalize",
+]
 
 MAX_DENSE_BYTES = 2**28
 """Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
@@ -58,7 +67,40 @@ def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGrap
 
 def is_depthwise(node: Conv | Head) -> bool:
     """Whether a convolution has one output channel for each input channel, and several of them."""
-    return node.groups == len(node.weight) > 1 and node.weight.shape[3] == 1
+    return feature_of(len(node.weight), node.weight.shape[3], node.groups) is Feature.DEPTHWISE
+
+
+def feature_of(outputs: int, inputs: int, groups: int) -> Feature | None:
+    """What a convolution uses beyond the base.
+
+    Args:
+        outputs: its output channels.
+        inputs: input channels of one group.
+        groups: how many.
+    """
+    if groups == 1:
+        return None
+    return Feature.DEPTHWISE if groups == outputs and inputs == 1 else Feature.GROUPS
+
+
+def check_dense(grouped: Iterable[tuple[str, int, int]]) -> None:
+    """Refuse grouped convolutions whose dense weights would take too much together.
+
+    Args:
+        grouped: (name, groups, weights) of each, in execution order.
+
+    Raises:
+        UnsupportedError: they do; the text names the layer with which the limit is passed.
+    """
+    total = 0
+    for name, groups, weights in grouped:
+        total += weights * groups
+        if total > MAX_DENSE_BYTES:
+            raise UnsupportedError(
+                f"{name}: its {groups} groups become a dense convolution here, and the dense weights of the "
+                f"network up to it would take {total} bytes (at most {MAX_DENSE_BYTES}); use fewer channels, or a "
+                "target with kernels for grouped convolution"
+            )
 
 
 def _dense_groups(graph: IntegerGraph) -> IntegerGraph:
@@ -71,15 +113,7 @@ def _dense_depthwise(graph: IntegerGraph) -> IntegerGraph:
 
 def _dense(graph: IntegerGraph, grouped: Sequence[Conv | Head]) -> IntegerGraph:
     """Grouped convolutions get weights of 0 for the channels that they do not read: nothing is added to any sum."""
-    total = 0
-    for node in grouped:
-        total += node.weight.size * node.groups
-        if total > MAX_DENSE_BYTES:
-            raise UnsupportedError(
-                f"{node.name}: its {node.groups} groups become a dense convolution here, and the dense weights of the "
-                f"network up to it would take {total} bytes (at most {MAX_DENSE_BYTES}); use fewer channels, or a "
-                "target with kernels for grouped convolution"
-            )
+    check_dense((node.name, node.groups, node.weight.size) for node in grouped)
     made = {node.name: replace(node, weight=dense_weight(node), groups=1) for node in grouped}
     return replace(graph, nodes=tuple(made.get(node.name, node) for node in graph.nodes)) if made else graph
 
@@ -98,3 +132,6 @@ _RULES: Mapping[Feature, Callable[[IntegerGraph], IntegerGraph]] = {
     Feature.DEPTHWISE: _dense_depthwise,
 }
 """In the order in which they are applied."""
+
+INTO: Mapping[Feature, str] = {Feature.GROUPS: "dense convolution", Feature.DEPTHWISE: "dense convolution"}
+"""What each rule makes of it, for people."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.float.run import images_together, not_finite
 from squeezeedge.training.distributed import World
@@ -107,6 +108,7 @@ def measure(
     labels: NDArray[np.int64],
     world: World | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
+    unreadable: Unreadable | None = None,
 ) -> Score:
     """Measure accuracy; each process takes its share of the images, the result is that of all of them.
 
@@ -118,15 +120,22 @@ def measure(
         labels: int64 [N].
         world: the processes; ``None``: this one alone.
         on_progress: called with the number of images done since the last call.
+        unreadable: what takes note of images that the batches of this process lack; their labels are skipped.
+
+    Raises:
+        SqueezeEdgeError: more than half of all images cannot be read.
     """
     world = world or World()
     mine = np.arange(world.rank, len(labels), world.size)
     first = five = done = 0
     for batch in batches(mine) if len(mine) else ():
         ranked = np.argsort(-answer(batch), axis=1, kind="stable")
-        right = ranked[:, :5] == labels[mine[done : done + len(batch)], None]
+        places = mine[done : done + len(batch)] if unreadable is None else mine[unreadable.places(done, len(batch))]
+        right = ranked[:, :5] == labels[places, None]
         first, five = first + int(right[:, 0].sum()), five + int(right.sum())
         done += len(batch)
         on_progress(len(batch))
     first_of_all, five_of_all, count = world.total([first, five, done])
+    if unreadable is not None:
+        unreadable.check(len(labels) - int(count))
     return Score(int(count), 100 * first_of_all / count, 100 * five_of_all / count)

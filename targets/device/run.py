@@ -9,8 +9,10 @@ Needs Python 3.8 or later, numpy and what ``device.py`` beside it says; Pillow t
 compared with its checksum before it is used. Results are JSON objects, one a line, on the standard output; errors are
 lines on the standard error. An answer has the image's index in its file, or among all images of the standard input, and
 the likeliest classes, best first: their labels (null: names are not known), scores (probabilities, 0..1) and logits.
-Exit codes: 0 done, 1 a known failure (of an image, too: the others are answered), 2 wrong usage, 3 this machine lacks
-the device or a library for it, 4 the golden inputs gave wrong sums.
+Of several image files those that cannot be read are named on the standard error and counted in the last line.
+Exit codes: 0 done, 1 a known failure (also if more than half of the images cannot be read, or any with --strict; the
+others are answered), 2 wrong usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong
+sums.
 """
 
 # Annotations that Python 3.6 could not evaluate are strings: it must come to the check of its version.
@@ -48,7 +50,7 @@ COPY_AGAIN = "copy the artifact again, or compile the model again"
 DONE, FAILED, UNAVAILABLE, WRONG_SUMS, INTERRUPTED = 0, 1, 3, 4, 130
 
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded or made by scaling, in pixels."""
 
@@ -184,7 +186,11 @@ def meaning_sha256(manifest: "Mapping[str, Any]") -> str:
 
 
 class _Refused(ValueError):
-    """An image that is whole and yet not taken; the text says what to do."""
+    """What is whole and yet not taken; the text says what to do."""
+
+
+class _Unreadable(_Refused):
+    """An image that cannot be read; of many, it is left out."""
 
 
 def _require(condition: bool, what: str) -> None:
@@ -225,24 +231,32 @@ def read_images(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
         text = f"Pillow is needed to read image files ({error}): {fix}"
         raise ValueError(f"{path}: {text}") from error
     except _Refused as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # malformed files make the decoders raise all sorts of things
-        fix = "save images with numpy.save" if path.suffix.lower() == ".npy" else "give a whole image file"
+        fixes = {".npy": "save images with numpy.save", ".avif": "give a whole file to Pillow 11.3 or later"}
+        fix = fixes.get(path.suffix.lower(), "give a whole image file")
         reason = getattr(error, "strerror", None) or f"{str(error) or repr(error)}; {fix}"
-        raise ValueError(f"{path}: {reason}") from error
+        wrong = path.suffix.lower() == ".npy" or isinstance(error, FileNotFoundError)
+        raise (ValueError if wrong else _Unreadable)(f"{path}: {reason}") from error
 
 
 def _decode(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
     """An image file as the network takes it: uint8 [height, width, 3]."""
     from PIL import Image
 
+    if path.suffix.lower() in (".heic", ".heif"):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise _Unreadable("HEIC images need the package pillow-heif: install it, or convert the image") from None
+        register_heif_opener()
     with Image.open(str(path)) as file:
         if file.format not in FORMATS:
-            raise _Refused(f"{file.format} images are not read, only {', '.join(FORMATS)}; convert the image")
+            raise _Unreadable(f"{file.format} images are not read, only {', '.join(FORMATS)}; convert the image")
         if file.width * file.height > MAX_PIXELS:
-            raise _Refused(f"too large; at most {MAX_PIXELS} pixels are decoded: scale the image down")
+            raise _Unreadable(f"too large; at most {MAX_PIXELS} pixels are decoded: scale the image down")
         if file.mode.startswith(("I", "F")):
-            raise _Refused("its pixels have more than 8 bits a channel; convert the image to 8 bits")
+            raise _Unreadable("its pixels have more than 8 bits a channel; convert the image to 8 bits")
         transparent = file.mode == "P" and "transparency" in file.info
         image = (file.convert("RGBA") if transparent else file).convert("RGB")
     if "channel_order" in preprocessing:
@@ -261,7 +275,7 @@ def _scaled(image: "Any", preprocessing: "Mapping[str, Any]") -> "Any":  # noqa:
     if short != resize:
         scaled = (image.width * resize // short, image.height * resize // short)
         if scaled[0] * scaled[1] > MAX_PIXELS:
-            raise _Refused("too elongated to scale; crop the image")
+            raise _Unreadable("too elongated to scale; crop the image")
         image = image.resize(scaled, resample)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
@@ -346,22 +360,26 @@ def _answer(
 
 
 def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401
-    """Answer every source; one that cannot be read is an error, and the next one is taken. Returns the exit code."""
-    code = DONE
+    """Answer every source; where one fails, the next one is taken. Returns the exit code."""
+    code, unreadable, count = DONE, 0, len(options.images)
     for source in options.images:
         try:
             if str(source) == "-":
-                count = 0
+                done = 0
                 for images in _standard_input():
-                    count += _answer(network, artifact, source, images, options, count)
-                _require(count > 0 or options.check, "standard input: holds no images")
+                    done += _answer(network, artifact, source, images, options, done)
+                _require(done > 0 or options.check, "standard input: holds no images")
             else:
                 images = read_images(source, artifact.preprocessing)
                 _require(images.shape[:1] != (0,), f"{source}: holds no images")
                 _answer(network, artifact, source, images, options)
         except ValueError as error:
-            code = _report(error, FAILED)
-    return code
+            failed = _report(error, FAILED)
+            unreadable += isinstance(error, _Unreadable)
+            code = code if isinstance(error, _Unreadable) else failed
+    if unreadable and count > 1:
+        _print({"unreadable": unreadable, "images": count})
+    return FAILED if 2 * unreadable > count or (unreadable and options.strict) else code
 
 
 def _run(device: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401  (the module device.py)
@@ -424,6 +442,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     )
     images = "image files or .npy arrays; -: arrays from the standard input; none: check the device"
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=images)
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where any of several images cannot be read")
     parser.add_argument("--check", action="store_true", help="check the device on the golden inputs first")
     parser.add_argument("--top", type=_top, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--sums", action="store_true", help="print every class sum too")

@@ -7,16 +7,18 @@ import sys
 import threading
 import warnings
 import zlib
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from squeezeedge.calib import decode as decode_module
 from squeezeedge.calib.decode import EncodedImage, decode, decode_batches
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import CorruptFileError, UnsupportedError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 from tests.calib.images import png
 
 TINY = Preprocessing(size=(4, 4), resize=None)
@@ -106,7 +108,100 @@ def test_a_script_without_a_main_guard_decodes(tmp_path: Path) -> None:
     assert done.stdout.split() == ["once", "8"], done.stderr
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+@pytest.mark.parametrize("workers", [False, True])
+def test_what_cannot_be_read_is_left_out_where_somebody_takes_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: bool
+) -> None:
+    """Before the batch comes that lacks it; a batch of nothing else does not come."""
+    images = _write(tmp_path, 10)
+    for bad in (2, 3, 4, 9):
+        (tmp_path / f"{bad}.png").write_bytes(png(bad)[:50])
+    monkeypatch.setattr(decode_module, "WORKERS_FROM", 1 if workers else 100)
+    seen: list[tuple[int, str] | int] = []
+
+    def note(place: int, error: SqueezeEdgeError) -> None:
+        assert isinstance(error, CorruptFileError)
+        seen.append((place, Path(str(error).split(": ")[0]).name))
+
+    for batch in decode_batches(images, TINY, 2, np.arange(10)[::-1], note):
+        seen += [int(value) for value in batch[:, 0, 0, 0]]
+    assert seen == [(0, "9.png"), 8, 7, 6, (5, "4.png"), 5, (6, "3.png"), (7, "2.png"), 1, 0]
+    assert not _workers()
+
+
+def test_what_takes_note_may_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "WORKERS_FROM", 1)
+    images = _write(tmp_path, 6)
+    (tmp_path / "3.png").write_bytes(b"")
+
+    def note(place: int, error: SqueezeEdgeError) -> None:
+        raise error
+
+    with pytest.raises(CorruptFileError, match=r"3\.png"):
+        list(decode_batches(images, TINY, 1, np.arange(6), note))
+    assert not _workers()
+
+
+def test_an_orientation_in_exif_is_ignored(tmp_path: Path) -> None:
+    """As by torchvision's data sets, with which networks are trained."""
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[:, 2:] = 255
+    exif = Image.Exif()
+    exif[274] = 3  # turned by 180 degrees
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    assert decode(EncodedImage(str(tmp_path / "turned.png")), TINY)[0, :, 0].tolist() == [0, 0, 255, 255]
+
+
+HEIC = bytes([0, 0, 0, 24]) + b"ftypheic" + bytes(12)
+
+
+def test_heic_names_the_package_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the file's name says."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.jpg").write_bytes(HEIC)
+    decode_module._formats.cache_clear()
+    try:
+        with pytest.raises(UnsupportedError, match=r"a\.jpg: HEIC .* package pillow-heif .*pip install pillow-heif\)"):
+            decode(EncodedImage(str(tmp_path / "a.jpg")), TINY)
+    finally:
+        decode_module._formats.cache_clear()
+
+
+def test_heic_is_read_with_that_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAKE: pillow-heif, which takes every such file for a green picture."""
+
+    class Heif(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self) -> None:
+            self._mode, self._size = "RGB", (5, 6)
+            self.tile = []
+
+        def load(self) -> None:
+            self.im = Image.new("RGB", self.size, (0, 99, 0)).im
+
+    fake = ModuleType("pillow_heif")
+    register = partial(Image.register_open, "HEIF", Heif, lambda prefix: prefix[4:12] == b"ftypheic")
+    monkeypatch.setattr(fake, "register_heif_opener", register, raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", fake)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    decode_module._formats.cache_clear()
+    try:
+        assert (decode(EncodedImage(str(tmp_path / "a.heic")), TINY) == [0, 99, 0]).all()
+    finally:
+        decode_module._formats.cache_clear()
+
+
+def test_avif_without_pillows_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "_formats", lambda: ("PNG",))
+    (tmp_path / "a.avif").write_bytes(HEIC.replace(b"heic", b"avif"))
+    with pytest.raises(UnsupportedError, match=r"a\.avif: Pillow .* reads no AVIF here: install 11\.3 or later"):
+        decode(EncodedImage(str(tmp_path / "a.avif")), TINY)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM"])
 def test_a_truncated_image_is_named(tmp_path: Path, kind: str) -> None:
     buffer = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)

@@ -17,12 +17,15 @@ from tests.calib.images import png, write_folder, write_tar
 FILES = {
     "b/2.PNG": png(2),
     "b/1.jpeg": png(1),
+    "b/3.jfif": png(1),
+    "b/4.Avif": png(1),
+    "b/5.heic": png(1),
     "a/c/3.png": png(3),
     "notes.txt": b"text",
     "a/.hidden.png": png(9),
     ".git/4.png": png(9),
 }
-EXPECTED = [("a", "c", "3.png"), ("b", "1.jpeg"), ("b", "2.PNG")]
+EXPECTED = [("a", "c", "3.png"), ("b", "1.jpeg"), ("b", "2.PNG"), ("b", "3.jfif"), ("b", "4.Avif"), ("b", "5.heic")]
 
 
 def test_folder_and_tar_list_the_same(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_folder_and_tar_list_the_same(tmp_path: Path) -> None:
 
 def test_folders_that_may_be_classes_without_an_image(tmp_path: Path) -> None:
     """Those with nothing in them, or with pictures that are not read; not those of texts, systems or hidden ones."""
-    files = {"a/1.png": png(1), "b/.keep": b"", "c/2.HEIC": b"", "d/notes.txt": b"", "__MACOSX/e/3.png": png(3)}
+    files = {"a/1.png": png(1), "b/.keep": b"", "c/2.JXL": b"", "d/notes.txt": b"", "__MACOSX/e/3.png": png(3)}
     root = write_folder(tmp_path / "images", files | {"f/Thumbs.db": b"", "@eaDir/4.png": png(4)})
     (root / "g" / "h").mkdir(parents=True)
     with tarfile.open(tmp_path / "images.tar", "w") as archive:

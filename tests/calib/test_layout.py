@@ -214,7 +214,7 @@ def test_images_beside_class_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_no_images(tmp_path: Path) -> None:
-    with pytest.raises(SqueezeEdgeError, match=r"data\.tar: holds no image \(\.bmp"):
+    with pytest.raises(SqueezeEdgeError, match=r"data\.tar: holds no image \(\.avif"):
         _arrange(tmp_path)
 
 

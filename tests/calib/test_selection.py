@@ -8,12 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.calib.decode import EncodedImage
-from squeezeedge.calib.preprocess import DIGITS
+from squeezeedge.calib.preprocess import DIGITS, Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 from tests.calib.images import png, write_folder
 
 CLASSES = 2
+TINY = Preprocessing(size=(4, 4), resize=None)
 
 
 def chosen(data: str, count: int = 4) -> tuple[set[str], set[str]]:
@@ -98,6 +99,19 @@ def test_classes_are_found_by_name_unless_they_are_listed(tmp_path: Path) -> Non
     assert found.labels is not None and found.labels.tolist() == [1, 1, 1, 0, 0, 0] and not found.remarks
     again = evaluation_images(found, 2, ("wolf", "lynx"))
     assert again.labels is not None and again.labels.tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_what_cannot_be_read_takes_its_label_along(tmp_path: Path) -> None:
+    files = {f"{'ab'[number % 2]}/{number}.png": png(number) for number in range(6)}
+    data = evaluation_images(str(write_folder(tmp_path / "data", files | {"a/2.png": b"", "b/1.png": png(1)[:40]})), 2)
+    readable, pixels = data.readable(TINY)
+    assert readable.labels is not None and readable.labels.tolist() == [0, 0, 1, 1] and len(readable) == 4
+    assert pixels[:, 0, 0, 0].tolist() == [0, 4, 3, 5] == readable.load(TINY)[:, 0, 0, 0].tolist()
+    assert [text.split(": ")[0][-7:] for text in readable.unreadable] == ["a/2.png", "b/1.png"]
+    assert readable.loss.startswith(f"{tmp_path / 'data'}: 2 of 6 images cannot be read and are left out")
+    assert not data.unreadable and not data.loss
+    with pytest.raises(CorruptFileError, match=r"a/2\.png: not an image, or damaged"):
+        data.readable(TINY, strict=True)
 
 
 def test_of_an_iterator_the_first_are_taken() -> None:

@@ -1,6 +1,7 @@
 """Devices that answer right and wrong, beside fp32 and the oracle; what cannot be evaluated."""
 
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from squeezeedge.artifact import Artifact, compile
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import UsageError
+from squeezeedge.calib.unreadable import Unreadable
+from squeezeedge.errors import CorruptFileError, UsageError
 from squeezeedge.evaluation.evaluate import evaluate, run_devices
 from squeezeedge.evaluation.reports import DeviceReport
 from squeezeedge.graph import IMAGE, Head, IntegerGraph
@@ -116,6 +118,25 @@ def test_images_quantized_on_are_left_out(graph: IntegerGraph) -> None:
     assert done == [3, 2, 2] and report.to_json()["left_out"] == 3
     with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(`data`\)"):
         run_devices(graph, [FakeDevice(graph)], [1], [images[3:4], images[4:5]], None, None, without=without)
+
+
+def test_images_that_cannot_be_read_shift_no_label(graph: IntegerGraph) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (7, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = graph.logits(run(graph, images)).argmax(1)
+    labels[[0, 2, 5]] = 99
+    unreadable = Unreadable("data", 7)
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        unreadable(2, CorruptFileError("bad"))
+        yield images[[0, 1, 3]]
+        unreadable(5, CorruptFileError("bad"))
+        yield images[[4, 6]]
+
+    without = frozenset(fingerprints(images[:1]))
+    (report,) = run_devices(
+        graph, [FakeDevice(graph)], [1], batches(), labels, None, without=without, unreadable=unreadable
+    )
+    assert (report.images, report.left_out, report.unreadable, report.top1) == (4, 1, 2, 100.0)
 
 
 def test_what_is_not_known_is_none(graph: IntegerGraph) -> None:

@@ -22,7 +22,7 @@ from tests.fuzz.values import NUMBERS, change_bytes, change_number, some
 __all__ = ["IMAGE", "change_image", "image_bytes"]
 
 PREPROCESSING = Preprocessing(size=(6, 5), resize=8)
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (
     b"IHDR",

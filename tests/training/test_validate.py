@@ -1,13 +1,15 @@
 """fp32 inference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from squeezeedge.calib.preprocess import Preprocessing
+from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.training.distributed import World
 from squeezeedge.training.validate import certainty, logits, measure
@@ -68,6 +70,34 @@ def test_shares_add_up_to_the_whole(size: int, monkeypatch: pytest.MonkeyPatch) 
     first, five, count = np.sum(sums, axis=0)
     assert (first, count) == ((order[:, 0] == labels).sum(), 50)
     assert five == (order[:, :5] == labels[:, None]).sum()
+
+
+def test_images_that_cannot_be_read_are_no_wrong_answers() -> None:
+    answers, labels = np.eye(8, dtype=np.float32), np.arange(8)
+    unreadable = Unreadable("data", 8)
+
+    def batches(mine: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        for index in mine.tolist():
+            if index in (3, 4):
+                unreadable(index, SqueezeEdgeError("bad"))
+            else:
+                yield np.array([index], np.uint8)
+
+    score = measure(lambda batch: answers[batch], batches, labels, unreadable=unreadable)
+    assert (score.images, score.top1) == (6, 100.0)
+
+
+def test_shares_of_which_most_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No share alone is more than half of all; together they are."""
+    monkeypatch.setattr(World, "total", lambda self, values: [0, 0, 0])
+    with pytest.raises(SqueezeEdgeError, match="data: more than half of 4 images cannot be read"):
+        measure(
+            lambda batch: np.empty((0, 8), np.float32),
+            lambda mine: iter(()),
+            np.arange(4),
+            World(size=2),
+            unreadable=Unreadable("data", 4),
+        )
 
 
 def test_certainty() -> None:

@@ -17,6 +17,7 @@ from squeezeedge.cli.options import (
     Json,
     Model,
     Seed,
+    Strict,
 )
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.targets.registry import get_target
@@ -38,6 +39,7 @@ def compile_command(
     calib: Calib = None,
     calib_images: CalibImages = 64,
     seed: Seed = 0,
+    strict: Strict = False,
     force: Force = False,
     json: Json = False,
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
@@ -55,14 +57,17 @@ def compile_command(
     chosen.check_options(chosen.options(**options))
     if out is not None:
         check_artifact_output(out, force=force)
-    given = DataOptions(data, calib, classes, calib_images, None, seed)
+    given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = given.settled(source.load(model))
     if out is None:
         out = Path(f"{loaded.name}-{target}")
         check_artifact_output(out, force=force)
     golden = None
     if loaded.integer is not None and (calib or data):  # any images check a device
-        golden = replace(given, calib_images=GOLDEN_IMAGES).calibration(loaded).load(loaded.preprocessing)
+        some = replace(given, calib_images=GOLDEN_IMAGES).calibration(loaded)
+        some, golden = some.readable(loaded.preprocessing, strict=strict)
+        if some.unreadable:
+            note(f"warning: {some.loss}")
     elif loaded.integer is not None and loaded.golden is None:
         note(
             f"{model}: holds no images, so devices check themselves on noise; give --data to have them check on images"

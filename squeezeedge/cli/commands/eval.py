@@ -17,6 +17,7 @@ from squeezeedge.cli.options import (
     Json,
     Limit,
     Seed,
+    Strict,
 )
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError
@@ -71,6 +72,7 @@ def eval_command(
     calib_images: CalibImages = 64,
     limit: Limit = None,
     seed: Seed = 0,
+    strict: Strict = False,
     max_drop: Annotated[
         float | None,
         typer.Option(help="Exit 4 if top-1 is more than so many points below fp32.", rich_help_panel="Gates"),
@@ -98,7 +100,7 @@ def eval_command(
     from squeezeedge.model import Model
     from squeezeedge.targets.session import check_files, check_ready
 
-    given = DataOptions(data, calib, classes, calib_images, limit, seed)
+    given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
     if timeout is not None and board is None:
@@ -147,7 +149,14 @@ def eval_command(
             note("fp32 is not known here: give --weights to compare with it")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(
-                artifacts, images, names, board=board, timeout=timeout, reference=reference, on_progress=advance
+                artifacts,
+                images,
+                names,
+                board=board,
+                timeout=timeout,
+                reference=reference,
+                strict=strict,
+                on_progress=advance,
             )
     for remark in report.remarks[len(images.remarks) :]:
         note(remark)

@@ -18,6 +18,7 @@ from squeezeedge.cli.options import (
     Json,
     Model,
     Seed,
+    Strict,
 )
 from squeezeedge.errors import UsageError
 
@@ -36,6 +37,7 @@ def quantize_command(
     calib: Calib = None,
     calib_images: CalibImages = 64,
     seed: Seed = 0,
+    strict: Strict = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -49,7 +51,7 @@ def quantize_command(
         check_output(out, force=force)
         if out.suffix != ".sqe":
             raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
-    given = DataOptions(data, calib, classes, calib_images, None, seed)
+    given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = source.load(model)
     if loaded.integer is not None:
         raise UsageError(f"{model}: is an integer graph already")
@@ -60,7 +62,7 @@ def quantize_command(
     quantized = given.quantized(loaded)
     quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
-    assert graph is not None
+    assert graph is not None and quantized.calibration is not None
     convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
     if json:
         emit_json(
@@ -70,6 +72,7 @@ def quantize_command(
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
                 "warnings": list(quantized.remarks),
+                "unreadable": len(quantized.calibration.unreadable),
                 "preprocessing": preprocessing_json(quantized),
                 "suspicion": suspicion_json(quantized.suspicion),
                 "layers": [

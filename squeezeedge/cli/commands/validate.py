@@ -8,7 +8,7 @@ import typer
 
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, tell_assumption, warn
-from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Seed
+from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Seed, Strict
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ def validate_command(
     classes: Classes = None,
     limit: Limit = None,
     seed: Seed = 0,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Measure the fp32 accuracy of a model on labelled images; under `torchrun`, in several processes."""
     import time
 
     from squeezeedge.calib.selection import Selection
+    from squeezeedge.calib.unreadable import remark as remark_on
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
@@ -49,7 +51,7 @@ def validate_command(
     loaded = source.load(model, tell=False)
     if loaded.float_logits is None:
         raise UsageError(f"{model}: an integer graph has no fp32 accuracy; use `squeezeedge eval`")
-    given = DataOptions(data=data, classes=classes, limit=limit, seed=seed)
+    given = DataOptions(data=data, classes=classes, limit=limit, seed=seed, strict=strict)
     tried = _tried(given, loaded) if loaded.alternatives else None
     if tried is not None:
         loaded = choose_network(loaded, tried)
@@ -58,6 +60,7 @@ def validate_command(
     if images.labels is None:
         why = "".join(f"; {remark}" for remark in images.remarks)
         raise UsageError(f"{images.dataset.name}: has no labels (class = subfolder) to measure accuracy with{why}")
+    unreadable = images.watch(strict=strict)
     with join_world("cpu") as world:
         if world.leads:
             tell_assumption(loaded)
@@ -69,19 +72,26 @@ def validate_command(
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(
                 loaded.float_logits,
-                lambda mine: Selection(images.dataset, images.indices[mine]).batches(loaded.preprocessing),
+                lambda mine: Selection(images.dataset, images.indices[mine]).batches(
+                    loaded.preprocessing, on_unreadable=unreadable
+                ),
                 images.labels,
                 world,
                 on_progress=advance,
+                unreadable=unreadable,
             )
+        if unreadable.errors:  # each process tells of its share
+            note(f"warning: {remark_on(images.dataset.name, unreadable.errors, len(images))}")
         speed = score.images / (time.perf_counter() - start)
         if not world.leads:
             return
     right = round(score.top1 * score.images / 100)
-    suspicion = suspicion_of(loaded, images) if near_chance(right, score.images, loaded.classes) else None
+    read = images.without(unreadable, len(images) - len(unreadable.errors)) if world.size == 1 else images
+    suspicion = suspicion_of(loaded, read) if near_chance(right, score.images, loaded.classes) else None
     warn(suspicion)
     if json:
-        result = {"model": loaded.name, "images": score.images, "fp32_top1": score.top1, "fp32_top5": score.top5}
+        result = {"model": loaded.name, "images": score.images, "unreadable": len(images) - score.images}
+        result |= {"fp32_top1": score.top1, "fp32_top5": score.top5}
         about = {"preprocessing": preprocessing_json(loaded), "suspicion": suspicion_json(suspicion)}
         emit_json(result | {"images_per_s": speed} | about)
     else:

@@ -56,6 +56,34 @@ def test_table(invoke: Invoke, artifact: Path) -> None:
 
 
 @pytest.mark.slow
+def test_images_that_cannot_be_read(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    """They are left out and counted; with --strict they are an error, as they are where they are most."""
+    pixels = read_digits("test")
+    assert pixels.labels is not None
+    for number in range(20):
+        folder = tmp_path / "data" / pixels.classes[int(pixels.labels[number])]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.images[number]).save(folder / f"{number}.png")
+    for name in pixels.classes:
+        (tmp_path / "data" / name).mkdir(exist_ok=True)
+        (tmp_path / "data" / name / "0bad.png").write_bytes(b"no image")
+    data = ("--data", tmp_path / "data")
+    result = invoke("eval", artifact, *data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["images"], report["unreadable"], report["top1"]) == (20, 10, 100.0)
+    assert "data: 10 of 30 images cannot be read and are left out (--strict makes that an error)" in result.stderr
+    assert result.stderr.count("0bad.png: ") == 3 and "; and 7 more" in result.stderr
+    result = invoke("validate", *data, "--json")
+    assert result.exit_code == 0, result.output
+    assert (json.loads(result.stdout)["images"], json.loads(result.stdout)["unreadable"]) == (20, 10)
+    assert "10 of 30 images cannot be read" in result.stderr
+    for command in (("eval", artifact), ("validate",)):
+        failure = invoke(*command, *data, "--strict").exception
+        assert isinstance(failure, CorruptFileError) and "0bad.png: not an image" in str(failure)
+
+
+@pytest.mark.slow
 def test_a_missed_gate_exits_with_4(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squeezeedge.evaluation.metrics.Tally.agreement", 95.0)
     result = invoke("eval", artifact, "--limit", "20", "--min-agreement", "95.5")

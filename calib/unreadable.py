@@ -1,0 +1,86 @@
+"""Images that cannot be read among many that can: they are left out and counted, unless they are most of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, counted
+
+__all__ = ["SHOWN", "Unreadable", "remark"]
+
+SHOWN = 3
+"""Images that a message names."""
+
+
+class Unreadable:
+    """Takes note of the images that cannot be read; what it is given to calls it for each.
+
+    Args:
+        name: of the data, for messages.
+        total: how many images are asked for.
+        strict: any such image is an error.
+
+    Attributes:
+        errors: why, one text that names the image for each of them; in their order.
+    """
+
+    def __init__(self, name: str, total: int, *, strict: bool = False) -> None:
+        self._name, self._total, self._strict = name, total, strict
+        self._places: list[int] = []
+        self.errors: list[str] = []
+
+    def __call__(self, place: int, error: SqueezeEdgeError) -> None:
+        """Take note of one, which is later than all that are known.
+
+        Raises:
+            SqueezeEdgeError: the error itself where there was but one image, or any is an error.
+            CorruptFileError: more than half of all images cannot be read.
+        """
+        if self._strict or self._total == 1:
+            raise error
+        self._places.append(place)
+        self.errors.append(str(error))
+        self.check(len(self.errors))
+
+    def check(self, count: int) -> None:
+        """Refuse data of which so many images cannot be read.
+
+        Raises:
+            CorruptFileError: they are more than half.
+        """
+        if 2 * count > self._total:
+            first = f"; the first is {self.errors[0]}" if self.errors else ""
+            raise CorruptFileError(f"{self._name}: more than half of {self._total} images cannot be read{first}")
+
+    def places(self, first: int, count: int) -> NDArray[np.int64]:
+        """Which images the readable ones are: places of all images, int64 [count].
+
+        Args:
+            first: number of readable ones before them.
+            count: how many.
+        """
+        places = np.arange(first, first + count)
+        for unreadable in self._places:
+            places[places >= unreadable] += 1
+        return places
+
+
+def remark(name: str, errors: Sequence[str], total: int) -> str:
+    """One sentence on the images of data that are left out, with the first of them; empty where there are none.
+
+    Args:
+        name: of the data.
+        errors: one text that names the image for each.
+        total: how many images were asked for.
+    """
+    if not errors:
+        return ""
+    more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+    verb = "is" if len(errors) == 1 else "are"
+    return (
+        f"{name}: {len(errors)} of {counted(total, 'image')} cannot be read and {verb} left out (`strict` makes that "
+        f"an error): {'; '.join(errors[:SHOWN])}{more}"
+    )

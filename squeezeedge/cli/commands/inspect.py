@@ -1,0 +1,239 @@
+"""``squeezeedge inspect``: what was read of a model, and what every target makes of it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from squeezeedge.cli.groups import expanded
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json
+from squeezeedge.cli.options import Json
+from squeezeedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from squeezeedge.evaluation.inspection import Inspection, Layer
+    from squeezeedge.model import Model
+    from squeezeedge.targets.protocol import Target
+
+__all__ = ["inspect_command", "register"]
+
+WIDTH = 80
+GAP, EDGES = 3, 2
+"""Columns between two cells of a table, and at its sides."""
+LEAST_NAME = 12
+
+
+def inspect_command(
+    model: Annotated[
+        Optional[str],  # noqa: UP045  (typer shows it as an optional argument)
+        typer.Argument(
+            metavar="MODEL|ARTIFACT",
+            help="A MODEL as for `quantize`, an .sqe or an artifact folder. Default: the embedded digits network.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture of the layers' costs (.png, .svg, .pdf).", show_default=False),
+    ] = None,
+    *,
+    source: ModelOptions,
+    json: Json = False,
+) -> None:
+    """What was read of a model: layers, shapes, costs, preprocessing, what is folded, and which target takes what.
+
+    Of an integer graph also the zero points and the range of k (rule R3). Nothing is compiled: limits of sizes that a
+    target has are told by `squeezeedge compile`.
+    """
+    from squeezeedge.evaluation.inspection import inspect_float, inspect_integer
+    from squeezeedge.files import check_output
+    from squeezeedge.targets.registry import all_targets
+
+    if plot is not None:
+        check_output(plot, force=True)
+        if plot.suffix not in (".png", ".svg", ".pdf"):
+            raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+    targets = dict(all_targets())
+    if model is not None and Path(model).is_dir():
+        loaded, targets = _of_artifact(Path(model), source)
+    else:
+        loaded = source.load(model, tell=False)
+    if loaded.integer is not None:
+        found = inspect_integer(loaded.integer, targets)
+    else:
+        assert loaded.floating is not None
+        found = inspect_float(loaded.floating, loaded.preprocessing, targets)
+    notes = [*loaded.remarks, *found.notes()]
+    if plot is not None:
+        from squeezeedge.evaluation.inspection_plot import plot_inspection
+
+        plot_inspection(found, loaded.name, plot)
+    if json:
+        _emit(loaded, found, targets, notes)
+    else:
+        _show(loaded, found, targets, notes)
+
+
+def _of_artifact(path: Path, source: ModelOptions) -> tuple[Model, dict[str, Target]]:
+    """The integer graph of an artifact, and the target that it was compiled for.
+
+    Raises:
+        UsageError: options of a model were given, or the folder is no artifact.
+        CorruptFileError: it is damaged.
+    """
+    from squeezeedge.artifact import open_artifact
+    from squeezeedge.model import Model
+
+    if source != ModelOptions():
+        raise UsageError(f"{path}: is compiled already; options of a model are for a MODEL")
+    artifact = open_artifact(path)
+    return Model.of_graph(artifact.graph, artifact.manifest["source"]), {artifact.target.name: artifact.target}
+
+
+def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes: Sequence[str]) -> None:
+    from squeezeedge.cli.output import emit_json
+    from squeezeedge.cli.wording import in_options
+
+    emit_json(
+        {
+            "model": model.name,
+            "origin": dict(model.origin),
+            "graph": "float" if model.integer is None else "integer",
+            "graph_sha256": None if model.integer is None else model.integer.digest(),
+            "input": list(found.input_shape),
+            "classes": model.classes,
+            "class_names": bool(model.labels),
+            "preprocessing": preprocessing_json(model),
+            "assumption": in_options(model.assumption),
+            "parameters": found.parameters,
+            "macs": found.macs,
+            "layers": [layer.to_json() for layer in found.layers],
+            "added": list(found.added),
+            "notes": [in_options(text) for text in notes],
+            "refused": found.refused,
+            "targets": {
+                name: {how: len(layers) for how, layers in found.supported(name).items()}
+                | {"macs": found.macs_on(name)}
+                for name in targets
+            },
+        }
+    )
+
+
+def _show(model: Model, found: Inspection, targets: Mapping[str, Target], notes: Sequence[str]) -> None:
+    from squeezeedge.cli.output import emit_table
+
+    height, width, _ = found.input_shape
+    kind = "float network" if model.integer is None else "integer graph"
+    weights = model.origin.get("weights")
+    named = "" if model.labels else ", without names"
+    print(_wrapped(f"{model.name}: {kind}{f' of {weights}' if weights else ''}, {model.classes} classes{named}"))
+    print(_wrapped(f"input {height}x{width}: {_preprocessing(model)}"), end="\n\n")
+    title = f"{found.parameters / 1e6:.2f} million parameters, {found.macs / 1e6:.1f} MMAC"
+    emit_table(title, *_layers(found, integer=model.integer is not None))
+    if found.refused:
+        print(_wrapped(f"no target takes it: {found.refused}"))
+    else:
+        emit_table("what targets make of it", *_targets(found, targets))
+        refusals = dict.fromkeys(
+            support.why for layer in found.layers for support in layer.support.values() if support.why
+        )
+        notes = [*notes, *refusals]
+    for text in notes:
+        print(_wrapped(f"- {text}"))
+
+
+def _wrapped(text: str) -> str:
+    from squeezeedge.cli.wording import in_options
+
+    return textwrap.fill(in_options(text), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _preprocessing(model: Model) -> str:
+    """What is done with an image, and who says so."""
+    from squeezeedge.calib.statement import ASSUMED
+
+    values = model.preprocessing_json()
+    size, resize = values["size"], values["resize"]
+    crop = "x".join(map(str, size))
+    scaled = f"the whole image scaled to {crop}" if resize is None else f"shorter side {resize}, centre crop {crop}"
+    told = {**values, "channel_order": values.get("channel_order", "rgb")}
+    text = (
+        f"{scaled} ({told['interpolation']}), {told['channel_order']}, mean {_triple(told['mean'])}, "
+        f"std {_triple(told['std'])} of pixels / 255"
+    )
+    by = sorted(set(values.get("source", {}).values()) - {ASSUMED})
+    return text + (f"; by {', '.join(by)}" if by else "") + (f"; {model.assumption}" if model.assumption else "")
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _layers(found: Inspection, integer: bool) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows; names are shortened so that the table fits into :data:`WIDTH`."""
+    columns = ["operator", "output", *(["kB", "MMAC", "k", "z"] if integer else ["parameters", "MMAC"])]
+    rows = [_integer_row(layer) if integer else _float_row(layer) for layer in found.layers]
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    room = max(LEAST_NAME, WIDTH - sum(widths) - GAP * len(widths) - EDGES)
+    return ["layer", *columns], [
+        [_short(layer.name, room), *row] for layer, row in zip(found.layers, rows, strict=True)
+    ]
+
+
+def _short(name: str, room: int) -> str:
+    """A name's beginning and end, where layers differ."""
+    if len(name) <= room:
+        return name
+    return f"{name[: room // 2]}…{name[room // 2 + 1 - room :]}"
+
+
+def _float_row(layer: Layer) -> list[str]:
+    return [
+        f"+ {layer.operator}" if layer.folded else layer.operator,
+        "x".join(map(str, layer.shape)),
+        str(layer.parameters) if layer.parameters else "-",
+        f"{layer.macs / 1e6:.1f}" if layer.macs else "-",
+    ]
+
+
+def _integer_row(layer: Layer) -> list[str]:
+    values: Mapping[str, Any] = layer.integer
+    shifts = f"{values['shift_min']}..{values['shift_max']}" if "shift_min" in values else "-"
+    return [
+        layer.operator,
+        "x".join(map(str, layer.shape)),
+        f"{values['weight_bytes'] / 1e3:.1f}" if "weight_bytes" in values else "-",
+        f"{layer.macs / 1e6:.1f}" if layer.macs else "-",
+        shifts,
+        str(values.get("zero_point", "-")),
+    ]
+
+
+def _targets(found: Inspection, targets: Mapping[str, Target]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name in targets:
+        layers = found.supported(name)
+        into: dict[str, int] = {}
+        for layer in layers["legalized"]:
+            text = layer.support[name].into
+            into[text] = into.get(text, 0) + 1
+        rows.append(
+            [
+                name,
+                str(len(layers["native"])),
+                ", ".join(f"{count} as {text}" for text, count in into.items()) or "-",
+                str(len(layers["refused"])),
+                f"{found.macs_on(name) / 1e6:.1f}",
+            ]
+        )
+    return ["target", "native", "rewritten", "refused", "MMAC"], rows
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("inspect")(expanded(inspect_command))
