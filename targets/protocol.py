@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # numpy is not needed to list targets and their options
     from numpy.typing import NDArray
 
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.lower.legalize import Feature
+    from squeezeedge.lower.feature import Feature
     from squeezeedge.targets.device.run import Artifact
 
 __all__ = [

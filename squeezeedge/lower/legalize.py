@@ -15,18 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, IntegerGraph
+from squeezeedge.lower.feature import Feature
 
 __all__ = [
     "INTO",
     "MAX_DENSE_BYTES",
-    "Feature",
     "check_dense",
     "dense_weight",
     "feature_of",
@@ -36,14 +35,6 @@ __all__ = [
 
 MAX_DENSE_BYTES = 2**28
 """Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
-
-
-class Feature(StrEnum):
-    """What a target may have kernels for beyond the base; the value is for people."""
-
-    GROUPS = "grouped convolution"
-    DEPTHWISE = "depthwise convolution"
-    """One output channel for each input channel, a group of its own; :data:`GROUPS` is every other grouping."""
 
 
 def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGraph:

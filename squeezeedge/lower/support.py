@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.lower.legalize import INTO, Feature, check_dense, feature_of
+from squeezeedge.lower.feature import Feature
+from squeezeedge.lower.legalize import INTO, check_dense, feature_of
 
 __all__ = ["NATIVE", "Convolution", "Support", "support_of"]
 

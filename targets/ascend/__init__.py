@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.ascend.options import AscendOptions, check_options
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.ascend.lower import AscendLowered
 
 __all__ = ["TARGET", "AscendTarget"]
@@ -35,13 +35,7 @@ class AscendTarget:
     needs_root = False
     options = AscendOptions
     device_module = "squeezeedge.targets.ascend.device"
-
-    @property
-    def supports(self) -> frozenset[Feature]:
-        """Groups, depthwise ones too: ONNX's Conv has them."""
-        from squeezeedge.lower.legalize import Feature
-
-        return frozenset((Feature.GROUPS, Feature.DEPTHWISE))
+    supports = frozenset({Feature.GROUPS, Feature.DEPTHWISE})
 
     def requirements(self) -> list[Requirement]:
         """ATC converts the model, here or later; ais_bench or pyACL runs it. The emulation needs neither."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezeedge.lower.legalize import Feature
+from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isa
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 

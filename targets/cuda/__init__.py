@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.cuda.options import CudaOptions, asked_architectures
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
 
 if TYPE_CHECKING:
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.lower.legalize import Feature
     from squeezeedge.targets.cuda.lower import CudaLowered
 
 __all__ = ["TARGET", "CudaOptions", "CudaTarget"]
@@ -28,13 +28,7 @@ class CudaTarget:
     needs_root = False
     options = CudaOptions
     device_module = "squeezeedge.targets.cuda.device"
-
-    @property
-    def supports(self) -> frozenset[Feature]:
-        """Depthwise convolution: :mod:`.depthwise`."""
-        from squeezeedge.lower.legalize import Feature
-
-        return frozenset((Feature.DEPTHWISE,))
+    supports = frozenset({Feature.DEPTHWISE})
 
     def requirements(self) -> list[Requirement]:
         """A compiler; to run, NVIDIA's driver and a GPU."""

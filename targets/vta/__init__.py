@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
+from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.protocol import Kind, Lowered, NetworkOpener, Profile, Requirement
 from squeezeedge.targets.vta.options import VtaOptions
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from squeezeedge.graph import IntegerGraph
-    from squeezeedge.lower.legalize import Feature
 
 __all__ = ["TARGET", "VtaOptions", "VtaTarget"]
 
@@ -36,13 +36,7 @@ class VtaTarget:
     needs_root = True
     options: type[VtaOptions] = VtaOptions
     device_module = "squeezeedge.targets.vta.device"
-
-    @property
-    def supports(self) -> frozenset[Feature]:
-        """Groups, depthwise ones too: :mod:`.lower.weights` says how."""
-        from squeezeedge.lower.legalize import Feature
-
-        return frozenset((Feature.GROUPS, Feature.DEPTHWISE))
+    supports = frozenset({Feature.GROUPS, Feature.DEPTHWISE})
 
     def requirements(self) -> list[Requirement]:
         """A C++ compiler builds the simulator; Vitis HLS and Vivado a bitstream; ssh reaches a board."""

@@ -11,7 +11,7 @@ import pytest
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.evaluation.inspection import Inspection, inspect_float, inspect_integer
 from squeezeedge.graph import IMAGE
-from squeezeedge.lower.legalize import Feature
+from squeezeedge.lower.feature import Feature
 from squeezeedge.quantization import passes
 from squeezeedge.quantization.passes import folded_graph
 from tests.graphs import GraphBuilder

@@ -13,7 +13,8 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import execute
 from squeezeedge.lower import legalize as module
-from squeezeedge.lower.legalize import Feature, legalize
+from squeezeedge.lower.feature import Feature
+from squeezeedge.lower.legalize import legalize
 from tests.graphs import GraphBuilder, integer_graphs, random_graph, random_images
 
 

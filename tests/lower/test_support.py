@@ -7,7 +7,8 @@ from hypothesis import given, settings
 
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.lower import legalize as module
-from squeezeedge.lower.legalize import Feature, legalize
+from squeezeedge.lower.feature import Feature
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.lower.support import NATIVE, Convolution, Support, support_of
 from tests.graphs import integer_graphs
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.lower.legalize import Feature, legalize
+from squeezeedge.lower.feature import Feature
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.vta.board.bitstream import build_bitstream
 from squeezeedge.targets.vta.device import BITSTREAM, DRAM, HANDOFF, PROGRAM
 from squeezeedge.targets.vta.isa.encoding import InstructionSet
