@@ -118,7 +118,7 @@ WRITES = re.compile(
 WRITERS = {
     "files.py": "here",
     "artifact.py": "into the folder that write_folder gives",
-    "networks/checkpoints/pytorch.py": "an archive in memory",
+    "networks/checkpoints/kinds.py": "a line for people to run",
 }
 
 
