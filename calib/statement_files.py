@@ -182,8 +182,11 @@ def _read(path: Path, parse: Callable[[bytes], Statement]) -> Statement:
         return parse(data)
     except (OSError, ValueError, RecursionError) as failure:
         reason = getattr(failure, "strerror", None) or str(failure)[:300]
-        kind = UsageError if isinstance(failure, OSError) else CorruptFileError
-        raise kind(f"{path}: not a valid statement of preprocessing: {reason}; correct the file") from failure
+        if isinstance(failure, OSError):
+            raise UsageError(f"{path}: cannot be read: {reason}; give a file of preprocessing") from failure
+        raise CorruptFileError(
+            f"{path}: not a valid statement of preprocessing: {reason}; correct the file"
+        ) from failure
 
 
 def _json(data: bytes) -> dict[str, Any]:

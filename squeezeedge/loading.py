@@ -258,7 +258,9 @@ def choose_network(model: Model, images: Selection) -> Model:
         assert other.float_logits is not None
         answers = other.float_logits(pixels)
         found[name] = certainty(answers, labels)
-        figures.append(f"{name} {(answers.argmax(1) == labels).sum()} (certain to {found[name]:.1f} %)")
+        figures.append(
+            f"{name} {(answers.argmax(1) == labels).sum()} (mean probability of the right class {found[name]:.1f} %)"
+        )
     best = max(found, key=found.__getitem__)
     tried_on = f"{model.origin['weights']}: right of {len(labels)} labelled images"
     height, width = tried[best].preprocessing.size

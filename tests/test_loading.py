@@ -109,8 +109,10 @@ def test_a_checkpoint_that_fits_two_networks_is_tried(labels: list[int], best: s
     chosen = choose_network(two_networks(), calibration_images(data))
     assert chosen.name == best and not chosen.alternatives
     (remark,) = chosen.remarks
-    assert remark.startswith(f"w.pth: right of {len(labels)} labelled images: one {labels.count(0)} (certain to ")
-    assert f", two {labels.count(1)} (certain to " in remark and remark.endswith(
+    assert remark.startswith(
+        f"w.pth: right of {len(labels)} labelled images: one {labels.count(0)} (mean probability of the right class "
+    )
+    assert f", two {labels.count(1)} (mean probability of the right class " in remark and remark.endswith(
         f"; {best} is taken, with an input of 23x27 (`network` and `size` say otherwise)"
     )
 

@@ -76,8 +76,11 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     for index, column in enumerate(columns):
         longest = max((len(row[index]) for row in rows), default=0)
         figures = index > 0 and all(_FIGURE.fullmatch(row[index]) for row in rows)
-        least = longest if figures or index == 0 else min(longest, _LEAST_TEXT)  # what is longer is broken
-        table.add_column(column, justify="right" if figures else "left", overflow="fold", min_width=least)
+        whole = figures or index == 0
+        least = longest if whole else min(longest, _LEAST_TEXT)  # what is longer is broken
+        table.add_column(
+            column, justify="right" if figures else "left", overflow="fold", min_width=least, no_wrap=whole
+        )
     for row in rows:
         table.add_row(*row)
     return table

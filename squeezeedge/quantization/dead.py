@@ -18,6 +18,9 @@ from squeezeedge.graph import rules
 
 __all__ = ["always_zero", "removed"]
 
+_NAMED = 3
+"""Layers that the remark names."""
+
 
 def always_zero(weight: Tensor, bias: Tensor, zero_point: int, relu: bool) -> Tensor:
     """Whether each channel's largest accumulator is not above 0, or, without a ReLU, all its weights are 0.
@@ -38,6 +41,11 @@ def always_zero(weight: Tensor, bias: Tensor, zero_point: int, relu: bool) -> Te
 
 
 def removed(counts: Mapping[str, tuple[int, int]]) -> str:
-    """For people: layer -> channels that were removed, and all that it has."""
-    layers = ", ".join(f"{name} ({dead} of {total})" for name, (dead, total) in counts.items())
-    return f"channels that are 0 on every image (cut by their ReLU, or without weights) are removed: {layers}"
+    """For people: layer -> channels that were removed, and all that it has; the first few layers are named."""
+    dead, total = (sum(column) for column in zip(*counts.values(), strict=True))
+    layers = [f"{name} ({of} of {all_})" for name, (of, all_) in counts.items()]
+    more = f" and {len(layers) - _NAMED} more layers" if len(layers) > _NAMED else ""
+    return (
+        f"{dead} of {total} channels are 0 on every image (cut by their ReLU, or without weights) and are removed: "
+        f"{', '.join(layers[:_NAMED])}{more}"
+    )

@@ -47,7 +47,7 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
             ("--resize", "8"),
             "a shorter side of 8 pixels (--resize) does not cover the crop of 10x10; give --resize of 10",
         ),
-        (("--preprocessing", "none.toml"), "none.toml: not a valid statement of preprocessing: No such file"),
+        (("--preprocessing", "none.toml"), "none.toml: cannot be read: No such file"),
     ],
 )
 def test_wrong_options(invoke: Invoke, tmp_path: Path, given: tuple[str, ...], reason: str) -> None:

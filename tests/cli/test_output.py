@@ -49,6 +49,14 @@ def test_figures_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypatc
     assert printed.count("23461234") == printed.count("100.00") == 6
 
 
+def test_no_column_is_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    row = ["a_long_name_that_is_never_broken", "1234567", "some words that may be broken", "12.3", "224x224", "at last"]
+    emit_table("title", ["name", "figure", "", "other", "input", "last"], [row] * 6)
+    assert capsys.readouterr().out.count("at last") == 6
+
+
 def test_a_few_wide_rows_stand_on_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal

@@ -26,4 +26,11 @@ def test_without_a_relu_only_what_has_no_weights_is() -> None:
 
 def test_the_remark_counts_by_layer() -> None:
     text = removed({"fire2.squeeze": (3, 16), "fire3.squeeze": (1, 16)})
+    assert text.startswith("4 of 32 channels ")
     assert text.endswith("removed: fire2.squeeze (3 of 16), fire3.squeeze (1 of 16)")
+
+
+def test_the_remark_on_many_layers_names_the_first() -> None:
+    text = removed({f"layer{index}": (1, 10) for index in range(30)})
+    assert text.startswith("30 of 300 channels ")
+    assert text.endswith("layer0 (1 of 10), layer1 (1 of 10), layer2 (1 of 10) and 27 more layers")

@@ -180,16 +180,19 @@ def _layers(found: Inspection, integer: bool) -> tuple[list[str], list[list[str]
     rows = [_integer_row(layer) if integer else _float_row(layer) for layer in found.layers]
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     room = max(LEAST_NAME, WIDTH - sum(widths) - GAP * len(widths) - EDGES)
-    return ["layer", *columns], [
-        [_short(layer.name, room), *row] for layer, row in zip(found.layers, rows, strict=True)
-    ]
+    names = _shortened([layer.name for layer in found.layers], room)
+    return ["layer", *columns], [[name, *row] for name, row in zip(names, rows, strict=True)]
 
 
-def _short(name: str, room: int) -> str:
-    """A name's beginning and end, where layers differ."""
-    if len(name) <= room:
-        return name
-    return f"{name[: room // 2]}…{name[room // 2 + 1 - room :]}"
+def _shortened(names: Sequence[str], room: int) -> list[str]:
+    """Names of `room` characters at most, cut where most of them stay different, near the middle if possible."""
+    cuts = sorted(range(1, room), key=lambda kept: abs(kept - room // 2))
+    return max(([_short(name, kept, room) for name in names] for kept in cuts), key=lambda found: len(set(found)))
+
+
+def _short(name: str, kept: int, room: int) -> str:
+    """A name's first `kept` characters and its end."""
+    return name if len(name) <= room else f"{name[:kept]}…{name[len(name) + kept + 1 - room :]}"
 
 
 def _float_row(layer: Layer) -> list[str]:

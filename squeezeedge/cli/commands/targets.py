@@ -17,7 +17,7 @@ def targets_command(json: Json = False) -> None:
     from squeezeedge.cli.wording import in_options
     from squeezeedge.targets.registry import all_targets
 
-    rows = []
+    rows, needs = [], []
     for target in all_targets().values():
         requirements = [replace(found, fix=in_options(found.fix)) for found in target.requirements()]
         missing: set[str] = {r.needed_for for r in requirements if r.found is None}
@@ -35,10 +35,10 @@ def targets_command(json: Json = False) -> None:
         devices = ", ".join(f"{name} ({kind})" for name, kind in target.devices.items())
         rows.append([target.name, target.summary, devices, _yes(missing, "compile"), _yes(missing, "run")])
         for requirement in requirements:
-            state = requirement.found or f"missing: {requirement.fix}"
-            rows.append([f"  {requirement.name}", state, "", *["-"] * 2])
+            needs.append([target.name, requirement.name, requirement.found or f"missing: {requirement.fix}"])
     if not json:
         emit_table("targets", ["target", "", "devices", "compiles here", "runs here"], rows)
+        emit_table("what they need on this machine", ["target", "needs", "found"], needs)
 
 
 def _yes(missing: set[str], purpose: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from squeezeedge import loading
+from squeezeedge.cli.commands.inspect import _shortened
 from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import Record, write_sqe
@@ -114,3 +115,10 @@ def test_no_compiler_is_loaded(integer: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "False", "False"], done.stderr
+
+
+def test_names_are_cut_where_they_stay_different() -> None:
+    names = [f"/_blocks.{block}/_{part}_conv/Conv" for block in range(3) for part in ("expand", "project")]
+    short = _shortened(names, 16)
+    assert len(set(short)) == 6 and {len(name) for name in short} == {16}
+    assert _shortened(["abcdefgh", "abc"], 5) == ["ab…gh", "abc"]

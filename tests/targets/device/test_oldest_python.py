@@ -130,7 +130,7 @@ def test_oldest_versions(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
 def test_nothing_but_numpy(path: Path) -> None:
-    """Pillow and its HEIC reader only where image files are read; libraries of the devices only where they are looked for."""
+    """Pillow and its HEIC reader only where image files are read; devices' libraries only where they are looked for."""
     nodes = list(evaluated(ast.parse(path.read_text())))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
