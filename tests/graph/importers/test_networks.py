@@ -1,10 +1,12 @@
 """Common small networks of torchvision and timm, with random weights, through torch's exporters.
 
-What imports gives ONNX Runtime's answers; what is refused names the node that blocks.
+What imports gives ONNX Runtime's answers; what is refused names the node that blocks. All devices of a few networks are
+tried, of all of them where SQUEEZEEDGE_ALL_NETWORKS is set (about half an hour).
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from functools import cache
 from pathlib import Path
@@ -16,9 +18,14 @@ import pytest
 import torch
 from torch import nn
 
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_onnx import from_onnx
+from squeezeedge.graph.oracle import run
+from squeezeedge.quantization.pipeline import quantize
+from tests.quantization.networks import natural_images
+from tests.test_targets_agree import TOLERANCE, WAYS
 
 SIDE = 64
 TORCHVISION = (
@@ -30,6 +37,7 @@ TIMM = (
     "repvgg_a0 mobileone_s0 dla46x_c darknet17 gernet_s dpn68"
 )
 IMPORTED = [*(("torchvision", name) for name in TORCHVISION.split()), *(("timm", name) for name in TIMM.split())]
+ON_DEVICES = ("shufflenet_v2_x0_5", "tf_efficientnet_lite0")
 PLAIN = {"init_weights": False, "aux_logits": False}
 REFUSED = {
     ("torchvision", "mobilenet_v3_small"): r"/features/features\.0/features\.0\.2/HardSwish \(HardSwish\): ",
@@ -97,6 +105,24 @@ def test_networks_that_import(tmp_path: Path, library: str, name: str) -> None:
     path = tmp_path / f"{name}.onnx"
     _export(library, name, path)
     _check(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "name"), IMPORTED)
+def test_networks_on_every_device(tmp_path: Path, library: str, name: str) -> None:
+    if name not in ON_DEVICES and not os.environ.get("SQUEEZEEDGE_ALL_NETWORKS"):
+        pytest.skip("takes half an hour for all networks: set SQUEEZEEDGE_ALL_NETWORKS=1")
+    path = tmp_path / f"{name}.onnx"
+    _export(library, name, path)
+    images = natural_images(6, (SIDE, SIDE))
+    graph = quantize(from_onnx(path).graph, Preprocessing(size=(SIDE, SIDE), resize=None), images[:4], name=name)
+    expected = run(graph, images[4:])
+    assert len(np.unique(expected)) > 10
+    for way in ("cpu", "vta extended", "ascend emulation", "onnx runtime"):
+        folder = tmp_path / way
+        folder.mkdir()
+        difference = np.abs(WAYS[way](graph, images[4:], folder) - expected.astype(np.int64)).max()
+        assert difference <= TOLERANCE.get(way, 0) * np.abs(expected).max(), way
 
 
 @pytest.mark.slow
