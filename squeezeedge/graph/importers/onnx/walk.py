@@ -191,7 +191,7 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     stop, name = len(nodes), graph.output[0].name
     while name in made:
         node = nodes[made[name]]
-        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx") or _reverses(node):
             break
         if node.op_type in MONOTONE:
             stop = made[name]
@@ -199,6 +199,14 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
         if readers[name] > 1:
             break
     return stop
+
+
+def _reverses(node: NodeProto) -> bool:
+    """Whether one of these operators asks for the smallest score, or falls, or is constant."""
+    given = attributes(node)
+    return (node.op_type == "TopK" and not given.get("largest", 1)) or (
+        node.op_type == "HardSigmoid" and not given.get("alpha", 0.2) > 0
+    )
 
 
 def _scores(context: Context, dropped: Sequence[NodeProto]) -> Value:

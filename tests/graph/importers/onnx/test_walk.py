@@ -183,3 +183,18 @@ def test_another_domain(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(UnsupportedError, match=r"/fusedconv_1 \(com\.example\.FusedConv\): .* standard operators"):
         from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [("TopK", {"largest": 0}), ("HardSigmoid", {"alpha": -0.5}), ("HardSigmoid", {"alpha": 0.0})],
+)
+def test_what_asks_for_the_smallest_score_is_not_dropped(
+    tmp_path: Path, operator: str, attributes: dict[str, float]
+) -> None:
+    writer, value = start()
+    operands = [writer.weight("k", np.array([3], np.int64))] if operator == "TopK" else []
+    made = writer.node(operator, end(writer, value), *operands, **attributes)
+    if operator == "TopK":
+        writer.nodes[-1].output.append("places")
+    refused(tmp_path, writer, made, rf"/{operator.lower()}_\d+ \({operator}\)")
