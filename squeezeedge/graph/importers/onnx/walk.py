@@ -165,6 +165,9 @@ def _branch(context: Context, node: NodeProto) -> None:
         raise refused(node, f"reads {context.fed(node)}: {FIXES['If']}")
     wanted = "then_branch" if condition.any() else "else_branch"
     (graph,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
+    for name in (name for inner in graph.node for name in inner.output):  # branches may have their names in common
+        context.values.pop(name, None)
+        context.constants.pop(name, None)
     _constants(context, graph)
     for inner in graph.node:
         _visit(context, inner)
