@@ -63,7 +63,7 @@ def read_toml(path: Path) -> Statement:
         UsageError: there is no such file.
         CorruptFileError: it is not such a file; the text names it and what is wrong.
     """
-    return _read(path, lambda data: statement_of(tomllib.loads(data.decode()), path.name))
+    return _read(path, lambda data: statement_of(tomllib.loads(data.decode("utf-8-sig")), path.name))
 
 
 def given_statement(preprocessing: object) -> Statement:
@@ -190,7 +190,7 @@ def _read(path: Path, parse: Callable[[bytes], Statement]) -> Statement:
 
 
 def _json(data: bytes) -> dict[str, Any]:
-    table = json.loads(data.decode())
+    table = json.loads(data.decode("utf-8-sig"))
     if not isinstance(table, dict):
         raise ValueError(f"must be a JSON object, not a {type(table).__name__}")
     return table

@@ -96,6 +96,15 @@ def said(folder: Path, name: str, content: object) -> dict[str, Any]:
 TIMM = {"mean": [0.5] * 3, "std": [0.25] * 3, "input_size": [3, 240, 240], "interpolation": "bicubic"}
 
 
+def test_files_that_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "preprocessing.toml"
+    path.write_text("mean = 0.5", encoding="utf-8-sig")
+    assert read_toml(path).mean == (0.5,) * 3
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.25}', encoding="utf-8-sig")
+    (found,) = beside(tmp_path / "net.onnx")
+    assert found.mean == (0.25,) * 3
+
+
 def test_timm(tmp_path: Path) -> None:
     expected = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "channel_order": "rgb", "size": (240, 240)}
     filtered = expected | {"interpolation": "bicubic"}

@@ -342,6 +342,8 @@ def _nothing(path: Path, loaded: object) -> CorruptFileError:
         return other(path, f"holds no weights by name: {_described(loaded)}", SAVE_TENSORS)
     items = loaded.items if isinstance(loaded, Unknown) else loaded
     for key, value in items.items():
+        if isinstance(value, _Stored):
+            return other(path, f"holds tensors, but not by name: its first key is {key!r:.80}", SAVE_TENSORS)
         what = "made by " + repr(value.name[:80]) if isinstance(value, Unknown) else f"a {_type(value)}"
         text = f"holds no weights: its entry {str(key)[:80]!r} is {what}, not a tensor, and nothing of it was loaded"
         return other(path, text, SAVE_TENSORS)

@@ -44,6 +44,11 @@ def load_onnx(path: Path) -> ModelProto:
     _check_size(model)
     _check_names(model)
     _check_opset(model)
+    for function in model.functions:  # which of the two is meant, ONNX leaves to those who read it
+        if function.domain in DOMAINS and onnx.defs.has(function.name):
+            raise UnsupportedError(
+                f"a local function has the name of the operator {function.name}; give it another one"
+            )
     if model.graph.sparse_initializer:
         raise UnsupportedError("sparse weights are not supported; export dense ones")
     if len(model.graph.output) != 1:

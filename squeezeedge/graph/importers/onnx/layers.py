@@ -17,6 +17,7 @@ from squeezeedge.graph.importers.onnx.constants import attributes
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
 from squeezeedge.graph.importers.onnx.values import NO_PADDING, Pads, Value
 from squeezeedge.graph.rules import Shape
+from squeezeedge.graph.windows import window_map
 
 __all__ = ["LAYERS", "global_average"]
 
@@ -122,16 +123,25 @@ def _max_pool(context: Context, node: NodeProto) -> Value:
         raise refused(node, f"MaxPool with dilation {list(given['dilations'])}; supported: no dilation")
     kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
     source, padding = _padding(context, node, source, kernel, strides)
+    ceil_mode = bool(given.get("ceil_mode", 0))
     if any(source.padding):
         together = _sum(padding, source.padding)
         inside = max(together[0], together[2]) < kernel[0] and max(together[1], together[3]) < kernel[1]
+        inside = inside and _same_windows(source, kernel, strides, padding, ceil_mode)
         # a pixel that is never the largest may be left out, if every window has another
         if inside and (source.fill < -1e30 or (source.fill == 0 and context.steps.nonnegative(source.channels))):
             source, padding = replace(source, padding=NO_PADDING), together
         else:
             source = context.plain(source)
-    ceil_mode = bool(given.get("ceil_mode", 0))
     return _new_map(context, FloatMaxPool(context.name(node), ("",), kernel, strides, padding, ceil_mode), source)
+
+
+def _same_windows(
+    source: Value, kernel: tuple[int, int], strides: tuple[int, int], padding: Pads, ceil_mode: bool
+) -> bool:
+    """Whether a layer that takes over its source's padding has the same windows: in ceil mode it may have fewer."""
+    before = window_map(source.shape[2:], kernel, strides, padding, ceil_mode)
+    return before == window_map(source.size, kernel, strides, _sum(padding, source.padding), ceil_mode)
 
 
 def _average_pool(context: Context, node: NodeProto) -> Value:
@@ -141,9 +151,9 @@ def _average_pool(context: Context, node: NodeProto) -> Value:
         raise refused(node, f"AveragePool with dilation {list(given['dilations'])}; supported: no dilation")
     kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
     source, padding = _padding(context, node, source, kernel, strides)
-    counted = bool(given.get("count_include_pad", 0)) or not any(padding)
+    counted, ceil_mode = bool(given.get("count_include_pad", 0)) or not any(padding), bool(given.get("ceil_mode", 0))
     if any(source.padding):
-        if source.fill or not counted:
+        if source.fill or not counted or not _same_windows(source, kernel, strides, padding, ceil_mode):
             source = context.plain(source)
         else:
             padding, source = _sum(padding, source.padding), replace(source, padding=NO_PADDING)
@@ -156,7 +166,7 @@ def _average_pool(context: Context, node: NodeProto) -> Value:
             strides,
             padding,
             count_include_pad=counted,
-            ceil_mode=bool(given.get("ceil_mode", 0)),
+            ceil_mode=ceil_mode,
         )
     except UnsupportedError as error:
         raise refused(node, str(error).partition(": ")[2]) from None

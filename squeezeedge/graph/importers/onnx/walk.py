@@ -165,6 +165,9 @@ def _branch(context: Context, node: NodeProto) -> None:
         raise refused(node, f"reads {context.fed(node)}: {FIXES['If']}")
     wanted = "then_branch" if condition.any() else "else_branch"
     (graph,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
+    for name in (name for inner in graph.node for name in inner.output):  # branches may have their names in common
+        context.values.pop(name, None)
+        context.constants.pop(name, None)
     _constants(context, graph)
     for inner in graph.node:
         _visit(context, inner)
@@ -191,7 +194,7 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     stop, name = len(nodes), graph.output[0].name
     while name in made:
         node = nodes[made[name]]
-        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx") or _reverses(node):
             break
         if node.op_type in MONOTONE:
             stop = made[name]
@@ -199,6 +202,14 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
         if readers[name] > 1:
             break
     return stop
+
+
+def _reverses(node: NodeProto) -> bool:
+    """Whether one of these operators asks for the smallest score, or falls, or is constant."""
+    given = attributes(node)
+    return (node.op_type == "TopK" and not given.get("largest", 1)) or (
+        node.op_type == "HardSigmoid" and not given.get("alpha", 0.2) > 0
+    )
 
 
 def _scores(context: Context, dropped: Sequence[NodeProto]) -> Value:

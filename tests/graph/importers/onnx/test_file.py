@@ -184,6 +184,15 @@ def test_local_functions_stand_where_they_were_called(folder: Path, content: byt
     ]
 
 
+def test_a_local_function_with_the_name_of_an_operator(folder: Path) -> None:
+    model = onnx.load_from_string(_with_functions(_function("Once")))
+    model.functions[0].domain, model.functions[0].name = "", "Relu"
+    path = folder / "functions.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UnsupportedError, match="a local function has the name of the operator Relu"):
+        from_onnx(path)
+
+
 def test_local_functions_that_call_themselves(folder: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"changed\.onnx: the local function First calls itself"):
         _import(folder, _with_functions(_function("First", "Second"), _function("Second", "First")))

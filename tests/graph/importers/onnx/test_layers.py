@@ -137,6 +137,17 @@ def test_values_of_pads(folder: Path, fill: float, opset: int) -> None:
     imported(folder, writer, end(writer, writer.node("MaxPool", value, kernel_shape=[2, 3], strides=[2, 1])), opset)
 
 
+def test_padding_that_a_window_in_ceil_mode_starts_in(folder: Path) -> None:
+    """The pooling would leave that window out if the padding were its own."""
+    writer, value = start()
+    pads = writer.weight("pads", np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int64))
+    value = writer.node("Pad", writer.node("Relu", value), pads)
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+    imported(folder, writer, end(writer, writer.node("MaxPool", value, **window)))
+    pooled = end(writer, writer.node("AveragePool", value, **window))
+    refused(folder, writer, pooled, r"AveragePool\): average pooling in ceil mode")
+
+
 def test_channels_of_zeros(folder: Path) -> None:
     """A shortcut of He et al.'s kind A."""
     writer, value = start()

@@ -118,6 +118,18 @@ def test_a_branch_with_a_constant_condition(tmp_path: Path, taken: bool) -> None
     assert kinds(graph) == ["Conv", "GlobalAveragePool"]
 
 
+def test_branches_with_names_in_common(tmp_path: Path) -> None:
+    """What the first makes, a constant, is not what the second makes."""
+    writer, value = start()
+    condition = writer.weight("condition", np.array(True))
+    made = []
+    two = onnx.numpy_helper.from_array(np.array(2, np.float32))
+    for node in (helper.make_node("Constant", [], ["out"], value=two), helper.make_node("Neg", [value], ["out"])):
+        graph = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)])
+        made.append(writer.node("If", condition, then_branch=graph, else_branch=graph))
+    imported(tmp_path, writer, end(writer, writer.node("Mul", *made)))
+
+
 def _second_output(writer: OnnxWriter, value: str) -> str:
     writer.nodes.append(helper.make_node("MaxPool", [value], ["kept", "indices"], kernel_shape=[1, 1]))
     return writer.node("Concat", "kept", writer.node("Cast", "indices", to=TensorProto.FLOAT), axis=1)
@@ -183,3 +195,18 @@ def test_another_domain(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(UnsupportedError, match=r"/fusedconv_1 \(com\.example\.FusedConv\): .* standard operators"):
         from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [("TopK", {"largest": 0}), ("HardSigmoid", {"alpha": -0.5}), ("HardSigmoid", {"alpha": 0.0})],
+)
+def test_what_asks_for_the_smallest_score_is_not_dropped(
+    tmp_path: Path, operator: str, attributes: dict[str, Any]
+) -> None:
+    writer, value = start()
+    operands = [writer.weight("k", np.array([3], np.int64))] if operator == "TopK" else []
+    made = writer.node(operator, end(writer, value), *operands, **attributes)
+    if operator == "TopK":
+        writer.nodes[-1].output.append("places")
+    refused(tmp_path, writer, made, rf"/{operator.lower()}_\d+ \({operator}\)")
