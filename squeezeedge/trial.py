@@ -1,11 +1,11 @@
-"""Is the preprocessing right? The usual ones, tried on a few labelled images where fp32 is no better than chance.
+"""Is the preprocessing right? The usual ones, tried on a few labelled images where fp32 is right on few.
 
-A network is suspect where, of up to :data:`IMAGES` labelled images, the number that fp32 is right on
+A network is suspect where the number that fp32 is right on, of up to :data:`IMAGES` labelled images, is low with
+confidence: its upper Clopper-Pearson bound is below :data:`LEAST` of the way from chance to all. Also where the first
+convolution's ReLU cuts nearly all that the images give, or its limit does.
 
-- is not above chance: one class of all, at the level :data:`ALPHA`; and
-- is low with confidence: its upper Clopper-Pearson bound is below :data:`LEAST` of the way from chance to all.
-
-Also where the first convolution's ReLU cuts nearly all that the images give, or its limit does.
+Where fp32 is above chance, at the level :data:`ALPHA`, the network may just be a poor one: then only another
+preprocessing that is clearly better is told.
 
 Another preprocessing is called better only where, at the level :data:`LEVEL` divided by the number of those tried,
 
@@ -42,7 +42,7 @@ from squeezeedge.calib.statement import (
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.float.graph import FloatConv, FloatGraph, FloatRelu
 
-__all__ = ["IMAGES", "Answer", "Reading", "Suspicion", "Tried", "near_chance", "suspicion"]
+__all__ = ["IMAGES", "Answer", "Reading", "Suspicion", "Tried", "is_low", "suspicion"]
 
 IMAGES = 64
 ALPHA = 1e-3
@@ -137,11 +137,9 @@ class Suspicion:
         }
 
 
-def near_chance(right: int, images: int, classes: int) -> bool:
-    """Whether so many right answers are no better than chance, and too few for a network that works; see the module."""
+def is_low(right: int, images: int, classes: int) -> bool:
+    """Whether so many right answers are too few for a network that works; see the module."""
     chance = 1 / classes
-    if _tail(right, images, chance) < ALPHA:
-        return False
     low = chance + LEAST * (1 - chance)
     return 1 - _tail(right + 1, images, low) < LEVEL  # P(X <= right) where the accuracy is ``low``
 
@@ -173,14 +171,16 @@ def suspicion(
     for start in range(0, len(pixels), FEW):
         end = start + FEW
         right[start:end] = reading.answer(present.preprocessing, pixels[start:end]).argmax(1) == labels[start:end]
-        seen = len(right[:end])
-        if _tail(int(right[:seen].sum()), seen, 1 / classes) < ALPHA:
+        if right[:end].mean() > 0.5 + 0.5 / classes:
             return None
     total = int(right.sum())
+    by_chance = _tail(total, len(labels), 1 / classes) >= ALPHA
+    only_if_better = reason is None and not by_chance
+    if not is_low(total, len(labels), classes) and (reason is None or not by_chance):
+        return None
     if reason is None:
-        if not near_chance(total, len(labels), classes):
-            return None
-        reason = f"fp32 is right on {total} of {len(labels)} labelled images, no more than chance ({classes} classes)"
+        what = f"no more than chance ({classes} classes)" if by_chance else "which is few"
+        reason = f"fp32 is right on {total} of {len(labels)} labelled images, {what}"
     answers = {
         name: (arguments, _answers(reading, present, other, pixels))
         for name, arguments, other in _usual(reading, present)
@@ -188,6 +188,8 @@ def suspicion(
     tried = [Tried(name, arguments, int((found == labels).sum())) for name, (arguments, found) in answers.items()]
     tried.sort(key=lambda one: -one.right)
     better = _clearly_better(answers[tried[0].name][1], labels, right, classes, len(tried))
+    if only_if_better and not better:
+        return None
     return Suspicion(reason, len(labels), total, tuple(tried), better)
 
 

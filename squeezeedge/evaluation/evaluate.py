@@ -26,7 +26,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.model import Model, suspicion_of
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
-from squeezeedge.trial import Suspicion, near_chance
+from squeezeedge.trial import Suspicion, is_low
 
 __all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
 
@@ -158,7 +158,7 @@ def _suspicion(reference: Model | None, images: Selection, report: DeviceReport)
         return None
     if report.fp32_top1 is not None:
         right = round(report.fp32_top1 * report.images / 100)
-        if not near_chance(right, report.images, reference.classes):
+        if not is_low(right, report.images, reference.classes):
             return None
     return suspicion_of(reference, images)
 

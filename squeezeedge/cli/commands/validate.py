@@ -46,7 +46,7 @@ def validate_command(
     from squeezeedge.model import suspicion_of
     from squeezeedge.training.distributed import join_world
     from squeezeedge.training.validate import measure
-    from squeezeedge.trial import near_chance
+    from squeezeedge.trial import is_low
 
     loaded = source.load(model, tell=False)
     if loaded.float_logits is None:
@@ -87,7 +87,7 @@ def validate_command(
             return
     right = round(score.top1 * score.images / 100)
     read = images.without(unreadable, len(images) - len(unreadable.errors)) if world.size == 1 else images
-    suspicion = suspicion_of(loaded, read) if near_chance(right, score.images, loaded.classes) else None
+    suspicion = suspicion_of(loaded, read) if is_low(right, score.images, loaded.classes) else None
     warn(suspicion)
     if json:
         result = {"model": loaded.name, "images": score.images, "unreadable": len(images) - score.images}
