@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from squeezeedge.calib.preprocess import IMAGENET
+from squeezeedge.calib.preprocess import IMAGENET, PRESETS, Preprocessing
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.registry import networks_of
@@ -36,7 +37,8 @@ def test_decoding_restores_every_layer_but_the_first(tmp_path: Path, density: fl
     (tmp_path / "a.net").write_bytes(encode(network))
     checkpoint = read_checkpoint(tmp_path / "a.net")
     assert networks_of(checkpoint) == (("squeezenet1_0",), 1000)
-    assert checkpoint.metadata == {"network": "squeezenet1_0"}
+    assert checkpoint.metadata["network"] == "squeezenet1_0"
+    assert Preprocessing.from_json(json.loads(checkpoint.metadata["preprocessing"])) == PRESETS["imagenet"]
     for name in LAYERS[1:]:
         weight, bias = network[name]
         assert np.array_equal(checkpoint.state[f"{name}.weight"].numpy(), weight)
