@@ -9,9 +9,9 @@ network that reads RGB.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsFloat, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,7 @@ __all__ = [
     "agreed",
     "of_preset",
     "resolve",
+    "triple",
 ]
 
 ChannelOrder: TypeAlias = Literal["rgb", "bgr", "gray"]
@@ -107,7 +108,7 @@ class Statement:
         if not any(getattr(self, name) is not None for name in NORMALIZATION):
             return None
         mean, std, scale = self.mean or ZERO, self.std or ONE, self.scale or UNIT
-        return _triple(scale / s for s in std), _triple(-m / s for m, s in zip(mean, std, strict=True))
+        return triple(scale / s for s in std), triple(-m / s for m, s in zip(mean, std, strict=True))
 
 
 FIELDS = tuple(item.name for item in fields(Statement) if item.name != "sources")
@@ -265,13 +266,13 @@ def resolve(
     assert known.interpolation is not None
     try:
         preprocessing = Preprocessing(
-            crop, resize or None, _triple(mean), _triple(std), known.interpolation, order == "gray"
+            crop, resize or None, triple(mean), triple(std), known.interpolation, order == "gray"
         )
     except ValueError as error:
         text = str(error).removeprefix("preprocessing: ")
         raise SqueezeEdgeError(f"{name}: its preprocessing is not possible: {text}; state another one") from error
     sources = _sources(stated, known, base)
-    return Resolved(preprocessing, order, _triple(signs), sources, _assumption(stated, sources, order, known))
+    return Resolved(preprocessing, order, triple(signs), sources, _assumption(stated, sources, order, known))
 
 
 def _own_normalization(network: NetworkInput, known: Statement) -> Statement:
@@ -413,7 +414,8 @@ def _same(values: np.ndarray[Any, Any]) -> bool:
     return bool(np.allclose(values, values[0], rtol=1e-9, atol=1e-12))
 
 
-def _triple(values: Any) -> Triple:  # noqa: ANN401  (three numbers in any form)
+def triple(values: Iterable[SupportsFloat]) -> Triple:
+    """Three numbers in any form, as floats."""
     first, second, third = map(float, values)
     return first, second, third
 

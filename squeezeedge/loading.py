@@ -25,6 +25,7 @@ from squeezeedge.calib.statement import (
     agreed,
     of_preset,
     resolve,
+    triple,
 )
 from squeezeedge.calib.statement_files import beside, given_statement, in_metadata
 from squeezeedge.errors import (
@@ -354,8 +355,8 @@ def _from_onnx(
     imported = from_onnx(path, size)
     network = NetworkInput(
         imported.graph.input_size,
-        _triple(imported.multiplier),
-        _triple(imported.offset),
+        triple(imported.multiplier),
+        triple(imported.offset),
         imported.gray,
         imported.pixels,
     )
@@ -387,11 +388,6 @@ def _from_onnx(
 
 def _ordered(resolved: Resolved) -> dict[str, str]:
     return {CHANNEL_ORDER: "bgr"} if resolved.channel_order == "bgr" else {}
-
-
-def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    return first, second, third
 
 
 def _from_sqe(path: Path, weights: Path | None, size: int | None) -> Model:

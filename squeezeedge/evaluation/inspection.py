@@ -30,6 +30,8 @@ from squeezeedge.graph.float.graph import (
 )
 from squeezeedge.graph.integer import INTEGER_OPERATORS
 from squeezeedge.graph.rules import Shape
+from squeezeedge.lower.feature import Feature
+from squeezeedge.lower.legalize import feature_of
 from squeezeedge.lower.support import NATIVE, Convolution, Support, support_of
 from squeezeedge.targets.protocol import Target
 
@@ -217,7 +219,7 @@ def _window(kernel: Sequence[int], stride: Sequence[int] = (1, 1)) -> str:
 
 
 def _convolution(outputs: int, inputs: int, groups: int, window: str, kind: str = "conv") -> str:
-    if groups > 1 and groups == outputs and inputs == 1:
+    if feature_of(outputs, inputs, groups) is Feature.DEPTHWISE:
         return f"depthwise {window}" if kind == "conv" else f"{kind} {window} depthwise"
     return f"{kind} {window}" + (f" g{groups}" if groups > 1 else "")
 

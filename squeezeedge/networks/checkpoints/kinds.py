@@ -14,7 +14,6 @@ __all__ = ["Kind", "describe_folder", "kind_of"]
 HEAD_BYTES = 1 << 16
 """So much of a file tells its kind, but for an archive."""
 EXPORT = "export the network to ONNX and give that"
-AGAIN = "get the file again"
 
 
 @dataclass(frozen=True)

@@ -116,14 +116,20 @@ def _batch_norm(context: Context, node: NodeProto) -> Value:
     return context.channelwise(source, norm)
 
 
-def _max_pool(context: Context, node: NodeProto) -> Value:
+def _pooled(context: Context, node: NodeProto) -> tuple[Value, tuple[int, int], tuple[int, int], Pads]:
+    """What a pooling reads, its kernel, its strides and its own padding."""
     source = context.map(node, padded=True)
-    given = attributes(node)
     if context.pair(node, "dilations") != (1, 1):
-        raise refused(node, f"MaxPool with dilation {list(given['dilations'])}; supported: no dilation")
+        dilation = list(attributes(node)["dilations"])
+        raise refused(node, f"{node.op_type} with dilation {dilation}; supported: no dilation")
     kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
     source, padding = _padding(context, node, source, kernel, strides)
-    ceil_mode = bool(given.get("ceil_mode", 0))
+    return source, kernel, strides, padding
+
+
+def _max_pool(context: Context, node: NodeProto) -> Value:
+    source, kernel, strides, padding = _pooled(context, node)
+    ceil_mode = bool(attributes(node).get("ceil_mode", 0))
     if any(source.padding):
         together = _sum(padding, source.padding)
         inside = max(together[0], together[2]) < kernel[0] and max(together[1], together[3]) < kernel[1]
@@ -145,12 +151,8 @@ def _same_windows(
 
 
 def _average_pool(context: Context, node: NodeProto) -> Value:
-    source = context.map(node, padded=True)
+    source, kernel, strides, padding = _pooled(context, node)
     given = attributes(node)
-    if context.pair(node, "dilations") != (1, 1):
-        raise refused(node, f"AveragePool with dilation {list(given['dilations'])}; supported: no dilation")
-    kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
-    source, padding = _padding(context, node, source, kernel, strides)
     counted, ceil_mode = bool(given.get("count_include_pad", 0)) or not any(padding), bool(given.get("ceil_mode", 0))
     if any(source.padding):
         if source.fill or not counted or not _same_windows(source, kernel, strides, padding, ceil_mode):
