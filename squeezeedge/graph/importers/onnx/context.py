@@ -33,7 +33,8 @@ class Context:
         opset: version of the operators.
         batch: number of images that the file is made for; 1 if that is open.
         values: tensors that depend on the image.
-        constants: those that do not.
+        constants: those that do not; what depends on the number of images is of one image.
+        counting: of these that do depend on it, what they are in the file, which is made for several images.
         notes: sentences about what was folded, dropped or assumed.
         budget: numbers that may still be computed.
         moves: elements of maps that may still be moved one by one.
@@ -46,6 +47,7 @@ class Context:
         self.batch = batch
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
+        self.counting: dict[str, NDArray[Any]] = {}
         self.notes: list[str] = []
         self.budget, self.moves = Budget(), Budget("moved tensors")
         self.whole_numbers: set[str] = set()
@@ -96,6 +98,18 @@ class Context:
         weight, count = np.ones((len(channels), 1, 1, 1), np.float32), len(channels)
         name = self.steps.unique("pad")
         return FloatConv(name, ("",), weight, np.full(count, bias, np.float32), (1, 1), padding, groups=count)
+
+    def outermost(self, node: NodeProto, kept: bool) -> None:
+        """Check that a file for several images has them in the first axis, in front of all else, behind this node, too.
+
+        So a graph of one image computes the same. A file for one image, or any number of them, may do as it likes.
+        """
+        if self.batch > 1 and not kept:
+            raise refused(
+                node,
+                f"does not keep apart the {self.batch} images that the file is made for, of {self.fed(node)} each; export "
+                "it for one image, or for any number of them",
+            )
 
     def map(self, node: NodeProto, index: int = 0, *, padded: bool = False) -> Value:
         """An operand that must be [1, channels, height, width]."""

@@ -21,12 +21,25 @@ __all__ = ["SHAPES"]
 
 def _shape(context: Context, node: NodeProto) -> None:
     shape, given = context.value(node, 0, padded=True).shape, attributes(node)
-    part = shape[slice(given.get("start", 0), given.get("end"))]
-    context.constants[node.output[0]] = np.array(part, np.int64)
+    part = slice(given.get("start", 0), given.get("end"))
+    _counted(context, node, *(np.array(sides[part], np.int64) for sides in (shape, _of_all_images(context, shape))))
 
 
 def _size(context: Context, node: NodeProto) -> None:
-    context.constants[node.output[0]] = np.array(math.prod(context.value(node, 0, padded=True).shape), np.int64)
+    shape = context.value(node, 0, padded=True).shape
+    _counted(context, node, *(np.array(math.prod(sides)) for sides in (shape, _of_all_images(context, shape))))
+
+
+def _of_all_images(context: Context, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As the file has it: :meth:`Context.outermost` is why the first axis counts the images."""
+    return (shape[0] * context.batch, *shape[1:]) if shape else shape
+
+
+def _counted(context: Context, node: NodeProto, one: np.ndarray, several: np.ndarray) -> None:
+    name = node.output[0]
+    context.constants[name] = one
+    if not np.array_equal(one, several):
+        context.counting[name] = several
 
 
 def _transpose(context: Context, node: NodeProto) -> Value:
@@ -34,6 +47,7 @@ def _transpose(context: Context, node: NodeProto) -> Value:
     order = attributes(node).get("perm", tuple(reversed(range(value.ids.ndim))))
     if sorted(order) != list(range(value.ids.ndim)):
         raise refused(node, f"axes {list(order)[:8]} of {list(value.shape)}")
+    context.outermost(node, order[:1] in ([0], (0,), ()))
     spatial = None if value.spatial is None else (order.index(value.spatial[0]), order.index(value.spatial[1]))
     pixels = None if value.pixels is None else value.pixels.transpose(order)
     return replace(value, ids=value.ids.transpose(order), spatial=spatial, pixels=pixels)
@@ -53,18 +67,31 @@ def _moved(context: Context, node: NodeProto) -> None:
         if all(ids.ndim == 4 and ids.size for ids in made):
             context.values.update(zip(node.output, (replace(sources[0], ids=ids) for ids in made), strict=False))
             return
+    context.outermost(node, _keeps_images(context, node, sources[0]))
     _rearranged(context, node, sources, constants)
 
 
+def _keeps_images(context: Context, node: NodeProto, value: Value) -> bool:
+    """Whether the images of a file for several stay in front."""
+    axes, rank = _axes(context, node), value.ids.ndim
+    if node.op_type == "Unsqueeze" and axes:
+        rank += len(axes)
+    return axes is not None and all(axis % rank for axis in axes)
+
+
 def _axes(context: Context, node: NodeProto) -> list[int] | None:
-    """The axes along which an operator takes parts."""
+    """The axes along which an operator takes parts, or which it adds or removes; ``None``: any."""
     given = attributes(node)
     match node.op_type:
         case "Split" | "Gather":
             return [given.get("axis", 0)]
+        case "Flatten":
+            return [given.get("axis", 1)]
         case "Slice" if context.given(node, 3):
             return context.integers(node, 3)
-        case "Slice" if "axes" in given:
+        case "Squeeze" | "Unsqueeze" if context.given(node, 1):
+            return context.integers(node, 1)
+        case "Slice" | "Squeeze" | "Unsqueeze" if "axes" in given:
             return list(given["axes"])
         case _:
             return None
@@ -73,6 +100,7 @@ def _axes(context: Context, node: NodeProto) -> list[int] | None:
 def _concat(context: Context, node: NodeProto) -> None:
     sources = [context.value(node, index) for index in range(len(node.input))]
     axis = attributes(node).get("axis", 1)
+    context.outermost(node, axis % sources[0].ids.ndim != 0)
     maps = all(source.is_map and source.size == sources[0].size for source in sources)
     if maps and axis in (1, -3):
         ids = np.concatenate([source.ids for source in sources], 1)
@@ -101,11 +129,20 @@ def _rearranged(context: Context, node: NodeProto, sources: list[Value], constan
 
 
 def _reshape(context: Context, node: NodeProto) -> None:
-    """A file made for several images may say so in a constant shape."""
     value, shape = context.value(node, 0), context.integers(node, 1)
-    if context.batch > 1 and shape[:1] == [context.batch] and value.shape[:1] == (1,):
-        shape[0] = 1
-    _rearranged(context, node, [value], [np.array(shape, np.int64)])
+    _rearranged(context, node, [value], [np.array(_of_one_image(context, node, shape), np.int64)])
+
+
+def _of_one_image(context: Context, node: NodeProto, shape: list[int]) -> list[int]:
+    """A shape that a file asks for which is made for several images: constant, or computed with their number."""
+    if context.batch == 1 or not shape:
+        return shape
+    several = context.counting.get(node.input[1])
+    if several is not None:
+        context.outermost(node, several[0] == shape[0] * context.batch and several[1:].tolist() == shape[1:])
+        return shape
+    context.outermost(node, shape[0] in (0, -1) or shape[0] % context.batch == 0)
+    return shape if shape[0] in (0, -1) else [shape[0] // context.batch, *shape[1:]]
 
 
 def _mean(context: Context, node: NodeProto) -> Value:
@@ -116,6 +153,7 @@ def _mean(context: Context, node: NodeProto) -> Value:
         axes = list(range(len(shape)))
     if not all(-len(shape) <= axis < len(shape) for axis in axes):
         raise refused(node, f"axes {axes} of {list(shape)}")
+    context.outermost(node, all(axis % len(shape) for axis in axes))
     over = tuple(sorted({axis % len(shape) for axis in axes if shape[axis] > 1}))
     ids = _reduced(context, node, value, over)
     left = tuple(1 if axis in {one % len(shape) for one in axes} else side for axis, side in enumerate(shape))

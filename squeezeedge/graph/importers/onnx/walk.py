@@ -33,6 +33,9 @@ MONOTONE = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Log", "Tanh", "HardSigmo
 
 OVER_CLASSES = ("Softmax", "LogSoftmax", "ArgMax", "TopK")
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+COUNTED = ("Reshape",)
+"""Operators that may read the number of images for which a file is made."""
+
 SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout")
 
 FIXES = MappingProxyType(
@@ -127,13 +130,17 @@ def _visit(context: Context, node: NodeProto) -> None:
     if node.op_type == "Constant":
         context.constants[node.output[0]] = constant(node)
         return
+    if node.op_type in FOLDED and all(not name or name in context.constants for name in node.input):
+        _fold(context, node)
+        return
+    if node.op_type not in COUNTED and not context.counting.keys().isdisjoint(node.input):
+        raise refused(
+            node,
+            f"computes with the number of images, which the file fixes at {context.batch}: {context.fed(node)}; export "
+            "it for one image, or for any number of them",
+        )
     if node.op_type == "If":
         _branch(context, node)
-        return
-    if node.op_type in FOLDED and all(not name or name in context.constants for name in node.input):
-        arrays = [context.constants.get(name) for name in node.input]
-        for name, array in zip(node.output, fold(node, arrays, context.opset, context.budget), strict=False):
-            context.constants[name] = array
         return
     whole = _of_whole_numbers(context, node)
     handler = HANDLERS.get(node.op_type)
@@ -145,6 +152,20 @@ def _visit(context: Context, node: NodeProto) -> None:
         context.values[node.output[0]] = made
     if whole:
         context.whole_numbers.update(node.output)
+
+
+def _fold(context: Context, node: NodeProto) -> None:
+    """What is computed of constants: of one image, and where that differs, of as many as the file is made for."""
+    arrays = [context.constants.get(name) for name in node.input]
+    made = fold(node, arrays, context.opset, context.budget)
+    context.constants.update(zip(node.output, made, strict=False))
+    if context.counting.keys().isdisjoint(node.input):
+        return
+    arrays = [context.counting.get(name, array) for name, array in zip(node.input, arrays, strict=True)]
+    several = fold(node, arrays, context.opset, context.budget)
+    for name, one, all_of_them in zip(node.output, made, several, strict=False):
+        if not np.array_equal(one, all_of_them):
+            context.counting[name] = all_of_them
 
 
 def _of_whole_numbers(context: Context, node: NodeProto) -> bool:
@@ -168,11 +189,12 @@ def _branch(context: Context, node: NodeProto) -> None:
     for name in (name for inner in graph.node for name in inner.output):  # branches may have their names in common
         context.values.pop(name, None)
         context.constants.pop(name, None)
+        context.counting.pop(name, None)
     _constants(context, graph)
     for inner in graph.node:
         _visit(context, inner)
     for outer, made in zip(node.output, graph.output, strict=True):
-        for table in (context.values, context.constants):
+        for table in (context.values, context.constants, context.counting):
             if made.name in table:
                 table[outer] = table[made.name]  # type: ignore[assignment]
 

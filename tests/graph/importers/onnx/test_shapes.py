@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from tests.graph.importers.onnx.files import end, imported, kinds, network, random, refused, start
+from squeezeedge.graph.importers.from_onnx import from_onnx
+from tests.graph.importers.onnx.files import end, imported, kinds, network, random, refused, same_as_runtime, start
 from tests.graph.networks import OnnxWriter
 
 
@@ -145,6 +146,82 @@ def test_a_file_for_several_images(tmp_path: Path) -> None:
         tmp_path, writer, writer.node("Reshape", writer.node("GlobalAveragePool", value), _ints(writer, "s", 4, -1))
     )
     assert found.notes == ("made for 4 images at a time: read as for one",)
+
+
+def _batch(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Gather", writer.node("Shape", value), writer.weight("zero", np.array(0)), axis=0)
+
+
+def _scaled_by_batch(writer: OnnxWriter, value: str) -> str:
+    return writer.node("Div", end(writer, value), writer.node("Cast", _batch(writer, value), to=TensorProto.FLOAT))
+
+
+def _branch_by_batch(writer: OnnxWriter, value: str) -> str:
+    branch = helper.make_graph(
+        [helper.make_node("Relu", [value], ["out"])], "b", [], [helper.make_tensor_value_info("out", 1, None)]
+    )
+    one = writer.node("Equal", _batch(writer, value), writer.weight("one", np.array(1)))
+    return end(writer, writer.node("If", one, then_branch=branch, else_branch=branch))
+
+
+def _by_size(writer: OnnxWriter, value: str) -> str:
+    """A mean written as a sum over the number of all values, images included."""
+    total = writer.node("ReduceSum", value, _ints(writer, "axes", 2, 3), keepdims=0)
+    return writer.node("Div", total, writer.node("Cast", writer.node("Size", value), to=TensorProto.FLOAT))
+
+
+def _flat_by_size(writer: OnnxWriter, value: str) -> str:
+    """A shape may be computed with the number of images, if these stay apart."""
+    rows = writer.node("Mul", _batch(writer, value), writer.weight("five", np.array(5)))
+    shape = writer.node("Concat", writer.node("Unsqueeze", rows, _ints(writer, "z", 0)), _ints(writer, "r", 70), axis=0)
+    mean = writer.node("ReduceMean", writer.node("Reshape", value, shape), axes=[1])
+    return writer.node("Reshape", mean, _ints(writer, "s", -1, 5))
+
+
+def _wrong_place(writer: OnnxWriter, value: str) -> str:
+    batch = writer.node("Unsqueeze", _batch(writer, value), _ints(writer, "z", 0))
+    shape = writer.node("Concat", _ints(writer, "r", -1), batch, axis=0)
+    return writer.node("Reshape", writer.node("GlobalAveragePool", value), shape)
+
+
+def _sliced_by_batch(writer: OnnxWriter, value: str) -> str:
+    batch = writer.node("Unsqueeze", _batch(writer, value), _ints(writer, "z", 0))
+    return end(writer, writer.node("Slice", value, batch, _ints(writer, "e", 5), _ints(writer, "a", 1)))
+
+
+@pytest.mark.parametrize("batch", [1, "N", 4])
+@pytest.mark.parametrize(
+    ("build_part", "blocks"),
+    [
+        (_view, ""),
+        (_flat_by_size, ""),
+        (_squeezes, ""),
+        (_scaled_by_batch, r"\(Div\): computes with the number of images, which the file fixes at 4: "),
+        (_by_size, r"\(Div\): computes with the number of images"),
+        (_sliced_by_batch, r"\(Slice\): computes with the number of images"),
+        (_branch_by_batch, r"\(If\): computes with the number of images"),
+        (_wrong_place, r"\(Reshape\): does not keep apart the 4 images that the file is made for"),
+        (
+            lambda w, v: w.node("ReduceMean", v, axes=[0, 2, 3], keepdims=0),
+            r"\(ReduceMean\): does not keep apart the 4 images .* of 'conv_0' \[1, 5, 7, 10\] each; export it for one",
+        ),
+        (
+            lambda w, v: w.node("Transpose", end(w, v), perm=[1, 0]),
+            r"\(Transpose\): does not keep apart the 4 images",
+        ),
+    ],
+)
+def test_what_depends_on_the_number_of_images(
+    tmp_path: Path, build_part: Callable[[OnnxWriter, str], str], blocks: str, batch: int | str
+) -> None:
+    """Handled, or refused, where a file is made for several."""
+    writer, value = start(batch=batch)
+    if batch == 4 and blocks:
+        refused(tmp_path, writer, build_part(writer, value), blocks)
+    elif build_part not in (_sliced_by_batch, _wrong_place):  # no networks of one image
+        path = tmp_path / "network.onnx"
+        onnx.save(writer.model(build_part(writer, value)), path)
+        same_as_runtime(path, from_onnx(path), batch=1 if blocks else None)
 
 
 @pytest.mark.parametrize(
