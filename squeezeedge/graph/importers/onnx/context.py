@@ -107,8 +107,8 @@ class Context:
         if self.batch > 1 and not kept:
             raise refused(
                 node,
-                f"does not keep apart the {self.batch} images that the file is made for, of {self.fed(node)} each; export "
-                "it for one image, or for any number of them",
+                f"does not keep apart the {self.batch} images that the file is made for, of {self.fed(node)} each; "
+                "export it for one image, or for any number of them",
             )
 
     def map(self, node: NodeProto, index: int = 0, *, padded: bool = False) -> Value:

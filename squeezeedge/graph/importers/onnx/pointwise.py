@@ -150,6 +150,13 @@ def _bounded(context: Context, node: NodeProto, value: Value, low: float, high: 
     return bounded if low == 0 else _affine(context, node, bounded, 1.0, low)
 
 
+def _hard_sigmoid(context: Context, node: NodeProto) -> Value:
+    """min(max(alpha * x + beta, 0), 1)."""
+    given = attributes(node)
+    alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+    return _bounded(context, node, _affine(context, node, context.value(node, 0), alpha, beta), 0.0, 1.0)
+
+
 def _relu_before(context: Context, value: Value) -> Value | None:
     """What the ReLU reads that makes all of a value, if one does."""
     channels = value.channels
@@ -228,6 +235,7 @@ POINTWISE: Mapping[str, Handler] = MappingProxyType(
         "Clip": _clip,
         "Div": _divide,
         "Dropout": _dropout,
+        "HardSigmoid": _hard_sigmoid,
         "Identity": _same,
         "LeakyRelu": _leaky,
         "Max": _extremum,

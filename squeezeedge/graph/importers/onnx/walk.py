@@ -5,6 +5,7 @@ The first node that blocks is named with its operator, what it is fed and the fi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -28,10 +29,16 @@ __all__ = ["walk"]
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType({**LAYERS, **POINTWISE, **SHAPES})
 
-MONOTONE = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Log", "Tanh", "HardSigmoid", "Softplus", "ArgMax", "TopK")
-"""Operators that change no class's rank, or only read it: dropped behind the class scores."""
+READERS = ("ArgMax", "TopK")
+POSITIVE = ("Softmax", "Sigmoid", "Exp", "Softplus")
+MONOTONE = (*POSITIVE, "LogSoftmax", "Log", "Tanh", *READERS)
+"""Operators that change no class's rank, or only read it: dropped behind the class scores.
 
-OVER_CLASSES = ("Softmax", "LogSoftmax", "ArgMax", "TopK")
+Each rises strictly, but for the rounding of floating-point numbers. What has flat parts (HardSigmoid, Clip, Relu,
+Round) makes different scores equal, so that another class comes first; it is a layer, or refused.
+"""
+
+OVER_CLASSES = ("Softmax", "LogSoftmax", *READERS)
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 COUNTED = ("Reshape",)
 """Operators that may read the number of images for which a file is made."""
@@ -40,7 +47,7 @@ SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", 
 
 FIXES = MappingProxyType(
     dict.fromkeys(
-        ["Sigmoid", "HardSwish", "HardSigmoid", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE
+        ["Sigmoid", "HardSwish", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE
     )
     | dict.fromkeys(
         ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"],
@@ -211,12 +218,14 @@ def _further(nodes: Sequence[NodeProto]) -> str:
 
 def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     """Place of the first node behind the class scores: from there on nothing changes a class's rank."""
-    readers = Counter(name for node in nodes for name in _inputs(node) if name)
+    readers = Counter(name for node in nodes if node.op_type not in ("Shape", "Size") for name in _inputs(node) if name)
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     stop, name = len(nodes), graph.output[0].name
     while name in made:
         node = nodes[made[name]]
-        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx") or _reverses(node):
+        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx"):
+            break
+        if node.op_type == "TopK" and not attributes(node).get("largest", 1):
             break
         if node.op_type in MONOTONE:
             stop = made[name]
@@ -226,32 +235,45 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     return stop
 
 
-def _reverses(node: NodeProto) -> bool:
-    """Whether one of these operators asks for the smallest score, or falls, or is constant."""
-    given = attributes(node)
-    return (node.op_type == "TopK" and not given.get("largest", 1)) or (
-        node.op_type == "HardSigmoid" and not given.get("alpha", 0.2) > 0
-    )
+def _scores(context: Context, behind: Sequence[NodeProto]) -> Value:
+    """The class scores, which the first of these nodes reads; all of them are looked at and dropped."""
+    scores = context.value(behind[0], 0)
+    dropped: list[NodeProto] = []
+    for node in behind:
+        read = any(before.op_type in READERS for before in dropped)
+        if node.op_type in MONOTONE:
+            if read:
+                raise refused(node, f"reads what {label(dropped[-1])} picks of the classes; export the class scores")
+            _check_rising(context, node, dropped)
+            context.values[node.output[0]] = context.value(node, 0)
+        elif not read or node.op_type not in SHAPE_ONLY or node.input[0] in context.constants:
+            _visit(context, node)
+        if node.op_type in (*MONOTONE, *SHAPE_ONLY) and not _is_constant(context, node):
+            dropped.append(node)
+    names = ", ".join(f"{label(node)} ({node.op_type})" for node in dropped)
+    context.notes.append(f"dropped behind the class scores: {names}; no class changes its rank")
+    return scores
 
 
-def _scores(context: Context, dropped: Sequence[NodeProto]) -> Value:
-    """The class scores, which the first of these nodes reads."""
-    first = dropped[0]
-    value = context.value(first, 0)
-    if first.op_type in OVER_CLASSES:
-        axis, shape = attributes(first).get("axis", _default_axis(first, context.opset)), value.shape
-        if not -len(shape) <= axis < len(shape):
-            raise refused(first, f"over axis {axis} of {list(shape)}")
-        flat = first.op_type in ("Softmax", "LogSoftmax") and context.opset < 13
-        classes = np.prod(shape[axis % len(shape) :]) if flat else shape[axis]
-        if classes != np.prod(shape):
-            raise refused(
-                first,
-                f"over axis {axis} of {context.fed(first)}, which are not the classes; supported: over the classes",
-            )
-    names = [f"{label(node)} ({node.op_type})" for node in dropped if node.op_type != "Constant"]
-    context.notes.append(f"dropped behind the class scores: {', '.join(names)}; no class changes its rank")
-    return value
+def _is_constant(context: Context, node: NodeProto) -> bool:
+    return all(name in context.constants for name in node.output)
+
+
+def _check_rising(context: Context, node: NodeProto, before: Sequence[NodeProto]) -> None:
+    """Check that an operator behind the class scores keeps their order: over the classes, or number by number."""
+    value = context.value(node, 0)
+    if node.op_type == "Log" and not any(one.op_type in POSITIVE for one in before):
+        raise refused(node, f"reads {context.fed(node)}, which may be negative; export the class scores in front of it")
+    if node.op_type not in OVER_CLASSES:
+        return
+    axis, shape = attributes(node).get("axis", _default_axis(node, context.opset)), value.shape
+    if not -len(shape) <= axis < len(shape):
+        raise refused(node, f"over axis {axis} of {list(shape)}")
+    flat = node.op_type in ("Softmax", "LogSoftmax") and context.opset < 13
+    if math.prod(shape[axis % len(shape) :] if flat else [shape[axis]]) != math.prod(shape):
+        raise refused(
+            node, f"over axis {axis} of {context.fed(node)}, which are not the classes; supported: over the classes"
+        )
 
 
 def _default_axis(node: NodeProto, version: int) -> int:

@@ -62,6 +62,15 @@ def test_clip(tmp_path: Path, low: float | None, high: float | None, opset: int)
         assert kinds(graph)[:-1] == ["Conv", "Relu"] and relu.limit == (np.inf if high is None else high)
 
 
+@pytest.mark.parametrize("alpha", [0.2, -0.5])
+def test_a_hard_sigmoid_is_a_relu_with_a_limit(tmp_path: Path, alpha: float) -> None:
+    """Behind the class scores, too: its flat parts make scores equal."""
+    writer, value = start()
+    value = writer.node("HardSigmoid", end(writer, writer.node("HardSigmoid", value, alpha=alpha)), beta=0.25)
+    graph = imported(tmp_path, writer, value)
+    assert [node.limit for node in graph.nodes if isinstance(node, FloatRelu)] == [1, 1]
+
+
 def test_relu_and_minimum_are_one_relu(tmp_path: Path) -> None:
     writer, value = start()
     six = writer.weight("six", np.array(6, np.float32))
