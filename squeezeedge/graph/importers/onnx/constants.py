@@ -71,10 +71,12 @@ def constant(node: NodeProto) -> Array:
     """Value of a ``Constant``.
 
     Raises:
-        UnsupportedError: it is a text, a sparse tensor or of another kind that no network needs.
+        UnsupportedError: it is a text, a sparse tensor or of another kind that no network needs, or given in two ways.
     """
     given = attributes(node)
-    (name, value), *_ = [*given.items(), ("", None)]
+    if len(given) != 1:
+        raise UnsupportedError(f"{label(node)}: a constant given as {' and '.join(given) or 'nothing'}; give it as one")
+    ((name, value),) = given.items()
     if isinstance(value, TensorProto):
         return array_of(value, label(node))
     if name not in ("value_float", "value_floats", "value_int", "value_ints"):

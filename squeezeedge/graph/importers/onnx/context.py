@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Context:
         values: tensors that depend on the image.
         constants: those that do not; what depends on the number of images is of one image.
         counting: of these that do depend on it, what they are in the file, which is made for several images.
+        loosened: tensors of loose numbers, which are no map any more, and the node that made the first of these.
         notes: sentences about what was folded, dropped or assumed.
         budget: numbers that may still be computed.
         moves: elements of maps that may still be moved one by one.
@@ -48,6 +49,7 @@ class Context:
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.counting: dict[str, NDArray[Any]] = {}
+        self.loosened: dict[str, NodeProto] = {}
         self.notes: list[str] = []
         self.budget, self.moves = Budget(), Budget("moved tensors")
         self.whole_numbers: set[str] = set()
@@ -137,6 +139,22 @@ class Context:
         if array.size > 64 or array.dtype.kind not in "iu":
             raise refused(node, f"operand {index} is {array.dtype} {list(array.shape)}; it must be a few whole numbers")
         return [int(number) for number in array.reshape(-1)]
+
+    def axes(self, node: NodeProto, axes: Sequence[int], rank: int) -> list[int]:
+        """Axes counted from the front, each once."""
+        counted = [axis % rank for axis in axes if -rank <= axis < rank]
+        if len(set(counted)) != len(axes):
+            raise refused(
+                node, f"axes {list(axes)[:16]} of {self.fed(node)}; supported: each once, in {-rank}..{rank - 1}"
+            )
+        return counted
+
+    def number(self, node: NodeProto, index: int) -> float:
+        """A constant operand that is one number."""
+        array = self.weights(node, index)
+        if array.size != 1:
+            raise refused(node, f"{node.input[index]!r} has {array.size} values; it must be one number")
+        return float(array.reshape(()))
 
     def weights(self, node: NodeProto, index: int) -> F32:
         """A constant operand as float32."""

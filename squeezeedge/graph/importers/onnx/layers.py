@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -19,10 +19,16 @@ from squeezeedge.graph.importers.onnx.values import NO_PADDING, Pads, Value
 from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.windows import window_map
 
-__all__ = ["LAYERS", "global_average"]
+__all__ = ["LAYERS", "cropped", "global_average"]
 
 MAX_KERNEL = 1 << 26
 """Weights of a convolution after its dilation, or a flattened map, has been written out."""
+
+MAX_CROP = 16
+"""Height and width of a window that takes one pixel to cut a map: one more than the pixels that are cut off."""
+
+MAX_PADDING = 64
+"""Pixels on one side of a map that has fewer; a larger map is at most padded by as many as it has."""
 
 
 def _convolution(context: Context, node: NodeProto) -> Value:
@@ -31,8 +37,13 @@ def _convolution(context: Context, node: NodeProto) -> Value:
         raise refused(
             node, f"a convolution with a weight of {weight.ndim} dimensions; supported: two-dimensional convolution"
         )
-    weight = _dilated(node, weight, context.pair(node, "dilations"))
     given = attributes(node)
+    if "kernel_shape" in given and tuple(given["kernel_shape"]) != weight.shape[2:]:
+        raise refused(
+            node,
+            f"kernel_shape is {list(given['kernel_shape'])[:8]}, and its weight {list(weight.shape)}; export it again",
+        )
+    weight = _dilated(node, weight, context.pair(node, "dilations"))
     groups = given.get("group", 1)
     bias = context.weights(node, 2) if context.given(node, 2) else np.zeros(len(weight), np.float32)
     kernel, strides = (weight.shape[2], weight.shape[3]), context.pair(node, "strides")
@@ -73,18 +84,66 @@ def _dilated(node: NodeProto, weight: F32, dilation: tuple[int, int]) -> F32:
 def _padding(
     context: Context, node: NodeProto, source: Value, kernel: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[Value, Pads]:
-    """The source, and the padding that the node asks for itself."""
+    """The source, and the padding that the node asks for itself.
+
+    An ``auto_pad`` beside ``pads`` is taken where both say the same, or ``pads`` nothing.
+    """
     given = attributes(node)
-    automatic = given.get("auto_pad", b"NOTSET")
-    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-        source = context.plain(source)
-        return source, padded_same(source.size, kernel, strides, automatic == b"SAME_LOWER")
-    pads = [int(pad) for pad in given.get("pads", (0, 0, 0, 0))]
-    if automatic == b"VALID":
-        return source, NO_PADDING
+    automatic = given.get("auto_pad", b"NOTSET").decode(errors="replace")
+    pads = [int(pad) for pad in given.get("pads", NO_PADDING)]
     if len(pads) != 4 or min(pads) < 0:
         raise refused(node, f"pads is {pads[:8]}; supported: four whole numbers, none negative")
-    return source, (pads[0], pads[1], pads[2], pads[3])
+    asked: Pads = (pads[0], pads[1], pads[2], pads[3])
+    if automatic == "NOTSET":
+        _check_padding(node, source, asked)
+        return source, asked
+    padding = NO_PADDING
+    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+        source = context.plain(source)
+        padding = padded_same(source.size, kernel, strides, automatic == "SAME_LOWER")
+    elif automatic != "VALID":
+        raise refused(node, f"auto_pad is {automatic[:40]!r}; supported: NOTSET, SAME_UPPER, SAME_LOWER, VALID")
+    if any(asked) and asked != padding:
+        raise refused(
+            node, f"auto_pad {automatic} asks for pads {list(padding)}, and pads is {pads}; export it with one"
+        )
+    _check_padding(node, source, padding)
+    return source, padding
+
+
+def cropped(context: Context, node: NodeProto, value: Value, rows: range, columns: range) -> Value | None:
+    """Some rows and columns of a map, at equal distances: exactly, by windows that take one pixel each.
+
+    Returns:
+        ``None`` where they are in reverse order, or the windows would be larger than :data:`MAX_CROP`.
+    """
+    first, step = (rows.start, columns.start), (rows.step, columns.step)
+    count, name = (len(rows), len(columns)), context.name(node)
+    last = [side - (number - 1) * by for side, number, by in zip(value.size, count, step, strict=True)]
+    kernel = tuple(max(at + 1, most - by + 1) for at, most, by in zip(first, last, step, strict=True))
+    if min(step) < 1 or max(kernel) > MAX_CROP:
+        return None
+    channels = value.channels
+    if kernel == (1, 1):
+        layer: FloatMaxPool | FloatConv = FloatMaxPool(name, ("",), (1, 1), step, NO_PADDING, False)
+    else:
+        weight = np.zeros((len(channels), 1, *kernel), np.float32)
+        weight[:, :, first[0], first[1]] = 1
+        bias = np.zeros(len(channels), np.float32)
+        layer = FloatConv(name, ("",), weight, bias, step, NO_PADDING, groups=len(channels))
+    made = context.steps.append(layer, (channels,), value.size)
+    return Value(made.reshape(value.ids.shape), count, value.spatial if count != (1, 1) else None)
+
+
+def _check_padding(node: NodeProto, source: Value, padding: Pads) -> None:
+    """Refuse what would make a map many times larger."""
+    most = [max(MAX_PADDING, side) for side in source.size]
+    if any(pad > most[place % 2] for place, pad in enumerate(padding)):
+        raise refused(
+            node,
+            f"pads {list(source.shape)} by {list(padding)} pixels (top, left, bottom, right); supported are at most as "
+            f"many as the map has, or {MAX_PADDING}",
+        )
 
 
 def _sum(first: Pads, second: Pads) -> Pads:
@@ -124,6 +183,10 @@ def _pooled(context: Context, node: NodeProto) -> tuple[Value, tuple[int, int], 
         raise refused(node, f"{node.op_type} with dilation {dilation}; supported: no dilation")
     kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
     source, padding = _padding(context, node, source, kernel, strides)
+    if any(pad >= kernel[place % 2] for place, pad in enumerate(padding)):
+        raise refused(
+            node, f"pads by {list(padding)}, which is not less than its window {list(kernel)}; windows would be empty"
+        )
     return source, kernel, strides, padding
 
 
@@ -255,8 +318,8 @@ def _pad(context: Context, node: NodeProto) -> Value:
     source, given = context.value(node, 0, padded=True), attributes(node)
     shape = source.shape
     pads = [int(pad) for pad in given["pads"]] if "pads" in given else context.integers(node, 1)
-    axes = [axis % len(shape) for axis in context.integers(node, 3)] if context.given(node, 3) else range(len(shape))
-    fill = float(context.weights(node, 2).reshape(-1)[0]) if context.given(node, 2) else float(given.get("value", 0.0))
+    axes = context.axes(node, context.integers(node, 3), len(shape)) if context.given(node, 3) else range(len(shape))
+    fill = context.number(node, 2) if context.given(node, 2) else float(given.get("value", 0.0))
     if len(pads) != 2 * len(axes):
         raise refused(node, f"pads by {pads[:16]}, which does not fit {list(shape)}")
     around = {axis: (pads[place], pads[place + len(axes)]) for place, axis in enumerate(axes)}
@@ -264,19 +327,49 @@ def _pad(context: Context, node: NodeProto) -> Value:
     if not around:
         return source
     mode = given.get("mode", b"constant").decode(errors="replace")
-    if mode != "constant" or min(map(min, around.values())) < 0:
-        raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values, and nothing is cut off")
-    if source.pixels is None and source.is_map and set(around) <= {2, 3}:
-        (top, bottom), (left, right) = around.get(2, (0, 0)), around.get(3, (0, 0))
-        if any(source.padding) and source.fill != fill:
-            source = context.plain(source)
-        padding = _sum(source.padding, (top, left, bottom, right))
-        return replace(source, spatial=(2, 3), padding=padding, fill=fill)
+    if mode != "constant":
+        raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values")
+    spatial = source.spatial or ((2, 3) if source.is_map else ())
+    if spatial and set(around) <= set(spatial):
+        return _around(context, node, source, [around.get(axis, (0, 0)) for axis in spatial], spatial, fill)
     source = context.plain(source)
-    if source.is_map and set(around) == {1} and fill == 0:
-        ids = np.pad(source.channels, around[1], constant_values=-1)
-        return replace(source, ids=ids.reshape(1, -1, 1, 1))
+    (axis, sides), *others = around.items()
+    if not others and axis and axis not in spatial and source.pixels is None and min(sides) >= 0 and fill == 0:
+        context.moves.spend(node, source.ids.size + sum(sides) * (source.ids.size // source.ids.shape[axis]))
+        widths = [sides if place == axis else (0, 0) for place in range(source.ids.ndim)]
+        return replace(source, ids=np.pad(source.ids, widths, constant_values=-1))
     raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+
+
+def _around(
+    context: Context,
+    node: NodeProto,
+    source: Value,
+    around: Sequence[tuple[int, int]],
+    spatial: tuple[int, int],
+    fill: float,
+) -> Value:
+    """Pixels in front of and behind height and width; what is negative cuts pixels off first."""
+    (top, bottom), (left, right) = around
+    if min(top, bottom, left, right) < 0:
+        source = context.plain(source)
+        rows, columns = (
+            range(max(0, -before), side - max(0, -after))
+            for side, (before, after) in zip(source.size, around, strict=True)
+        )
+        cut = cropped(context, node, source, rows, columns) if rows and columns else None
+        if cut is None:
+            raise refused(
+                node,
+                f"cuts {list(source.shape)} by {list(map(list, around))} pixels (height, width); supported are less "
+                f"than {MAX_CROP} of either, which leave some: cut the image in the preprocessing",
+            )
+        source = cut
+    if any(source.padding) and source.fill != fill:
+        source = context.plain(source)
+    padding = _sum(source.padding, (max(top, 0), max(left, 0), max(bottom, 0), max(right, 0)))
+    _check_padding(node, source, padding)
+    return replace(source, spatial=spatial, padding=padding, fill=fill)
 
 
 LAYERS: Mapping[str, Handler] = MappingProxyType(

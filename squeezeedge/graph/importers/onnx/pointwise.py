@@ -173,7 +173,7 @@ def _clip(context: Context, node: NodeProto) -> Value:
     bounds = [float(given.get("min", -math.inf)), float(given.get("max", math.inf))]
     for index in (1, 2):
         if context.given(node, index):
-            bounds[index - 1] = float(context.weights(node, index).reshape(-1)[0])
+            bounds[index - 1] = context.number(node, index)
     # exporters write an open bound as the largest number of its type
     low, high = (bound if abs(bound) < 1e38 else math.copysign(math.inf, bound) for bound in bounds)
     return _bounded(context, node, value, low, high)

@@ -13,7 +13,7 @@ from onnx import NodeProto
 from squeezeedge.graph.float.graph import FloatAveragePool, FloatBatchNorm, FloatMaxPool
 from squeezeedge.graph.importers.onnx.constants import attributes, evaluate
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
-from squeezeedge.graph.importers.onnx.layers import global_average
+from squeezeedge.graph.importers.onnx.layers import cropped, global_average
 from squeezeedge.graph.importers.onnx.values import NO_PADDING, Value, recovered
 
 __all__ = ["SHAPES"]
@@ -43,7 +43,7 @@ def _counted(context: Context, node: NodeProto, one: np.ndarray, several: np.nda
 
 
 def _transpose(context: Context, node: NodeProto) -> Value:
-    value = context.value(node, 0)
+    value = context.value(node, 0, padded=True)
     order = attributes(node).get("perm", tuple(reversed(range(value.ids.ndim))))
     if sorted(order) != list(range(value.ids.ndim)):
         raise refused(node, f"axes {list(order)[:8]} of {list(value.shape)}")
@@ -62,13 +62,62 @@ def _moved(context: Context, node: NodeProto) -> None:
             raise refused(node, f"{name!r} is computed from the image; it must be a constant")
     if node.op_type == "Gather" and constants[0] is not None and constants[0].size > sources[0].ids.size:
         raise refused(node, f"repeats numbers of {context.fed(node)}")
+    if node.op_type == "Split":
+        _check_sizes(context, node, sources[0])
     if sources[0].is_map and _axes(context, node) in ([1], [-3]):
         made = evaluate(node, [sources[0].ids, *constants], context.opset)
         if all(ids.ndim == 4 and ids.size for ids in made):
             context.values.update(zip(node.output, (replace(sources[0], ids=ids) for ids in made), strict=False))
             return
+    if node.op_type == "Flatten":
+        rank = sources[0].ids.ndim
+        if not -rank <= attributes(node).get("axis", 1) <= rank:
+            raise refused(node, f"flattens {context.fed(node)} at axis {attributes(node)['axis']}")
     context.outermost(node, _keeps_images(context, node, sources[0]))
     _rearranged(context, node, sources, constants)
+
+
+def _check_sizes(context: Context, node: NodeProto, value: Value) -> None:
+    """Of a Split: they are given, and are those of the axis, or there are equal ones."""
+    given = attributes(node)
+    axis = context.axes(node, [given.get("axis", 0)], value.ids.ndim)[0]
+    sizes = context.integers(node, 1) if context.given(node, 1) else given.get("split")
+    if sizes is not None and (sum(sizes) != value.shape[axis] or min(sizes) < 1 or len(sizes) != len(node.output)):
+        raise refused(node, f"sizes {list(sizes)[:16]} of {context.fed(node)} along axis {axis}, which do not fit")
+
+
+def _slice(context: Context, node: NodeProto) -> Value | None:
+    """Of height and width of a map, a layer takes its part (:func:`cropped`); where none can, its pixels are loose."""
+    value, given = context.value(node, 0), attributes(node)
+    if "starts" in given:
+        starts, ends, axes, steps = (list(given.get(key, ())) for key in ("starts", "ends", "axes", "steps"))
+    else:
+        starts, ends, axes, steps = (
+            context.integers(node, place) if context.given(node, place) else [] for place in (1, 2, 3, 4)
+        )
+    axes = context.axes(node, axes or range(len(starts)), value.ids.ndim)
+    steps = steps or [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise refused(node, f"from {starts[:8]} to {ends[:8]} in steps of {steps[:8]}, of {context.fed(node)}")
+    sides = _of_all_images(context, value.shape)
+    parts = {
+        axis: range(sides[axis])[slice(start, end, step)]
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    }
+    parts = {axis: part for axis, part in parts.items() if part != range(sides[axis])}
+    if not all(parts.values()):
+        raise refused(node, f"makes an empty tensor of {context.fed(node)}")
+    context.outermost(node, 0 not in parts)
+    cut: Value | None = value if value.pixels is None else None
+    if value.spatial is not None and not parts.keys().isdisjoint(value.spatial):
+        cut = cropped(context, node, value, *(parts.pop(axis, range(sides[axis])) for axis in value.spatial))
+    if cut is None:
+        _rearranged(context, node, [value], [context.constants.get(name) for name in node.input[1:]])
+        return None
+    ids = cut.ids
+    for axis, part in parts.items():
+        ids = ids.take(part, axis)
+    return replace(cut, ids=ids)
 
 
 def _keeps_images(context: Context, node: NodeProto, value: Value) -> bool:
@@ -87,11 +136,9 @@ def _axes(context: Context, node: NodeProto) -> list[int] | None:
             return [given.get("axis", 0)]
         case "Flatten":
             return [given.get("axis", 1)]
-        case "Slice" if context.given(node, 3):
-            return context.integers(node, 3)
         case "Squeeze" | "Unsqueeze" if context.given(node, 1):
             return context.integers(node, 1)
-        case "Slice" | "Squeeze" | "Unsqueeze" if "axes" in given:
+        case "Squeeze" | "Unsqueeze" if "axes" in given:
             return list(given["axes"])
         case _:
             return None
@@ -113,7 +160,7 @@ def _concat(context: Context, node: NodeProto) -> None:
 
 
 def _rearranged(context: Context, node: NodeProto, sources: list[Value], constants: list[np.ndarray | None]) -> None:
-    size = sources[0].size
+    size, loose = sources[0].size, any(source.pixels is not None for source in sources)
     try:
         if any(source.size != size for source in sources):
             raise ValueError("the maps differ in size")
@@ -125,7 +172,10 @@ def _rearranged(context: Context, node: NodeProto, sources: list[Value], constan
     for name, array in zip(node.output, made, strict=False):
         if not array.size:
             raise refused(node, f"makes an empty tensor of {context.fed(node)}")
-        context.values[name] = recovered(array.astype(np.int64, copy=False), size)
+        value = recovered(array.astype(np.int64, copy=False), size)
+        context.values[name] = value
+        if value.pixels is not None and not loose:
+            context.loosened[name] = node
 
 
 def _reshape(context: Context, node: NodeProto) -> None:
@@ -149,16 +199,13 @@ def _mean(context: Context, node: NodeProto) -> Value:
     value, given = context.value(node, 0), attributes(node)
     axes = context.integers(node, 1) if context.given(node, 1) else [int(axis) for axis in given.get("axes", ())]
     shape, kept = value.shape, given.get("keepdims", 1)
-    if not axes and not given.get("noop_with_empty_axes", 0):
-        axes = list(range(len(shape)))
-    if not all(-len(shape) <= axis < len(shape) for axis in axes):
-        raise refused(node, f"axes {axes} of {list(shape)}")
-    context.outermost(node, all(axis % len(shape) for axis in axes))
-    over = tuple(sorted({axis % len(shape) for axis in axes if shape[axis] > 1}))
-    ids = _reduced(context, node, value, over)
-    left = tuple(1 if axis in {one % len(shape) for one in axes} else side for axis, side in enumerate(shape))
-    if not kept:
-        left = tuple(side for axis, side in enumerate(shape) if axis not in {one % len(shape) for one in axes})
+    if not axes and given.get("noop_with_empty_axes", 0):
+        return value
+    axes = axes or list(range(len(shape)))
+    axes = context.axes(node, axes, len(shape))
+    context.outermost(node, 0 not in axes)
+    ids = _reduced(context, node, value, tuple(sorted(axis for axis in axes if shape[axis] > 1)))
+    left = tuple(1 if axis in axes else side for axis, side in enumerate(shape) if kept or axis not in axes)
     if ids.spatial is not None:  # over height or width only: the other axis stays
         return _without(context, node, ids, axes, bool(kept))
     return Value(ids.ids.reshape(left), (1, 1))
@@ -221,7 +268,7 @@ def _without(context: Context, node: NodeProto, value: Value, axes: list[int], k
     if kept:
         return value
     elements = value.elements()
-    return recovered(elements.squeeze(tuple({axis % elements.ndim for axis in axes})), value.size)
+    return recovered(elements.squeeze(tuple(axes)), value.size)
 
 
 def _total(context: Context, node: NodeProto) -> Value:
@@ -244,8 +291,9 @@ SHAPES: Mapping[str, Handler] = MappingProxyType(
         "Reshape": _reshape,
         "Shape": _shape,
         "Size": _size,
+        "Slice": _slice,
         "Transpose": _transpose,
     }
-    | dict.fromkeys(["Flatten", "Gather", "Slice", "Split", "Squeeze", "Unsqueeze"], _moved)
+    | dict.fromkeys(["Flatten", "Gather", "Split", "Squeeze", "Unsqueeze"], _moved)
 )
 """Operator -> what makes its first output."""

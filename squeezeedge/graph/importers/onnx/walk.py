@@ -46,9 +46,7 @@ COUNTED = ("Reshape",)
 SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout")
 
 FIXES = MappingProxyType(
-    dict.fromkeys(
-        ["Sigmoid", "HardSwish", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE
-    )
+    dict.fromkeys(["Sigmoid", "HardSwish", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE)
     | dict.fromkeys(
         ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"],
         "the file is quantized already; export the network in floating point",
@@ -154,11 +152,29 @@ def _visit(context: Context, node: NodeProto) -> None:
     if handler is None:
         fix = FIXES.get(node.op_type, f"supported: {SUPPORTED}")
         raise refused(node, f"is not supported, and reads {context.fed(node)}: {fix}")
-    made = handler(context, node)
-    if made is not None:
-        context.values[node.output[0]] = made
+    _handle(context, node, handler)
     if whole:
         context.whole_numbers.update(node.output)
+
+
+def _handle(context: Context, node: NodeProto, handler: Handler) -> None:
+    """What an operator makes; where it cannot read loose numbers, the node is named that made them of a map."""
+    loosened = next((context.loosened[name] for name in node.input if name in context.loosened), None)
+    try:
+        made = handler(context, node)
+    except UnsupportedError as error:
+        if loosened is None:
+            raise
+        raise refused(
+            loosened,
+            f"{context.fed(loosened)} come out as numbers that are no map of channels any more, which a fully "
+            f"connected layer could read, but not the next: {error}",
+        ) from error
+    if made is not None:
+        context.values[node.output[0]] = made
+    for name in node.output if loosened is not None else ():
+        if name in context.values and context.values[name].pixels is not None:
+            context.loosened.setdefault(name, loosened)
 
 
 def _fold(context: Context, node: NodeProto) -> None:
@@ -197,11 +213,12 @@ def _branch(context: Context, node: NodeProto) -> None:
         context.values.pop(name, None)
         context.constants.pop(name, None)
         context.counting.pop(name, None)
+        context.loosened.pop(name, None)
     _constants(context, graph)
     for inner in graph.node:
         _visit(context, inner)
     for outer, made in zip(node.output, graph.output, strict=True):
-        for table in (context.values, context.constants, context.counting):
+        for table in (context.values, context.constants, context.counting, context.loosened):
             if made.name in table:
                 table[outer] = table[made.name]  # type: ignore[assignment]
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from tests.graph.importers.onnx.files import end, imported, kinds, network, random, refused, same_as_runtime, start
 from tests.graph.networks import OnnxWriter
@@ -148,6 +149,63 @@ def test_a_file_for_several_images(tmp_path: Path) -> None:
     assert found.notes == ("made for 4 images at a time: read as for one",)
 
 
+def _sliced(
+    writer: OnnxWriter, value: str, starts: list[int], ends: list[int], axes: list[int], steps: list[int]
+) -> str:
+    given = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+    return writer.node("Slice", value, *(_ints(writer, key, *numbers) for key, numbers in given.items()))
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "steps", "layer"),
+    [
+        ([0, 0], [2**62, 99], [2, 3], [2, 2], "MaxPool"),
+        ([1, -8], [-1, 10], [2, 3], [1, 1], "Conv"),
+        ([1, 1, 0], [5, 10, 9], [-3, 2, 3], [2, 3, 4], "Conv"),
+        ([5], [6], [2], [1], "Conv"),
+        ([0, 0, 0, 0], [9, 9, 9, 9], [0, 1, 2, 3], [1, 1, 1, 2], "MaxPool"),
+    ],
+)
+@pytest.mark.parametrize("rows", [False, True])
+def test_parts_of_height_and_width(
+    tmp_path: Path, starts: list[int], ends: list[int], axes: list[int], steps: list[int], layer: str, rows: bool
+) -> None:
+    """One layer takes them, of a file for several images, too."""
+    writer, value = start(batch=2)
+    if rows:
+        value = writer.node("Transpose", value, perm=[0, 2, 3, 1])
+        axes = [{0: 0, 1: 3, -3: -1, 2: 1, 3: 2}[axis] for axis in axes]
+    value = _sliced(writer, value, starts, ends, axes, steps)
+    if rows:
+        value = writer.node("Transpose", value, perm=[0, 3, 1, 2])
+    graph = imported(tmp_path, writer, end(writer, writer.node("Relu", value)))
+    assert kinds(graph)[:3] == ["Conv", layer, "Relu"]
+
+
+def test_a_large_part_of_a_map_that_is_flattened(tmp_path: Path) -> None:
+    """No window takes it; a fully connected layer reads it."""
+    writer, value = start(size=(5, 30))
+    some = writer.node("Flatten", _sliced(writer, value, [20], [22], [3], [1]))
+    imported(tmp_path, writer, writer.node("Gemm", some, writer.weight("fc", random(30, 4))))
+
+
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceSum", "ReduceMax"])
+@pytest.mark.parametrize("axes", [[], None, [2], [3, -2]])
+@pytest.mark.parametrize("noop", [0, 1])
+def test_axes_of_reductions_as_an_input(tmp_path: Path, operator: str, axes: list[int] | None, noop: int) -> None:
+    writer, value = start()
+    operands = [] if axes is None else [_ints(writer, "axes", *axes)]
+    value = end(writer, value) if not axes and not noop and operator != "ReduceMax" else value
+    value = writer.node(operator, value, *operands, noop_with_empty_axes=noop)
+    if not axes and not noop:
+        path = tmp_path / "network.onnx"
+        onnx.save(writer.model(value, 18, 4), path)
+        with pytest.raises(UnsupportedError, match=rf"\({operator}\): {operator} over axes \[1(, 2, 3)?\] of"):
+            from_onnx(path)
+    else:
+        imported(tmp_path, writer, end(writer, value), opset=18)
+
+
 def _batch(writer: OnnxWriter, value: str) -> str:
     return writer.node("Gather", writer.node("Shape", value), writer.weight("zero", np.array(0)), axis=0)
 
@@ -228,11 +286,26 @@ def test_what_depends_on_the_number_of_images(
     ("build_part", "match"),
     [
         (lambda w, v: w.node("ReduceMean", v, axes=[1]), r"/reducemean_1 \(ReduceMean\): ReduceMean over axes \[1\]"),
-        (lambda w, v: w.node("Concat", v, v, axis=2), r"/relu_2 \(Relu\)|/globalaveragepool"),
+        (
+            lambda w, v: w.node("Relu", w.node("Concat", v, v, axis=2)),
+            r"/concat_1 \(Concat\): 'conv_0' \[1, 5, 7, 10\] and .* come out as numbers that are no map of channels "
+            r"any more, .* not the next: /globalaveragepool_3 \(GlobalAveragePool\): reads \[1, 5, 14, 10\]",
+        ),
         (
             lambda w, v: w.node("Reshape", v, w.weight("shape", np.array([1, 10, 7, 5], np.int64))),
-            r"/globalaveragepool_2 \(GlobalAveragePool\): reads \[1, 10, 7, 5\], which is not .* of a map",
+            r"/reshape_1 \(Reshape\): .*: /globalaveragepool_2 \(GlobalAveragePool\): reads \[1, 10, 7, 5\], which",
         ),
+        (
+            lambda w, v: w.node("ReduceMean", v, axes=[2, -2]),
+            r"\(ReduceMean\): axes \[2, -2\] of 'conv_0' \[1, 5, 7, 10\]; supported: each once",
+        ),
+        (lambda w, v: _sliced(w, v, [6, 2, -1], [-9, 9, -9], [2, 3, 1], [-1, 1, -1]), r"/slice_1 \(Slice\): "),
+        (lambda w, v: _sliced(w, v, [1], [1], [2], [1]), r"/slice_1 \(Slice\): makes an empty tensor of 'conv_0'"),
+        (lambda w, v: _sliced(w, v, [0, 1], [1, 2], [2, -2], [1, 1]), r"/slice_1 \(Slice\): axes \[2, -2\] of"),
+        (lambda w, v: _sliced(w, v, [0], [1], [2], [0]), r"/slice_1 \(Slice\): from \[0\] to \[1\] in steps of \[0\]"),
+        (lambda w, v: _sliced(w, v, [0, 1], [1], [2], [1]), r"/slice_1 \(Slice\): from \[0, 1\] to \[1\]"),
+        (lambda w, v: w.node("Split", v, _ints(w, "n", 4), axis=1), r"/split_1 \(Split\): sizes \[4\] of 'conv_0'"),
+        (lambda w, v: w.node("Flatten", w.node("Relu", v), axis=5), r"/flatten_2 \(Flatten\): flattens .* at axis 5"),
         (
             lambda w, v: w.node("Reshape", v, w.node("Cast", end(w, v), to=TensorProto.INT64)),
             r"/cast_3 \(Cast\): a cast to INT64",
