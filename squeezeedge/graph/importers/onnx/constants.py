@@ -196,9 +196,9 @@ def _product(node: NodeProto, inputs: Sequence[Array | None]) -> int:
 
 
 SAME_SIZE = (
-    "Abs BatchNormalization Cast Ceil Clip Concat CumSum DequantizeLinear Dropout Erf Exp Flatten Floor Identity Log "
-    "Neg Not Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Round Shape Sigmoid Sign Size "
-    "Slice Split Sqrt Squeeze Tanh Transpose Unsqueeze"
+    "Abs BatchNormalization Cast CastLike Ceil Clip Concat CumSum DequantizeLinear Dropout Erf Exp Flatten Floor "
+    "Identity Log Neg Not Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Reshape Round Shape Sigmoid Sign Size Slice Split Sqrt Squeeze Tanh Transpose Unsqueeze"
 )
 BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum Where"
 

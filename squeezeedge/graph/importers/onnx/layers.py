@@ -258,59 +258,79 @@ def _global_max(context: Context, node: NodeProto) -> Value:
 
 
 def _gemm(context: Context, node: NodeProto) -> Value:
-    weight, given = context.weights(node, 1), attributes(node)
-    if given.get("transA", 0) or weight.ndim != 2:
-        raise refused(node, f"a product with {context.fed(node)} and transA; supported: a vector and a constant matrix")
-    weight = float32((weight if given.get("transB", 0) else weight.T) * np.float32(given.get("alpha", 1.0)))
-    bias = np.zeros(len(weight), np.float32)
+    """Of a vector and a constant matrix, in either order."""
+    given = attributes(node)
+    turned = bool(given.get("transA", 0)), bool(given.get("transB", 0))
+    last = node.input[0] in context.constants
+    weight = context.weights(node, 0 if last else 1)
+    if weight.ndim != 2:
+        raise refused(node, f"a product with a weight of {weight.ndim} dimensions; supported: 2")
+    if turned[0 if last else 1] == last:
+        weight = weight.T
+    bias: F32 = np.zeros((len(weight), 1) if last else len(weight), np.float32)
     if context.given(node, 2):
-        bias = _vector(node, context.weights(node, 2), len(weight)) * np.float32(given.get("beta", 1.0))
-    return _fully_connected(context, node, weight, bias)
+        bias = _vector(node, context.weights(node, 2), bias.shape) * np.float32(given.get("beta", 1.0))
+    weight = weight * np.float32(given.get("alpha", 1.0))
+    column = turned[1 if last else 0] != last
+    return _fully_connected(context, node, 1 if last else 0, weight, bias.reshape(-1), column=column)
 
 
 def _matmul(context: Context, node: NodeProto) -> Value:
-    weight = context.weights(node, 1)
+    last = node.input[0] in context.constants
+    weight = context.weights(node, 0 if last else 1)
     if weight.ndim != 2:
         raise refused(node, f"a product with a weight of {weight.ndim} dimensions; supported: 2")
-    return _fully_connected(context, node, float32(weight.T), np.zeros(weight.shape[1], np.float32))
+    weight = weight if last else weight.T
+    bias, column = np.zeros(len(weight), np.float32), last and context.value(node, 1).ids.ndim > 1
+    return _fully_connected(context, node, 1 if last else 0, weight, bias, column=column)
 
 
-def _fully_connected(context: Context, node: NodeProto, weight: F32, bias: F32) -> Value:
-    """A convolution whose window is the whole map; 1x1 where each channel is one pixel."""
-    source = context.value(node, 0)
-    shape, (height, width) = source.shape, source.size
-    if source.spatial is not None or math.prod(shape) != shape[-1] or shape[-1] != weight.shape[1]:
+def _fully_connected(context: Context, node: NodeProto, index: int, weight: F32, bias: F32, *, column: bool) -> Value:
+    """A convolution whose window is the whole map; 1x1 where each channel is one pixel.
+
+    Args:
+        context: of the walk.
+        node: the product.
+        index: of the operand that depends on the image: 0; or 1, where the weight comes first.
+        weight: float32 [out, in].
+        bias: float32 [out].
+        column: whether that operand is [..., in, 1] instead of [..., in].
+    """
+    source = context.value(node, index)
+    shape, (height, width), axis = source.shape, source.size, -2 if column else -1
+    if source.spatial is not None or math.prod(shape) != shape[axis] or shape[axis] != weight.shape[1]:
         raise refused(
             node,
             f"a fully connected layer of {weight.shape[1]} inputs on {list(shape)}; supported: one vector of that size",
         )
+    context.outermost(node, len(shape) > 2 or (index == 0 and not column))
     channels, places = np.unique(source.ids.reshape(-1), return_inverse=True)
     order = np.argsort(np.unique(source.ids.reshape(-1), return_index=True)[1], kind="stable")  # as they come first
     channels, places = channels[order], np.argsort(order, kind="stable")[places.reshape(-1)]
     pixels = np.zeros_like(places) if source.pixels is None else source.pixels.reshape(-1)
     if len(weight) * len(channels) * height * width > max(MAX_KERNEL, weight.size):
         raise refused(node, f"a fully connected layer on parts of a map of {height}x{width} pixels is too large")
-    kernel, columns = weight, places * (height * width) + pixels
+    kernel, columns = float32(weight), places * (height * width) + pixels
     if len(columns) != len(channels) * height * width or (columns != np.arange(len(columns))).any():
         kernel = np.zeros((len(weight), len(channels) * height * width), np.float32)
         if len(np.unique(columns)) == len(columns):
             kernel[:, columns] = weight
         else:
             np.add.at(kernel.T, columns, weight.T)
-    name = context.name(node, 1)
-    conv = FloatConv(
-        name, ("",), kernel.reshape(len(weight), len(channels), height, width), float32(bias), (1, 1), NO_PADDING
-    )
+    kernel = kernel.reshape(len(weight), len(channels), height, width)
+    conv = FloatConv(context.name(node, 1 - index), ("",), kernel, float32(bias), (1, 1), NO_PADDING)
     made = context.steps.append(conv, (channels,), source.size)
-    return Value(made.reshape(*shape[:-1], -1), (1, 1))
+    if index == 0:
+        return Value(made.reshape(*((*shape[:-2], 1) if column else shape[:-1]), -1), (1, 1))
+    return Value(made.reshape(-1) if len(shape) == 1 else made.reshape(*shape[:-2], -1, 1), (1, 1))
 
 
-def _vector(node: NodeProto, bias: F32, size: int) -> F32:
-    """A bias that may be written as [size], [1, size], [1] or a scalar."""
+def _vector(node: NodeProto, bias: F32, shape: tuple[int, ...]) -> F32:
+    """A bias that may be written as [size], [1, size], [1] or a scalar; or of a column."""
     try:
-        return float32(np.broadcast_to(bias, (1, size))[0])
+        return float32(np.broadcast_to(bias, (1,) * (2 - len(shape)) + shape).reshape(shape))
     except ValueError:
-        raise refused(node, f"a bias of shape {list(bias.shape)} for {size} classes is not supported") from None
+        raise refused(node, f"a bias of shape {list(bias.shape)} for {shape[0]} classes is not supported") from None
 
 
 def _pad(context: Context, node: NodeProto) -> Value:

@@ -195,6 +195,38 @@ def _of_one_image(context: Context, node: NodeProto, shape: list[int]) -> list[i
     return shape if shape[0] in (0, -1) else [shape[0] // context.batch, *shape[1:]]
 
 
+def _repeated(context: Context, node: NodeProto) -> Value:
+    """Expand and Tile: channels that are read several times, as those of a gray image."""
+    value, numbers = context.value(node, 0), context.integers(node, 1)
+    shape = value.shape
+    try:
+        if node.op_type == "Tile":
+            if len(numbers) != len(shape):
+                raise ValueError
+            wanted = tuple(side * times for side, times in zip(shape, numbers, strict=True))
+        else:
+            if node.input[1] in context.counting or (len(numbers) == len(shape) and numbers[:1] != [1]):
+                numbers = _of_one_image(context, node, numbers)
+            wanted = np.broadcast_shapes(shape, tuple(numbers))
+    except ValueError:
+        raise refused(node, f"makes {context.fed(node)} {numbers[:8]}, which does not fit") from None
+    context.outermost(node, len(wanted) == len(shape) and wanted[:1] == shape[:1])
+    spatial = value.spatial or ((2, 3) if value.is_map else ())
+    if any(wanted[axis - len(shape)] != shape[axis] for axis in spatial) or min(wanted, default=0) < 1:
+        raise refused(node, f"makes {list(wanted)[:8]} of {context.fed(node)}; supported: each channel several times")
+    context.moves.spend(node, math.prod(wanted) // math.prod(shape) * value.ids.size)
+    moved = None if value.spatial is None else tuple(axis + len(wanted) - len(shape) for axis in value.spatial)
+    target = tuple(1 if moved and axis in moved else side for axis, side in enumerate(wanted))
+
+    def repeated(ids: np.ndarray) -> np.ndarray:
+        if node.op_type == "Expand":
+            return np.broadcast_to(ids, target)
+        return np.tile(ids, [side // before for side, before in zip(target, ids.shape, strict=True)])
+
+    pixels = None if value.pixels is None else repeated(value.pixels)
+    return replace(value, ids=repeated(value.ids), spatial=(moved[0], moved[1]) if moved else None, pixels=pixels)
+
+
 def _mean(context: Context, node: NodeProto) -> Value:
     value, given = context.value(node, 0), attributes(node)
     axes = context.integers(node, 1) if context.given(node, 1) else [int(axis) for axis in given.get("axes", ())]
@@ -285,6 +317,7 @@ def _total(context: Context, node: NodeProto) -> Value:
 SHAPES: Mapping[str, Handler] = MappingProxyType(
     {
         "Concat": _concat,
+        "Expand": _repeated,
         "ReduceMax": _mean,
         "ReduceMean": _mean,
         "ReduceSum": _total,
@@ -292,6 +325,7 @@ SHAPES: Mapping[str, Handler] = MappingProxyType(
         "Shape": _shape,
         "Size": _size,
         "Slice": _slice,
+        "Tile": _repeated,
         "Transpose": _transpose,
     }
     | dict.fromkeys(["Flatten", "Gather", "Split", "Squeeze", "Unsqueeze"], _moved)

@@ -40,7 +40,7 @@ Round) makes different scores equal, so that another class comes first; it is a 
 
 OVER_CLASSES = ("Softmax", "LogSoftmax", *READERS)
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
-COUNTED = ("Reshape",)
+COUNTED = ("Expand", "Reshape")
 """Operators that may read the number of images for which a file is made."""
 
 SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout")
@@ -193,7 +193,7 @@ def _fold(context: Context, node: NodeProto) -> None:
 
 def _of_whole_numbers(context: Context, node: NodeProto) -> bool:
     """Whether a node makes whole numbers of some: pixels that are only moved about before a Cast."""
-    if context.whole_numbers.isdisjoint(node.input) or node.op_type in ("Cast", "Shape", "Size"):
+    if context.whole_numbers.isdisjoint(node.input) or node.op_type in ("Cast", "CastLike", "Shape", "Size"):
         return False
     if node.op_type in MOVES:
         return True

@@ -403,3 +403,33 @@ def test_normalization_in_training_mode_of_old_opsets(folder: Path, opset: int) 
     writer.nodes.append(helper.make_node("BatchNormalization", [value, *vectors], outputs, name="bn"))
     match = r"bn \(BatchNormalization\): BatchNormalization in training mode; export the network in evaluation mode"
     refused(folder, writer, end(writer, "normalized"), match, opset)
+
+
+@pytest.mark.parametrize("bias", [None, (6, 1), (1,), (1, 1)])
+@pytest.mark.parametrize(("column", "turned"), [(True, False), (False, True)])
+def test_gemm_with_the_constant_first(folder: Path, bias: tuple[int, ...] | None, column: bool, turned: bool) -> None:
+    writer, value = start()
+    vector = end(writer, value)
+    vector = writer.node("Transpose", vector, perm=[1, 0]) if column else vector
+    weight = writer.weight("fc.weight", random(5, 6) if turned else random(6, 5))
+    operands = [weight, vector] + ([] if bias is None else [writer.weight("fc.bias", random(*bias))])
+    made = writer.node("Gemm", *operands, transA=int(turned), transB=int(not column), alpha=0.5, beta=2.0)
+    assert imported(folder, writer, writer.node("Transpose", made, perm=[1, 0])).nodes[-1].name == "fc"
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_gemm_of_a_column(folder: Path, turned: int) -> None:
+    writer, value = start()
+    column = writer.node("Transpose", end(writer, value), perm=[1, 0])
+    weight = writer.weight("w", random(6, 5) if turned else random(5, 6))
+    made = writer.node("Gemm", column, weight, writer.weight("b", random(6)), transA=1, transB=turned)
+    imported(folder, writer, made)
+
+
+@pytest.mark.parametrize(("batch", "shape"), [(1, [5]), (1, [5, 1]), (3, [3, 5, 1])])
+def test_matmul_with_the_constant_first(folder: Path, batch: int, shape: list[int]) -> None:
+    """Of several images at a time, where these stay apart."""
+    writer, value = start(batch=batch)
+    vector = writer.node("Reshape", end(writer, value), writer.weight("s", np.array(shape, np.int64)))
+    made = writer.node("MatMul", writer.weight("w.weight", random(6, 5)), vector)
+    assert imported(folder, writer, made, rank=len(shape)).nodes[-1].name == "w"

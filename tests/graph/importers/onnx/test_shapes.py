@@ -206,6 +206,23 @@ def test_axes_of_reductions_as_an_input(tmp_path: Path, operator: str, axes: lis
         imported(tmp_path, writer, end(writer, value), opset=18)
 
 
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize("way", ["Expand", "Tile", "Shape", "rows"])
+def test_a_gray_image_with_three_channels(tmp_path: Path, way: str, batch: int | str) -> None:
+    writer = OnnxWriter([batch, 9, 12, 1] if way == "rows" else [batch, 1, 9, 12])
+    if way == "Tile":
+        value = writer.node("Tile", "input", _ints(writer, "n", 1, 3, 1, 1))
+    elif way == "Expand":
+        value = writer.node("Expand", "input", _ints(writer, "n", 1, 3, 1, 1))
+    elif way == "rows":
+        value = writer.node("Transpose", writer.node("Expand", "input", _ints(writer, "n", 3)), perm=[0, 3, 1, 2])
+    else:
+        first = writer.node("Slice", writer.node("Shape", "input"), _ints(writer, "z", 0), _ints(writer, "o", 1))
+        value = writer.node("Expand", "input", writer.node("Concat", first, _ints(writer, "n", 3, 9, 12), axis=0))
+    value = writer.node("Conv", value, writer.weight("w", random(4, 3, 3, 3)))
+    assert kinds(imported(tmp_path, writer, end(writer, value))) == ["Conv", "GlobalAveragePool"]
+
+
 def _batch(writer: OnnxWriter, value: str) -> str:
     return writer.node("Gather", writer.node("Shape", value), writer.weight("zero", np.array(0)), axis=0)
 
@@ -304,6 +321,12 @@ def test_what_depends_on_the_number_of_images(
         (lambda w, v: _sliced(w, v, [0, 1], [1, 2], [2, -2], [1, 1]), r"/slice_1 \(Slice\): axes \[2, -2\] of"),
         (lambda w, v: _sliced(w, v, [0], [1], [2], [0]), r"/slice_1 \(Slice\): from \[0\] to \[1\] in steps of \[0\]"),
         (lambda w, v: _sliced(w, v, [0, 1], [1], [2], [1]), r"/slice_1 \(Slice\): from \[0, 1\] to \[1\]"),
+        (
+            lambda w, v: w.node("Expand", w.node("GlobalAveragePool", v), _ints(w, "n", 1, 5, 7, 10)),
+            r"/expand_2 \(Expand\): makes \[1, 5, 7, 10\] of .*; supported: each channel several times",
+        ),
+        (lambda w, v: w.node("Tile", v, _ints(w, "n", 1, 2**40, 1, 1)), r"Tile makes moved tensors of more than"),
+        (lambda w, v: w.node("Tile", v, _ints(w, "n", 2)), r"/tile_1 \(Tile\): makes .* \[2\], which does not fit"),
         (lambda w, v: w.node("Split", v, _ints(w, "n", 4), axis=1), r"/split_1 \(Split\): sizes \[4\] of 'conv_0'"),
         (lambda w, v: w.node("Flatten", w.node("Relu", v), axis=5), r"/flatten_2 \(Flatten\): flattens .* at axis 5"),
         (
