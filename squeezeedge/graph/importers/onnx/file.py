@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def load_onnx(path: Path) -> ModelProto:
     _check_size(model)
     _check_names(model)
     _check_opset(model)
+    keys = Counter(entry.key for entry in model.metadata_props)
+    for key in (key for key, count in keys.items() if count > 1):
+        raise CorruptFileError(f"its metadata_props give {str(key)[:80]!r} several times; remove all but one of them")
     for function in model.functions:  # which of the two is meant, ONNX leaves to those who read it
         if function.domain in DOMAINS and onnx.defs.has(function.name):
             raise UnsupportedError(
