@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from onnx import NodeProto
 
+from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.graph import FloatAveragePool, FloatBatchNorm, FloatMaxPool
 from squeezeedge.graph.importers.onnx.constants import attributes, evaluate
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
@@ -168,7 +169,10 @@ def _rearranged(context: Context, node: NodeProto, sources: list[Value], constan
     except ValueError as error:
         raise refused(node, f"of {context.fed(node)}: {error}") from None
     context.moves.spend(node, sum(map(np.size, elements)))
-    made = evaluate(node, [*elements, *constants], context.opset)
+    try:
+        made = evaluate(node, [*elements, *constants], context.opset)
+    except UnsupportedError as error:
+        raise refused(node, f"does not fit {context.fed(node)}; {error}") from None
     for name, array in zip(node.output, made, strict=False):
         if not array.size:
             raise refused(node, f"makes an empty tensor of {context.fed(node)}")
