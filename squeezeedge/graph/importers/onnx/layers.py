@@ -15,6 +15,7 @@ from squeezeedge.graph.float.builder import average_pool, float32, folded_batch_
 from squeezeedge.graph.float.graph import F32, FloatAveragePool, FloatConv, FloatGlobalAveragePool, FloatMaxPool
 from squeezeedge.graph.importers.onnx.constants import attributes
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
+from squeezeedge.graph.importers.onnx.steps import ZERO
 from squeezeedge.graph.importers.onnx.values import NO_PADDING, Pads, Value
 from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.windows import window_map
@@ -349,16 +350,19 @@ def _pad(context: Context, node: NodeProto) -> Value:
     mode = given.get("mode", b"constant").decode(errors="replace")
     if mode != "constant":
         raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values")
-    spatial = source.spatial or ((2, 3) if source.is_map else ())
-    if spatial and set(around) <= set(spatial):
-        return _around(context, node, source, [around.get(axis, (0, 0)) for axis in spatial], spatial, fill)
-    source = context.plain(source)
-    (axis, sides), *others = around.items()
-    if not others and axis and axis not in spatial and source.pixels is None and min(sides) >= 0 and fill == 0:
+    spatial = source.spatial or ((2, 3) if source.is_map else None)
+    channels = {axis: sides for axis, sides in around.items() if spatial is None or axis not in spatial}
+    if channels:
+        (axis, sides), *others = channels.items()
+        if others or axis == 0 or source.pixels is not None or min(sides) < 0 or fill:
+            raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+        source = context.plain(source)
         context.moves.spend(node, source.ids.size + sum(sides) * (source.ids.size // source.ids.shape[axis]))
         widths = [sides if place == axis else (0, 0) for place in range(source.ids.ndim)]
-        return replace(source, ids=np.pad(source.ids, widths, constant_values=-1))
-    raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+        source = replace(source, ids=np.pad(source.ids, widths, constant_values=ZERO))
+    if spatial is None or len(channels) == len(around):
+        return source
+    return _around(context, node, source, [around.get(axis, (0, 0)) for axis in spatial], spatial, fill)
 
 
 def _around(

@@ -254,8 +254,7 @@ def _reduced(context: Context, node: NodeProto, value: Value, over: tuple[int, .
         whole = tuple(sorted(axis for axis in value.spatial if shape[axis] > 1))
         if over == whole:
             return _pooled(context, node, value)
-        if over:
-            return _line(context, node, value, over[0])
+        return _line(context, node, value, over[0]) if over else value
     elif value.pixels is not None and over:
         moved, pixels = (np.moveaxis(array, over, range(-len(over), 0)) for array in (value.ids, value.pixels))
         area = math.prod(value.size)

@@ -172,9 +172,9 @@ def _handle(context: Context, node: NodeProto, handler: Handler) -> None:
         ) from error
     if made is not None:
         context.values[node.output[0]] = made
-    for name in node.output if loosened is not None else ():
-        if name in context.values and context.values[name].pixels is not None:
-            context.loosened.setdefault(name, loosened)
+    for name in node.output:
+        if loosened is not None and name in context.values and context.values[name].pixels is not None:
+            context.loosened[name] = loosened
 
 
 def _fold(context: Context, node: NodeProto) -> None:

@@ -195,6 +195,12 @@ def test_channels_of_zeros(folder: Path) -> None:
     imported(folder, writer, end(writer, writer.node("Add", wide, writer.node("Pad", value, pads))))
 
 
+def test_channels_of_zeros_and_pixels(folder: Path) -> None:
+    writer, value = start()
+    value = _pad(writer, writer.node("Relu", value), [0, 2, 1, 0, 0, 0, 0, -1])
+    imported(folder, writer, end(writer, writer.node("Conv", value, writer.weight("w", random(4, 7, 3, 3)))))
+
+
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2]])
 def test_pads_of_some_axes(folder: Path, axes: list[int]) -> None:
     writer, value = start()

@@ -115,6 +115,17 @@ def test_the_mean_over_one_side(tmp_path: Path, axis: int) -> None:
     assert kinds(graph) == ["Conv", "AveragePool", "Relu", "GlobalAveragePool"]
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_map_one_pixel_high(tmp_path: Path, kept: int) -> None:
+    """Whatever moves it, its height stays where it is; the mean over one pixel is that pixel."""
+    writer, value = start(size=(3, 12))
+    value = writer.node("ReduceMean", value, axes=[2], keepdims=kept)
+    value = writer.node("Reshape", value, _ints(writer, "flat", 1, 5, -1))
+    value = writer.node("Reshape", value, _ints(writer, "map", 1, 5, 1, -1))
+    graph = imported(tmp_path, writer, end(writer, writer.node("Conv", value, writer.weight("w", random(4, 5, 1, 3)))))
+    assert kinds(graph) == ["Conv", "Conv", "GlobalAveragePool"]
+
+
 def test_layers_between_transposes(tmp_path: Path) -> None:
     """As TensorFlow's converter writes them."""
     writer, value = start()
