@@ -8,11 +8,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph.float.graph import FloatAveragePool, FloatBatchNorm, FloatMaxPool
-from squeezeedge.graph.importers.onnx.constants import attributes, evaluate
+from squeezeedge.graph.importers.onnx.constants import attributes, evaluate, label
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
 from squeezeedge.graph.importers.onnx.layers import cropped, global_average
 from squeezeedge.graph.importers.onnx.values import NO_PADDING, Value, recovered
@@ -74,6 +74,10 @@ def _moved(context: Context, node: NodeProto) -> None:
         rank = sources[0].ids.ndim
         if not -rank <= attributes(node).get("axis", 1) <= rank:
             raise refused(node, f"flattens {context.fed(node)} at axis {attributes(node)['axis']}")
+    if node.op_type == "Squeeze" and context.batch > 1 and _axes(context, node) is None:
+        shape = sources[0].shape[:1] + tuple(side for side in sources[0].shape[1:] if side != 1)
+        _rearranged(context, _as_reshape(node), sources, [np.array(shape, np.int64)])
+        return
     context.outermost(node, _keeps_images(context, node, sources[0]))
     _rearranged(context, node, sources, constants)
 
@@ -119,6 +123,11 @@ def _slice(context: Context, node: NodeProto) -> Value | None:
     for axis, part in parts.items():
         ids = ids.take(part, axis)
     return replace(cut, ids=ids)
+
+
+def _as_reshape(node: NodeProto) -> NodeProto:
+    """A Squeeze of whatever is 1, where one image is left of several."""
+    return helper.make_node("Reshape", [node.input[0], "shape"], node.output, name=label(node))
 
 
 def _keeps_images(context: Context, node: NodeProto, value: Value) -> bool:

@@ -282,6 +282,7 @@ def _sliced_by_batch(writer: OnnxWriter, value: str) -> str:
         (_view, ""),
         (_flat_by_size, ""),
         (_squeezes, ""),
+        (lambda w, v: w.node("Squeeze", w.node("GlobalAveragePool", v)), ""),
         (_scaled_by_batch, r"\(Div\): computes with the number of images, which the file fixes at 4: "),
         (_by_size, r"\(Div\): computes with the number of images"),
         (_sliced_by_batch, r"\(Slice\): computes with the number of images"),
