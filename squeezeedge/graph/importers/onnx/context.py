@@ -19,6 +19,10 @@ from squeezeedge.graph.importers.onnx.values import Ids, Value
 __all__ = ["Context", "Handler", "channels_of", "refused"]
 
 
+MAX_SIDE = 1 << 16
+"""Of kernels, strides and dilations."""
+
+
 def refused(node: NodeProto, reason: str) -> UnsupportedError:
     """An error that names the node, its operator and the reason."""
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -167,11 +171,11 @@ class Context:
             return float32(array)
 
     def pair(self, node: NodeProto, name: str, default: tuple[int, int] | None = (1, 1)) -> tuple[int, int]:
-        """An attribute of two whole numbers above 0, for height and width."""
+        """An attribute of two whole numbers above 0, and not beyond any map, for height and width."""
         numbers = attributes(node).get(name, default)
-        if numbers is None or len(numbers) != 2 or min(numbers) < 1:
+        if numbers is None or len(numbers) != 2 or not 1 <= min(numbers) <= max(numbers) <= MAX_SIDE:
             found = "missing" if numbers is None else list(numbers)[:8]
-            raise refused(node, f"{name} is {found}; supported: two numbers above 0, for height and width")
+            raise refused(node, f"{name} is {found}; supported: two in 1..{MAX_SIDE}, for height and width")
         return int(numbers[0]), int(numbers[1])
 
     def channelwise(self, value: Value, node: FloatNode, *, loose: bool = False) -> Value:

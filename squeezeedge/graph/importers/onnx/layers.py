@@ -118,7 +118,8 @@ def cropped(context: Context, node: NodeProto, value: Value, rows: range, column
     Returns:
         ``None`` where they are in reverse order, or the windows would be larger than :data:`MAX_CROP`.
     """
-    first, step = (rows.start, columns.start), (rows.step, columns.step)
+    first = (rows.start, columns.start)
+    step = (min(rows.step, value.size[0]), min(columns.step, value.size[1]))
     count, name = (len(rows), len(columns)), context.name(node)
     last = [side - (number - 1) * by for side, number, by in zip(value.size, count, step, strict=True)]
     kernel = tuple(max(at + 1, most - by + 1) for at, most, by in zip(first, last, step, strict=True))

@@ -296,7 +296,7 @@ def _not_finite(writer: OnnxWriter, value: str) -> str:
 
 
 def _large_dilation(writer: OnnxWriter, value: str) -> str:
-    return writer.node("Conv", value, writer.weight("w", random(5, 5, 3, 3)), dilations=[2**30, 2**30])
+    return writer.node("Conv", value, writer.weight("w", random(5, 5, 3, 3)), dilations=[2**16, 2**16])
 
 
 def _reflected(writer: OnnxWriter, value: str) -> str:
@@ -333,7 +333,7 @@ def _normalized_by_too_few(writer: OnnxWriter, value: str) -> str:
         (_groups_of_other_channels, r"/conv_2.*\[5, 1, 3, 3\].*"),
         (_wrong_channels, r"/conv_2: weight is float32 \[5, 5, 1, 1\], must be float32 \[5, 10, 1, 1\]"),
         (_not_finite, "nan: weight holds values that are not finite"),
-        (_large_dilation, r"/conv_1 \(Conv\): a dilation of \[1073741824, 1073741824\] makes its kernel .* too large"),
+        (_large_dilation, r"/conv_1 \(Conv\): a dilation of \[65536, 65536\] makes its kernel .* too large"),
         (_reflected, r"/pad_1 \(Pad\): pads in mode 'reflect'"),
         (
             lambda w, v: _pad(w, v, [0, 0, -7, 0, 0, 0, 0, 0]),
@@ -350,8 +350,9 @@ def _normalized_by_too_few(writer: OnnxWriter, value: str) -> str:
         (lambda w, v: _pad(w, v, [1, 0, 1], [2, 3]), r"/pad_1 \(Pad\): pads by \[1, 0, 1\], which does not fit"),
         (lambda w, v: _pad(w, v, [0, 0, 1, 0, 0, 0, 0, 0], fill=[0, 1]), r"/pad_1 \(Pad\): 'fill' has 2 values"),
         (lambda w, v: _conv(w, v, kernel_shape=[2, 3]), r"\(Conv\): kernel_shape is \[2, 3\], and its weight"),
-        (lambda w, v: _conv(w, v, strides=[1]), r"\(Conv\): strides is \[1\]; supported: two numbers above 0"),
+        (lambda w, v: _conv(w, v, strides=[1]), r"\(Conv\): strides is \[1\]; supported: two in 1"),
         (lambda w, v: _conv(w, v, strides=[1, -1]), r"\(Conv\): strides is \[1, -1\]; supported"),
+        (lambda w, v: _conv(w, v, strides=[2**31, 1]), r"\(Conv\): strides is \[2147483648, 1\]; supported"),
         (lambda w, v: _conv(w, v, dilations=[0, 1]), r"\(Conv\): dilations is \[0, 1\]; supported"),
         (lambda w, v: _conv(w, v, pads=[1, 1]), r"\(Conv\): pads is \[1, 1\]; supported: four"),
         (lambda w, v: _conv(w, v, pads=[1, 1, 1, -1]), r"\(Conv\): pads is \[1, 1, 1, -1\]; supported"),
