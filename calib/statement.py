@@ -316,8 +316,8 @@ def _check_units(stated: Statement, name: str) -> None:
         )
     if top / min(std) > MOST_NORMALIZED:
         raise SqueezeEdgeError(
-            f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std}{said} span {top / min(std):.6g} after it; "
-            "state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
+            f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std}{said} span {top / min(std):.6g} after "
+            "it; state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
         )
 
 

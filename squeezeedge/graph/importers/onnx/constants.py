@@ -200,7 +200,7 @@ SAME_SIZE = (
     "Identity Log Neg Not Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare Relu Reshape Round Shape Sigmoid Sign Size Slice Split Sqrt Squeeze Tanh Transpose Unsqueeze"
 )
-BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum Where"
+BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where"
 
 FOLDED: Mapping[str, Count] = MappingProxyType(
     dict.fromkeys(SAME_SIZE.split(), _all)

@@ -26,7 +26,7 @@ GATE = (
     "variant of the network without them, with ReLU or ReLU6 (EfficientNet-Lite, MobileNetV2, RegNetX, ...)"
 )
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-PIXELS = (
+WHOLE_NUMBERS = (
     *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
     *(TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
 )
@@ -234,7 +234,7 @@ def _same(context: Context, node: NodeProto) -> Value:
 
 def _cast(context: Context, node: NodeProto) -> Value:
     kind = int(attributes(node).get("to", 0))
-    if kind in PIXELS and node.input[0] in context.whole_numbers:
+    if kind in WHOLE_NUMBERS and node.input[0] in context.whole_numbers:
         context.whole_numbers.add(node.output[0])
     elif kind not in FLOATS:
         names = {number: name for name, number in TensorProto.DataType.items()}
