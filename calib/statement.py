@@ -307,15 +307,17 @@ def _check_units(stated: Statement, name: str) -> None:
     """Refuse a mean outside of the pixels' range, and a deviation far below it: they are in other units."""
     top = 255 * (stated.scale or UNIT)
     mean, std = stated.mean or ZERO, stated.std or ONE
+    sources = sorted({stated.sources[key] for key in NORMALIZATION if key in stated.sources})
+    said = f" ({', '.join(sources)})" if sources else ""
     if max(mean) > 2 * top or min(mean) < -top:
         raise SqueezeEdgeError(
-            f"{name}: a mean of {mean} is not within pixels of 0..{top:.4g}; "
+            f"{name}: a mean of {mean}{said} is not within pixels of 0..{top:.4g}; "
             "state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
         )
     if top / min(std) > MOST_NORMALIZED:
         raise SqueezeEdgeError(
-            f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std} span {top / min(std):.0f} after it; "
-            "state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
+            f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std}{said} span {top / min(std):.6g} after "
+            "it; state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
         )
 
 

@@ -17,7 +17,7 @@ from squeezeedge.calib.preprocess import MAX_PIXELS, Interpolation, Preprocessin
 from squeezeedge.calib.statement import WHOLE, ChannelOrder, Statement, of_preset
 from squeezeedge.errors import CorruptFileError, UsageError, check_path, did_you_mean
 
-__all__ = ["KEYS", "beside", "given_statement", "in_metadata", "read_toml", "statement_of"]
+__all__ = ["KEYS", "beside", "given_statement", "in_metadata", "read_toml", "statement_of", "unrelated"]
 
 MAX_BYTES = 1 << 20
 SUFFIX = ".preprocessing.toml"
@@ -89,6 +89,8 @@ def given_statement(preprocessing: object) -> Statement:
 def beside(path: Path) -> list[Statement]:
     """What the files beside a weight file say: NAME.preprocessing.toml, timm's and Hugging Face's.
 
+    A ``config.json`` that is none of timm's (:func:`unrelated`, too) says nothing.
+
     Raises:
         CorruptFileError: one of them is damaged, or says what is not possible.
     """
@@ -99,9 +101,21 @@ def beside(path: Path) -> list[Statement]:
         (TIMM, lambda file: _read(file, _timm)),
         (HUGGING_FACE, lambda file: _read(file, _hugging_face)),
     ):
-        if (path.parent / file).is_file():
+        if (path.parent / file).is_file() and not (file == TIMM and unrelated(path)):
             found.append(reader(path.parent / file))
     return [statement for statement in found if statement.stated()]
+
+
+def unrelated(path: Path) -> tuple[str, ...]:
+    """A remark, where a file beside a weight file has the name of timm's configuration, but is no JSON object."""
+    file = path.parent / TIMM
+    try:
+        _json(_content(file))
+    except (ValueError, RecursionError):
+        return (f"{file}: not a JSON object, so it says nothing of the preprocessing: ignored",)
+    except OSError:  # there is none, or :func:`beside` says that it cannot be read
+        pass
+    return ()
 
 
 def in_metadata(metadata: Mapping[str, str], path: Path, what: str) -> list[Statement]:
@@ -175,11 +189,7 @@ def _standard(metadata: Mapping[str, str], source: str) -> Statement:
 
 def _read(path: Path, parse: Callable[[bytes], Statement]) -> Statement:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        return parse(data)
+        return parse(_content(path))
     except (OSError, ValueError, RecursionError) as failure:
         reason = getattr(failure, "strerror", None) or str(failure)[:300]
         if isinstance(failure, OSError):
@@ -187,6 +197,14 @@ def _read(path: Path, parse: Callable[[bytes], Statement]) -> Statement:
         raise CorruptFileError(
             f"{path}: not a valid statement of preprocessing: {reason}; correct the file"
         ) from failure
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    return data
 
 
 def _json(data: bytes) -> dict[str, Any]:

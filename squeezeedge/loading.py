@@ -27,7 +27,7 @@ from squeezeedge.calib.statement import (
     resolve,
     triple,
 )
-from squeezeedge.calib.statement_files import beside, given_statement, in_metadata
+from squeezeedge.calib.statement_files import beside, given_statement, in_metadata, unrelated
 from squeezeedge.errors import (
     SqueezeEdgeError,
     UsageError,
@@ -332,7 +332,7 @@ def _from_checkpoint(
         alternatives={
             other: partial(_from_checkpoint, other, path, size, ema, given=given, known=known) for other in others
         },
-        remarks=(*checkpoint.notes, *assumed),
+        remarks=(*checkpoint.notes, *unrelated(path), *assumed),
         resolved=resolved,
         reading=reading,
     )
@@ -380,7 +380,7 @@ def _from_onnx(
         floating=floating,
         float_logits=lambda images: answer(preprocessing, images),
         origin={"network": path.stem, **_file(path), **_ordered(resolved)},
-        remarks=imported.notes,
+        remarks=(*imported.notes, *unrelated(path)),
         resolved=resolved,
         reading=Reading(answer, floating, network),
     )

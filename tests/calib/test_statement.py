@@ -111,6 +111,11 @@ def test_size_and_scaling(statement: Statement, size: int | None, expected: tupl
 SMALL = NetworkInput((32, 32))
 REFUSED: list[tuple[Statement, NetworkInput, str]] = [
     (Statement(mean=(104, 117, 123)), SMALL, r"net: a mean of \(104, 117, 123\) is not within pixels of 0\.\.1; state"),
+    (
+        Statement(mean=(9, 9, 9)).said_by("metadata_props of net"),
+        SMALL,
+        r"a mean of \(9, 9, 9\) \(metadata_props of net\) is",
+    ),
     (Statement(std=(0.2, 0.2, 0.2), scale=1), SMALL, r"standard deviation of .* span 1275 after it; state the `scale`"),
     (
         CAFFE,

@@ -11,7 +11,7 @@ import pytest
 
 from squeezeedge.calib.preprocess import DIGITS, IMAGENET
 from squeezeedge.calib.statement import Statement, of_preset
-from squeezeedge.calib.statement_files import beside, in_metadata, read_toml, statement_of
+from squeezeedge.calib.statement_files import beside, in_metadata, read_toml, statement_of, unrelated
 from squeezeedge.errors import CorruptFileError, UsageError
 
 UNIT = 1 / 255
@@ -117,11 +117,21 @@ def test_timm(tmp_path: Path) -> None:
     for wrong in (
         TIMM | {"crop_mode": "border", "crop_pct": 0.9},
         TIMM | {"input_size": 3},
-        [],
         TIMM | {"std": [0] * 3},
     ):
         with pytest.raises(CorruptFileError, match=r"config\.json: not a valid statement"):
             said(tmp_path, "config.json", wrong)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b" " * (1 << 21), b'"timm"'])
+def test_a_configuration_of_something_else(tmp_path: Path, content: bytes) -> None:
+    """Any folder may have a config.json: what is no JSON object is ignored, with a remark."""
+    (tmp_path / "config.json").write_bytes(content)
+    assert beside(tmp_path / "net.onnx") == []
+    (remark,) = unrelated(tmp_path / "net.onnx")
+    assert remark.endswith("config.json: not a JSON object, so it says nothing of the preprocessing: ignored")
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    assert unrelated(tmp_path / "net.onnx") == () == unrelated(tmp_path / "nowhere" / "net.onnx")
 
 
 HUGGING_FACE: list[tuple[Mapping[str, Any], dict[str, Any]]] = [

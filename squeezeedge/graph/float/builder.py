@@ -203,7 +203,7 @@ def average_pool(
     if least < most:
         raise UnsupportedError(
             f"{name}: average pooling that does not count padded pixels (count_include_pad=False), so that its windows "
-            f"on a map of {shape.height}x{shape.width} pixels average {least} to {most} of them; supported: padding "
-            "that counts, or no padding"
+            f"on a map of {shape.height}x{shape.width} pixels average {least} to {most} of them; a convolution has one "
+            "divisor for all. Supported: padding that counts (count_include_pad=True, with a little training), or none"
         )
     return replace(pool, divisor=most)

@@ -56,5 +56,10 @@ def from_onnx(path: Path, size: tuple[int, int] | None = None) -> Imported:
         notes.append(f"part of the preprocessing: {', '.join(network.on_image)}")
     if network.folded:
         notes.append(f"folded into the convolution in front: {', '.join(network.folded)}")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {entry.key: _text(entry.value) for entry in model.metadata_props if isinstance(entry.key, str)}
     return Imported(graph, multiplier, offset, front.gray, front.pixels, metadata, tuple(notes))
+
+
+def _text(value: str | bytes) -> str:
+    """Protobuf hands out what is not UTF-8 as bytes."""
+    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from squeezeedge.errors import UnsupportedError
+from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.graph.float.graph import FloatConv, FloatGraph, FloatLinear, FloatRelu
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.importers.from_onnx import from_onnx
@@ -132,6 +132,20 @@ def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     helper.set_model_props(model, {"mean": "0.5", "author": "someone"})
     onnx.save(model, tmp_path / "network.onnx")
     assert from_onnx(tmp_path / "network.onnx").metadata == {"mean": "0.5", "author": "someone"}
+
+
+def test_what_a_file_says_of_itself_that_is_no_text(tmp_path: Path) -> None:
+    """A name is not looked at; a value is for those who read it. What is said twice is refused by its key."""
+    writer, value = start()
+    model = writer.model(end(writer, value))
+    helper.set_model_props(model, {"maker": "value", "mean": "text"})
+    data, path = model.SerializeToString(), tmp_path / "network.onnx"
+    path.write_bytes(data.replace(b"maker", b"\xff\xfe\xff\xfe\xff").replace(b"text", b"0.5\xff"))
+    assert from_onnx(path).metadata == {"mean": "0.5\ufffd"}
+    model.metadata_props.add(key="mean", value="0.5")
+    onnx.save(model, path)
+    with pytest.raises(CorruptFileError, match=r"network\.onnx: its metadata_props give 'mean' several times; remove"):
+        from_onnx(path)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])

@@ -71,10 +71,12 @@ def constant(node: NodeProto) -> Array:
     """Value of a ``Constant``.
 
     Raises:
-        UnsupportedError: it is a text, a sparse tensor or of another kind that no network needs.
+        UnsupportedError: it is a text, a sparse tensor or of another kind that no network needs, or given in two ways.
     """
     given = attributes(node)
-    (name, value), *_ = [*given.items(), ("", None)]
+    if len(given) != 1:
+        raise UnsupportedError(f"{label(node)}: a constant given as {' and '.join(given) or 'nothing'}; give it as one")
+    ((name, value),) = given.items()
     if isinstance(value, TensorProto):
         return array_of(value, label(node))
     if name not in ("value_float", "value_floats", "value_int", "value_ints"):
@@ -194,11 +196,11 @@ def _product(node: NodeProto, inputs: Sequence[Array | None]) -> int:
 
 
 SAME_SIZE = (
-    "Abs BatchNormalization Cast Ceil Clip Concat CumSum DequantizeLinear Dropout Erf Exp Flatten Floor Identity Log "
-    "Neg Not Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Round Shape Sigmoid Sign Size "
-    "Slice Split Sqrt Squeeze Tanh Transpose Unsqueeze"
+    "Abs BatchNormalization Cast CastLike Ceil Clip Concat CumSum DequantizeLinear Dropout Erf Exp Flatten Floor "
+    "Identity Log Neg Not Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Reshape Round Shape Sigmoid Sign Size Slice Split Sqrt Squeeze Tanh Transpose Unsqueeze"
 )
-BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum Where"
+BROADCAST = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where"
 
 FOLDED: Mapping[str, Count] = MappingProxyType(
     dict.fromkeys(SAME_SIZE.split(), _all)

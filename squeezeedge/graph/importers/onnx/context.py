@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from squeezeedge.graph.importers.onnx.values import Ids, Value
 __all__ = ["Context", "Handler", "channels_of", "refused"]
 
 
+MAX_SIDE = 1 << 16
+"""Of kernels, strides and dilations."""
+
+
 def refused(node: NodeProto, reason: str) -> UnsupportedError:
     """An error that names the node, its operator and the reason."""
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -33,7 +37,9 @@ class Context:
         opset: version of the operators.
         batch: number of images that the file is made for; 1 if that is open.
         values: tensors that depend on the image.
-        constants: those that do not.
+        constants: those that do not; what depends on the number of images is of one image.
+        counting: of these that do depend on it, what they are in the file, which is made for several images.
+        loosened: tensors of loose numbers, which are no map any more, and the node that made the first of these.
         notes: sentences about what was folded, dropped or assumed.
         budget: numbers that may still be computed.
         moves: elements of maps that may still be moved one by one.
@@ -46,6 +52,8 @@ class Context:
         self.batch = batch
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
+        self.counting: dict[str, NDArray[Any]] = {}
+        self.loosened: dict[str, NodeProto] = {}
         self.notes: list[str] = []
         self.budget, self.moves = Budget(), Budget("moved tensors")
         self.whole_numbers: set[str] = set()
@@ -97,6 +105,18 @@ class Context:
         name = self.steps.unique("pad")
         return FloatConv(name, ("",), weight, np.full(count, bias, np.float32), (1, 1), padding, groups=count)
 
+    def outermost(self, node: NodeProto, kept: bool) -> None:
+        """Check that a file for several images has them in the first axis, in front of all else, behind this node, too.
+
+        So a graph of one image computes the same. A file for one image, or any number of them, may do as it likes.
+        """
+        if self.batch > 1 and not kept:
+            raise refused(
+                node,
+                f"does not keep apart the {self.batch} images that the file is made for, of {self.fed(node)} each; "
+                "export it for one image, or for any number of them",
+            )
+
     def map(self, node: NodeProto, index: int = 0, *, padded: bool = False) -> Value:
         """An operand that must be [1, channels, height, width]."""
         value = self.value(node, index, padded=padded)
@@ -124,6 +144,22 @@ class Context:
             raise refused(node, f"operand {index} is {array.dtype} {list(array.shape)}; it must be a few whole numbers")
         return [int(number) for number in array.reshape(-1)]
 
+    def axes(self, node: NodeProto, axes: Sequence[int], rank: int) -> list[int]:
+        """Axes counted from the front, each once."""
+        counted = [axis % rank for axis in axes if -rank <= axis < rank]
+        if len(set(counted)) != len(axes):
+            raise refused(
+                node, f"axes {list(axes)[:16]} of {self.fed(node)}; supported: each once, in {-rank}..{rank - 1}"
+            )
+        return counted
+
+    def number(self, node: NodeProto, index: int) -> float:
+        """A constant operand that is one number."""
+        array = self.weights(node, index)
+        if array.size != 1:
+            raise refused(node, f"{node.input[index]!r} has {array.size} values; it must be one number")
+        return float(array.reshape(()))
+
     def weights(self, node: NodeProto, index: int) -> F32:
         """A constant operand as float32."""
         array = self.constant(node, index)
@@ -135,11 +171,11 @@ class Context:
             return float32(array)
 
     def pair(self, node: NodeProto, name: str, default: tuple[int, int] | None = (1, 1)) -> tuple[int, int]:
-        """An attribute of two whole numbers above 0, for height and width."""
+        """An attribute of two whole numbers above 0, and not beyond any map, for height and width."""
         numbers = attributes(node).get(name, default)
-        if numbers is None or len(numbers) != 2 or min(numbers) < 1:
+        if numbers is None or len(numbers) != 2 or not 1 <= min(numbers) <= max(numbers) <= MAX_SIDE:
             found = "missing" if numbers is None else list(numbers)[:8]
-            raise refused(node, f"{name} is {found}; supported: two numbers above 0, for height and width")
+            raise refused(node, f"{name} is {found}; supported: two in 1..{MAX_SIDE}, for height and width")
         return int(numbers[0]), int(numbers[1])
 
     def channelwise(self, value: Value, node: FloatNode, *, loose: bool = False) -> Value:

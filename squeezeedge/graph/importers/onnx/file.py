@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def load_onnx(path: Path) -> ModelProto:
     _check_size(model)
     _check_names(model)
     _check_opset(model)
+    keys = Counter(entry.key for entry in model.metadata_props)
+    for key in (key for key, count in keys.items() if count > 1):
+        raise CorruptFileError(f"its metadata_props give {str(key)[:80]!r} several times; remove all but one of them")
     for function in model.functions:  # which of the two is meant, ONNX leaves to those who read it
         if function.domain in DOMAINS and onnx.defs.has(function.name):
             raise UnsupportedError(
@@ -59,6 +63,7 @@ def load_onnx(path: Path) -> ModelProto:
         value.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
+        _write_defaults(model)
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -76,15 +81,34 @@ def type_name(number: int) -> str:
     return known.get(number, f"type {number}")
 
 
+_Key = tuple[str, str, str]
+
+
+def _functions(model: ModelProto) -> dict[_Key, FunctionProto]:
+    """By domain, name and overload, as nodes call them."""
+    return {(function.domain, function.name, function.overload): function for function in model.functions}
+
+
+def _write_defaults(model: ModelProto) -> None:
+    """Write attributes that a local function has a value for where it is called without them; the inliner does not."""
+    functions = _functions(model)
+    for graph in _graphs(model):
+        for node in graph.node:
+            function = functions.get((node.domain, node.op_type, node.overload))
+            given = {attribute.name for attribute in node.attribute}
+            defaults = () if function is None else function.attribute_proto
+            node.attribute.extend(default for default in defaults if default.name not in given)
+
+
 def _check_size(model: ModelProto) -> None:
     """Count the nodes, with those of local functions as often as these are called."""
-    functions = {(function.domain, function.name): function for function in model.functions}
-    counts: dict[tuple[str, str], int] = {}
+    functions = _functions(model)
+    counts: dict[_Key, int] = {}
 
-    def count(nodes: Iterable[NodeProto], inside: tuple[tuple[str, str], ...]) -> int:
+    def count(nodes: Iterable[NodeProto], inside: tuple[_Key, ...]) -> int:
         total = 0
         for node in nodes:
-            key = (node.domain, node.op_type)
+            key = (node.domain, node.op_type, node.overload)
             if key in inside:
                 raise UnsupportedError(
                     f"the local function {node.op_type!s:.80} calls itself; export the network without"
@@ -150,6 +174,9 @@ def _check_names(model: ModelProto) -> None:
 
 def _check_opset(model: ModelProto) -> None:
     version, newest = opset(model), onnx.defs.onnx_opset_version()
+    versions = {entry.version for entry in model.opset_import if entry.domain in DOMAINS}
+    if len(versions) > 1:
+        raise UnsupportedError(f"it names several opsets ({', '.join(map(str, sorted(versions)))}); export it with one")
     if not OLDEST_OPSET <= version <= newest or model.ir_version > onnx.IR_VERSION:
         raise UnsupportedError(
             f"opset {version} (IR version {model.ir_version}); supported here are opsets {OLDEST_OPSET} to {newest} "

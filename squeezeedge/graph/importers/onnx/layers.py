@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -15,14 +15,21 @@ from squeezeedge.graph.float.builder import average_pool, float32, folded_batch_
 from squeezeedge.graph.float.graph import F32, FloatAveragePool, FloatConv, FloatGlobalAveragePool, FloatMaxPool
 from squeezeedge.graph.importers.onnx.constants import attributes
 from squeezeedge.graph.importers.onnx.context import Context, Handler, channels_of, refused
+from squeezeedge.graph.importers.onnx.steps import ZERO
 from squeezeedge.graph.importers.onnx.values import NO_PADDING, Pads, Value
 from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.windows import window_map
 
-__all__ = ["LAYERS", "global_average"]
+__all__ = ["LAYERS", "cropped", "global_average"]
 
 MAX_KERNEL = 1 << 26
 """Weights of a convolution after its dilation, or a flattened map, has been written out."""
+
+MAX_CROP = 16
+"""Height and width of a window that takes one pixel to cut a map: one more than the pixels that are cut off."""
+
+MAX_PADDING = 64
+"""Pixels on one side of a map that has fewer; a larger map is at most padded by as many as it has."""
 
 
 def _convolution(context: Context, node: NodeProto) -> Value:
@@ -31,8 +38,13 @@ def _convolution(context: Context, node: NodeProto) -> Value:
         raise refused(
             node, f"a convolution with a weight of {weight.ndim} dimensions; supported: two-dimensional convolution"
         )
-    weight = _dilated(node, weight, context.pair(node, "dilations"))
     given = attributes(node)
+    if "kernel_shape" in given and tuple(given["kernel_shape"]) != weight.shape[2:]:
+        raise refused(
+            node,
+            f"kernel_shape is {list(given['kernel_shape'])[:8]}, and its weight {list(weight.shape)}; export it again",
+        )
+    weight = _dilated(node, weight, context.pair(node, "dilations"))
     groups = given.get("group", 1)
     bias = context.weights(node, 2) if context.given(node, 2) else np.zeros(len(weight), np.float32)
     kernel, strides = (weight.shape[2], weight.shape[3]), context.pair(node, "strides")
@@ -73,18 +85,67 @@ def _dilated(node: NodeProto, weight: F32, dilation: tuple[int, int]) -> F32:
 def _padding(
     context: Context, node: NodeProto, source: Value, kernel: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[Value, Pads]:
-    """The source, and the padding that the node asks for itself."""
+    """The source, and the padding that the node asks for itself.
+
+    An ``auto_pad`` beside ``pads`` is taken where both say the same, or ``pads`` nothing.
+    """
     given = attributes(node)
-    automatic = given.get("auto_pad", b"NOTSET")
-    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-        source = context.plain(source)
-        return source, padded_same(source.size, kernel, strides, automatic == b"SAME_LOWER")
-    pads = [int(pad) for pad in given.get("pads", (0, 0, 0, 0))]
-    if automatic == b"VALID":
-        return source, NO_PADDING
+    automatic = given.get("auto_pad", b"NOTSET").decode(errors="replace")
+    pads = [int(pad) for pad in given.get("pads", NO_PADDING)]
     if len(pads) != 4 or min(pads) < 0:
         raise refused(node, f"pads is {pads[:8]}; supported: four whole numbers, none negative")
-    return source, (pads[0], pads[1], pads[2], pads[3])
+    asked: Pads = (pads[0], pads[1], pads[2], pads[3])
+    if automatic == "NOTSET":
+        _check_padding(node, source, asked)
+        return source, asked
+    padding = NO_PADDING
+    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+        source = context.plain(source)
+        padding = padded_same(source.size, kernel, strides, automatic == "SAME_LOWER")
+    elif automatic != "VALID":
+        raise refused(node, f"auto_pad is {automatic[:40]!r}; supported: NOTSET, SAME_UPPER, SAME_LOWER, VALID")
+    if any(asked) and asked != padding:
+        raise refused(
+            node, f"auto_pad {automatic} asks for pads {list(padding)}, and pads is {pads}; export it with one"
+        )
+    _check_padding(node, source, padding)
+    return source, padding
+
+
+def cropped(context: Context, node: NodeProto, value: Value, rows: range, columns: range) -> Value | None:
+    """Some rows and columns of a map, at equal distances: exactly, by windows that take one pixel each.
+
+    Returns:
+        ``None`` where they are in reverse order, or the windows would be larger than :data:`MAX_CROP`.
+    """
+    first = (rows.start, columns.start)
+    step = (min(rows.step, value.size[0]), min(columns.step, value.size[1]))
+    count, name = (len(rows), len(columns)), context.name(node)
+    last = [side - (number - 1) * by for side, number, by in zip(value.size, count, step, strict=True)]
+    kernel = tuple(max(at + 1, most - by + 1) for at, most, by in zip(first, last, step, strict=True))
+    if min(step) < 1 or max(kernel) > MAX_CROP:
+        return None
+    channels = value.channels
+    if kernel == (1, 1):
+        layer: FloatMaxPool | FloatConv = FloatMaxPool(name, ("",), (1, 1), step, NO_PADDING, False)
+    else:
+        weight = np.zeros((len(channels), 1, *kernel), np.float32)
+        weight[:, :, first[0], first[1]] = 1
+        bias = np.zeros(len(channels), np.float32)
+        layer = FloatConv(name, ("",), weight, bias, step, NO_PADDING, groups=len(channels))
+    made = context.steps.append(layer, (channels,), value.size)
+    return Value(made.reshape(value.ids.shape), count, value.spatial if count != (1, 1) else None)
+
+
+def _check_padding(node: NodeProto, source: Value, padding: Pads) -> None:
+    """Refuse what would make a map many times larger."""
+    most = [max(MAX_PADDING, side) for side in source.size]
+    if any(pad > most[place % 2] for place, pad in enumerate(padding)):
+        raise refused(
+            node,
+            f"pads {list(source.shape)} by {list(padding)} pixels (top, left, bottom, right); supported are at most as "
+            f"many as the map has, or {MAX_PADDING}",
+        )
 
 
 def _sum(first: Pads, second: Pads) -> Pads:
@@ -124,6 +185,10 @@ def _pooled(context: Context, node: NodeProto) -> tuple[Value, tuple[int, int], 
         raise refused(node, f"{node.op_type} with dilation {dilation}; supported: no dilation")
     kernel, strides = context.pair(node, "kernel_shape", None), context.pair(node, "strides")
     source, padding = _padding(context, node, source, kernel, strides)
+    if any(pad >= kernel[place % 2] for place, pad in enumerate(padding)):
+        raise refused(
+            node, f"pads by {list(padding)}, which is not less than its window {list(kernel)}; windows would be empty"
+        )
     return source, kernel, strides, padding
 
 
@@ -195,59 +260,79 @@ def _global_max(context: Context, node: NodeProto) -> Value:
 
 
 def _gemm(context: Context, node: NodeProto) -> Value:
-    weight, given = context.weights(node, 1), attributes(node)
-    if given.get("transA", 0) or weight.ndim != 2:
-        raise refused(node, f"a product with {context.fed(node)} and transA; supported: a vector and a constant matrix")
-    weight = float32((weight if given.get("transB", 0) else weight.T) * np.float32(given.get("alpha", 1.0)))
-    bias = np.zeros(len(weight), np.float32)
+    """Of a vector and a constant matrix, in either order."""
+    given = attributes(node)
+    turned = bool(given.get("transA", 0)), bool(given.get("transB", 0))
+    last = node.input[0] in context.constants
+    weight = context.weights(node, 0 if last else 1)
+    if weight.ndim != 2:
+        raise refused(node, f"a product with a weight of {weight.ndim} dimensions; supported: 2")
+    if turned[0 if last else 1] == last:
+        weight = weight.T
+    bias: F32 = np.zeros((len(weight), 1) if last else len(weight), np.float32)
     if context.given(node, 2):
-        bias = _vector(node, context.weights(node, 2), len(weight)) * np.float32(given.get("beta", 1.0))
-    return _fully_connected(context, node, weight, bias)
+        bias = _vector(node, context.weights(node, 2), bias.shape) * np.float32(given.get("beta", 1.0))
+    weight = weight * np.float32(given.get("alpha", 1.0))
+    column = turned[1 if last else 0] != last
+    return _fully_connected(context, node, 1 if last else 0, weight, bias.reshape(-1), column=column)
 
 
 def _matmul(context: Context, node: NodeProto) -> Value:
-    weight = context.weights(node, 1)
+    last = node.input[0] in context.constants
+    weight = context.weights(node, 0 if last else 1)
     if weight.ndim != 2:
         raise refused(node, f"a product with a weight of {weight.ndim} dimensions; supported: 2")
-    return _fully_connected(context, node, float32(weight.T), np.zeros(weight.shape[1], np.float32))
+    weight = weight if last else weight.T
+    bias, column = np.zeros(len(weight), np.float32), last and context.value(node, 1).ids.ndim > 1
+    return _fully_connected(context, node, 1 if last else 0, weight, bias, column=column)
 
 
-def _fully_connected(context: Context, node: NodeProto, weight: F32, bias: F32) -> Value:
-    """A convolution whose window is the whole map; 1x1 where each channel is one pixel."""
-    source = context.value(node, 0)
-    shape, (height, width) = source.shape, source.size
-    if source.spatial is not None or math.prod(shape) != shape[-1] or shape[-1] != weight.shape[1]:
+def _fully_connected(context: Context, node: NodeProto, index: int, weight: F32, bias: F32, *, column: bool) -> Value:
+    """A convolution whose window is the whole map; 1x1 where each channel is one pixel.
+
+    Args:
+        context: of the walk.
+        node: the product.
+        index: of the operand that depends on the image: 0; or 1, where the weight comes first.
+        weight: float32 [out, in].
+        bias: float32 [out].
+        column: whether that operand is [..., in, 1] instead of [..., in].
+    """
+    source = context.value(node, index)
+    shape, (height, width), axis = source.shape, source.size, -2 if column else -1
+    if source.spatial is not None or math.prod(shape) != shape[axis] or shape[axis] != weight.shape[1]:
         raise refused(
             node,
             f"a fully connected layer of {weight.shape[1]} inputs on {list(shape)}; supported: one vector of that size",
         )
+    context.outermost(node, len(shape) > 2 or (index == 0 and not column))
     channels, places = np.unique(source.ids.reshape(-1), return_inverse=True)
     order = np.argsort(np.unique(source.ids.reshape(-1), return_index=True)[1], kind="stable")  # as they come first
     channels, places = channels[order], np.argsort(order, kind="stable")[places.reshape(-1)]
     pixels = np.zeros_like(places) if source.pixels is None else source.pixels.reshape(-1)
     if len(weight) * len(channels) * height * width > max(MAX_KERNEL, weight.size):
         raise refused(node, f"a fully connected layer on parts of a map of {height}x{width} pixels is too large")
-    kernel, columns = weight, places * (height * width) + pixels
+    kernel, columns = float32(weight), places * (height * width) + pixels
     if len(columns) != len(channels) * height * width or (columns != np.arange(len(columns))).any():
         kernel = np.zeros((len(weight), len(channels) * height * width), np.float32)
         if len(np.unique(columns)) == len(columns):
             kernel[:, columns] = weight
         else:
             np.add.at(kernel.T, columns, weight.T)
-    name = context.name(node, 1)
-    conv = FloatConv(
-        name, ("",), kernel.reshape(len(weight), len(channels), height, width), float32(bias), (1, 1), NO_PADDING
-    )
+    kernel = kernel.reshape(len(weight), len(channels), height, width)
+    conv = FloatConv(context.name(node, 1 - index), ("",), kernel, float32(bias), (1, 1), NO_PADDING)
     made = context.steps.append(conv, (channels,), source.size)
-    return Value(made.reshape(*shape[:-1], -1), (1, 1))
+    if index == 0:
+        return Value(made.reshape(*((*shape[:-2], 1) if column else shape[:-1]), -1), (1, 1))
+    return Value(made.reshape(-1) if len(shape) == 1 else made.reshape(*shape[:-2], -1, 1), (1, 1))
 
 
-def _vector(node: NodeProto, bias: F32, size: int) -> F32:
-    """A bias that may be written as [size], [1, size], [1] or a scalar."""
+def _vector(node: NodeProto, bias: F32, shape: tuple[int, ...]) -> F32:
+    """A bias that may be written as [size], [1, size], [1] or a scalar; or of a column."""
     try:
-        return float32(np.broadcast_to(bias, (1, size))[0])
+        return float32(np.broadcast_to(bias, (1,) * (2 - len(shape)) + shape).reshape(shape))
     except ValueError:
-        raise refused(node, f"a bias of shape {list(bias.shape)} for {size} classes is not supported") from None
+        raise refused(node, f"a bias of shape {list(bias.shape)} for {shape[0]} classes is not supported") from None
 
 
 def _pad(context: Context, node: NodeProto) -> Value:
@@ -255,8 +340,8 @@ def _pad(context: Context, node: NodeProto) -> Value:
     source, given = context.value(node, 0, padded=True), attributes(node)
     shape = source.shape
     pads = [int(pad) for pad in given["pads"]] if "pads" in given else context.integers(node, 1)
-    axes = [axis % len(shape) for axis in context.integers(node, 3)] if context.given(node, 3) else range(len(shape))
-    fill = float(context.weights(node, 2).reshape(-1)[0]) if context.given(node, 2) else float(given.get("value", 0.0))
+    axes = context.axes(node, context.integers(node, 3), len(shape)) if context.given(node, 3) else range(len(shape))
+    fill = context.number(node, 2) if context.given(node, 2) else float(given.get("value", 0.0))
     if len(pads) != 2 * len(axes):
         raise refused(node, f"pads by {pads[:16]}, which does not fit {list(shape)}")
     around = {axis: (pads[place], pads[place + len(axes)]) for place, axis in enumerate(axes)}
@@ -264,19 +349,52 @@ def _pad(context: Context, node: NodeProto) -> Value:
     if not around:
         return source
     mode = given.get("mode", b"constant").decode(errors="replace")
-    if mode != "constant" or min(map(min, around.values())) < 0:
-        raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values, and nothing is cut off")
-    if source.pixels is None and source.is_map and set(around) <= {2, 3}:
-        (top, bottom), (left, right) = around.get(2, (0, 0)), around.get(3, (0, 0))
-        if any(source.padding) and source.fill != fill:
-            source = context.plain(source)
-        padding = _sum(source.padding, (top, left, bottom, right))
-        return replace(source, spatial=(2, 3), padding=padding, fill=fill)
-    source = context.plain(source)
-    if source.is_map and set(around) == {1} and fill == 0:
-        ids = np.pad(source.channels, around[1], constant_values=-1)
-        return replace(source, ids=ids.reshape(1, -1, 1, 1))
-    raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+    if mode != "constant":
+        raise refused(node, f"pads in mode {mode!r} by {pads[:16]}; supported: constant values")
+    spatial = source.spatial or ((2, 3) if source.is_map else None)
+    channels = {axis: sides for axis, sides in around.items() if spatial is None or axis not in spatial}
+    if channels:
+        (axis, sides), *others = channels.items()
+        if others or axis == 0 or source.pixels is not None or min(sides) < 0 or fill:
+            raise refused(node, f"pads {list(shape)} by {pads[:16]}; supported: height and width, or channels of zeros")
+        source = context.plain(source)
+        context.moves.spend(node, source.ids.size + sum(sides) * (source.ids.size // source.ids.shape[axis]))
+        widths = [sides if place == axis else (0, 0) for place in range(source.ids.ndim)]
+        source = replace(source, ids=np.pad(source.ids, widths, constant_values=ZERO))
+    if spatial is None or len(channels) == len(around):
+        return source
+    return _around(context, node, source, [around.get(axis, (0, 0)) for axis in spatial], spatial, fill)
+
+
+def _around(
+    context: Context,
+    node: NodeProto,
+    source: Value,
+    around: Sequence[tuple[int, int]],
+    spatial: tuple[int, int],
+    fill: float,
+) -> Value:
+    """Pixels in front of and behind height and width; what is negative cuts pixels off first."""
+    (top, bottom), (left, right) = around
+    if min(top, bottom, left, right) < 0:
+        source = context.plain(source)
+        rows, columns = (
+            range(max(0, -before), side - max(0, -after))
+            for side, (before, after) in zip(source.size, around, strict=True)
+        )
+        cut = cropped(context, node, source, rows, columns) if rows and columns else None
+        if cut is None:
+            raise refused(
+                node,
+                f"cuts {list(source.shape)} by {list(map(list, around))} pixels (height, width); supported are less "
+                f"than {MAX_CROP} of either, which leave some: cut the image in the preprocessing",
+            )
+        source = cut
+    if any(source.padding) and source.fill != fill:
+        source = context.plain(source)
+    padding = _sum(source.padding, (max(top, 0), max(left, 0), max(bottom, 0), max(right, 0)))
+    _check_padding(node, source, padding)
+    return replace(source, spatial=spatial, padding=padding, fill=fill)
 
 
 LAYERS: Mapping[str, Handler] = MappingProxyType(

@@ -26,6 +26,11 @@ GATE = (
     "variant of the network without them, with ReLU or ReLU6 (EfficientNet-Lite, MobileNetV2, RegNetX, ...)"
 )
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+WHOLE_NUMBERS = (
+    *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+    *(TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
+)
+"""Types of whole numbers that hold 0 to 255."""
 
 
 def _per_channel(node: NodeProto, value: Value, constant: NDArray[Any]) -> F64:
@@ -95,10 +100,15 @@ def _added(context: Context, node: NodeProto, first: Value, second: Value) -> Va
 
 
 def _sum(context: Context, node: NodeProto) -> Value:
-    total = context.value(node, 0)
-    for index in range(1, len(node.input)):
-        total = _added(context, node, total, context.value(node, index))
-    return total
+    """Sum and Mean of any number of tensors and constants."""
+    places = range(len(node.input))
+    constants = [context.constants[node.input[place]] for place in places if node.input[place] in context.constants]
+    total, *others = [context.value(node, place) for place in places if node.input[place] not in context.constants]
+    for value in others:
+        total = _added(context, node, total, value)
+    factor = 1 / len(node.input) if node.op_type == "Mean" else 1.0
+    offset = sum((_per_channel(node, total, array) for array in constants), np.zeros(1))
+    return total if factor == 1 and not constants else _affine(context, node, total, factor, offset * factor)
 
 
 def _subtract(context: Context, node: NodeProto) -> Value:
@@ -122,6 +132,14 @@ def _divide(context: Context, node: NodeProto) -> Value:
         raise refused(node, f"divides {context.fed(node)}; supported: a tensor divided by a constant")
     with np.errstate(divide="ignore"):
         return _affine(context, node, value, 1 / _per_channel(node, value, constant), 0.0)
+
+
+def _power(context: Context, node: NodeProto) -> Value:
+    value, exponent, first = _operands(context, node)
+    if exponent is None or first or (np.asarray(exponent, np.float64) != 1).any():
+        raise refused(node, f"a power, of {context.fed(node)}; supported: the first power. {GATE[0].upper()}{GATE[1:]}")
+    _per_channel(node, value, exponent)  # refuses what would make it larger
+    return value
 
 
 def _negate(context: Context, node: NodeProto) -> Value:
@@ -150,6 +168,13 @@ def _bounded(context: Context, node: NodeProto, value: Value, low: float, high: 
     return bounded if low == 0 else _affine(context, node, bounded, 1.0, low)
 
 
+def _hard_sigmoid(context: Context, node: NodeProto) -> Value:
+    """min(max(alpha * x + beta, 0), 1)."""
+    given = attributes(node)
+    alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+    return _bounded(context, node, _affine(context, node, context.value(node, 0), alpha, beta), 0.0, 1.0)
+
+
 def _relu_before(context: Context, value: Value) -> Value | None:
     """What the ReLU reads that makes all of a value, if one does."""
     channels = value.channels
@@ -166,7 +191,7 @@ def _clip(context: Context, node: NodeProto) -> Value:
     bounds = [float(given.get("min", -math.inf)), float(given.get("max", math.inf))]
     for index in (1, 2):
         if context.given(node, index):
-            bounds[index - 1] = float(context.weights(node, index).reshape(-1)[0])
+            bounds[index - 1] = context.number(node, index)
     # exporters write an open bound as the largest number of its type
     low, high = (bound if abs(bound) < 1e38 else math.copysign(math.inf, bound) for bound in bounds)
     return _bounded(context, node, value, low, high)
@@ -209,9 +234,20 @@ def _same(context: Context, node: NodeProto) -> Value:
 
 def _cast(context: Context, node: NodeProto) -> Value:
     kind = int(attributes(node).get("to", 0))
-    if kind not in FLOATS:
+    if kind in WHOLE_NUMBERS and node.input[0] in context.whole_numbers:
+        context.whole_numbers.add(node.output[0])
+    elif kind not in FLOATS:
         names = {number: name for name, number in TensorProto.DataType.items()}
         raise refused(node, f"a cast to {names.get(kind, kind)}; supported: casts to floating point")
+    return context.value(node, 0, padded=True)
+
+
+def _cast_like(context: Context, node: NodeProto) -> Value:
+    """To the type of another tensor."""
+    other = context.constants.get(node.input[1])
+    whole = node.input[1] in context.whole_numbers if other is None else other.dtype.kind in "iub"
+    if whole:
+        raise refused(node, f"a cast of {context.fed(node)} to whole numbers; supported: casts to floating point")
     return context.value(node, 0, padded=True)
 
 
@@ -225,16 +261,20 @@ POINTWISE: Mapping[str, Handler] = MappingProxyType(
     {
         "Add": _add,
         "Cast": _cast,
+        "CastLike": _cast_like,
         "Clip": _clip,
         "Div": _divide,
         "Dropout": _dropout,
+        "HardSigmoid": _hard_sigmoid,
         "Identity": _same,
         "LeakyRelu": _leaky,
         "Max": _extremum,
+        "Mean": _sum,
         "Min": _extremum,
         "Mul": _multiply,
         "Neg": _negate,
         "PRelu": _prelu,
+        "Pow": _power,
         "Relu": _relu,
         "Sub": _subtract,
         "Sum": _sum,

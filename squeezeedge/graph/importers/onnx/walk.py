@@ -5,6 +5,7 @@ The first node that blocks is named with its operator, what it is fed and the fi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -28,17 +29,24 @@ __all__ = ["walk"]
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType({**LAYERS, **POINTWISE, **SHAPES})
 
-MONOTONE = ("Softmax", "LogSoftmax", "Sigmoid", "Exp", "Log", "Tanh", "HardSigmoid", "Softplus", "ArgMax", "TopK")
-"""Operators that change no class's rank, or only read it: dropped behind the class scores."""
+READERS = ("ArgMax", "TopK")
+POSITIVE = ("Softmax", "Sigmoid", "Exp", "Softplus")
+MONOTONE = (*POSITIVE, "LogSoftmax", "Log", "Tanh", *READERS)
+"""Operators that change no class's rank, or only read it: dropped behind the class scores.
 
-OVER_CLASSES = ("Softmax", "LogSoftmax", "ArgMax", "TopK")
+Each rises strictly, but for the rounding of floating-point numbers. What has flat parts (HardSigmoid, Clip, Relu,
+Round) makes different scores equal, so that another class comes first; it is a layer, or refused.
+"""
+
+OVER_CLASSES = ("Softmax", "LogSoftmax", *READERS)
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+COUNTED = ("Expand", "Reshape")
+"""Operators that may read the number of images for which a file is made."""
+
 SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout")
 
 FIXES = MappingProxyType(
-    dict.fromkeys(
-        ["Sigmoid", "HardSwish", "HardSigmoid", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE
-    )
+    dict.fromkeys(["Sigmoid", "HardSwish", "Swish", "Gelu", "Erf", "Tanh", "Mish", "Elu", "Softplus"], GATE)
     | dict.fromkeys(
         ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"],
         "the file is quantized already; export the network in floating point",
@@ -127,29 +135,65 @@ def _visit(context: Context, node: NodeProto) -> None:
     if node.op_type == "Constant":
         context.constants[node.output[0]] = constant(node)
         return
+    if node.op_type in FOLDED and all(not name or name in context.constants for name in node.input):
+        _fold(context, node)
+        return
+    if node.op_type not in COUNTED and not context.counting.keys().isdisjoint(node.input):
+        raise refused(
+            node,
+            f"computes with the number of images, which the file fixes at {context.batch}: {context.fed(node)}; export "
+            "it for one image, or for any number of them",
+        )
     if node.op_type == "If":
         _branch(context, node)
-        return
-    if node.op_type in FOLDED and all(not name or name in context.constants for name in node.input):
-        arrays = [context.constants.get(name) for name in node.input]
-        for name, array in zip(node.output, fold(node, arrays, context.opset, context.budget), strict=False):
-            context.constants[name] = array
         return
     whole = _of_whole_numbers(context, node)
     handler = HANDLERS.get(node.op_type)
     if handler is None:
         fix = FIXES.get(node.op_type, f"supported: {SUPPORTED}")
         raise refused(node, f"is not supported, and reads {context.fed(node)}: {fix}")
-    made = handler(context, node)
-    if made is not None:
-        context.values[node.output[0]] = made
+    _handle(context, node, handler)
     if whole:
         context.whole_numbers.update(node.output)
 
 
+def _handle(context: Context, node: NodeProto, handler: Handler) -> None:
+    """What an operator makes; where it cannot read loose numbers, the node is named that made them of a map."""
+    loosened = next((context.loosened[name] for name in node.input if name in context.loosened), None)
+    try:
+        made = handler(context, node)
+    except UnsupportedError as error:
+        if loosened is None:
+            raise
+        raise refused(
+            loosened,
+            f"{context.fed(loosened)} come out as numbers that are no map of channels any more, which a fully "
+            f"connected layer could read, but not the next: {error}",
+        ) from error
+    if made is not None:
+        context.values[node.output[0]] = made
+    for name in node.output:
+        if loosened is not None and name in context.values and context.values[name].pixels is not None:
+            context.loosened[name] = loosened
+
+
+def _fold(context: Context, node: NodeProto) -> None:
+    """What is computed of constants: of one image, and where that differs, of as many as the file is made for."""
+    arrays = [context.constants.get(name) for name in node.input]
+    made = fold(node, arrays, context.opset, context.budget)
+    context.constants.update(zip(node.output, made, strict=False))
+    if context.counting.keys().isdisjoint(node.input):
+        return
+    arrays = [context.counting.get(name, array) for name, array in zip(node.input, arrays, strict=True)]
+    several = fold(node, arrays, context.opset, context.budget)
+    for name, one, all_of_them in zip(node.output, made, several, strict=False):
+        if not np.array_equal(one, all_of_them):
+            context.counting[name] = all_of_them
+
+
 def _of_whole_numbers(context: Context, node: NodeProto) -> bool:
     """Whether a node makes whole numbers of some: pixels that are only moved about before a Cast."""
-    if context.whole_numbers.isdisjoint(node.input) or node.op_type in ("Cast", "Shape", "Size"):
+    if context.whole_numbers.isdisjoint(node.input) or node.op_type in ("Cast", "CastLike", "Shape", "Size"):
         return False
     if node.op_type in MOVES:
         return True
@@ -168,11 +212,13 @@ def _branch(context: Context, node: NodeProto) -> None:
     for name in (name for inner in graph.node for name in inner.output):  # branches may have their names in common
         context.values.pop(name, None)
         context.constants.pop(name, None)
+        context.counting.pop(name, None)
+        context.loosened.pop(name, None)
     _constants(context, graph)
     for inner in graph.node:
         _visit(context, inner)
     for outer, made in zip(node.output, graph.output, strict=True):
-        for table in (context.values, context.constants):
+        for table in (context.values, context.constants, context.counting, context.loosened):
             if made.name in table:
                 table[outer] = table[made.name]  # type: ignore[assignment]
 
@@ -189,12 +235,14 @@ def _further(nodes: Sequence[NodeProto]) -> str:
 
 def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     """Place of the first node behind the class scores: from there on nothing changes a class's rank."""
-    readers = Counter(name for node in nodes for name in _inputs(node) if name)
+    readers = Counter(name for node in nodes if node.op_type not in ("Shape", "Size") for name in _inputs(node) if name)
     made = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     stop, name = len(nodes), graph.output[0].name
     while name in made:
         node = nodes[made[name]]
-        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx") or _reverses(node):
+        if node.op_type not in (*MONOTONE, *SHAPE_ONLY) or node.domain not in ("", "ai.onnx"):
+            break
+        if node.op_type == "TopK" and not attributes(node).get("largest", 1):
             break
         if node.op_type in MONOTONE:
             stop = made[name]
@@ -204,32 +252,45 @@ def _tail(nodes: Sequence[NodeProto], graph: GraphProto) -> int:
     return stop
 
 
-def _reverses(node: NodeProto) -> bool:
-    """Whether one of these operators asks for the smallest score, or falls, or is constant."""
-    given = attributes(node)
-    return (node.op_type == "TopK" and not given.get("largest", 1)) or (
-        node.op_type == "HardSigmoid" and not given.get("alpha", 0.2) > 0
-    )
+def _scores(context: Context, behind: Sequence[NodeProto]) -> Value:
+    """The class scores, which the first of these nodes reads; all of them are looked at and dropped."""
+    scores = context.value(behind[0], 0)
+    dropped: list[NodeProto] = []
+    for node in behind:
+        read = any(before.op_type in READERS for before in dropped)
+        if node.op_type in MONOTONE:
+            if read:
+                raise refused(node, f"reads what {label(dropped[-1])} picks of the classes; export the class scores")
+            _check_rising(context, node, dropped)
+            context.values[node.output[0]] = context.value(node, 0)
+        elif not read or node.op_type not in SHAPE_ONLY or node.input[0] in context.constants:
+            _visit(context, node)
+        if node.op_type in (*MONOTONE, *SHAPE_ONLY) and not _is_constant(context, node):
+            dropped.append(node)
+    names = ", ".join(f"{label(node)} ({node.op_type})" for node in dropped)
+    context.notes.append(f"dropped behind the class scores: {names}; no class changes its rank")
+    return scores
 
 
-def _scores(context: Context, dropped: Sequence[NodeProto]) -> Value:
-    """The class scores, which the first of these nodes reads."""
-    first = dropped[0]
-    value = context.value(first, 0)
-    if first.op_type in OVER_CLASSES:
-        axis, shape = attributes(first).get("axis", _default_axis(first, context.opset)), value.shape
-        if not -len(shape) <= axis < len(shape):
-            raise refused(first, f"over axis {axis} of {list(shape)}")
-        flat = first.op_type in ("Softmax", "LogSoftmax") and context.opset < 13
-        classes = np.prod(shape[axis % len(shape) :]) if flat else shape[axis]
-        if classes != np.prod(shape):
-            raise refused(
-                first,
-                f"over axis {axis} of {context.fed(first)}, which are not the classes; supported: over the classes",
-            )
-    names = [f"{label(node)} ({node.op_type})" for node in dropped if node.op_type != "Constant"]
-    context.notes.append(f"dropped behind the class scores: {', '.join(names)}; no class changes its rank")
-    return value
+def _is_constant(context: Context, node: NodeProto) -> bool:
+    return all(name in context.constants for name in node.output)
+
+
+def _check_rising(context: Context, node: NodeProto, before: Sequence[NodeProto]) -> None:
+    """Check that an operator behind the class scores keeps their order: over the classes, or number by number."""
+    value = context.value(node, 0)
+    if node.op_type == "Log" and not any(one.op_type in POSITIVE for one in before):
+        raise refused(node, f"reads {context.fed(node)}, which may be negative; export the class scores in front of it")
+    if node.op_type not in OVER_CLASSES:
+        return
+    axis, shape = attributes(node).get("axis", _default_axis(node, context.opset)), value.shape
+    if not -len(shape) <= axis < len(shape):
+        raise refused(node, f"over axis {axis} of {list(shape)}")
+    flat = node.op_type in ("Softmax", "LogSoftmax") and context.opset < 13
+    if math.prod(shape[axis % len(shape) :] if flat else [shape[axis]]) != math.prod(shape):
+        raise refused(
+            node, f"over axis {axis} of {context.fed(node)}, which are not the classes; supported: over the classes"
+        )
 
 
 def _default_axis(node: NodeProto, version: int) -> int:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from squeezeedge.graph.importers.onnx.file import MAX_NODES
+from tests.graph.importers.onnx.files import same_as_runtime
 from tests.graph.networks import OnnxWriter
 from tests.networks.checkpoints.mutations import mutate
 
@@ -182,6 +183,41 @@ def test_local_functions_stand_where_they_were_called(folder: Path, content: byt
     assert [type(node).__name__ for node in from_onnx(path).graph.nodes] == [
         *("FloatConv", "FloatRelu", "FloatRelu", "FloatMaxPool", "FloatGlobalAveragePool")
     ]
+
+
+@pytest.mark.parametrize("slope", [None, -0.5])
+def test_a_local_function_with_a_default(folder: Path, slope: float | None) -> None:
+    """Where it is called without that attribute, its default holds, and not that of the operator inside."""
+    leaky = helper.make_node("LeakyRelu", ["x"], ["t0"])
+    leaky.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    default = helper.make_attribute("slope", 0.25)
+    opsets = [helper.make_opsetid("", 17)]
+    function = helper.make_function("local", "Leaky", ["x"], ["t0"], [leaky], opsets, attribute_protos=[default])
+    model = onnx.load_from_string(_with_functions(function))
+    if slope is not None:
+        model.graph.node[1].attribute.append(helper.make_attribute("slope", slope))
+    path = folder / "functions.onnx"
+    onnx.save(model, path)
+    same_as_runtime(path, from_onnx(path))
+
+
+def test_overloads_of_a_local_function(folder: Path) -> None:
+    """Each counts for itself: the second one doubles."""
+    doubling = [_function(f"F{place}", f"F{place + 1}", f"F{place + 1}") for place in range(40)]
+    model = onnx.load_from_string(_with_functions(*doubling, _function("F40"), _function("F0")))
+    model.functions[-1].overload = "small"
+    model.ir_version = 10
+    with pytest.raises(UnsupportedError, match=rf"more than {MAX_NODES} nodes"):
+        _import(folder, model.SerializeToString())
+    model.graph.node[1].overload = "small"
+    _import(folder, model.SerializeToString())
+
+
+def test_two_opsets(folder: Path) -> None:
+    model = _model()
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 11))
+    with pytest.raises(UnsupportedError, match=r"it names several opsets \(11, 17\); export it with one"):
+        _import(folder, model.SerializeToString())
 
 
 def test_a_local_function_with_the_name_of_an_operator(folder: Path) -> None:

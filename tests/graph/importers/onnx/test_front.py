@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UnsupportedError, UsageError
 from squeezeedge.graph.float.graph import FloatConv
 from squeezeedge.graph.importers.from_onnx import from_onnx
 from tests.graph.importers.onnx.files import end, kinds, network, random, refused, same_as_runtime, start
@@ -51,6 +51,22 @@ def test_pixels(tmp_path: Path, kind: int) -> None:
     same_as_runtime(path, found)
     assert found.pixels
     np.testing.assert_allclose(found.multiplier, 1 / 255, rtol=1e-6)
+
+
+def test_pixels_that_are_cast_twice(tmp_path: Path) -> None:
+    """To a type that holds them all; not to one that does not."""
+    for kind in (TensorProto.INT32, TensorProto.INT8):
+        writer = OnnxWriter([1, 3, 9, 12], TensorProto.UINT8)
+        whole = writer.node("Identity", writer.node("Cast", "input", to=kind))
+        whole = writer.node("Cast", whole, to=TensorProto.INT64)
+        model = writer.model(_conv(writer, writer.node("Cast", whole, to=TensorProto.FLOAT)))
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+        onnx.save(model, tmp_path / "pixels.onnx")
+        if kind == TensorProto.INT8:
+            with pytest.raises(UnsupportedError, match=r"/cast_0 \(Cast\): a cast to INT8"):
+                from_onnx(tmp_path / "pixels.onnx")
+        else:
+            same_as_runtime(tmp_path / "pixels.onnx", from_onnx(tmp_path / "pixels.onnx"))
 
 
 def test_arithmetic_with_pixels_before_a_cast(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from squeezeedge.graph.float.graph import FloatRelu
+from squeezeedge.graph.importers.from_onnx import from_onnx
 from tests.graph.importers.onnx.files import end, imported, kinds, random, refused, start
 from tests.graph.networks import OnnxWriter
 
@@ -62,6 +64,15 @@ def test_clip(tmp_path: Path, low: float | None, high: float | None, opset: int)
         assert kinds(graph)[:-1] == ["Conv", "Relu"] and relu.limit == (np.inf if high is None else high)
 
 
+@pytest.mark.parametrize("alpha", [0.2, -0.5])
+def test_a_hard_sigmoid_is_a_relu_with_a_limit(tmp_path: Path, alpha: float) -> None:
+    """Behind the class scores, too: its flat parts make scores equal."""
+    writer, value = start()
+    value = writer.node("HardSigmoid", end(writer, writer.node("HardSigmoid", value, alpha=alpha)), beta=0.25)
+    graph = imported(tmp_path, writer, value)
+    assert [node.limit for node in graph.nodes if isinstance(node, FloatRelu)] == [1, 1]
+
+
 def test_relu_and_minimum_are_one_relu(tmp_path: Path) -> None:
     writer, value = start()
     six = writer.weight("six", np.array(6, np.float32))
@@ -92,6 +103,23 @@ def test_sums(tmp_path: Path, count: int) -> None:
     assert kinds(graph).count("Add") == count - 1
 
 
+@pytest.mark.parametrize("operator", ["Sum", "Mean"])
+@pytest.mark.parametrize("places", ["c", "cv", "vcw"])
+def test_sums_with_constants(tmp_path: Path, operator: str, places: str) -> None:
+    """Of ``v``, a map, its ReLU ``w`` and a constant ``c``."""
+    writer, value = start()
+    pooled = writer.node("MaxPool", value, kernel_shape=[2, 2])
+    known = {"v": pooled, "w": writer.node("Relu", pooled), "c": writer.weight("c", random(5, 1, 1))}
+    made = writer.node(operator, *(known[place] for place in places), *([] if "v" in places else [pooled]))
+    imported(tmp_path, writer, end(writer, made))
+
+
+def test_the_first_power(tmp_path: Path) -> None:
+    writer, value = start()
+    value = writer.node("Pow", value, writer.weight("one", np.array([1], np.float32)))
+    assert kinds(imported(tmp_path, writer, end(writer, value))) == ["Conv", "GlobalAveragePool"]
+
+
 def test_difference_of_two_tensors(tmp_path: Path) -> None:
     writer, value = start()
     imported(tmp_path, writer, end(writer, writer.node("Sub", value, writer.node("Relu", value))))
@@ -103,6 +131,18 @@ def test_what_disappears(tmp_path: Path) -> None:
     ratio, training = writer.weight("ratio", np.array(0.5, np.float32)), writer.weight("training", np.array(False))
     graph = imported(tmp_path, writer, end(writer, writer.node("Dropout", value, ratio, training)))
     assert kinds(graph) == ["Conv", "GlobalAveragePool"]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.int64])
+def test_a_cast_to_the_type_of_a_constant(tmp_path: Path, kind: type) -> None:
+    writer, value = start()
+    like = writer.node("CastLike", value, writer.weight("like", np.ones(1, kind)))
+    value = end(writer, writer.node("CastLike", like, value))
+    if kind is np.int64:
+        refused(tmp_path, writer, value, r"/castlike_1 \(CastLike\): a cast of .* to whole numbers; supported")
+    else:
+        onnx.save(writer.model(value), tmp_path / "network.onnx")
+        assert kinds(from_onnx(tmp_path / "network.onnx").graph) == ["Conv", "GlobalAveragePool"]
 
 
 def _trained_dropout(writer: OnnxWriter, value: str) -> str:
@@ -121,6 +161,11 @@ def _trained_dropout(writer: OnnxWriter, value: str) -> str:
         ),
         (lambda w, v: w.node("Add", v, w.weight("w", random(7, 10))), r"/add_1 .* \[7, 10\] that differs from pixel"),
         (lambda w, v: w.node("Add", v, w.weight("w", random(2, 5, 7, 10))), r"/add_1 .* of shape \[2, 5, 7, 10\]"),
+        (
+            lambda w, v: w.node("Pow", v, w.weight("two", np.array(2, np.float32))),
+            r"/pow_1 \(Pow\): a power, of 'conv_0' .*; supported: the first power\. Products of two tensors",
+        ),
+        (lambda w, v: w.node("Pow", w.weight("one", np.array(1, np.float32)), v), r"/pow_1 \(Pow\): a power"),
         (_trained_dropout, r"/dropout_1 \(Dropout\): Dropout in training mode"),
         (
             lambda w, v: w.node("Cast", w.node("Cast", v, to=TensorProto.INT32), to=TensorProto.FLOAT),

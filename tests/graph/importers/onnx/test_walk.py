@@ -44,7 +44,7 @@ def test_softmax_at_the_end(tmp_path: Path, opset: int, rank: int, axis: int | N
 
 
 @pytest.mark.parametrize(
-    ("operator", "attributes"), [("ArgMax", {"axis": 1}), ("Sigmoid", {}), ("Exp", {}), ("Log", {})]
+    ("operator", "attributes"), [("ArgMax", {"axis": 1}), ("Sigmoid", {}), ("Exp", {}), ("Tanh", {})]
 )
 def test_other_ends(tmp_path: Path, operator: str, attributes: dict[str, Any]) -> None:
     writer, value = start()
@@ -197,16 +197,68 @@ def test_another_domain(tmp_path: Path) -> None:
         from_onnx(path)
 
 
+def _then(writer: OnnxWriter, value: str, *nodes: tuple[str, dict[str, Any]]) -> str:
+    """Operators behind each other; TopK takes one, and what reads it its places."""
+    for operator, attributes in nodes:
+        operands = []
+        if operator in ("TopK", "Reshape"):
+            numbers = np.array(attributes.pop("with"), np.int64)
+            operands = [writer.weight(f"n{len(writer.weights)}", numbers)]
+        value = writer.node(operator, value, *operands, **attributes)
+        if operator == "TopK":
+            writer.nodes[-1].output.append("places")
+    return value
+
+
 @pytest.mark.parametrize(
-    ("operator", "attributes"),
-    [("TopK", {"largest": 0}), ("HardSigmoid", {"alpha": -0.5}), ("HardSigmoid", {"alpha": 0.0})],
+    ("nodes", "match"),
+    [
+        ([("TopK", {"with": [3], "largest": 0})], r"/topk_3 \(TopK\): is not supported"),
+        (
+            [("Softmax", {}), ("Reshape", {"with": [5, 1]}), ("Softmax", {"axis": 1})],
+            r"/softmax_5 \(Softmax\): over axis 1 of 'reshape_4' \[5, 1\], which are not the classes",
+        ),
+        ([("Softmax", {}), ("ArgMax", {})], r"/argmax_4 \(ArgMax\): over axis 0 of 'softmax_3' \[1, 5\]"),
+        ([("Softmax", {}), ("ArgMax", {"axis": 2})], r"/argmax_4 \(ArgMax\): over axis 2 of \[1, 5\]"),
+        ([("ArgMax", {"axis": 1}), ("Softmax", {})], r"/softmax_4 \(Softmax\): reads what /argmax_3 picks"),
+        ([("Log", {})], r"/log_3 \(Log\): reads 'flatten_2' \[1, 5\], which may be negative"),
+        ([("Softmax", {}), ("Cast", {"to": TensorProto.INT32})], r"/cast_4 \(Cast\): a cast to INT32"),
+        ([("Softmax", {}), ("HardSigmoid", {})], r"/softmax_3 \(Softmax\): .* behind the class scores only"),
+        ([("Sigmoid", {}), ("Round", {})], r"/sigmoid_3 \(Sigmoid\): is not supported"),
+    ],
 )
-def test_what_asks_for_the_smallest_score_is_not_dropped(
-    tmp_path: Path, operator: str, attributes: dict[str, Any]
+def test_what_may_change_the_class_is_not_dropped(
+    tmp_path: Path, nodes: list[tuple[str, dict[str, Any]]], match: str
 ) -> None:
+    """Each operator behind the scores is looked at, not only the first."""
     writer, value = start()
-    operands = [writer.weight("k", np.array([3], np.int64))] if operator == "TopK" else []
-    made = writer.node(operator, end(writer, value), *operands, **attributes)
-    if operator == "TopK":
-        writer.nodes[-1].output.append("places")
-    refused(tmp_path, writer, made, rf"/{operator.lower()}_\d+ \({operator}\)")
+    made = _then(writer, end(writer, value), *((name, dict(given)) for name, given in nodes))
+    refused(tmp_path, writer, made, match, rank=len(nodes))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("Softmax", {}), ("Log", {})],
+        [("Softmax", {}), ("Reshape", {"with": [5]}), ("ArgMax", {}), ("Cast", {"to": TensorProto.INT32})],
+        [("Sigmoid", {}), ("TopK", {"with": [2]}), ("Identity", {})],
+    ],
+)
+def test_several_that_are_dropped(tmp_path: Path, nodes: list[tuple[str, dict[str, Any]]]) -> None:
+    writer, value = start()
+    made = _then(writer, end(writer, value), *((name, dict(given)) for name, given in nodes))
+    onnx.save(writer.model(made), tmp_path / "network.onnx")
+    found = from_onnx(tmp_path / "network.onnx")
+    assert kinds(found.graph) == ["Conv", "GlobalAveragePool"] and found.notes[0].count("(") == len(nodes)
+
+
+def test_a_shape_of_what_is_dropped(tmp_path: Path) -> None:
+    """``softmax(x).view(x.size(0), -1)``."""
+    writer, value = start()
+    scores = writer.node("Softmax", end(writer, value))
+    first = writer.node("Slice", writer.node("Shape", scores), *(writer.weight(f"n{n}", np.array([n])) for n in (0, 1)))
+    shape = writer.node("Concat", first, writer.weight("rest", np.array([-1])), axis=0)
+    onnx.save(writer.model(writer.node("Reshape", scores, shape)), tmp_path / "network.onnx")
+    found = from_onnx(tmp_path / "network.onnx")
+    names = "/softmax_3 (Softmax), /reshape_7 (Reshape)"
+    assert found.notes == (f"dropped behind the class scores: {names}; no class changes its rank",)
