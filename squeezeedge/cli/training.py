@@ -241,7 +241,7 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
     from dataclasses import asdict
 
     from squeezeedge.cli.output import emit_json, emit_table, note
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.tables import number
     from squeezeedge.training.run import BEST, LAST
 
     result, tested, score, suffix = outcome.result, outcome.tested, outcome.score, outcome.suffix

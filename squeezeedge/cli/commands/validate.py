@@ -41,7 +41,7 @@ def validate_command(
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.tables import number
     from squeezeedge.loading import choose_network
     from squeezeedge.model import suspicion_of
     from squeezeedge.training.distributed import join_world
