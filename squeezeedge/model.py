@@ -200,7 +200,8 @@ def quantize(
     assert model.floating is not None
     chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)
     doubt = suspicion_of(model, chosen, pixels)
-    remarks = [chosen.loss] if chosen.unreadable else []
+    told = any(chosen.loss in remark for remark in model.remarks)  # where the network was chosen by these images
+    remarks = [chosen.loss] if chosen.unreadable and not told else []
     graph = pipeline.quantize(
         model.floating,
         model.preprocessing,

@@ -114,6 +114,23 @@ def test_what_cannot_be_read_takes_its_label_along(tmp_path: Path) -> None:
         data.readable(TINY, strict=True)
 
 
+def test_others_take_the_place_of_calibration_images_that_cannot_be_read(tmp_path: Path) -> None:
+    """The next ones of the same draw, as many as there are."""
+    data = str(write_folder(tmp_path / "data", {f"{number:02}.png": png(number) for number in range(20)}))
+    before = calibration_images(data, count=8, seed=3)
+    order = np.random.default_rng(3).permutation(20)
+    for number in (order[0], order[5], order[8]):  # one that would take a place, too
+        (tmp_path / "data" / f"{number:02}.png").write_bytes(b"damaged")
+    found, pixels = calibration_images(data, count=8, seed=3).readable(TINY)
+    expected = sorted({*order[:11].tolist()} - {order[0], order[5], order[8]})
+    assert len(before) == 8 and found.indices.tolist() == expected == pixels[:, 0, 0, 0].tolist()
+    assert found.replaced == 2 and "3 of 11 images cannot be read and are left out, 2 are taken instead" in found.loss
+    again, same = found.readable(TINY)
+    assert again.indices.tolist() == expected and np.array_equal(same, pixels)
+    all_, _ = calibration_images(data, count=19, seed=3).readable(TINY)
+    assert len(all_) == 17 and all_.replaced == 1
+
+
 def test_of_an_iterator_the_first_are_taken() -> None:
     taken = 0
 

@@ -9,7 +9,7 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, tell_assumption, warn
 from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Seed, Strict
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from squeezeedge.calib.selection import Selection
@@ -66,6 +66,12 @@ def validate_command(
             tell_assumption(loaded)
             for remark in loaded.remarks:
                 note(remark)
+            if tried is not None:
+                served = f"{counted(len(tried), 'image')} of {len(tried.dataset)} served to choose the network"
+                note(
+                    f"{tried.dataset.name}: {served} and {'is' if len(tried) == 1 else 'are'} left out; {len(images)} "
+                    "others are validated on (`network` says which one it is, then none is left out)"
+                )
             for remark in images.remarks:
                 note(remark)
         start = time.perf_counter()
