@@ -126,7 +126,12 @@ class Selection:
 
 
 def calibration_images(
-    images: ImageSource | Selection, *, count: int = 64, seed: int = 0, classes: Path | None = None
+    images: ImageSource | Selection,
+    labels: Sequence[str] = (),
+    *,
+    count: int = 64,
+    seed: int = 0,
+    classes: Path | None = None,
 ) -> Selection:
     """The images to calibrate on: some, of data that comes in parts those to calibrate on or to learn.
 
@@ -134,6 +139,7 @@ def calibration_images(
 
     Args:
         images: in any form; a selection is taken as it is. Of an iterator, the first ``count`` are taken.
+        labels: names of the network's classes, by which folders are known to be classes; empty if unknown.
         count: how many at most, drawn by the seed.
         seed: of the choice.
         classes: class list of the data.
@@ -146,7 +152,7 @@ def calibration_images(
         return images
     if count < 1:
         raise UsageError(f"{count} calibration images are too few; at least 1 is needed")
-    dataset = open_images(images, "calib", classes, at_most=count, labelled=False)
+    dataset = open_images(images, "calib", classes, at_most=count, labelled=False, names=labels)
     chosen, _ = calibration_split(len(dataset), min(count, len(dataset)), seed)
     spare = np.random.default_rng(seed).permutation(len(dataset))[len(chosen) :]  # the next ones of the same draw
     return Selection(dataset, chosen, dataset.remarks, spare=spare)
@@ -184,7 +190,7 @@ def evaluation_images(
         return replace(images, dataset=dataset, remarks=images.remarks or remarks)
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} images: at least 1 is needed")
-    dataset = open_images(images, None, classes)
+    dataset = open_images(images, None, classes, names=labels)
     if classes is not None and dataset.classes and labels:
         check_labels(dataset, network_classes)
         dataset = replace(dataset, classes=tuple(labels), keys=())

@@ -47,7 +47,7 @@ class Unreadable:
         self.check(len(self.errors))
 
     def go_on(self, count: int) -> None:
-        """So many images more are asked for, whose places are counted anew; to :meth:`places` they are the next ones."""
+        """So many more images are asked for, whose places are counted anew; for :meth:`places` they are the next."""
         self._before, self._total = self._total, self._total + count
 
     def check(self, count: int) -> None:

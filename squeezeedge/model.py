@@ -195,7 +195,7 @@ def quantize(
         images = model.dataset
     if images is None:
         raise UsageError(f"{model.name}: calibration images are needed: give some")
-    chosen = calibration_images(images, count=count, seed=seed, classes=classes)
+    chosen = calibration_images(images, model.labels, count=count, seed=seed, classes=classes)
     model = choose_network(model, chosen)
     assert model.floating is not None
     chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)

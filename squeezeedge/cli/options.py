@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 __all__ = [
+    "CALIB_IMAGES",
     "Calib",
     "CalibImages",
     "Classes",
@@ -22,6 +23,9 @@ __all__ = [
     "Strict",
     "Weights",
 ]
+
+CALIB_IMAGES = 64
+"""Calibrated on where nothing else is said."""
 
 _MODEL = "Model"
 _DATA = "Data"

@@ -101,6 +101,17 @@ def test_classes_are_found_by_name_unless_they_are_listed(tmp_path: Path) -> Non
     assert again.labels is not None and again.labels.tolist() == [1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("folders", [("set1", "set2"), ("Train", "Test"), ("fold0", "class_b")])
+def test_the_networks_names_settle_what_is_a_class(tmp_path: Path, folders: tuple[str, str]) -> None:
+    """Whether the folders alone would be refused, or be the parts of a data set."""
+    data = str(write_folder(tmp_path / "data", {f"{name}/{i}.png": png(i) for name in folders for i in range(3)}))
+    names = tuple(name.lower().replace("_", " ") for name in folders)
+    found = evaluation_images(data, 2, names)
+    first = 0 if folders[0] < folders[1] else 1
+    assert found.labels is not None and found.labels.tolist() == [first] * 3 + [1 - first] * 3
+    assert len(found) == len(calibration_images(data, names)) == 6
+
+
 def test_what_cannot_be_read_takes_its_label_along(tmp_path: Path) -> None:
     files = {f"{'ab'[number % 2]}/{number}.png": png(number) for number in range(6)}
     data = evaluation_images(str(write_folder(tmp_path / "data", files | {"a/2.png": b"", "b/1.png": png(1)[:40]})), 2)

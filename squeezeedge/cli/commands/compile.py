@@ -9,6 +9,7 @@ import typer
 
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -37,7 +38,7 @@ def compile_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
     force: Force = False,

@@ -10,6 +10,7 @@ import typer
 
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
+    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import Model
 
 __all__ = ["eval_command", "register"]
@@ -69,7 +71,7 @@ def eval_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     limit: Limit = None,
     seed: Seed = 0,
     strict: Strict = False,
@@ -126,12 +128,15 @@ def eval_command(
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
             loaded = Model.of_graph(opened.graph, opened.manifest["source"])
+            _check_fixed(f"{opened.path}", given)
             reference = _reference_of(opened, source, target_options)
             artifacts = [opened]
             images = given.evaluation(loaded)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             loaded = given.settled(source.load(model))
+            if loaded.integer is not None:
+                _check_fixed(f"{model}", given)
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
@@ -199,6 +204,9 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
     """
     if any(value is not None for value in target_options.values()):
         raise UsageError(f"{artifact.path}: is compiled already; options of a target are for a MODEL")
+    if source.ema or source.pretrained:
+        option = "--ema" if source.ema else "--pretrained"
+        raise UsageError(f"{option}: {artifact.path} holds its weights; give {option} when the network is quantized")
     if source.network is not None:
         raise UsageError(f"--network: {artifact.path} says of which network it was made")
     if source.size is not None:
@@ -209,6 +217,17 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
             "with it"
         )
     return artifact.reference(source.weights)
+
+
+def _check_fixed(model: str, given: DataOptions) -> None:
+    """Refuse options of a calibration for what is quantized already.
+
+    Raises:
+        UsageError: one was given.
+    """
+    option = "--calib" if given.calib else "--calib-images" if given.calib_images != CALIB_IMAGES else None
+    if option is not None:
+        raise UsageError(f"{option}: {model} is quantized already; give it when the network is quantized")
 
 
 @contextmanager

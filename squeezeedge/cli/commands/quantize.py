@@ -10,6 +10,7 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -35,7 +36,7 @@ def quantize_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
     force: Force = False,

@@ -124,6 +124,16 @@ def test_a_device_of_another_target_is_refused_before_any_work(
     )
 
 
+@pytest.mark.parametrize("options", [("--ema",), ("--pretrained",), ("--calib", "digits"), ("--calib-images", "9")])
+def test_options_of_a_float_network_are_none_of_an_artifact(
+    invoke: Invoke, program: Path, options: tuple[str, ...]
+) -> None:
+    for model in (program, program.parent / "small.sqe"):
+        result = invoke("eval", model, "--device", "vta-sim", "--data", program.parent / "images.npz", *options)
+        assert isinstance(result.exception, UsageError), result.output
+        assert str(result.exception).startswith(options[0]) and str(model) in str(result.exception)
+
+
 @pytest.mark.slow
 def test_an_sqe_and_its_artifact_take_the_checkpoint_that_they_were_made_of(invoke: Invoke, tmp_path: Path) -> None:
     weights, data = onnx_file(tmp_path / "own.onnx"), tmp_path / "images.npz"
