@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, counted, did_you_mean
+from squeezeedge.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,6 @@ __all__ = [
     "is_published",
     "load_weights",
     "networks_of",
-    "sha256_of",
     "spec_of",
 ]
 
@@ -381,19 +380,6 @@ def default_weights() -> Path:
     if not path.is_file():
         raise CorruptFileError(f"{path}: the embedded weights are missing; install squeezeedge again")
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def is_published(name: str, sha256: str) -> bool:
