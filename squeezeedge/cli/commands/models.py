@@ -26,7 +26,7 @@ def models_command(json: Json = False) -> None:
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.evaluation.tables import number
     from squeezeedge.networks.registry import NETWORKS, cost
-    from squeezeedge.networks.squeezenet import STRIDE, VARIANTS
+    from squeezeedge.networks.variants import STRIDE, VARIANTS
 
     rows = []
     for spec in NETWORKS.values():

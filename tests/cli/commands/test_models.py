@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from typer.testing import CliRunner
 
@@ -54,3 +56,14 @@ def test_table_says_where_weights_come_from() -> None:
 def test_what_a_checkpoint_does_not_tell_is_explained() -> None:
     result = CliRunner().invoke(app, ["models"])
     assert "no stride, padding or pooling" in result.stderr and "given as ONNX" in result.stderr
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    """Neither here nor for the targets: they answer at once."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from squeezeedge.cli import app; "
+        "done = [CliRunner().invoke(app, [name]).exit_code for name in ('models', 'targets', 'recipes')]; "
+        "print(done, [m for m in ('torch', 'tvm', 'onnx', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 0, 0] []", done.stderr
