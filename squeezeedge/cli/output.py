@@ -116,21 +116,28 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr, shown on a terminal only.
 
+    Args:
+        label: what is done, in front of the bar.
+        total: how many steps there are.
+
     Yields:
-        ``advance(steps=1, detail="")``.
+        ``advance(steps=1, detail="", done=None, total=None)``; the last two begin to count anew.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    text = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total)
 
-        def advance(steps: int = 1, detail: str = "") -> None:
-            bar.update(task, advance=steps, description=f"{label} {detail}".rstrip())
+        def advance(steps: int = 1, detail: str = "", done: int | None = None, total: int | None = None) -> None:
+            counted: dict[str, Any] = {"advance": steps} if done is None else {"completed": done, "total": total}
+            bar.update(task, description=f"{label} {detail}".rstrip(), **counted)
 
         yield advance

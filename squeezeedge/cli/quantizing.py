@@ -110,13 +110,13 @@ class DataOptions:
         for remark in images.remarks:
             note(remark)
         note(f"quantizing {model.name} on {counted(len(images), 'image')} of {images.dataset.name}")
-        with progress("quantize", None) as advance:
+        with progress("quantize", len(images)) as advance:
             quantized = quantize(
                 model,
                 images,
                 strict=self.strict,
-                on_decode=lambda done: advance(done, counted(len(images), "image")),
-                on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
+                on_decode=lambda done: advance(done, "(images)"),
+                on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
             )
         for remark in quantized.remarks[len(model.remarks) :]:
             note(f"warning: {remark}")

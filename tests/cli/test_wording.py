@@ -70,7 +70,8 @@ def test_only_what_is_an_option_is_named_as_one(invoke: Invoke, monkeypatch: pyt
     monkeypatch.setattr("squeezeedge.loading.load", load)
     result = invoke("quantize")
     expected = "--calib-images and --instructions of `reference`, as `squeezeedge eval` has them"
-    assert str(result.exception) == expected and seen == [expected] and result.stderr == f"{expected}\n"
+    assert str(result.exception) == expected and seen == [expected]
+    assert result.stderr == f"loading squeezenet1_1_digits\n{expected}\n"
     assert in_options("`out`") == "`out`", "no command runs"
 
 

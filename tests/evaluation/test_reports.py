@@ -10,8 +10,17 @@ from tests.evaluation.sample import REPORT
 
 UNKNOWN = replace(
     REPORT,
-    **dict.fromkeys(("top1", "top1_interval", "top5", "fp32_top1", "fp32_top1_interval", "fp32_top5")),
-    **dict.fromkeys(("top1_difference", "top1_difference_interval", "agreement", "changed", "logits_sqnr_db")),
+    top1=None,
+    top1_interval=None,
+    top5=None,
+    fp32_top1=None,
+    fp32_top1_interval=None,
+    fp32_top5=None,
+    top1_difference=None,
+    top1_difference_interval=None,
+    agreement=None,
+    changed=None,
+    logits_sqnr_db=None,
 )
 
 
@@ -33,11 +42,8 @@ def test_a_report_has_one_object_a_device() -> None:
 
 
 def test_the_table() -> None:
-    wrong = replace(
-        *(REPORT,),
-        **{"device": "vta-sim", "kind": "simulator", "top1": 69.5, "bit_exact": False},
-        **{"differing_sums": 12, "largest_difference": 345, "reclassified": 1},
-    )
+    different = replace(REPORT, bit_exact=False, differing_sums=12, largest_difference=345, reclassified=1)
+    wrong = replace(different, device="vta-sim", kind="simulator", top1=69.5)
     assert str(Report("images/", (REPORT, wrong))).splitlines() == [
         "net, 200 images of images/",
         "",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from squeezeedge.cli.completion import devices, models
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
     CALIB_IMAGES,
@@ -21,11 +22,11 @@ from squeezeedge.cli.options import (
     Strict,
 )
 from squeezeedge.cli.target_options import add_command, options_of
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
     from squeezeedge.cli.quantizing import DataOptions
@@ -42,11 +43,16 @@ def eval_command(
             help="An artifact folder, or a MODEL as for `compile` (quantized and compiled on the way). "
             "Default: the embedded digits network.",
             show_default=False,
+            autocompletion=models,
         ),
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Device to run on; may be given several times. Default: cpu.", show_default=False),
+        typer.Option(
+            help="Device to run on; may be given several times. Default: cpu.",
+            show_default=False,
+            autocompletion=devices,
+        ),
     ] = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
@@ -142,16 +148,23 @@ def eval_command(
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             loaded = given.quantized(loaded)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            prepared = {
-                name: prepare(loaded, name, scratch / name, **own) for name, own in by_target.items()
-            }  # all targets take the graph before anything is compiled for one
-            artifacts = [_compiled(loaded.name, name, write) for name, write in prepared.items()]
+            writers = []
+            with progress("compile", 2 * len(by_target)) as advance:
+                for name, own in by_target.items():  # all targets take the graph before anything is written for one
+                    note(f"compiling {loaded.name} for {name}")
+                    writers.append(prepare(loaded, name, scratch / name, **own))
+                    advance(detail=f"for {name}")
+                artifacts = []
+                for write in writers:
+                    artifacts.append(write())
+                    advance()
         for remark in images.remarks:
             note(remark)
         if images.labels is None:
             note(f"{images.dataset.name}: has no labels (class = subfolder), so no accuracy is measured")
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
+        note(f"evaluating {loaded.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(
                 artifacts,
@@ -238,13 +251,6 @@ def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
     except SqueezeEdgeError as failure:
         text = str(failure).replace(f"{scratch}/", f"{model} compiled for ")
         raise type(failure)(text) from failure
-
-
-def _compiled(model: str, target: str, write: Callable[[], Artifact]) -> Artifact:
-    from squeezeedge.cli.output import note
-
-    note(f"compiling {model} for {target}")
-    return write()
 
 
 def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:

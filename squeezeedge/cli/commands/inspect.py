@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json
 from squeezeedge.cli.options import Json
@@ -28,6 +29,7 @@ def inspect_command(
             metavar="MODEL|ARTIFACT",
             help="A MODEL as for `quantize`, an .sqe or an artifact folder. Default: the embedded digits network.",
             show_default=False,
+            autocompletion=models,
         ),
     ] = None,
     plot: Annotated[

@@ -74,6 +74,7 @@ def validate_command(
                 )
             for remark in images.remarks:
                 note(remark)
+            note(f"validating {loaded.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         start = time.perf_counter()
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(

@@ -291,13 +291,14 @@ def test_gates_that_cannot_be_judged_are_refused_at_once(
         raise AssertionError("nothing is to be done")
 
     monkeypatch.setattr("squeezeedge.model.quantize", work)
-    monkeypatch.setattr("squeezeedge.artifact.compile", work)
+    monkeypatch.setattr("squeezeedge.artifact.prepare", work)
     monkeypatch.chdir(tmp_path)
     Path("plain").mkdir()
     for name in "ab":
         Image.new("RGB", (8, 8)).save(f"plain/{name}.png")
     write_sqe(random_graph(0), Path("graph.sqe"))
-    result = invoke("eval", *arguments, "--data", "plain", "--calib-images", "1")
+    calibration = () if "graph.sqe" in arguments else ("--calib-images", "1")
+    result = invoke("eval", *arguments, "--data", "plain", *calibration)
     assert isinstance(result.exception, UsageError), result.output
     assert re.match(reason, str(result.exception))
 
