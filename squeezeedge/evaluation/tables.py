@@ -78,7 +78,7 @@ class _Column:
         words = max((cell_len(word) for cell in cells for word in cell.split()), default=0)
         least = whole if names or self.figures else max(words, min(whole, LEAST_TEXT))
         self.least = max(least, *(cell_len(word) for word in (*name.split(), "")))
-        self.most = max(whole, self.least)
+        self.most = max(whole, self.least, cell_len(name))
 
     def lines(self, cell: str, width: int) -> list[str]:
         """A cell, or the name, in lines of that width."""
@@ -144,7 +144,7 @@ def _block(columns: Sequence[_Column], width: int, heading: Callable[[str], str]
 
 
 def _rows(columns: Sequence[_Column], width: int, heading: Callable[[str], str]) -> list[list[str]]:
-    """Lines of the columns' names and of each row; the room that is left is for text."""
+    """Lines of the columns' names and of each row; the room that is left is for text, and for names in one line."""
     room = max(width - _needed(columns), 0)
     widths = []
     for column in columns:
