@@ -178,7 +178,7 @@ def test_no_library_stays_in_the_process(invoke: Invoke, tmp_path: Path) -> None
     write_sqe(graph, tmp_path / "net.sqe")
     np.savez(tmp_path / "images.npz", images=random_images(graph, 2, 0), labels=np.zeros(2, int))
     result = invoke("eval", tmp_path / "net.sqe", "--isa", "generic", "--data", tmp_path / "images.npz")
-    assert result.exit_code == 0 and " yes " in result.stdout, result.output
+    assert result.exit_code == 0 and " yes\n" in result.stdout, result.output
     assert libraries() == before
 
 
