@@ -10,6 +10,7 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -35,7 +36,7 @@ def quantize_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
     force: Force = False,
@@ -63,7 +64,6 @@ def quantize_command(
     quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
     assert graph is not None and quantized.calibration is not None
-    convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
     if json:
         emit_json(
             {
@@ -77,7 +77,8 @@ def quantize_command(
                 "suspicion": suspicion_json(quantized.suspicion),
                 "layers": [
                     {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
-                    for conv in convolutions
+                    for conv in graph.convolutions
+                    if isinstance(conv, Conv)
                 ],
             }
         )
@@ -86,13 +87,16 @@ def quantize_command(
         [
             conv.name,
             "x".join(map(str, conv.weight.shape)),
-            str(graph.tensors[conv.name].zero_point),
-            f"{conv.shift.min()}..{conv.shift.max()}",
+            *(
+                [f"{conv.shift.min()}..{conv.shift.max()}", str(graph.tensors[conv.name].zero_point)]
+                if isinstance(conv, Conv)
+                else ["-", "-"]  # the head gives its sums as they are
+            ),
         ]
-        for conv in convolutions
+        for conv in graph.convolutions
     ]
     title = f"{out}: {graph.name}, {out.stat().st_size / 1e6:.2f} MB"
-    emit_table(title, ["convolution", "weight", "zero point", "shift"], rows)
+    emit_table(title, ["convolution", "weight", "shift", "zero point"], rows)
 
 
 def register(app: typer.Typer) -> None:
