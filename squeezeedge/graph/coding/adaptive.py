@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.errors import CorruptFileError
 from squeezeedge.graph.coding.coder import Coder
 from squeezeedge.graph.coding.rans import TOTAL
 
@@ -16,15 +17,19 @@ Integers = NDArray[np.int64]
 
 LONGEST = 256
 """Most symbols between two updates."""
+FLOOR = 256
+"""Frequencies that are given away to symbols never seen."""
 INCREMENT = 8
 """What a symbol adds to its count; all counts begin at 1."""
+FLOAT_PARTS = ((23, 9), (15, 8), (7, 8), (0, 7))
+"""A float32's bits: the lowest of each part, and how many."""
 LIMIT = 1 << 16
 """Counts are halved when their sum reaches this."""
 
 
-def chunks(count: int, longest: int) -> list[slice]:
-    """The parts of an array between which a distribution is updated: of 1, 2, 4, ... and then ``longest`` symbols."""
-    parts, first, size = [], 0, 1
+def chunks(count: int, size: int, longest: int) -> list[slice]:
+    """The parts of an array between which models learn: of ``size`` symbols, of twice as many, ..., of ``longest``."""
+    parts, first = [], 0
     while first < count:
         parts.append(slice(first, min(first + size, count)))
         first, size = first + size, min(2 * size, longest)
@@ -34,7 +39,8 @@ def chunks(count: int, longest: int) -> list[slice]:
 class Adaptive:
     """One distribution of symbols 0..size - 1, learned from those coded before.
 
-    The cumulative frequency of symbol s is ``s + (sum of the counts below s) * (TOTAL - size) // (sum of all)``.
+    The cumulative frequency of symbol s is ``s * q + (sum of the counts below s) * (TOTAL - size * q) // (sum of
+    all)``, with q = 256 // size or 1: no symbol is free.
     """
 
     def __init__(self, size: int) -> None:
@@ -44,9 +50,10 @@ class Adaptive:
         """Code an array of ``count`` symbols."""
         result = np.empty(count, np.int64)
         size = len(self._counts)
-        for part in chunks(count, LONGEST):
+        least = max(FLOOR // size, 1)
+        for part in chunks(count, 1, LONGEST):
             sums = np.concatenate([[0], np.cumsum(self._counts)])
-            cumulative = np.arange(size + 1) + sums * (TOTAL - size) // sums[-1]
+            cumulative = np.arange(size + 1) * least + sums * (TOTAL - size * least) // sums[-1]
             known = None if values is None else values[part]
             result[part] = coder.table(cumulative, part.stop - part.start, known)
             self._counts += INCREMENT * np.bincount(result[part], minlength=size)
@@ -65,43 +72,50 @@ class SideModel:
     def __init__(self) -> None:
         self._models: dict[tuple[str, str], Adaptive] = {}
 
-    def _code(self, coder: Coder, kind: str, part: str, size: int, count: int, values: Integers | None) -> Integers:
-        return self._models.setdefault((kind, part), Adaptive(size)).code(coder, count, values)
-
-    def code(self, coder: Coder, kind: str, dtype: np.dtype[Any], count: int, array: NDArray[Any] | None) -> Integers:
-        """Code ``count`` elements; returns them as int64, of float32 as bits.
+    def code(
+        self, coder: Coder, kind: str, dtype: np.dtype[Any], count: int, array: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """Code ``count`` elements of a type.
 
         Args:
             coder: encoder or decoder.
-            kind: whose models.
+            kind: whose distributions.
             dtype: uint8, int8, int32 or float32.
             count: how many.
             array: the elements, one-dimensional; ``None`` to decode.
-        """
-        if dtype.itemsize == 1:
-            bits = None if array is None else array.view(np.uint8).astype(np.int64)
-            return self._code(coder, kind, "byte", 256, count, bits)
-        if dtype == np.float32:
-            bits = None if array is None else array.view(np.uint32).astype(np.int64)
-            result = np.zeros(count, np.int64)
-            for shift, size in ((23, 9), (15, 8), (7, 8), (0, 7)):
-                part = None if bits is None else bits >> shift & (1 << size) - 1
-                result |= self._code(coder, kind, str(shift), 1 << size, count, part) << shift
-            return result
-        return self._integers(coder, kind, count, None if array is None else array.astype(np.int64))
 
-    def _integers(self, coder: Coder, kind: str, count: int, values: Integers | None) -> Integers:
-        size = None if values is None else np.frexp(np.abs(values).astype(np.float64))[1].astype(np.int64)
-        size = self._code(coder, kind, "size", 33, count, size)
-        sign = None if values is None else (values < 0).astype(np.int64)[size > 0]
-        magnitude = np.where(size > 0, np.int64(1) << np.maximum(size - 1, 0), 0)
-        half = np.full(int((size > 0).sum()), TOTAL // 2)
+        Raises:
+            CorruptFileError: an int32 has no such magnitude.
+        """
+        unsigned = np.dtype(f"u{dtype.itemsize}")
+        bits = None if array is None else array.view(unsigned).astype(np.int64)
+        if dtype == np.int32:
+            return self._integers(coder, kind, count, None if array is None else array.astype(np.int64))
+        if dtype.itemsize == 1:
+            return self._code(coder, kind, "byte", 256, count, bits).astype(unsigned).view(dtype)
+        result = np.zeros(count, np.int64)
+        for shift, width in FLOAT_PARTS:
+            part = None if bits is None else bits >> shift & (1 << width) - 1
+            result |= self._code(coder, kind, f"{shift}", 1 << width, count, part) << shift
+        return result.astype(unsigned).view(dtype)
+
+    def _code(self, coder: Coder, kind: str, part: str, size: int, count: int, values: Integers | None) -> Integers:
+        return self._models.setdefault((kind, part), Adaptive(size)).code(coder, count, values)
+
+    def _integers(self, coder: Coder, kind: str, count: int, values: Integers | None) -> NDArray[np.int32]:
+        length = None if values is None else np.frexp(np.abs(values).astype(np.float64))[1].astype(np.int64)
+        length = self._code(coder, kind, "length", 33, count, length)
+
+        def even(where: NDArray[np.bool_], bits: Integers | None) -> Integers:
+            return coder.binary(np.full(int(where.sum()), TOTAL // 2), None if bits is None else bits[where])
+
         negative = np.zeros(count, np.int64)
-        negative[size > 0] = coder.binary(half, sign)
+        negative[length > 0] = even(length > 0, None if values is None else (values < 0).astype(np.int64))
+        magnitude = np.int64(1) << length >> 1
         for place in range(31):
-            has = size > place + 1
-            if not has.any():
-                break
-            bit = None if values is None else (np.abs(values) >> place & 1)[has]
-            magnitude[has] |= coder.binary(np.full(int(has.sum()), TOTAL // 2), bit) << place
-        return np.where(negative == 1, -magnitude, magnitude)
+            has = length > place + 1
+            magnitude[has] |= even(has, None if values is None else np.abs(values) >> place & 1) << place
+        result = np.where(negative == 1, -magnitude, magnitude)
+        if (result != result.astype(np.int32)).any():
+            raise CorruptFileError("a value has more than 32 bits")
+        return result.astype(np.int32)

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from squeezeedge.graph.coding.planes import Planes
 
-__all__ = ["COEFFICIENT", "DENSE", "STEPS", "Fit", "fit"]
+__all__ = ["COEFFICIENT", "STEPS", "Fit", "Sides", "fit"]
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Sides = tuple[Integers, Integers, Integers]
+"""For rows [out], columns [in or 1] and planes [count], added up for a weight."""
 
 STEPS = 2
 """Magnitudes are stated in steps of 1/2 octave, odds likewise."""
@@ -29,14 +31,13 @@ class Fit:
     """Parameters, all int64.
 
     Attributes:
-        magnitudes: of rows [out], columns [in or 1] and planes [count]: log2 of the expected magnitude of weights that
-            are not 0 is half their sum.
-        odds: likewise of the odds that a weight is not 0; ``None`` for a dense kernel.
-        coefficients: 1/32 each.
+        magnitudes: log2 of the expected magnitude of weights that are not 0, in steps of 1/2.
+        odds: log2 of the odds that a weight is not 0, likewise; ``None`` for a dense kernel.
+        coefficients: of the weights' neighbours, in steps of 1/32.
     """
 
-    magnitudes: tuple[Integers, Integers, Integers]
-    odds: tuple[Integers, Integers, Integers] | None
+    magnitudes: Sides
+    odds: Sides | None
     coefficients: Integers
 
 
@@ -59,7 +60,7 @@ def fit(planes: Planes, values: Integers) -> Fit:
     return Fit(magnitudes, None if used.mean() >= DENSE else _odds(used), coefficients)
 
 
-def _magnitudes(sizes: Floats, used: Floats) -> tuple[Integers, Integers, Integers]:
+def _magnitudes(sizes: Floats, used: Floats) -> Sides:
     levels = [np.zeros(side) for side in (sizes.shape[1], sizes.shape[2], sizes.shape[0])]
     mean = sizes.sum() / max(used.sum(), 1) or 1.0
     levels[0] += np.log2(mean)
@@ -74,7 +75,7 @@ def _magnitudes(sizes: Floats, used: Floats) -> tuple[Integers, Integers, Intege
     return rows, columns, places
 
 
-def _odds(used: Floats) -> tuple[Integers, Integers, Integers]:
+def _odds(used: Floats) -> Sides:
     """Fitted by Newton's steps on each side in turn, with a normal prior."""
     levels = [np.zeros(side) for side in (used.shape[1], used.shape[2], used.shape[0])]
     share = (used.sum() + 1) / (used.size + 2)
