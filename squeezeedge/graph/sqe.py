@@ -7,36 +7,36 @@ Layout, all numbers little-endian::
     0        8 bytes   magic 89 53 51 45 0D 0A 1A 0A ("\x89SQE\r\n\x1a\n", as PNG's: text-mode copies destroy it)
     8        uint32    version of the format, 1 to 5
     12       uint32    length of the header in bytes
-    16       header    UTF-8 JSON, in version 5 compressed: zlib (RFC 1950) with the preset dictionary :func:`dictionary`
+    16       header    UTF-8 JSON, in version 5 compressed: zlib (RFC 1950), preset dictionary :func:`dictionary`
     ...      code      the graph's arrays (:mod:`squeezeedge.graph.coding`)
     ...      arrays    those of the record: calibration, golden
     end-32   32 bytes  SHA-256 of everything before
 
 **Version 5**, which is written. The header is an object with ``name``, ``labels``, ``preprocessing``, ``nodes`` (one
-object a node: ``op`` and the node's fields, see :mod:`squeezeedge.graph.integer`), ``arrays``, which maps ``node.field`` to
-``dtype`` and ``shape`` in the order of the code, ``code``, its length in bytes, and ``record``: null, or an object that is
-no part of the graph and of its digest (:class:`Record`)::
+object a node: ``op`` and the node's fields, see :mod:`squeezeedge.graph.integer`), ``arrays``, which maps
+``node.field`` to ``dtype`` and ``shape`` in the order of the code, ``code``, its length in bytes, and ``record``:
+null, or an object that is no part of the graph and of its digest (:class:`Record`)::
 
     origin        network: its name; weights: name of the file that the graph was made of, sha256: of that file, in hex;
                   the last two may be missing together. Beside them, average, "ema": of that file's tensors, the moving
                   average was taken; channel_order, "bgr": that file's own network reads that
-    calibration   null, or {"dtype": "uint8", "shape": [n, 32], "encoding": "raw", "bytes": 32 n}: the fingerprints of the
-                  images that the network was quantized on (:func:`squeezeedge.calib.fingerprint.fingerprints`), in
-                  ascending order, each once
+    calibration   null, or {"dtype": "uint8", "shape": [n, 32], "encoding": "raw", "bytes": 32 n}: the fingerprints of
+                  the images that the network was quantized on
+                  (:func:`squeezeedge.calib.fingerprint.fingerprints`), in ascending order, each once
     golden        null, or {"dtype": "uint8", "shape": [n, rows, columns, 3], "encoding": "raw", "bytes": ...}: a few
-                  images with which a device checks itself, made coarse until all take at most 4096 bytes. A pixel stands
-                  for f x f of the input, f being the least power of two for which rows = ceil(height / f) and columns =
-                  ceil(width / f); the input is cut at its right and lower end
+                  images with which a device checks itself, made coarse until all take at most 4096 bytes. A pixel
+                  stands for f x f of the input, f being the least power of two for which rows = ceil(height / f) and
+                  columns = ceil(width / f); the input is cut at its right and lower end
 
-Unknown fields are errors, so a version says exactly what a file can hold. Magic, version and checksum stay where they are
-in every version. How a graph is coded does not change its digest.
+Unknown fields are errors, so a version says exactly what a file can hold. Magic, version and checksum stay where they
+are in every version. How a graph is coded does not change its digest.
 
-**Older versions** are read. Their header is not compressed, but filled with spaces so that the arrays start at a multiple
-of 64; there is no code: ``arrays`` states ``encoding`` (``raw``: C order) and ``bytes``, too, and each array is filled with
-zeros to a multiple of 64. Version 1 has no field ``groups`` of ``Conv`` and ``Head``: all groups are 1. Versions 1 and 2
-have no ``record``; in 3 it cannot be null. The golden images' encoding is ``zlib``, and they are as large as the input.
-The filters lanczos, box and hamming, gray images (``channel_order`` of ``preprocessing``), ``average`` and
-``channel_order`` of ``origin`` exist since version 4.
+**Older versions** are read. Their header is not compressed, but filled with spaces so that the arrays start at a
+multiple of 64; there is no code: ``arrays`` states ``encoding`` (``raw``: C order) and ``bytes``, too, and each array
+is filled with zeros to a multiple of 64. Version 1 has no field ``groups`` of ``Conv`` and ``Head``: all groups are
+1. Versions 1 and 2 have no ``record``; in 3 it cannot be null. The golden images' encoding is ``zlib``, and they are
+as large as the input. The filters lanczos, box and hamming, gray images (``channel_order`` of ``preprocessing``),
+``average`` and ``channel_order`` of ``origin`` exist since version 4.
 
 Safetensors would hold the arrays, but its metadata are strings, it knows no encodings and has no checksum.
 """
@@ -179,7 +179,8 @@ def _coarse(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows, columns = _coarse_size(images.shape[1:3], side)
     spare = (0, rows * side - images.shape[1]), (0, columns * side - images.shape[2])
     padded = np.pad(images, ((0, 0), *spare, (0, 0)), "edge").reshape(len(images), rows, side, columns, side, 3)
-    return ((padded.sum((2, 4), dtype=np.int64) + side * side // 2) // (side * side)).astype(np.uint8)
+    means = (padded.sum((2, 4), dtype=np.int64) + side * side // 2) // (side * side)
+    return np.asarray(means, np.uint8)
 
 
 def _coarse_size(size: tuple[int, ...], side: int) -> tuple[int, ...]:

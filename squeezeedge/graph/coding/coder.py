@@ -153,17 +153,20 @@ class Encoder:
         return words_of(self._arrays, width)
 
     def binary(self, ones: Integers, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
         assert values is not None
         one = values == 1
         self._arrays.append((np.where(one, 0, ones), np.where(one, ones, TOTAL - ones)))
         return values
 
     def table(self, cumulative: Integers, count: int, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
         assert values is not None
         self._arrays.append((cumulative[values], np.diff(cumulative)[values]))
         return values
 
     def family(self, family: Family, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
         assert values is not None
         self._arrays.append(family.parts(values))
         return values
@@ -176,6 +179,8 @@ class Decoder:
         self._reader = reader
 
     def binary(self, ones: Integers, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
+
         def slots(slot: Integers, part: slice) -> tuple[Integers, Integers, Integers]:
             border = ones[part]
             one = (slot < border).astype(np.int64)
@@ -185,6 +190,8 @@ class Decoder:
         return self._reader.read(len(ones), slots)
 
     def table(self, cumulative: Integers, count: int, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
+
         def slots(slot: Integers, part: slice) -> tuple[Integers, Integers, Integers]:
             symbol = np.searchsorted(cumulative, slot, "right") - 1
             return symbol, cumulative[symbol], cumulative[symbol + 1] - cumulative[symbol]
@@ -192,4 +199,5 @@ class Decoder:
         return self._reader.read(count, slots)
 
     def family(self, family: Family, values: Integers | None) -> Integers:
+        """See :class:`Coder`."""
         return self._reader.read(len(family), family.find)

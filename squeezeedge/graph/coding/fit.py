@@ -20,7 +20,7 @@ STEPS = 2
 """Magnitudes are stated in steps of 1/2 octave, odds likewise."""
 COEFFICIENT = 32
 """Coefficients are stated in steps of 1/32."""
-DENSE = 0.93
+DENSE = 0.85
 """From this share of weights that are not 0, nothing is stated of the odds."""
 SHRINK = 4.0
 """So many weights' worth of what holds for the whole kernel enters each row and column."""
@@ -40,6 +40,9 @@ class Fit:
     odds: Sides | None
     coefficients: Integers
 
+
+PULL = 3.0
+"""Weight of the prior of odds: the inverse of their variance."""
 
 AXES = ((0, 2), (0, 1), (1, 2))
 """Of planes [count, out, in]: all but rows, columns, planes."""
@@ -84,7 +87,7 @@ def _odds(used: Floats) -> Sides:
         for index in range(3):
             total = common + sum(_spread(level, other) for other, level in enumerate(levels))
             chance = 1 / (1 + np.exp(-np.clip(total, -9, 9)))
-            gradient = (used - chance).sum(AXES[index]) - 0.3 * levels[index]
+            gradient = (used - chance).sum(AXES[index]) - PULL * levels[index]
             curvature = (chance * (1 - chance)).sum(AXES[index]) + 0.5
             levels[index] = levels[index] + np.clip(gradient / curvature, -1.5, 1.5)
     levels[0] = levels[0] + common

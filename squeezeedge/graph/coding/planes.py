@@ -11,6 +11,8 @@ FEW_CHANNELS = 4
 """Up to so many input channels, every one is a plane of its own."""
 FEW_PLANES = 9
 """Up to so many planes, all earlier ones are neighbours."""
+MOST_PLANES = 1024
+"""Of a larger kernel all weights are one plane."""
 SAME = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
 """Else these: (down, right) in the same input channel,"""
 OTHER = ((0, 0), (0, -1), (-1, 0), (0, 1), (1, 0))
@@ -32,7 +34,10 @@ class Planes:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Lay out a weight int8 [out, kernel_h, kernel_w, in]."""
-        out, height, width, channels = self._whole = shape
+        out, height, width, channels = shape
+        if height * width * (channels if channels <= FEW_CHANNELS else 1) > MOST_PLANES:
+            height, width, channels = 1, 1, height * width * channels
+        self._whole, self._given = (out, height, width, channels), shape
         self._split = channels <= FEW_CHANNELS and height * width > 1
         depth = channels if self._split else 1
         self.shape = out, (1 if self._split else channels)
@@ -65,8 +70,8 @@ class Planes:
 
     def of(self, weight: NDArray[np.int8]) -> NDArray[np.int64]:
         """The planes of a weight: int64 [count, *shape]."""
-        out, height, width, channels = self._whole
-        rows = weight.astype(np.int64).transpose(3, 1, 2, 0) if self._split else weight.transpose(1, 2, 0, 3)
+        whole = weight.reshape(self._whole)
+        rows = whole.transpose(3, 1, 2, 0) if self._split else whole.transpose(1, 2, 0, 3)
         return np.ascontiguousarray(rows.reshape(self.count, *self.shape), np.int64)
 
     def weight(self, planes: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -76,4 +81,4 @@ class Planes:
             rows = planes.reshape(channels, height, width, out).transpose(3, 1, 2, 0)
         else:
             rows = planes.reshape(height, width, out, channels).transpose(2, 0, 1, 3)
-        return np.ascontiguousarray(rows, np.int8)
+        return np.ascontiguousarray(rows, np.int8).reshape(self._given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ __all__ = ["WeightModel"]
 
 Integers = NDArray[np.int64]
 
-LONGEST = 4096
+LONGEST = 2048
 """Most weights between two updates."""
 SHORTEST = 128
 """Fewest, at a kernel's beginning."""
@@ -70,7 +72,7 @@ KEPT = 150 * len(POINTS) * POINT
 def _first_bins() -> Integers:
     """Magnitudes of which a share of 2**(-1.25 x) is larger than x times the expected one."""
     larger = [exp2(-(320 * exp2(BEGIN + BIN * place, FRACTION_BITS) >> FRACTION_BITS), 20) for place in range(BINS + 1)]
-    return np.array([1 + (480 * (low - high) >> 20) for low, high in zip(larger, larger[1:], strict=False)])
+    return np.array([1 + (480 * (low - high) >> 20) for low, high in pairwise(larger)])
 
 
 def _even(level: int) -> int:
@@ -134,7 +136,8 @@ class WeightModel:
     def _state_sides(self, coder: Coder, planes: Planes, model: int, chosen: Sides | None) -> Sides:
         """Code what holds for all and for rows; for columns and planes if there are several."""
         out, channels = planes.shape
-        common = self._some(model, coder, 1, None if chosen is None else np.median(chosen[0]).astype(np.int64)[None])
+        middle = None if chosen is None else np.array([int(np.median(chosen[0]))])
+        common = self._some(model, coder, 1, middle)
         sides = [self._some(model + 1, coder, out, None if chosen is None else chosen[0] - common) + common]
         for index, count in ((1, channels), (2, planes.count)):
             some = None if chosen is None else chosen[index]
