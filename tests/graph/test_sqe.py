@@ -83,6 +83,7 @@ def _set(path: tuple[str | int, ...], value: object) -> Callable[[dict[str, Any]
     return change
 
 
+@pytest.mark.slow
 @given(integer_graphs(max_channels=12, max_size=10))
 @settings(max_examples=20, deadline=None)
 def test_round_trip(folder: Path, graph: IntegerGraph) -> None:
@@ -136,8 +137,8 @@ def test_how_a_graph_is_coded_does_not_change_its_digest(folder: Path) -> None:
 
 
 def test_golden_images_of_a_large_input_are_coarse(folder: Path) -> None:
-    graph = random_graph(4, blocks=1)
-    graph = replace(graph, preprocessing=replace(graph.preprocessing, size=(67, 90), resize=100))
+    builder = GraphBuilder(np.random.default_rng(0), (67, 90))
+    graph = builder.finish(builder.conv(IMAGE, 4, (3, 3), (8, 8)), 4)
     golden = np.zeros((4, 67, 90, 3), np.uint8)
     golden[1, 64:], golden[2, :, 88:], golden[3] = 10, 20, np.arange(90)[:, None]
     write_sqe(graph, folder / "coarse.sqe", Record(ORIGIN, golden=golden))
@@ -151,7 +152,7 @@ def test_golden_images_of_a_large_input_are_coarse(folder: Path) -> None:
 
 
 def test_only_so_many_golden_images_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = random_graph(4, blocks=1)
+    graph = random_graph(4, blocks=0, max_size=5)
     one = random_images(graph, 1, 0).nbytes
     for limit, kept in ((2 * one, 2), (2 * one - 1, 1), (one - 1, None)):
         monkeypatch.setattr("squeezeedge.graph.sqe.MAX_GOLDEN_BYTES", limit)

@@ -5,7 +5,7 @@ machine: nothing of what follows is done in floating point. ``//`` rounds down, 
 that rounds down, ``log2`` and ``exp2`` are whole numbers of 1/256 octave (:mod:`tables`), clip(x, a, b) is a, x or b.
 
 **Symbols** (:mod:`rans`). The code begins with W states, of 5 bytes each; then come 16-bit words. W is the largest
-power of two that is at most (number of elements of all arrays) / 2048, but 16..4096. Frequencies sum to TOTAL = 2^15.
+power of two that is at most (number of elements of all arrays) / 2048, but 64..4096. Frequencies sum to TOTAL = 2^15.
 Three kinds of distributions: a binary one, in which 1 takes the lower part; a table of cumulative frequencies; a
 family of functions, in which a symbol's position is found in a function that depends on where it stands
 (:mod:`coder`).
@@ -78,7 +78,7 @@ __all__ = ["MOST", "Kind", "decode", "encode", "weight_bits"]
 MOST = 1024
 """Elements that a byte of a code can have at most."""
 
-FEWEST_STATES, MOST_STATES = 16, 4096
+FEWEST_STATES, MOST_STATES = 64, 4096
 ELEMENTS_A_STATE = 2048
 
 Kind = tuple[np.dtype[Any], tuple[int, ...]]
