@@ -29,8 +29,10 @@ DEVICES = ("cpu", "ascend", "vta")
 def sqe_bytes(
     seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recorded: bool = False, old: bool = False
 ) -> bytes:
-    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph
-    or not; of version 5, or of the oldest that can hold it."""
+    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph or not.
+
+    It is of version 5, or ``old``: of the oldest version that can hold it.
+    """
     if seed:
         graph = random_graph(seed, blocks=2, max_channels=4, max_size=6)
     else:

