@@ -3,8 +3,8 @@
     python -m benchmarks.sizes squeezenet1_0=WEIGHTS.pth squeezenet1_1=WEIGHTS.pth --data IMAGES -o FILE.json
 
 Each network is quantized on images of --data. Prints a table and writes a JSON file. `raw` are the integer graph's
-arrays as they are, `.sqe` is the whole file that `squeezeedge quantize` writes, `graph alone` the same without the record
-(an artifact's model.sqe); decoding is the least processor time of three.
+arrays as they are, `.sqe` is the whole file that `squeezeedge quantize` writes, `graph alone` the same without the
+record (an artifact's model.sqe); decoding is the least processor time of three.
 """
 
 from __future__ import annotations

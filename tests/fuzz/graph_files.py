@@ -83,10 +83,12 @@ def _mutate(random: Random, files: Files) -> Files:
 SQE = Format(
     name="sqe",
     share=12,
-    seeds=lambda: (
-        [{NAME: sqe_bytes(seed, recorded=recorded)} for seed in (0, 1, 2, 3) for recorded in (False, True)]
-        + [{NAME: sqe_bytes(seed, recorded=recorded, old=True)} for seed in (0, 1) for recorded in (False, True)]
-    ),
+    seeds=lambda: [
+        {NAME: sqe_bytes(seed, recorded=recorded, old=old)}
+        for old, seeds in ((False, 4), (True, 2))
+        for seed in range(seeds)
+        for recorded in (False, True)
+    ],
     mutate=_mutate,
     readers=(lambda folder: read_sqe(folder / NAME).digest(), lambda folder: load(folder / NAME)),
     command=lambda folder: ["profile", str(folder / NAME)],
