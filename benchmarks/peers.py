@@ -173,9 +173,12 @@ def openvino_nncf(
     import nncf
     import openvino
 
-    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        onnx.save(model, path)
+        converted = openvino.convert_model(path)  # NNCF finds no biases in what read_model gives
     quantized = nncf.quantize(
-        core.read_model(model.SerializeToString()),
+        converted,
         nncf.Dataset([image[None] for image in images]),
         preset=None if preset is None else nncf.QuantizationPreset(preset),
         subset_size=len(images),
@@ -184,7 +187,7 @@ def openvino_nncf(
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     if exact:
         options["LP_TRANSFORMS_MODE"] = "NO"
-    request = core.compile_model(quantized, "CPU", options).create_infer_request()
+    request = openvino.Core().compile_model(quantized, "CPU", options).create_infer_request()
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         request.set_input_tensor(openvino.Tensor(image))
