@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ REFUSED: tuple[Name, ...] = (
 
 SIDE = 64
 CALIBRATION, TEST = 8, 2
-DEVICES: dict[str, tuple[str, dict[str, object]]] = {
+DEVICES: dict[str, tuple[str, dict[str, Any]]] = {
     "cpu": ("cpu", {}),
     "vta-sim": ("vta", {}),
     "ascend-emulation": ("ascend", {"soc_version": "emulated"}),
@@ -97,8 +98,7 @@ def libraries() -> dict[str, Any]:
             declared.define(signature)  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import timm
-        import torchvision
+        timm, torchvision = map(import_module, ("timm", "torchvision"))
     return {
         "timm": lambda name: timm.create_model(name, num_classes=10),
         "torchvision": lambda name: torchvision.models.get_model(
