@@ -49,11 +49,11 @@ def main() -> None:
             network = Network(DeviceArtifact(artifact.path), options.threads)
             runs[f"squeezeedge {isa}"] = partial(network.run, pixels[:1])
         floating = float_onnx(model.floating)
-        for name, (packages, make) in PEERS.items():
-            found = versions(packages)
+        for name, peer in PEERS.items():
+            found = versions(peer.packages)
             notes[name] = found or "not installed"
             if found:
-                runs[name] = partial(make(floating, normalized, options.threads), normalized[:1])
+                runs[name] = partial(peer.make(floating, normalized, options.threads), normalized[:1])
         best = dict.fromkeys(runs, float("inf"))
         for _ in range(ROUNDS):
             for name, call in runs.items():

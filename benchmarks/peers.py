@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from squeezeedge.graph.float.graph import (
     FloatRelu,
 )
 
-__all__ = ["PEERS", "Network", "float_onnx"]
+__all__ = ["PEERS", "QUANTIZERS", "Network", "Peer", "float_onnx"]
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalized image float32 [1, 3, H, W] -> logits float32 [1, classes]."""
@@ -75,15 +79,52 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
     return model
 
 
-def onnxruntime_static(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
-    """ONNX Runtime's static quantization: per channel, u8s8, min-max."""
+@dataclass(frozen=True)
+class Peer:
+    """A toolkit with settings.
+
+    Attributes:
+        packages: that it needs.
+        make: (float model, normalized calibration images float32 [N, 3, H, W], threads) -> its network.
+        settings: what was asked for, as JSON values, beside one scale per output channel of the weights.
+        arithmetic: how its answers are computed where a processor has no 8-bit dot products of 32 bits (VNNI).
+    """
+
+    packages: tuple[str, ...]
+    make: Callable[[onnx.ModelProto, NDArray[np.float32], int], Network]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    arithmetic: str = "as the toolkit runs it by itself: sums of two products saturate at 16 bits"
+
+
+def onnxruntime_static(
+    model: onnx.ModelProto,
+    images: NDArray[np.float32],
+    threads: int,
+    method: str = "MinMax",
+    exact: bool = False,
+) -> Network:
+    """ONNX Runtime's static quantization: per channel, u8s8.
+
+    Args:
+        model: the float network.
+        images: to calibrate on, normalized, float32 [N, 3, H, W].
+        threads: of the network.
+        method: of calibration: MinMax, Percentile (99.999, its default) or Entropy.
+        exact: u8u8 kernels, with the same weights, where u8s8 ones saturate (``session.x64quantprecision``).
+    """
     import onnxruntime as ort
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.rest: Iterator[NDArray[np.float32]] = iter(images)
+            self.set_range(0, len(images))
+
+        def __len__(self) -> int:
+            return len(images)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.rest: Iterator[NDArray[np.float32]] = iter(images[start_index:end_index])
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             image = next(self.rest, None)
@@ -93,31 +134,60 @@ def onnxruntime_static(model: onnx.ModelProto, images: NDArray[np.float32], thre
         paths = [str(Path(folder) / name) for name in ("float.onnx", "prepared.onnx", "int8.onnx")]
         onnx.save(model, paths[0])
         quant_pre_process(paths[0], paths[1])
-        quantize_static(
-            *(paths[1], paths[2], Reader()),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+        with redirect_stdout(sys.stderr):  # where it tells what it does
+            quantize_static(
+                *(paths[1], paths[2], Reader()),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod[method],
+                # All tensors of so many images are kept at a time.
+                extra_options={"CalibStridedMinMax": math.gcd(len(images), 8)},
+            )
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        if exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         session = ort.InferenceSession(paths[2], options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {"image": image})[0].reshape(1, -1)
 
 
-def openvino_nncf(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
-    """OpenVINO with NNCF's default quantization."""
+def openvino_nncf(
+    model: onnx.ModelProto,
+    images: NDArray[np.float32],
+    threads: int,
+    preset: str | None = None,
+    fast_bias_correction: bool = True,
+    exact: bool = False,
+) -> Network:
+    """OpenVINO with NNCF's quantization.
+
+    Args:
+        model: the float network.
+        images: to calibrate on, normalized, float32 [N, 3, H, W].
+        threads: of the network.
+        preset: ``mixed`` has asymmetric activations; ``None``: its default, ``performance``, for convolutions.
+        fast_bias_correction: its default; the other way computes each layer's bias on the images anew.
+        exact: the quantized network in floating point, where no sum of 8-bit products saturates.
+    """
     import nncf
     import openvino
 
-    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        onnx.save(model, path)
+        converted = openvino.convert_model(path)  # NNCF finds no biases in what read_model gives
     quantized = nncf.quantize(
-        core.read_model(model.SerializeToString()),
+        converted,
         nncf.Dataset([image[None] for image in images]),
+        preset=None if preset is None else nncf.QuantizationPreset(preset),
         subset_size=len(images),
+        fast_bias_correction=fast_bias_correction,
     )
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = core.compile_model(quantized, "CPU", options).create_infer_request()
+    if exact:
+        options["LP_TRANSFORMS_MODE"] = "NO"
+    request = openvino.Core().compile_model(quantized, "CPU", options).create_infer_request()
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         request.set_input_tensor(openvino.Tensor(image))
@@ -127,8 +197,39 @@ def openvino_nncf(model: onnx.ModelProto, images: NDArray[np.float32], threads: 
     return run
 
 
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[onnx.ModelProto, NDArray[np.float32], int], Network]]] = {
-    "onnxruntime-static": (("onnxruntime",), onnxruntime_static),
-    "openvino-nncf": (("openvino", "nncf"), openvino_nncf),
+_ORT, _NNCF = ("onnxruntime",), ("openvino", "nncf")
+
+PEERS: dict[str, Peer] = {
+    "onnxruntime-static": Peer(_ORT, onnxruntime_static, {"calibration": "MinMax"}),
+    "openvino-nncf": Peer(_NNCF, openvino_nncf, {"preset": "performance", "bias correction": "fast"}),
 }
-"""Name -> (packages that it needs, how it is made)."""
+"""Name -> what is fast, with default settings."""
+
+
+def _exact(method: str) -> Peer:
+    return Peer(
+        _ORT,
+        partial(onnxruntime_static, method=method, exact=True),
+        {"calibration": method},
+        "session.x64quantprecision=1: exact 32-bit sums of the same weights",
+    )
+
+
+def _nncf(preset: str, fast: bool) -> Peer:
+    return Peer(
+        _NNCF,
+        partial(openvino_nncf, preset=preset, fast_bias_correction=fast, exact=True),
+        {"preset": preset, "bias correction": "fast" if fast else "accurate", "SmoothQuant": "off"},
+        "LP_TRANSFORMS_MODE=NO: the quantized network in floating point",
+    )
+
+
+QUANTIZERS: dict[str, Peer] = {
+    "onnxruntime minmax": _exact("MinMax"),
+    "onnxruntime percentile": _exact("Percentile"),
+    "onnxruntime entropy": _exact("Entropy"),
+    "nncf": _nncf("performance", fast=True),
+    "nncf mixed": _nncf("mixed", fast=True),
+    "nncf mixed, accurate bias": _nncf("mixed", fast=False),
+}
+"""Name -> what is accurate: the settings that are documented for accuracy, beside the default ones."""

@@ -3,14 +3,16 @@
     python -m benchmarks.quantization squeezenet1_0 --weights FILE --data IMAGES -o FILE.json
     python -m benchmarks.quantization efficientnet_lite0 --weights FILE.onnx --data IMAGES -o FILE.json
 
-Calibrates on 64 of the images and compares on the others: top-1, top-5, share of images with fp32's class, logits
-SQNR. Several draws of the 64, because agreement varies by more than a point from one to the next. Prints a table of the
-means and writes a JSON file of all.
+Calibrates on some of the images (64) and compares on the others: top-1, top-5, share of images with fp32's class,
+logits SQNR, and processor time of quantization, of all threads. Several draws, because agreement varies by more than a
+point from one to the next. The peers' answers are those of exact sums, whatever this processor's 8-bit instructions do
+(benchmarks/peers.py). Prints a table of the means and writes a JSON file of all, anew after every draw.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,24 +25,25 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 import squeezeedge as sq
-from benchmarks.peers import PEERS, float_onnx
+from benchmarks.peers import QUANTIZERS, float_onnx
 from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.imagenet import imagenet_classes
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.calib.selection import calibration_images, evaluation_images
+from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
 from squeezeedge.evaluation.tables import number
+from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.oracle import run
 from squeezeedge.quantization.pipeline import quantize
 
-THREADS = 2
-CALIBRATION = 64
 PREPROCESSING = {
     "efficientnet_lite0": Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic")
 }
 """Networks that are ONNX files of ImageNet -> what the files do not say."""
-COLUMNS = ("top1", "top5", "agreement", "logits_sqnr_db", "seconds")
+OURS_AND_PEERS = ("squeezeedge", *QUANTIZERS)
+COLUMNS = ("top1", "top5", "agreement", "logits_sqnr_db", "cpu_seconds")
 
 
 def main() -> None:
@@ -50,31 +53,65 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="labelled images")
     parser.add_argument("--draws", type=int, default=3, help="sets of calibration images, by the seeds 0, 1, 2, ...")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
+    parser.add_argument("--calibration", type=int, default=64, help="images in each of them (default: 64)")
+    parser.add_argument("--threads", type=int, default=2, help="of everything (default: 2)")
+    parser.add_argument(
+        "--quantized",
+        type=Path,
+        nargs="+",
+        default=[],
+        help=".sqe of the first draws, of `squeezeedge quantize --seed`",
+    )
+    parser.add_argument("--only", nargs="+", choices=OURS_AND_PEERS, default=OURS_AND_PEERS, help="what is compared")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file; its figures of others are kept")
     options = parser.parse_args()
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     source = _source(options.network, options.weights)
-    notes = {name: versions(packages) or "not installed" for name, (packages, _) in PEERS.items()}
-    draws = [_draw(source, options.data, seed, notes) for seed in range(options.draws)]
-    means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in draws[0]}
+    found = {name: versions(peer.packages) for name, peer in QUANTIZERS.items()}
+    notes = {
+        name: "not installed"
+        if found[name] is None
+        else {"versions": found[name], "settings": peer.settings, "arithmetic": peer.arithmetic}
+        for name, peer in QUANTIZERS.items()
+    }
+    draws: list[dict[str, dict[str, Any]]] = []
+    before = _before(options.out, options.network, options.calibration)
+    for seed in range(options.draws):
+        calibration = calibration_images(options.data, count=options.calibration, seed=seed)
+        quantized = options.quantized[seed] if seed < len(options.quantized) else None
+        kept = before[seed] if seed < len(before) else {}
+        figures = kept | _draw(source, options.data, calibration, options.threads, quantized, options.only)
+        draws.append({name: figures[name] for name in ("fp32", *OURS_AND_PEERS) if name in figures})
+        means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in draws[0]}
+        write_report(
+            options.out,
+            "quantization",
+            network=options.network,
+            calibration_images=options.calibration,
+            threads=options.threads,
+            peers=notes,
+            results=means,
+            draws=draws,
+        )
     print_table(
-        f"{options.network}: means of {options.draws} draws of {CALIBRATION} calibration images, tested on the others",
+        f"{options.network}: means of {len(draws)} draws of {options.calibration} images, tested on the others",
         ["", *COLUMNS],
         [[name, *(number(figures[column]) for column in COLUMNS)] for name, figures in means.items()],
     )
-    for name, found in notes.items():
-        note(f"{name}: {found}")
-    write_report(
-        options.out,
-        "quantization",
-        network=options.network,
-        calibration_images=CALIBRATION,
-        threads=THREADS,
-        peers=notes,
-        results=means,
-        draws=draws,
-    )
+    for name, about in notes.items():
+        note(f"{name}: {about}")
+
+
+def _before(path: Path, network: str, calibration: int) -> list[dict[str, dict[str, Any]]]:
+    """The draws that a file has, if there is one."""
+    if not path.exists():
+        return []
+    values = json.loads(path.read_bytes())
+    if (values["network"], values["calibration_images"]) != (network, calibration):
+        raise SystemExit(f"{path}: is of another network or number of images; give another file with -o")
+    draws: list[dict[str, dict[str, Any]]] = values["draws"]
+    return draws
 
 
 def _source(network: str, weights: Path) -> sq.Model:
@@ -93,34 +130,47 @@ def _source(network: str, weights: Path) -> sq.Model:
     )
 
 
-def _draw(source: sq.Model, data: str, seed: int, notes: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """Figures of everything that is here, calibrated on the images that a seed draws."""
+def _draw(
+    source: sq.Model, data: str, calibration: Selection, threads: int, quantized: Path | None, only: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Figures of what is asked for and is here, quantized on these images, or on the same before."""
     assert source.floating is not None and source.float_logits is not None
-    calibration = calibration_images(data, count=CALIBRATION, seed=seed)
     test = evaluation_images(data, source.classes, source.labels, without=calibration)
     pixels, images = calibration.load(source.preprocessing), test.load(source.preprocessing)
     normalized = source.preprocessing.normalize(pixels)
     logits = {"fp32": source.float_logits(images)}
     seconds: dict[str, float] = {}
-    start = time.perf_counter()
-    graph = quantize(source.floating, source.preprocessing, pixels, name=source.name)
-    seconds["squeezeedge"] = time.perf_counter() - start
-    logits["squeezeedge"] = graph.logits(run(graph, images))
+    if "squeezeedge" in only:
+        if quantized is None:
+            start = time.process_time()
+            graph = quantize(source.floating, source.preprocessing, pixels, name=source.name)
+            seconds["squeezeedge"] = time.process_time() - start
+        else:
+            graph = _quantized_before(quantized, pixels)
+        logits["squeezeedge"] = graph.logits(run(graph, images))
     model = float_onnx(source.floating)
-    for name, (_, make) in PEERS.items():
-        if notes[name] == "not installed":
+    for name, peer in QUANTIZERS.items():
+        if name not in only or versions(peer.packages) is None:
             continue
-        start = time.perf_counter()
-        network = make(model, normalized, THREADS)
-        seconds[name] = time.perf_counter() - start
+        start = time.process_time()
+        network = peer.make(model, normalized, threads)
+        seconds[name] = time.process_time() - start
         answers: list[NDArray[np.float32]] = []
-        for image in track(images, f"{name}, draw {seed}", transient=True):
+        for image in track(images, name, transient=True):
             answers.append(network(source.preprocessing.normalize(image[None])).copy())
         logits[name] = np.concatenate(answers)
     results = {name: _figures(values, logits["fp32"], test.labels) for name, values in logits.items()}
     for name, value in seconds.items():
-        results[name]["seconds"] = value
+        results[name]["cpu_seconds"] = value
     return results
+
+
+def _quantized_before(path: Path, pixels: NDArray[np.uint8]) -> IntegerGraph:
+    """The integer graph of a file, if it was quantized on these images."""
+    model = sq.load(path)
+    if model.integer is None or model.calibrated_on != frozenset(fingerprints(pixels)):
+        raise SystemExit(f"{path}: was quantized on other images than this draw's; give another .sqe")
+    return model.integer
 
 
 def _mean(draws: Sequence[Mapping[str, Mapping[str, Any]]], name: str, column: str) -> float | None:

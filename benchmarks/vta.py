@@ -21,6 +21,7 @@ import numpy as np
 
 import squeezeedge as sq
 from benchmarks.report import note, print_table, write_report
+from squeezeedge.calib.selection import calibration_images
 from squeezeedge.evaluation.tables import number
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.vta import TARGET
@@ -30,23 +31,31 @@ from squeezeedge.targets.vta.isa.geometry import load_config
 DPU_MACS, DPU_ARRAY, DPU_HZ = 351.7e6, 2048, 300e6
 DPU_IMAGES_PER_S = {"1 thread, 1 core": (575, 1), "several threads, 2 cores": (1500, 2)}
 
+TIMES = ("latency_ms", "pack_ms", "compile_s", "simulation_s_per_image")
+"""Of these the latency is the cycles' and the packing's."""
+
 
 def main() -> None:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="as in `squeezeedge models`, or a file")
+    parser.add_argument("network", help="as in `squeezeedge models`, or a file, also an .sqe")
     parser.add_argument("--weights", type=Path, help="checkpoint of a network given by name")
     parser.add_argument("--data", required=True, help="images, for calibration and to run")
     parser.add_argument("--config", default="pynq-z2", help="accelerator, as in `squeezeedge compile --target vta`")
     parser.add_argument("--images", type=int, default=8, help="images to run (default: 8)")
+    parser.add_argument(
+        "--untimed", action="store_true", help="leave out all times but the cycles; this machine is busy"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    model = sq.quantize(sq.load(options.network, options.weights), options.data)
+    model = sq.load(options.network, options.weights)
+    if model.integer is None:
+        model = sq.quantize(model, options.data)
     graph = model.integer
-    assert graph is not None and model.calibration is not None
-    pixels = model.calibration.load(model.preprocessing)[: options.images]
-    name, array = Path(options.network).name, load_config(options.config).geometry.block ** 2
+    assert graph is not None
+    pixels = calibration_images(options.data, count=options.images).load(model.preprocessing)
+    name, array = model.name, load_config(options.config).geometry.block ** 2
     names = {conv.name for conv in graph.convolutions if conv.groups > 1}
     results, rows = {}, []
     for instructions in INSTRUCTION_SETS:
@@ -78,6 +87,9 @@ def main() -> None:
             "grouped": {"cycles": cycles, "macs": macs, "utilization": macs / array / max(cycles, 1)},
             "layers": {layer.name: [layer.utilization, layer.bound] for layer in profiled},
         }
+        if options.untimed:
+            for key in TIMES:
+                del results[instructions][key]
         rows.append(
             [
                 instructions,
@@ -86,12 +98,12 @@ def main() -> None:
                 f"{cycles:,}",
                 number(100 * macs / array / max(cycles, 1)),
                 number(answer.metrics["dram_bytes"] / 1e6),
-                number(float(np.median(answer.latency_ms))),
-                number(answer.metrics["pack_ms"]),
+                number(results[instructions].get("latency_ms")),
+                number(results[instructions].get("pack_ms")),
                 "yes" if results[instructions]["bit_exact"] else "no",
-                number(compile_s),
+                number(results[instructions].get("compile_s")),
                 number(artifact.model_bytes / 1e6),
-                number(simulation_s, 3),
+                number(results[instructions].get("simulation_s_per_image"), 3),
             ]
         )
     print_table(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.calib.files import SUFFIXES, Listing
+from squeezeedge.calib.imagenet import imagenet_classes
 from squeezeedge.calib.labels import (
     WORDNET_ID,
     ClassList,
@@ -244,6 +245,8 @@ def _file_labels(path: Path, files: list[str], found: ClassList | None) -> _Labe
         if all(key.isdecimal() and len(key) <= MAX_INDEX_DIGITS for key in keys):
             return _listed(np.array(keys).astype(np.int64), found)
         found = found or find_class_list(path, keys)
+        if found is None and set(keys) <= set((imagenet := imagenet_classes()).keys):
+            found = imagenet
         if found is None:
             raise SqueezeEdgeError(f"{path}: its images are labelled {a_few(keys)}; give the class list with `classes`")
         return _listed(found.indices(keys, str(path)), found)

@@ -240,9 +240,13 @@ def test_a_file_of_labels(tmp_path: Path) -> None:
 
 
 def test_a_file_of_labels_with_class_names(tmp_path: Path) -> None:
-    (tmp_path / "val.txt").write_text("1.JPEG n01443537\n2.JPEG n01440764\n")
-    with pytest.raises(SqueezeEdgeError, match="'n01443537', 'n01440764'; give the class list"):
+    (tmp_path / "val.txt").write_text("1.JPEG n09999999\n2.JPEG n01440764\n")
+    with pytest.raises(SqueezeEdgeError, match="'n09999999', 'n01440764'; give the class list"):
         _arrange(tmp_path, "1.JPEG", "2.JPEG")
+    (tmp_path / "val.txt").write_text("1.JPEG n01443537\n2.JPEG n01484850\n")
+    arranged = _arrange(tmp_path, "1.JPEG", "2.JPEG")
+    assert (_labels(arranged), len(arranged.classes)) == ([1, 2], 1000)  # ImageNet's
+    (tmp_path / "val.txt").write_text("1.JPEG n01443537\n2.JPEG n01440764\n")
     (tmp_path / "imagenet_classes.json").write_text(json.dumps(IDS))
     arranged = _arrange(tmp_path, "1.JPEG", "2.JPEG")
     assert (_labels(arranged), arranged.classes) == ([1, 0], ("tench", "goldfish"))
