@@ -21,7 +21,17 @@ from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, loop, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
-__all__ = ["BOUND", "HEADER", "LENGTHS", "Chains", "chained_sums", "check_chains", "plan_chains", "plan_table"]
+__all__ = [
+    "BOUND",
+    "HEADER",
+    "LENGTHS",
+    "Chains",
+    "chained_sums",
+    "check_chains",
+    "plan_chains",
+    "plan_table",
+    "signed_sums",
+]
 
 BOUND = 128
 """Largest sum of the weights of one sign that 16 bits hold for all inputs."""
@@ -65,7 +75,7 @@ def plan_chains(weights: NDArray[np.int8]) -> list[Chains]:
     blocks, block_lanes, steps, _ = weights.shape
     split = np.concatenate(_split(weights), 2).swapaxes(1, 2)  # [blocks, steps and extra ones, lanes, 4]
     pairs = split.reshape(blocks, 2 * steps, 2 * block_lanes, 2).astype(np.int16)
-    loads = np.abs(_sums(pairs)).reshape(blocks, 2 * steps, 4 * block_lanes)
+    loads = np.abs(signed_sums(pairs)).reshape(blocks, 2 * steps, 4 * block_lanes)
     order, exists = _first(loads.any(2))
     loads, chains = _rows(loads, order), order[..., None]  # [blocks, chains, sums], [blocks, chains, steps of one]
     found: list[tuple[NDArray[np.intp], NDArray[np.bool_]]] = []
@@ -120,7 +130,7 @@ def check_chains(name: str, plans: Sequence[Chains], weights: NDArray[np.int8]) 
         first, whole = 0, np.zeros((own.shape[1], len(own), 4), np.int64)
         for length, count in zip(LENGTHS, plan.counts, strict=True):
             chains = plan.weights[first : first + length * count].reshape(count, length, 2 * own.shape[0], 2)
-            if np.abs(_sums(chains.astype(np.int64)).sum(1)).max(initial=0) > BOUND:
+            if np.abs(signed_sums(chains.astype(np.int64)).sum(1)).max(initial=0) > BOUND:
                 raise SqueezeEdgeError(f"{name}: a sum of its plan can overflow 16 bits; report this")
             first += length * count
         np.add.at(whole, plan.steps, plan.weights)
@@ -128,7 +138,7 @@ def check_chains(name: str, plans: Sequence[Chains], weights: NDArray[np.int8]) 
             raise SqueezeEdgeError(f"{name}: its plan does not have its weights; report this")
 
 
-def _sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+def signed_sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
     """Sums of the positive and of the negative weights of pairs: [..., 2] -> [..., 2]."""
     return np.stack([np.maximum(weights, 0).sum(-1), np.minimum(weights, 0).sum(-1)], -1)
 
@@ -136,7 +146,7 @@ def _sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
 def _split(weights: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Weights as a + b, b zero wherever a pair keeps the bound: what a step keeps, and what an extra one takes."""
     pairs = weights.reshape(*weights.shape[:-1], 2, 2).astype(np.int16)
-    over = np.maximum(np.abs(_sums(pairs)).max(-1) - BOUND, 0)
+    over = np.maximum(np.abs(signed_sums(pairs)).max(-1) - BOUND, 0)
     heavier = np.abs(pairs).argmax(-1)[..., None]
     heaviest = np.take_along_axis(pairs, heavier, -1)
     extra = np.zeros_like(pairs)

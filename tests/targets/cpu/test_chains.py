@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,10 +96,10 @@ def _kernel() -> Compiled:
 _OUT = np.zeros(PIXELS * BLOCKS * 8, np.int32)
 
 
-def _inputs(weights: NDArray[np.int8], data: NDArray[np.uint8]) -> list[NDArray[np.generic]]:
+def _inputs(weights: NDArray[np.int8], data: NDArray[np.uint8]) -> list[NDArray[Any]]:
     """Buffers that are large enough for every plan."""
     plans = plan_chains(weights)
-    buffers: list[NDArray[np.generic]] = [np.zeros(size, dtype) for size, dtype in _SIZES]
+    buffers: list[NDArray[Any]] = [np.zeros(size, dtype) for size, dtype in _SIZES]
     parts = (data, np.concatenate([plan.weights.ravel() for plan in plans]), _parameters(plan_table(plans, PLACES)))
     for buffer, part in zip(buffers, parts, strict=True):
         buffer[: part.size] = part
