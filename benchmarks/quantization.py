@@ -54,9 +54,9 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(THREADS)
-    source = _source(options.network, options.weights)
+    model = source_model(options.network, options.weights)
     notes = {name: versions(packages) or "not installed" for name, (packages, _) in PEERS.items()}
-    draws = [_draw(source, options.data, seed, notes) for seed in range(options.draws)]
+    draws = [_draw(model, options.data, seed, notes) for seed in range(options.draws)]
     means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in draws[0]}
     print_table(
         f"{options.network}: means of {options.draws} draws of {CALIBRATION} calibration images, tested on the others",
@@ -77,7 +77,7 @@ def main() -> None:
     )
 
 
-def _source(network: str, weights: Path) -> sq.Model:
+def source_model(network: str, weights: Path) -> sq.Model:
     """A network with its preprocessing."""
     if network not in PREPROCESSING:
         return sq.load(network, weights)

@@ -100,7 +100,11 @@ def _inputs(weights: NDArray[np.int8], data: NDArray[np.uint8]) -> list[NDArray[
     """Buffers that are large enough for every plan."""
     plans = plan_chains(weights)
     buffers: list[NDArray[Any]] = [np.zeros(size, dtype) for size, dtype in _SIZES]
-    parts = (data, np.concatenate([plan.weights.ravel() for plan in plans]), _parameters(plan_table(plans, PLACES)))
+    parts: tuple[NDArray[Any], ...] = (
+        data,
+        np.concatenate([plan.weights.ravel() for plan in plans]),
+        _parameters(plan_table(plans, PLACES)),
+    )
     for buffer, part in zip(buffers, parts, strict=True):
         buffer[: part.size] = part
     return buffers
