@@ -1,6 +1,7 @@
 """Latency at batch 1 beside ONNX Runtime and OpenVINO, interleaved in one process.
 
-    python -m benchmarks.latency squeezenet1_1 --weights FILE --data IMAGES --threads 1
+    python -m benchmarks.latency squeezenet1_1 --weights FILE --data IMAGES --threads 1 -o FILE.json
+    python -m benchmarks.latency efficientnet_lite0 --weights FILE.onnx --data IMAGES -o FILE.json
 
 Prints a table and writes a JSON file; ratios are peer time / own time, of the minima.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import squeezeedge as sq
 from benchmarks.peers import PEERS, float_onnx
+from benchmarks.quantization import PREPROCESSING, source_model
 from benchmarks.report import note, print_table, versions, write_report
 from squeezeedge.evaluation.tables import number
 from squeezeedge.targets.cpu.device import Network
@@ -29,7 +31,7 @@ ROUNDS, REPEATS = 15, 40
 def main() -> None:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="as in `squeezeedge models`")
+    parser.add_argument("network", help=f"as in `squeezeedge models`, or {', '.join(PREPROCESSING)}")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="calibration images")
     parser.add_argument("--threads", type=int, default=1)
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    model = sq.quantize(sq.load(options.network, options.weights), options.data)
+    model = sq.quantize(source_model(options.network, options.weights), options.data)
     assert model.floating is not None and model.calibration is not None
     pixels = model.calibration.load(model.preprocessing)
     normalized = model.preprocessing.normalize(pixels)

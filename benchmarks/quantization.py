@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
-    source = _source(options.network, options.weights)
+    source = source_model(options.network, options.weights)
     found = {name: versions(peer.packages) for name, peer in QUANTIZERS.items()}
     notes = {
         name: "not installed"
@@ -114,7 +114,7 @@ def _before(path: Path, network: str, calibration: int) -> list[dict[str, dict[s
     return draws
 
 
-def _source(network: str, weights: Path) -> sq.Model:
+def source_model(network: str, weights: Path) -> sq.Model:
     """A network with its preprocessing."""
     if network not in PREPROCESSING:
         return sq.load(network, weights)

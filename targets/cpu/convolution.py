@@ -87,7 +87,10 @@ class ConvolutionKernel:
         """Write the sums of a tile; ``parameter`` is the first of its parameters."""
         source, kernel_h = self.source, self.conv.weight.shape[1]
         down, right = self.conv.stride
-        weights = kernel_h * self.packed.steps * piece.tile.blocks * self.isa.lanes * self.packed.group
+        chained = self.isa.chained
+        weights = (
+            0 if chained else kernel_h * self.packed.steps * piece.tile.blocks * self.isa.lanes * self.packed.group
+        )
         operands = Operands(
             data=self.data,
             start=self._window(y, x),
@@ -101,6 +104,8 @@ class ConvolutionKernel:
             weight=self.weight_offset + piece.weight + index * weights,
             parameters=self.parameters,
             parameter=parameter,
+            plan=self.parameter_offset + piece.plan,
+            index=index,
         )
         return self.isa.accumulate(piece.tile, operands)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
+from squeezeedge.targets.cpu.chains import LENGTHS, chained_sums
 from squeezeedge.targets.cpu.depthwise import (
     ByteProducts,
     ChannelProducts,
@@ -24,7 +26,7 @@ from squeezeedge.targets.cpu.depthwise import (
     SignedByteProducts,
     WideProducts,
 )
-from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
+from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
 __all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "VectorSet"]
@@ -49,6 +51,9 @@ class InstructionSet(ABC):
     lanes: int
     group: int
     tuned: str | None = None
+
+    chained: ClassVar[bool] = False
+    """Whether its reduction steps are in chains (:mod:`.chains`)."""
 
     @property
     def input_offset(self) -> int:
@@ -188,11 +193,6 @@ class VectorSet(InstructionSet):
         return acc + activation * T.cast(weight, f"int32x{self.lanes}")
 
 
-def _broadcast_word(data: Expr, address: Expr, lanes: int) -> Expr:
-    """Four bytes at an address as int32, broadcast."""
-    return T.broadcast(T.reinterpret("int32", data[T.ramp(address, 1, 4)]), lanes)
-
-
 @dataclass(frozen=True)
 class _PackingSet(InstructionSet):
     """x86: its saturating packs interleave their operands every 128 bits; the lanes' order makes up for it."""
@@ -238,7 +238,7 @@ class _Vnni(_PackingSet, VectorSet):
         return ByteProducts(self.lanes, self.registers - 3)
 
     def activation(self, data: Expr, address: Expr) -> Expr:
-        return T.reinterpret(f"uint8x{4 * self.lanes}", _broadcast_word(data, address, self.lanes))
+        return T.reinterpret(f"uint8x{4 * self.lanes}", broadcast_word(data, address, self.lanes))
 
     def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
         name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
@@ -246,31 +246,32 @@ class _Vnni(_PackingSet, VectorSet):
 
 
 @dataclass(frozen=True)
-class _Pmaddwd(_PackingSet, VectorSet):
-    """vpmaddwd: two int16 products a lane, twice: the even bytes of four and the odd ones.
+class _Chained(_PackingSet, VectorSet):
+    """vpmaddubsw: two uint8 x int8 products in 16 bits, exact in the chains of :mod:`.chains`; vpmaddwd widens them.
 
-    vpmaddubsw would do four bytes at once, but saturates, as inputs reach 255.
+    One block of output channels is summed at a time, in the chains of its own plan.
     """
+
+    chained = True
 
     @property
     def channels(self) -> ChannelProducts:
         return PairProducts(self.lanes, self.registers - 3)
 
-    def activation(self, data: Expr, address: Expr) -> tuple[Expr, Expr]:
-        word = _broadcast_word(data, address, self.lanes)
-        mask = T.broadcast(T.int32(0x00FF00FF), self.lanes)
-        odd = T.bitwise_and(T.shift_right(word, T.broadcast(T.int32(8), self.lanes)), mask)
-        wide = f"int16x{2 * self.lanes}"
-        return T.reinterpret(wide, T.bitwise_and(word, mask)), T.reinterpret(wide, odd)
+    def tile(self, height: int, width: int, blocks: int) -> Tile:
+        """The tile with the fewest loads; a chain's weights, a one and two sums are beside the accumulators."""
+        limit = self.registers - max(LENGTHS) - 2
+        tiles = []
+        for rows in range(1, min(height, 2) + 1):
+            for pixels in range(1, min(width, limit // rows) + 1):
+                count = -(-height // rows) * -(-width // pixels)
+                tiles.append((count * (rows * pixels + 0.5), rows, pixels))
+        _, rows, pixels = min(tiles)
+        return Tile(rows, pixels, next(q for q in (4, 2, 1) if blocks % q == 0))
 
-    def dot(self, acc: Expr, activation: tuple[Expr, Expr], weight: Expr) -> Expr:
-        name = "llvm.x86.avx512.pmaddw.d.512" if self.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
-        wide, eight = f"int16x{2 * self.lanes}", T.broadcast(T.int16(8), 2 * self.lanes)
-        both = T.reinterpret(wide, weight)
-        even, odd = T.shift_right(T.shift_left(both, eight), eight), T.shift_right(both, eight)
-        for inputs, weights in zip(activation, (even, odd), strict=True):
-            acc = acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, inputs, weights)
-        return acc
+    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
+        """Block by block."""
+        return chained_sums(self.lanes, tile, operands)
 
 
 @dataclass(frozen=True)
@@ -413,7 +414,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=15,
             in_flight=10,
         ),
-        _Pmaddwd(
+        _Chained(
             "avx512bw",
             lanes=16,
             group=4,
@@ -421,7 +422,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=30,
             in_flight=10,
         ),
-        _Pmaddwd(
+        _Chained(
             "avx2",
             lanes=8,
             group=4,

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.targets.cpu.layout import CACHE_LINE
 
-__all__ = ["Expr", "clamped_tiles", "lanes", "loop", "scratch"]
+__all__ = ["Expr", "broadcast_word", "clamped_tiles", "lanes", "loop", "scratch"]
 
 Expr = Any
 """An int or a TVM expression; TVM's classes are untyped."""
@@ -27,6 +27,11 @@ def scratch(size: int, dtype: str) -> Expr:
 def lanes(start: Expr, count: int) -> Expr:
     """Index of ``count`` neighbouring elements."""
     return T.ramp(start, 1, count) if count > 1 else start
+
+
+def broadcast_word(data: Expr, address: Expr, count: int) -> Expr:
+    """Four bytes at an address of a buffer as int32, ``count`` times."""
+    return T.broadcast(T.reinterpret("int32", data[T.ramp(address, 1, 4)]), count)
 
 
 @contextmanager

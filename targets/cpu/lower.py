@@ -12,6 +12,7 @@ from squeezeedge.lower.call_plan import CallPlan, plan_calls
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
+from squeezeedge.targets.cpu.channel_order import reordered
 from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.cpu.library import kernel_object, link_library
@@ -90,6 +91,8 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     target = llvm_target(isa, options)
     _check_zero_points(graph)
     interface = Interface.of(graph, options.prefix)
+    if isa.chained:
+        graph = reordered(graph, isa.lanes)
     shape = graph.input_shape
     plan = plan_calls(
         kernel_calls(stages(partition(to_relax(graph), FUSIONS), graph), shape, isa),

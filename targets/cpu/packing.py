@@ -17,6 +17,7 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
 from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.legalize import is_depthwise
+from squeezeedge.targets.cpu.chains import check_chains, plan_chains, plan_table
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.tiling import Tile
 
@@ -26,6 +27,8 @@ MAX_SHIFT = 30
 """Largest shift k of the kernels: their arithmetic, and so the rounding term from 1 << k, is in int32."""
 
 S = TypeVar("S", bound=np.generic)
+
+_NO_PLAN = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Piece:
         valid: channels of each tile that exist; fewer than the tile has in the last, partial block.
         weight: offset of its weights in bytes.
         parameter: offset of its biases and shifts in int32 values.
+        plan: offset of its plan (:func:`squeezeedge.targets.cpu.chains.plan_table`), where it has one.
     """
 
     channel: int
@@ -47,6 +51,7 @@ class Piece:
     valid: int
     weight: int
     parameter: int
+    plan: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +63,9 @@ class Packed:
         steps: reduction steps a kernel row; 0 of a depthwise convolution.
         pieces: which channels are where.
         weights: int8, per piece [count, kernel_h, steps, blocks, lanes, group] (AMX: [..., group / 4, 16, 4]); of a
-            depthwise convolution as :meth:`squeezeedge.targets.cpu.depthwise.ChannelProducts.arrange` says.
-        parameters: int32, per piece [count, blocks, 2, lanes]: bias and shift.
+            depthwise convolution as :meth:`squeezeedge.targets.cpu.depthwise.ChannelProducts.arrange` says; where there
+            is a plan, [its steps, lanes, group].
+        parameters: int32, per piece [count, blocks, 2, lanes], bias and shift, then its plan.
     """
 
     group: int
@@ -84,7 +90,13 @@ def checked_shift(name: str, shift: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def pack(
-    conv: Conv | Head, source: Tensor, isa: InstructionSet, height: int, width: int, whole_blocks: bool = False
+    conv: Conv | Head,
+    source: Tensor,
+    isa: InstructionSet,
+    height: int,
+    width: int,
+    row: int,
+    whole_blocks: bool = False,
 ) -> Packed:
     """Pack a convolution.
 
@@ -94,12 +106,13 @@ def pack(
         isa: the instruction set.
         height: output rows that the kernel computes at a time, at most.
         width: output pixels of a row.
+        row: bytes from one row of its input to the next.
         whole_blocks: of the head: its channels are filled up and stay in order, as nothing narrows them.
 
     Raises:
         UnsupportedError: a shift that the kernels do not have.
     """
-    form = (_depthwise if is_depthwise(conv) else _dense)(conv, isa, whole_blocks)
+    form = _depthwise(conv, isa, whole_blocks) if is_depthwise(conv) else _dense(conv, isa, row, whole_blocks)
     bias = offset_bias(conv, source, form.input_offset)
     shift = checked_shift(conv.name, conv.shift if isinstance(conv, Conv) else np.zeros(len(bias), np.uint8))
     pieces: list[Piece] = []
@@ -116,11 +129,13 @@ def pack(
             min(valid, len(order)),
             sum(array.size for array in weights),
             sum(array.size for array in parameters),
+            sum(array.size for array in parameters) + 2 * index.size,
         )
         pieces.append(piece)
-        weights.append(_aligned(form.arrange(index.reshape(len(index), tile.blocks, isa.lanes), tile)))
+        arranged, plan = form.arrange(index.reshape(len(index), tile.blocks, isa.lanes), tile)
+        weights.append(_aligned(arranged))
         values = np.stack([_padded(array, index).reshape(-1, isa.lanes) for array in (bias, shift)], 1)
-        parameters.append(_aligned(values.astype(np.int32)))
+        parameters.append(_aligned(np.concatenate([values.astype(np.int32).ravel(), plan])))
     return Packed(form.group, form.steps, tuple(pieces), np.concatenate(weights), np.concatenate(parameters))
 
 
@@ -135,7 +150,8 @@ class _Form:
         runs: (first channel, blocks, valid channels) of the pieces.
         lane_order: takes a tile's blocks, returns the channel of the tile that each accumulator lane holds.
         tile: takes the map's height and width and a run's blocks.
-        arrange: takes the output channels [tile, block, lane] and the tile, returns their weights as they are read.
+        arrange: takes the output channels [tile, block, lane] and the tile, returns their weights as they are read, and
+            the plan of that.
     """
 
     input_offset: int
@@ -144,18 +160,26 @@ class _Form:
     runs: list[tuple[int, int, int]]
     lane_order: Callable[[int], NDArray[np.intp]]
     tile: Callable[[int, int, int], Tile]
-    arrange: Callable[[NDArray[np.intp], Tile], NDArray[np.int8]]
+    arrange: Callable[[NDArray[np.intp], Tile], tuple[NDArray[np.int8], NDArray[np.int32]]]
 
 
-def _dense(conv: Conv | Head, isa: InstructionSet, whole_blocks: bool) -> _Form:
+def _dense(conv: Conv | Head, isa: InstructionSet, row: int, whole_blocks: bool) -> _Form:
     assert conv.groups == 1, f"{conv.name} has not been legalized"
     out, kernel_h, kernel_w, channels = conv.weight.shape
     steps, group = isa.steps(kernel_w * channels)
     rows = np.zeros((out, kernel_h, steps * group), np.int8)
     rows[..., : kernel_w * channels] = conv.weight.reshape(out, kernel_h, -1)
 
-    def arrange(index: NDArray[np.intp], tile: Tile) -> NDArray[np.int8]:
-        return isa.arrange(_padded(rows, index).reshape(*index.shape, kernel_h, steps, group))
+    places = np.add.outer(np.arange(kernel_h) * row, np.arange(steps) * group).ravel()
+
+    def arrange(index: NDArray[np.intp], tile: Tile) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+        own = _padded(rows, index).reshape(*index.shape, kernel_h, steps, group)
+        if not isa.chained:
+            return isa.arrange(own), _NO_PLAN
+        blocks = own.reshape(-1, isa.lanes, kernel_h * steps, group)
+        plans = plan_chains(blocks)
+        check_chains(conv.name, plans, blocks)
+        return np.concatenate([plan.weights for plan in plans]), plan_table(plans, places)
 
     return _Form(isa.input_offset, group, steps, _runs(out, isa.lanes, whole_blocks), isa.lane_order, isa.tile, arrange)
 
@@ -189,8 +213,8 @@ def _depthwise(conv: Conv | Head, isa: InstructionSet, whole_blocks: bool) -> _F
         held = next(count for count in counts if blocks % count == 0)
         return products.tile(height, width, held, (kernel_h, kernel_w), conv.stride)
 
-    def arrange(index: NDArray[np.intp], tile: Tile) -> NDArray[np.int8]:
-        return products.arrange(_padded(conv.weight[..., 0], index), tile.rows, conv.stride)
+    def arrange(index: NDArray[np.intp], tile: Tile) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+        return products.arrange(_padded(conv.weight[..., 0], index), tile.rows, conv.stride), _NO_PLAN
 
     return _Form(products.input_offset, 0, 0, runs, products.lane_order, tile, arrange)
 

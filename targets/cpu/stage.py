@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.graph import rules
+from squeezeedge.graph import Conv, Head, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import KernelCall
@@ -223,7 +223,8 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     if head.weight.shape[1:3] == head.stride == (1, 1) and source.contiguous:  # all pixels as one row
         source = replace(source, height=1, width=source.height * source.width)
         out_shape = Shape(1, source.width, out_shape.channels)
-    packed = pack(head, stage.tensors[head.input], isa, out_shape.height, out_shape.width, whole_blocks=True)
+    row = source.row
+    packed = pack(head, stage.tensors[head.input], isa, out_shape.height, out_shape.width, row, whole_blocks=True)
     (piece,) = packed.pieces
     width = piece.tile.blocks * isa.lanes
 
@@ -285,15 +286,14 @@ def _packed(
         shapes: of what each convolution's kernel computes at a time.
     """
     packed = [
-        pack(conv, stage.tensors[conv.input], isa, shape.height, shape.width)
+        pack(conv, stage.tensors[conv.input], isa, shape.height, shape.width, _source(stage, site, conv).row)
         for conv, shape in zip(stage.convolutions, shapes, strict=True)
     ]
 
     def kernels(inputs: list[Expr], arrays: list[Expr]) -> list[ConvolutionKernel]:
         (weights, parameters), made, weight, parameter = arrays, [], 0, 0
         for conv, shape, own in zip(stage.convolutions, shapes, packed, strict=True):
-            index = stage.inputs.index(conv.input)
-            source, data = site.sources[index], inputs[index]
+            source, data = _source(stage, site, conv), inputs[stage.inputs.index(conv.input)]
             kernel = kernel_class(conv)
             made.append(kernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
             weight += own.weights.size
@@ -302,6 +302,11 @@ def _packed(
 
     constants = (np.concatenate([p.weights for p in packed]), np.concatenate([p.parameters for p in packed]))
     return constants, kernels
+
+
+def _source(stage: Stage, site: Site, conv: Conv | Head) -> Layout:
+    """What a convolution reads."""
+    return site.sources[stage.inputs.index(conv.input)]
 
 
 def _store(

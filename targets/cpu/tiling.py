@@ -45,9 +45,11 @@ class Operands:
         steps: reduction steps of a window's row.
         group: bytes of a step.
         weights: buffer of weights, int8.
-        weight: the tile's first.
-        parameters: buffer of biases and shifts, int32.
+        weight: the tile's first; the first of all tiles where there is a plan.
+        parameters: buffer of biases, shifts and plans, int32.
         parameter: the tile's first.
+        plan: where the plan of all tiles begins in the parameters, if there is one.
+        index: the tile's number, in the plan.
     """
 
     data: Expr
@@ -62,6 +64,8 @@ class Operands:
     weight: Expr
     parameters: Expr
     parameter: Expr
+    plan: Expr
+    index: Expr
 
     def reduce(self, step: Callable[[Expr, Expr], None]) -> None:
         """Call ``step(window row, step of the row)`` for the whole reduction, unrolled as far as it pays."""

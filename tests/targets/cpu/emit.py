@@ -14,7 +14,10 @@ from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.cpu.processor import llvm_target
 
-__all__ = ["run_body", "run_function"]
+__all__ = ["Compiled", "compiled_body", "run_body", "run_function"]
+
+Compiled = Callable[[Sequence[NDArray[Any]], NDArray[Any]], NDArray[Any]]
+"""Takes the inputs and what the output holds before; returns what it holds then."""
 
 
 def run_body(
@@ -31,12 +34,22 @@ def run_body(
         out: 1-D: what the output holds before.
         isa: whose code it is; none in particular if not given.
     """
+    return compiled_body(body, inputs, out, isa)(inputs, out)
+
+
+def compiled_body(
+    body: Callable[[list[Any], Any], None],
+    inputs: Sequence[NDArray[Any]],
+    out: NDArray[Any],
+    isa: InstructionSet | None = None,
+) -> Compiled:
+    """A body for inputs and an output like these."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("body")
         T.func_attr({"global_symbol": "body", "tirx.noalias": True})
         buffers = [T.arg(f"x{i}", T.Buffer(array.shape, str(array.dtype))) for i, array in enumerate(inputs)]
         body(buffers, T.arg("y", T.Buffer(out.shape, str(out.dtype))))
-    return run_function(builder.get(), "body", inputs, out, isa)
+    return _compiled(builder.get(), "body", isa)
 
 
 def run_function(
@@ -47,10 +60,18 @@ def run_function(
     isa: InstructionSet | None = None,
 ) -> NDArray[Any]:
     """What a PrimFunc makes of inputs; ``out`` is what its output holds before."""
+    return _compiled(function, name, isa)(inputs, out)
+
+
+def _compiled(function: Any, name: str, isa: InstructionSet | None) -> Compiled:  # noqa: ANN401
     target = {"kind": "llvm"} if isa is None else llvm_target(isa, CpuOptions())
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
         library = tvm.tirx.build(tvm.IRModule({name: function}), target=tvm.target.Target(target))
-    result = tvm.runtime.tensor(out)
-    library[name](*map(tvm.runtime.tensor, inputs), result)
-    made: NDArray[Any] = result.numpy()
-    return made
+
+    def run(inputs: Sequence[NDArray[Any]], out: NDArray[Any]) -> NDArray[Any]:
+        result = tvm.runtime.tensor(out)
+        library[name](*map(tvm.runtime.tensor, inputs), result)
+        made: NDArray[Any] = result.numpy()
+        return made
+
+    return run

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor, rules
+from squeezeedge.targets.cpu.chains import HEADER, LENGTHS
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
-from squeezeedge.targets.cpu.packing import MAX_SHIFT, checked_shift, pack
+from squeezeedge.targets.cpu.packing import MAX_SHIFT, Packed, Piece, checked_shift, pack
 
 ZERO_POINT = 128
 
@@ -34,7 +36,9 @@ def _source(channels: int) -> Tensor:
 def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: int, head: bool) -> None:
     isa = INSTRUCTION_SETS[name]
     conv = _convolution(out, kernel, channels, head)
-    packed = pack(conv, _source(channels), isa, 9 - kernel[0] + 1, 11 - kernel[1] + 1, whole_blocks=head)
+    row_steps, group = isa.steps(kernel[1] * channels)
+    height, width = 9 - kernel[0] + 1, 11 - kernel[1] + 1
+    packed = pack(conv, _source(channels), isa, height, width, row_steps * group, whole_blocks=head)
     shifts = np.zeros(out, np.int64) if isinstance(conv, Head) else conv.shift.astype(np.int64)
     rounding = rules.rounding_term(shifts)
     q = np.random.default_rng(0).integers(0, 256, (kernel[0], kernel[1] * channels))
@@ -49,7 +53,13 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
         size = kernel[0] * packed.steps * blocks * n * packed.group
         order = np.arange(blocks * n) if head else isa.lane_order(blocks)
         for index in range(piece.count):
-            weights = packed.weights[piece.weight + index * size :][:size].astype(int)
+            if isa.chained:
+                weights = np.stack(
+                    [_planned(packed, piece, index * blocks + b, n, kernel[0] * row_steps) for b in range(blocks)]
+                )
+                weights = weights.reshape(blocks, kernel[0], packed.steps, n, packed.group).transpose(1, 2, 0, 3, 4)
+            else:
+                weights = packed.weights[piece.weight + index * size :][:size].astype(int)
             if name == "amx":
                 weights = weights.reshape(kernel[0], packed.steps, blocks, packed.group // 4, n, 4)
                 weights = weights.transpose(0, 1, 2, 4, 3, 5)
@@ -68,8 +78,19 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
     np.testing.assert_array_equal(got[:out].astype(np.int32), expected.astype(np.int32))
 
 
+def _planned(packed: Packed, piece: Piece, block: int, lanes: int, steps: int) -> NDArray[np.int64]:
+    """A block's weights, [steps of the window, lanes, group], put together as its plan says."""
+    table, weights = packed.parameters[piece.plan :], packed.weights[piece.weight :]
+    weight, step, *counts = table[block * HEADER :][:HEADER].tolist()
+    number = sum(count * length for count, length in zip(counts, LENGTHS, strict=True))
+    own = weights[weight:][: number * lanes * packed.group].reshape(number, lanes, packed.group)
+    whole = np.zeros((steps, lanes, packed.group), np.int64)
+    np.add.at(whole, table[step:][:number] // packed.group, own)
+    return whole
+
+
 def test_pieces_start_on_cache_lines() -> None:
-    packed = pack(_convolution(45, (3, 3), 5), _source(5), INSTRUCTION_SETS["avx-vnni"], 7, 9)
+    packed = pack(_convolution(45, (3, 3), 5), _source(5), INSTRUCTION_SETS["avx-vnni"], 7, 9, 55)
     assert len(packed.pieces) == 2 and packed.pieces[1].valid == 5
     assert all(piece.weight % 64 == 0 and piece.parameter % 16 == 0 for piece in packed.pieces)
 

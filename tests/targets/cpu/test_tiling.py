@@ -13,7 +13,7 @@ from tests.targets.cpu.emit import run_body
 @pytest.mark.parametrize("steps", [1, 3, UNROLL, UNROLL + 1, 2 * UNROLL, 4 * UNROLL + 3])
 def test_every_step_is_done_once_and_in_order(rows: int, steps: int) -> None:
     def body(inputs: list[Expr], out: Expr) -> None:
-        operands = Operands(None, 0, 0, 0, 0, rows, steps, 4, None, 0, None, 0)
+        operands = Operands(None, 0, 0, 0, 0, rows, steps, 4, None, 0, None, 0, 0, 0)
         number = inputs[0]
 
         def step(row: Expr, k: Expr) -> None:

@@ -1,0 +1,265 @@
+"""Exact sums of products by vpmaddubsw: reduction steps in chains whose 16-bit sums provably never overflow.
+
+vpmaddubsw multiplies four uint8 inputs of a step with a lane's four int8 weights and adds two products each in 16 bits,
+with saturation. Inputs are 0..255, so both sums are exact for every input where the positive weights of a pair add up
+to at most 128 and the negative ones to at least -128 (255 * 128 < 2**15). The same bound over several steps says that
+their sums can be added in 16 bits, too, before they are widened: they are a chain. A pair that breaks the bound is
+split, w = a + b, and b is a step of its own on the same input bytes; as |w| <= 127, two steps always suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm.script.ir_builder import tirx as T
+
+from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, loop, scratch
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
+
+__all__ = [
+    "BOUND",
+    "HEADER",
+    "LENGTHS",
+    "Chains",
+    "chained_sums",
+    "check_chains",
+    "plan_chains",
+    "plan_table",
+    "signed_sums",
+]
+
+BOUND = 128
+"""Largest sum of the weights of one sign that 16 bits hold for all inputs."""
+
+LENGTHS = (4, 2, 1)
+"""Steps of a chain: of the first ones, then of the others."""
+
+MATCHED = 192
+"""Steps among which each looks for another: of more, every other one."""
+
+HEADER = 2 + len(LENGTHS)
+"""Numbers of a block in a table of plans: where its weights and its steps begin, and how many chains there are."""
+
+S = TypeVar("S", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """The reduction of one block of output channels.
+
+    Attributes:
+        counts: number of chains of each of ``LENGTHS``; their steps follow each other in that order.
+        steps: int [steps]: which step of the convolution's window each of them reads.
+        weights: int8 [steps, lanes, 4].
+    """
+
+    counts: tuple[int, ...]
+    steps: NDArray[np.intp]
+    weights: NDArray[np.int8]
+
+
+def plan_chains(weights: NDArray[np.int8]) -> list[Chains]:
+    """Plan the chains of each block.
+
+    Args:
+        weights: [blocks, lanes, steps, 4], within rules.WEIGHT_LIMIT.
+
+    Returns:
+        One plan a block; the same weights always give the same plans. Steps without a weight are left out.
+    """
+    blocks, block_lanes, steps, _ = weights.shape
+    split = np.concatenate(_split(weights), 2).swapaxes(1, 2)  # [blocks, steps and extra ones, lanes, 4]
+    pairs = split.reshape(blocks, 2 * steps, 2 * block_lanes, 2).astype(np.int16)
+    loads = np.abs(signed_sums(pairs)).reshape(blocks, 2 * steps, 4 * block_lanes)
+    order, exists = _first(loads.any(2))
+    loads, chains = _rows(loads, order), order[..., None]  # [blocks, chains, sums], [blocks, chains, steps of one]
+    found: list[tuple[NDArray[np.intp], NDArray[np.bool_]]] = []
+    for _ in range(len(LENGTHS) - 1):
+        partner = _partners(loads, exists)
+        found.insert(0, (chains, exists & (partner < 0)))
+        order, exists = _first(partner > np.arange(partner.shape[1]))
+        other = np.take_along_axis(partner, order, 1)
+        loads = _rows(loads, order) + _rows(loads, other)
+        chains = np.concatenate([_rows(chains, order), _rows(chains, other)], 2)
+    found.insert(0, (chains, exists))
+    plans = []
+    for block in range(blocks):
+        own = [kind[block, there[block]] for kind, there in found]
+        order = np.concatenate([kind.ravel() for kind in own])
+        plans.append(Chains(tuple(map(len, own)), order % steps, split[block, order]))
+    return plans
+
+
+def plan_table(plans: Sequence[Chains], places: NDArray[np.intp]) -> NDArray[np.int32]:
+    """The plans of a convolution's blocks as its kernel reads them: the headers, then the place of every step.
+
+    Args:
+        plans: of all blocks, in order.
+        places: int [steps of the window]: how many bytes each lies behind the window's first.
+
+    Returns:
+        int32 [blocks * HEADER + steps]; a header has the byte of the block's first weight, the index of its first step
+        in this table, and the number of chains of each of ``LENGTHS``.
+    """
+    sizes = np.array([len(plan.steps) for plan in plans])
+    before = np.cumsum(sizes) - sizes
+    lanes = plans[0].weights.shape[1]
+    starts = np.stack([before * lanes * 4, before + len(plans) * HEADER], 1)
+    headers = np.concatenate([starts, [plan.counts for plan in plans]], 1)
+    steps = [places[plan.steps] for plan in plans]
+    return np.concatenate([headers.ravel(), *steps]).astype(np.int32)
+
+
+def check_chains(name: str, plans: Sequence[Chains], weights: NDArray[np.int8]) -> None:
+    """Recompute every bound of a convolution's plans, and its weights from theirs.
+
+    Args:
+        name: of the convolution.
+        plans: of all blocks, in order.
+        weights: as in :func:`plan_chains`.
+
+    Raises:
+        SqueezeEdgeError: a sum can overflow, or the plans compute something else.
+    """
+    for plan, own in zip(plans, weights, strict=True):
+        first, whole = 0, np.zeros((own.shape[1], len(own), 4), np.int64)
+        for length, count in zip(LENGTHS, plan.counts, strict=True):
+            chains = plan.weights[first : first + length * count].reshape(count, length, 2 * own.shape[0], 2)
+            if np.abs(signed_sums(chains.astype(np.int64)).sum(1)).max(initial=0) > BOUND:
+                raise SqueezeEdgeError(f"{name}: a sum of its plan can overflow 16 bits; report this")
+            first += length * count
+        np.add.at(whole, plan.steps, plan.weights)
+        if first != len(plan.steps) or not np.array_equal(whole.swapaxes(0, 1), own):
+            raise SqueezeEdgeError(f"{name}: its plan does not have its weights; report this")
+
+
+def signed_sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """Sums of the positive and of the negative weights of pairs: [..., 2] -> [..., 2]."""
+    return np.stack([np.maximum(weights, 0).sum(-1), np.minimum(weights, 0).sum(-1)], -1)
+
+
+def _split(weights: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Weights as a + b, b zero wherever a pair keeps the bound: what a step keeps, and what an extra one takes."""
+    pairs = weights.reshape(*weights.shape[:-1], 2, 2).astype(np.int16)
+    over = np.maximum(np.abs(signed_sums(pairs)).max(-1) - BOUND, 0)
+    heavier = np.abs(pairs).argmax(-1)[..., None]
+    heaviest = np.take_along_axis(pairs, heavier, -1)
+    extra = np.zeros_like(pairs)
+    np.put_along_axis(extra, heavier, np.sign(heaviest) * over[..., None], -1)
+    kept, split = ((array.astype(np.int8)).reshape(weights.shape) for array in (pairs - extra, extra))
+    return kept, split
+
+
+def _first(chosen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The chosen rows of each block, in order, [blocks, rows], and which of these there are."""
+    count = chosen.sum(1)
+    rows = int(count.max(initial=0))
+    return np.argsort(~chosen, 1, kind="stable")[:, :rows], np.arange(rows) < count[:, None]
+
+
+def _rows(array: NDArray[S], order: NDArray[np.intp]) -> NDArray[S]:
+    """Rows of each block: [blocks, rows, ...]."""
+    return np.take_along_axis(array, order[..., None], 1)
+
+
+def _partners(loads: NDArray[np.int16], exists: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Many pairs of rows whose sums keep the bound.
+
+    The row with the fewest partners is matched first, with the one that has the fewest itself; of equal ones the
+    heavier.
+
+    Args:
+        loads: [blocks, rows, sums].
+        exists: [blocks, rows].
+
+    Returns:
+        [blocks, rows]: the other row of its pair; -1: it has none.
+    """
+    blocks, rows, _ = loads.shape
+    if rows > MATCHED:
+        found = np.full((blocks, rows), -1)
+        for part in range(2):
+            own = _partners(loads[:, part::2], exists[:, part::2])
+            found[:, part::2] = np.where(own < 0, own, 2 * own + part)
+        return found
+    fits = np.zeros((blocks, rows, rows), np.bool_)
+    for i in range(rows):
+        fits[:, i] = (loads + loads[:, i, None]).max(2, initial=0) <= BOUND
+        fits[:, i, i] = False
+    fits &= exists[:, :, None] & exists[:, None, :]
+    size = loads.sum(2, dtype=np.int64)
+    weight, never = int(size.max(initial=0)) + 1, np.iinfo(np.int64).max
+    rank = np.where(exists, fits.sum(2, dtype=np.int64) * weight - size, never)
+    partner = np.full((blocks, rows), -1)
+    for _ in range(rows):
+        first = rank.argmin(1)
+        (at,) = np.nonzero(np.take_along_axis(rank, first[:, None], 1)[:, 0] != never)
+        if not at.size:
+            break
+        first = first[at]
+        choice = np.where(fits[at, first], rank[at], never)
+        second = choice.argmin(1)
+        paired = choice[np.arange(len(at)), second] != never
+        partner[at, first] = np.where(paired, second, -1)
+        partner[at[paired], second[paired]] = first[paired]
+        for where, row in ((at, first), (at[paired], second[paired])):
+            rank[where] -= np.where(fits[where, row] & (rank[where] != never), weight, 0)
+            rank[where, row] = never
+            fits[where, :, row] = False
+    return partner
+
+
+def chained_sums(block_lanes: int, tile: Tile, operands: Operands) -> Accumulators:
+    """Write the sums of a tile, which begin with the biases: a block's in registers, then on the stack.
+
+    Args:
+        block_lanes: of a block, 8 (AVX2) or 16 (AVX-512BW).
+        tile: its shape.
+        operands: what is summed, with the plan of :func:`plan_table`.
+    """
+    n, table = block_lanes, operands.parameters
+    pixels = [(row, pixel) for row in range(tile.rows) for pixel in range(tile.pixels)]
+    held = scratch(len(pixels) * tile.blocks * n, "int32")
+
+    def at(row: int, pixel: int, block: Expr) -> Expr:
+        return lanes(((block * tile.rows + row) * tile.pixels + pixel) * n, n)
+
+    with loop(tile.blocks) as block:
+        acc = scratch(len(pixels) * n, "int32")
+        for row, pixel in pixels:
+            T.buffer_store(acc, table[lanes(operands.parameter + block * 2 * n, n)], [at(row, pixel, 0)])
+        header = operands.plan + (operands.index * tile.blocks + block) * HEADER
+        weight, step = operands.weight + table[header], operands.plan + table[header + 1]
+        for place, length in enumerate(LENGTHS):
+            count = table[header + 2 + place]
+            with T.serial(0, count) as chain:
+                first = chain * length
+                weights = [operands.weights[lanes(weight + (first + j) * 4 * n, 4 * n)] for j in range(length)]
+                starts = [operands.start + table[step + first + j] for j in range(length)]
+                for row, pixel in pixels:
+                    to, index = row * operands.down + pixel * operands.right, at(row, pixel, 0)
+                    reads = zip(starts, weights, strict=True)
+                    sums = [_products(n, operands.data, start + to, own) for start, own in reads]
+                    T.buffer_store(acc, acc[index] + _widened(n, sum(sums[1:], sums[0])), [index])
+            weight, step = weight + count * (length * 4 * n), step + count * length
+        for row, pixel in pixels:
+            T.buffer_store(held, acc[at(row, pixel, 0)], [at(row, pixel, block)])
+    return lambda *position: held[at(*position)]
+
+
+def _products(n: int, data: Expr, address: Expr, weights: Expr) -> Expr:
+    """Sums of two products each, int16, of four input bytes and every lane's weights."""
+    name = "llvm.x86.avx512.pmaddubs.w.512" if n == 16 else "llvm.x86.avx2.pmadd.ub.sw"
+    read = T.reinterpret(f"uint8x{4 * n}", broadcast_word(data, address, n))
+    return T.call_llvm_pure_intrin(f"int16x{2 * n}", name, read, weights)
+
+
+def _widened(n: int, sums: Expr) -> Expr:
+    """Sums of two 16-bit sums each, int32."""
+    name = "llvm.x86.avx512.pmaddw.d.512" if n == 16 else "llvm.x86.avx2.pmadd.wd"
+    return T.call_llvm_pure_intrin(f"int32x{n}", name, sums, T.broadcast(T.int16(1), 2 * n))
