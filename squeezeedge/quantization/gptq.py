@@ -19,7 +19,7 @@ from torch import Tensor
 from squeezeedge.graph import rules
 from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, sum_bits
 
-__all__ = ["inverse_factor", "round_weights", "second_moments", "unit_error"]
+__all__ = ["descend", "inverse_factor", "round_weights", "second_moments", "unit_error"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -66,11 +66,16 @@ def mean_output(weight: Tensor, rows: Tensor) -> Tensor:
 
 def inverse_factor(moments: Tensor) -> Tensor:
     """U, upper triangular, with U^T U = H^-1, of the damped moments H: float64 [groups, fan-in, fan-in]."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_damped(moments)))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
+
+
+def _damped(moments: Tensor) -> Tensor:
+    """The moments with a share of their mean on the diagonal, so that there is an inverse; the same shape."""
     mean = moments.diagonal(dim1=1, dim2=2).mean(1)
     damping = torch.where(mean > 0, DAMPING * mean, 1)
-    damped = moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
-    factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    return factor
+    return moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
 
 
 def unit_error(factor: Tensor) -> Tensor:
@@ -108,4 +113,32 @@ def round_weights(weight: Tensor, step: Tensor, factor: Tensor) -> Tensor:
             rest[..., i : block.stop] -= error[..., None] * factor[:, i, None, i : block.stop]
             errors[..., i - start] = error
         rest[..., block.stop :] -= errors @ factor[:, block, block.stop :]
+    return rounded
+
+
+def descend(rounded: Tensor, weight: Tensor, step: Tensor, moments: Tensor, sweeps: int) -> Tensor:
+    """Coordinate descent: one weight after the other becomes the multiple that is best beside the others.
+
+    Args:
+        rounded: multiples of the step to start from, float64 [groups, outputs of one, fan-in].
+        weight: float64, of the same shape.
+        step: float64 [groups, outputs of one].
+        moments: of the inputs, float64 [groups, fan-in, fan-in].
+        sweeps: over all weights, at most.
+
+    Returns:
+        The multiples, float64 integers in -127..127; (w - W) H (w - W)^T of no output, with the damped moments H, is larger than before.
+    """
+    rounded, moments = rounded.clone(), _damped(moments)
+    slope = (rounded - weight / step[..., None]) @ moments
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    for _ in range(sweeps):
+        before = rounded.clone()
+        for i in range(rounded.shape[2]):
+            best = rounded[..., i] - slope[..., i] / diagonal[:, i, None]
+            change = best.round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT) - rounded[..., i]
+            rounded[..., i] += change
+            slope += change[..., None] * moments[:, i, None]
+        if torch.equal(rounded, before):
+            break
     return rounded

@@ -28,6 +28,7 @@ from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGra
 from squeezeedge.quantization.calibration import Calibration, Samples, observe, pad_codes
 from squeezeedge.quantization.compensate import compensate
 from squeezeedge.quantization.dead import always_zero, removed
+from squeezeedge.quantization.effort import EFFORTS, Effort
 from squeezeedge.quantization.evidence import evidence
 from squeezeedge.quantization.exact import one_thread
 from squeezeedge.quantization.folded import (
@@ -40,6 +41,7 @@ from squeezeedge.quantization.folded import (
 )
 from squeezeedge.quantization.gptq import (
     central_moments,
+    descend,
     inverse_factor,
     mean_output,
     round_weights,
@@ -51,6 +53,7 @@ from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.requantize import exact_type, requantize
 from squeezeedge.quantization.rewrite import per_output
 from squeezeedge.quantization.scale_search import Grid, free_scales, search_scales, weight_step
+from squeezeedge.quantization.split_channels import SplitGraph, chained, plan, split
 from squeezeedge.quantization.ties import Ties, tie_scales
 
 __all__ = ["quantize"]
@@ -69,6 +72,7 @@ def quantize(
     *,
     name: str,
     labels: Sequence[str] = (),
+    effort: Effort = EFFORTS["fast"],
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
     on_remark: Callable[[str], None] = lambda text: None,
 ) -> IntegerGraph:
@@ -80,6 +84,7 @@ def quantize(
         pixels: calibration images, uint8 [N, height, width, 3].
         name: of the integer graph.
         labels: class names.
+        effort: which passes are applied.
         on_layer: called with (name, index, total) before each convolution and addition.
         on_remark: called with what people should know: of the images (:mod:`evidence`), of channels that were removed
             (:mod:`dead`), of a map too large for its class sums, of tiny weights of the head.
@@ -93,7 +98,11 @@ def quantize(
         graph, seen = folded_graph(floating, preprocessing), evidence(pixels)
         for text in seen.remarks():
             on_remark(text)
-        quantizer = _Quantizer(graph, Calibration(graph, seen.pixels), on_remark)
+        divided = split(graph, plan(graph, seen.pixels, effort.extra_macs))
+        graph, pixels = divided.graph, seen.pixels
+        if effort.mirrored:
+            pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+        quantizer = _Quantizer(divided, Calibration(graph, pixels, effort.rows), effort, on_remark)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:
@@ -109,14 +118,20 @@ class _Quantizer:
 
     Attributes:
         nodes: of the integer graph, so far.
-        scales: float64 [channels] of every tensor so far.
+        scales: float64 [channels] of every tensor so far: what a unit of q adds to the float network's value, of which
+            a piece of a split channel (:mod:`split_channels`) is a part.
         dead: bool [channels] of every tensor so far: whether it is 0 for every image.
         dead_count: convolution -> how many of its channels are, and how many it has.
+        effort: which passes are applied.
         on_remark: called with what people should know.
     """
 
-    def __init__(self, graph: FoldedGraph, calibration: Calibration, on_remark: Callable[[str], None]) -> None:
-        self.graph, self.calibration, self.on_remark = graph, calibration, on_remark
+    def __init__(
+        self, divided: SplitGraph, calibration: Calibration, effort: Effort, on_remark: Callable[[str], None]
+    ) -> None:
+        self.divided, self.graph, self.calibration = divided, divided.graph, calibration
+        self.effort, self.on_remark = effort, on_remark
+        graph = self.graph
         self.nodes: list[Node] = []
         self.scales = {IMAGE: torch.ones(3, dtype=torch.float64)}
         self.dead = {IMAGE: torch.zeros(3, dtype=torch.bool)}
@@ -128,6 +143,8 @@ class _Quantizer:
     def candidates(self, node: FoldedConv, samples: Samples) -> Tensor:
         """Scales that a convolution may have: float64 [candidates, out]."""
         free = free_scales(samples.range, self.graph.zero_points[node.name])
+        if not self.effort.search:
+            free = free[:1]  # the least that clips nothing seen
         if node.name not in self.ties.candidates:
             return free
         tied = self.ties.candidates[node.name]
@@ -171,7 +188,7 @@ class _Quantizer:
                 groups=node.groups,
             )
         )
-        self.scales[node.name] = grid.scale
+        self.scales[node.name] = grid.scale * self.divided.pieces.get(node.name, 1)
         reach = rules.Q_MAX * weight.abs().sum(1) + bias.abs() + (1 << grid.shift)
         kernel = weight.reshape(node.weight.shape).to(exact_type(float(reach.max())))
 
@@ -228,7 +245,7 @@ def _fitted(
     zero_point = quantizer.graph.zero_points[node.name]
     limit = quantizer.graph.rectified.get(node.name)
     dead = always_zero(weight, bias, quantizer.graph.zero_points[source], node.relu)
-    if source != IMAGE:  # the image is exact
+    if source != IMAGE and quantizer.effort.compensate:  # the image is exact
         weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
         weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, limit)
         weight, bias = weights.flatten(0, 1), biases.flatten()
@@ -237,16 +254,32 @@ def _fitted(
     if dead.any():
         quantizer.dead_count[node.name] = int(dead.sum()), len(dead)
     with one_thread():
-        factor = inverse_factor(central_moments(moments, samples.rows) if depthwise else moments)
+        seen = central_moments(moments, samples.rows) if depthwise else moments
+        factor = inverse_factor(seen)
         power = moments.diagonal(dim1=1, dim2=2)
         candidates = quantizer.candidates(node, samples)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-        rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
+        rounded = _rounded(weight, grid.step, seen, factor, quantizer.effort)
     if depthwise:
         lost = (weight - rounded * grid.step[:, None]).reshape(*by_group, -1)
         bias = bias + mean_output(lost, samples.rows).flatten()
-    integers, offset = bounded(rounded, (bias / grid.step).round(), grid.shift, zero_point, 1)
+    steps = (bias / grid.step).round()
+    rounded, steps, grid = chained(quantizer.divided.chains.get(node.name, ()), rounded, steps, grid)
+    integers, offset = bounded(rounded, steps, grid.shift, zero_point, 1)
     return integers, offset, grid
+
+
+def _rounded(weight: Tensor, step: Tensor, moments: Tensor, factor: Tensor, effort: Effort) -> Tensor:
+    """Multiples of the step, float64 integers [out, fan-in]; moments of the inputs and their factor by group."""
+    groups = len(moments)
+    weights, steps = weight.reshape(groups, len(weight) // groups, -1), step.reshape(groups, -1)
+    if effort.gptq:
+        rounded = round_weights(weights, steps, factor)
+    else:
+        rounded = (weights / steps[..., None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+    if effort.sweeps:
+        rounded = descend(rounded, weights, steps, moments, effort.sweeps)
+    return rounded.flatten(0, 1)
 
 
 def _fitted_head(
@@ -254,7 +287,7 @@ def _fitted_head(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integer weight and bias, int64 [out, fan-in] and [out], and step of the head; pooling averages errors out."""
     height, width, _ = quantizer.graph.shapes[node.name]
-    by_group, pixels = (node.groups, len(node.weight) // node.groups), height * width
+    pixels = height * width
     limit = HEAD_SHARE * rules.INT32_LIMIT / pixels
     step = weight_step(weight, bias, limit).float().double()
     used = weight.any(1)
@@ -274,8 +307,7 @@ def _fitted_head(
             )
         quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
-        factor = inverse_factor(moments)
-        rounded = round_weights(weight.reshape(*by_group, -1), step.reshape(by_group), factor).flatten(0, 1)
+        rounded = _rounded(weight, step, moments, inverse_factor(moments), quantizer.effort)
     integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
     return integers, offset, step
 
