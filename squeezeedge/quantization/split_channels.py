@@ -29,16 +29,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import rules
 from squeezeedge.graph.float.graph import FloatConcat, FloatMaxPool
-from squeezeedge.graph.integer import IMAGE
+from squeezeedge.graph.integer import IMAGE, Conv
 from squeezeedge.quantization.exact import one_thread
 from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, execute_folded
 from squeezeedge.quantization.rewrite import readers
 from squeezeedge.quantization.scale_search import Grid
 from squeezeedge.quantization.sensitivity import Probe, probes
 
-__all__ = ["Chain", "SplitGraph", "chained", "macs", "plan", "split"]
+__all__ = ["Chain", "SplitGraph", "chained", "chains_of", "macs", "plan", "split"]
 
 CHAINS: tuple[tuple[tuple[int, ...], ...], ...] = (
     ((0,),),
@@ -196,6 +197,23 @@ def chained(chains: Sequence[Chain], weight: Tensor, bias: Tensor, grid: Grid) -
             bias[channel] = bias[first] - start
             start += rules.Q_MAX << int(shift[channel])
     return weight, bias, Grid(scale, shift)
+
+
+def chains_of(conv: Conv, channels: int) -> list[tuple[int, ...]]:
+    """The chains of an integer graph's convolution that had so many channels before: output channels, each in order.
+
+    Raises:
+        UnsupportedError: the others are no pieces of these.
+    """
+    weight, bias, shift = conv.weight, conv.bias.astype(np.int64), conv.shift.astype(np.int64)
+    ends = {channel: [channel] for channel in range(channels)}  # chains by their last channel
+    for piece in range(channels, len(bias)):
+        starts = [end for end in (piece - 1, *ends) if end in ends and bias[end] - (rules.Q_MAX << shift[end]) == bias[piece]]
+        before = next((end for end in starts if (weight[end] == weight[piece]).all()), None)
+        if before is None:
+            raise UnsupportedError(f"{conv.name}: channel {piece} is no piece of another one")
+        ends[piece] = [*ends.pop(before), piece]
+    return [tuple(chain) for chain in ends.values() if len(chain) > 1]
 
 
 @dataclass(frozen=True, eq=False)
