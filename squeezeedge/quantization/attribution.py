@@ -161,9 +161,7 @@ class _Layout:
         """The pieces of values, neither rounded nor clipped."""
         columns = (-1, 1, 1)
         moved = value[:, self.origin] - self.start.reshape(columns)
-        return torch.minimum(
-            torch.maximum(moved, self.lowest.reshape(columns)), self.highest.reshape(columns)
-        )
+        return torch.minimum(torch.maximum(moved, self.lowest.reshape(columns)), self.highest.reshape(columns))
 
     def joined(self, pieces: Tensor) -> Tensor:
         """The sums of the pieces of each channel."""
@@ -239,8 +237,7 @@ class _Network:
         starts = np.cumsum([0, *(self.graph.shapes[name].channels for name in node.inputs)]).tolist()
         origin = torch.cat([layout.origin + at for layout, at in zip(of_inputs, starts, strict=False)])
         rest = [
-            torch.cat([getattr(layout, key) for layout in of_inputs])
-            for key in ("start", "lowest", "highest", "scale")
+            torch.cat([getattr(layout, key) for layout in of_inputs]) for key in ("start", "lowest", "highest", "scale")
         ]
         return _Layout(origin, *rest)
 

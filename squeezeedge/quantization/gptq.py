@@ -5,6 +5,10 @@ H allow: with U the upper Cholesky factor of H^-1, column after column,
 
     w[i] = round(W[i]);   W[i:] -= (W[i] - w[i]) / U[i, i] * U[i, i:]
 
+The inputs of most power come first, while most others are left to make up for them (the authors' later option "act
+order"): a sixth to a third less error of the weights of most layers on images not seen, at no cost. Coordinate descent
+from there found nothing more.
+
 The fan-in of an output channel is that of its group, so each group has moments and a factor of its own; all groups
 are worked on at once.
 
@@ -13,13 +17,15 @@ Assumes: the inputs' second moments. Guarantees: integers in -127..127. Rule: R3
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
 from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, sum_bits
 
-__all__ = ["descend", "inverse_factor", "round_weights", "second_moments", "unit_error"]
+__all__ = ["Factor", "inverse_factor", "round_weights", "second_moments", "unit_error"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -64,44 +70,54 @@ def mean_output(weight: Tensor, rows: Tensor) -> Tensor:
     return (kernel @ rows.sum(1, dtype=torch.float64)[..., None] * unit)[..., 0] / count
 
 
-def inverse_factor(moments: Tensor) -> Tensor:
-    """U, upper triangular, with U^T U = H^-1, of the damped moments H: float64 [groups, fan-in, fan-in]."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_damped(moments)))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """What rounding needs of the inputs' second moments H.
+
+    Attributes:
+        order: int64 [groups, fan-in]: the inputs, those of most power first.
+        upper: U, float64 [groups, fan-in, fan-in], for the inputs in that order: U^T U = H^-1.
+    """
+
+    order: Tensor
+    upper: Tensor
 
 
-def _damped(moments: Tensor) -> Tensor:
-    """The moments with a share of their mean on the diagonal, so that there is an inverse; the same shape."""
-    mean = moments.diagonal(dim1=1, dim2=2).mean(1)
+def inverse_factor(moments: Tensor) -> Factor:
+    """Order and factor of moments, float64 [groups, fan-in, fan-in], which are damped first."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    order = diagonal.argsort(dim=1, descending=True, stable=True)
+    groups = torch.arange(len(moments))[:, None, None]
+    sorted_ = moments[groups, order[:, :, None], order[:, None]]
+    mean = diagonal.mean(1)
     damping = torch.where(mean > 0, DAMPING * mean, 1)
-    return moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
+    damped = sorted_ + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    return Factor(order, upper)
 
 
-def unit_error(factor: Tensor) -> Tensor:
+def unit_error(factor: Factor) -> Tensor:
     """Mean squared output error of rounding to multiples of 1: each step leaves ((W - w) / U[i, i])^2.
-
-    Args:
-        factor: U, float64 [groups, fan-in, fan-in].
 
     Returns:
         float64 [groups].
     """
-    return factor.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
+    return factor.upper.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
 
 
-def round_weights(weight: Tensor, step: Tensor, factor: Tensor) -> Tensor:
+def round_weights(weight: Tensor, step: Tensor, factor: Factor) -> Tensor:
     """Round to multiples of each channel's step.
 
     Args:
         weight: float64 [groups, outputs of one, fan-in].
         step: float64 [groups, outputs of one].
-        factor: U, float64 [groups, fan-in, fan-in].
+        factor: of the inputs.
 
     Returns:
         The multiples, of the shape of ``weight``, float64 integers in -127..127.
     """
-    rest = weight / step[..., None]
+    order = factor.order[:, None].expand_as(weight)
+    rest, upper = (weight / step[..., None]).gather(2, order), factor.upper
     rounded = torch.empty_like(rest)
     fan_in = rest.shape[2]
     for start in range(0, fan_in, BLOCK):
@@ -109,36 +125,8 @@ def round_weights(weight: Tensor, step: Tensor, factor: Tensor) -> Tensor:
         errors = torch.empty_like(rest[..., block])
         for i in range(block.start, block.stop):
             rounded[..., i] = rest[..., i].round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
-            error = (rest[..., i] - rounded[..., i]) / factor[:, i, i, None]
-            rest[..., i : block.stop] -= error[..., None] * factor[:, i, None, i : block.stop]
+            error = (rest[..., i] - rounded[..., i]) / upper[:, i, i, None]
+            rest[..., i : block.stop] -= error[..., None] * upper[:, i, None, i : block.stop]
             errors[..., i - start] = error
-        rest[..., block.stop :] -= errors @ factor[:, block, block.stop :]
-    return rounded
-
-
-def descend(rounded: Tensor, weight: Tensor, step: Tensor, moments: Tensor, sweeps: int) -> Tensor:
-    """Coordinate descent: one weight after the other becomes the multiple that is best beside the others.
-
-    Args:
-        rounded: multiples of the step to start from, float64 [groups, outputs of one, fan-in].
-        weight: float64, of the same shape.
-        step: float64 [groups, outputs of one].
-        moments: of the inputs, float64 [groups, fan-in, fan-in].
-        sweeps: over all weights, at most.
-
-    Returns:
-        The multiples, float64 integers in -127..127; (w - W) H (w - W)^T of no output, with the damped moments H, is larger than before.
-    """
-    rounded, moments = rounded.clone(), _damped(moments)
-    slope = (rounded - weight / step[..., None]) @ moments
-    diagonal = moments.diagonal(dim1=1, dim2=2)
-    for _ in range(sweeps):
-        before = rounded.clone()
-        for i in range(rounded.shape[2]):
-            best = rounded[..., i] - slope[..., i] / diagonal[:, i, None]
-            change = best.round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT) - rounded[..., i]
-            rounded[..., i] += change
-            slope += change[..., None] * moments[:, i, None]
-        if torch.equal(rounded, before):
-            break
-    return rounded
+        rest[..., block.stop :] -= errors @ upper[:, block, block.stop :]
+    return torch.empty_like(rounded).scatter_(2, order, rounded)

@@ -35,13 +35,12 @@ from squeezeedge.quantization.folded import (
     FOLDED_OPERATORS,
     FoldedAdd,
     FoldedConv,
-    FoldedGraph,
     FoldedNode,
     apply_folded,
 )
 from squeezeedge.quantization.gptq import (
+    Factor,
     central_moments,
-    descend,
     inverse_factor,
     mean_output,
     round_weights,
@@ -254,12 +253,11 @@ def _fitted(
     if dead.any():
         quantizer.dead_count[node.name] = int(dead.sum()), len(dead)
     with one_thread():
-        seen = central_moments(moments, samples.rows) if depthwise else moments
-        factor = inverse_factor(seen)
+        factor = inverse_factor(central_moments(moments, samples.rows) if depthwise else moments)
         power = moments.diagonal(dim1=1, dim2=2)
         candidates = quantizer.candidates(node, samples)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-        rounded = _rounded(weight, grid.step, seen, factor, quantizer.effort)
+        rounded = _rounded(weight, grid.step, factor, quantizer.effort)
     if depthwise:
         lost = (weight - rounded * grid.step[:, None]).reshape(*by_group, -1)
         bias = bias + mean_output(lost, samples.rows).flatten()
@@ -269,17 +267,13 @@ def _fitted(
     return integers, offset, grid
 
 
-def _rounded(weight: Tensor, step: Tensor, moments: Tensor, factor: Tensor, effort: Effort) -> Tensor:
-    """Multiples of the step, float64 integers [out, fan-in]; moments of the inputs and their factor by group."""
-    groups = len(moments)
+def _rounded(weight: Tensor, step: Tensor, factor: Factor, effort: Effort) -> Tensor:
+    """Multiples of the step, float64 integers [out, fan-in]."""
+    groups = len(factor.order)
     weights, steps = weight.reshape(groups, len(weight) // groups, -1), step.reshape(groups, -1)
     if effort.gptq:
-        rounded = round_weights(weights, steps, factor)
-    else:
-        rounded = (weights / steps[..., None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
-    if effort.sweeps:
-        rounded = descend(rounded, weights, steps, moments, effort.sweeps)
-    return rounded.flatten(0, 1)
+        return round_weights(weights, steps, factor).flatten(0, 1)
+    return (weight / step[:, None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
 
 
 def _fitted_head(
@@ -307,7 +301,7 @@ def _fitted_head(
             )
         quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
-        rounded = _rounded(weight, step, moments, inverse_factor(moments), quantizer.effort)
+        rounded = _rounded(weight, step, inverse_factor(moments), quantizer.effort)
     integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
     return integers, offset, step
 

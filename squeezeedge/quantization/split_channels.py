@@ -208,7 +208,9 @@ def chains_of(conv: Conv, channels: int) -> list[tuple[int, ...]]:
     weight, bias, shift = conv.weight, conv.bias.astype(np.int64), conv.shift.astype(np.int64)
     ends = {channel: [channel] for channel in range(channels)}  # chains by their last channel
     for piece in range(channels, len(bias)):
-        starts = [end for end in (piece - 1, *ends) if end in ends and bias[end] - (rules.Q_MAX << shift[end]) == bias[piece]]
+        starts = [
+            end for end in (piece - 1, *ends) if end in ends and bias[end] - (rules.Q_MAX << shift[end]) == bias[piece]
+        ]
         before = next((end for end in starts if (weight[end] == weight[piece]).all()), None)
         if before is None:
             raise UnsupportedError(f"{conv.name}: channel {piece} is no piece of another one")
