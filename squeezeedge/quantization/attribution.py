@@ -101,7 +101,7 @@ def attribute(
         floating: the float graph that the integer graph was made of.
         graph: the integer graph.
         pixels: images, uint8 [N, height, width, 3]; :data:`IMAGES` of them are used.
-        on_layer: called with (name, index, total) before each layer.
+        on_layer: called with (name, index, total) for each layer and each part of the images.
 
     Raises:
         UsageError: no images.
@@ -111,8 +111,10 @@ def attribute(
         raise UsageError("no images to measure errors on")
     chosen = pixels[np.linspace(0, len(pixels) - 1, min(IMAGES, len(pixels))).round().astype(np.int64)]
     network = _Network(folded_graph(floating, graph.preprocessing), graph)
-    tried = [([name], kinds) for name in network.layers for kinds in (*((kind,) for kind in KINDS), KINDS)]
-    tried += [(network.layers, (kind,)) for kind in KINDS]
+    alone = [(kind,) for kind in KINDS]
+    tried: list[tuple[Sequence[str], Sequence[str]]]
+    tried = [([name], kinds) for name in network.layers for kinds in (*alone, KINDS)]
+    tried += [(network.layers, kinds) for kinds in alone]
     signal, noise = 0.0, np.zeros(len(tried))
     parts = torch.split(torch.from_numpy(chosen).permute(0, 3, 1, 2).float(), BATCH)
     with torch.no_grad():
@@ -123,8 +125,9 @@ def attribute(
             references.append(reference)
             signal += _energy(reference)
             for at, (names, kinds) in enumerate(tried):
-                if at % (len(KINDS) + 1) == 0:
-                    on_layer(names[0], (index * len(tried) + at) // (len(KINDS) + 1), -(-len(parts) * len(tried) // 4))
+                if kinds is KINDS:
+                    layer = network.layers.index(names[0])
+                    on_layer(names[0], index * len(network.layers) + layer, len(parts) * len(network.layers))
                 noise[at] += _energy(network.logits(network.changed(values, names, kinds)) - reference)
     whole = _energy(torch.from_numpy(graph.logits(oracle.run(graph, chosen))) - torch.cat(references))
     ratios = [_decibel(signal, value) for value in (*noise, whole)]

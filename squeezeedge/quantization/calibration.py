@@ -18,6 +18,7 @@ from torch import Tensor
 from squeezeedge.errors import UsageError
 from squeezeedge.graph import rules
 from squeezeedge.graph.integer import IMAGE
+from squeezeedge.quantization.effort import EFFORTS
 from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, apply_folded, execute_folded, pad
 from squeezeedge.quantization.ranges import Range, RangeObserver
 
@@ -67,7 +68,7 @@ class Calibration:
         UsageError: no images, or more than fit into memory.
     """
 
-    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8], rows: int) -> None:
+    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8], rows: int = EFFORTS["fast"].rows) -> None:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*graph.input_size, 3):
             raise ValueError(f"calibration images must be uint8 [N, {graph.input_size[0]}, {graph.input_size[1]}, 3]")
         if len(pixels) == 0:
