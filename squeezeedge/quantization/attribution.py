@@ -214,7 +214,8 @@ class _Network:
 
     def changed(self, values: Mapping[str, Tensor], names: Sequence[str], kinds: Sequence[str]) -> dict[str, Tensor]:
         """All tensors if some layers make errors of some kinds; ``values``: those without errors."""
-        result, different = dict(values), set()
+        result = dict(values)
+        different: set[str] = set()
         for node in self.graph.nodes:
             inputs = [result[name] for name in node.inputs]
             if node.name in names:

@@ -105,13 +105,14 @@ def unit_error(factor: Factor) -> Tensor:
     return factor.upper.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
 
 
-def round_weights(weight: Tensor, step: Tensor, factor: Factor) -> Tensor:
+def round_weights(weight: Tensor, step: Tensor, factor: Factor, kept: Tensor | None = None) -> Tensor:
     """Round to multiples of each channel's step.
 
     Args:
         weight: float64 [groups, outputs of one, fan-in].
         step: float64 [groups, outputs of one].
         factor: of the inputs.
+        kept: bool, of the shape of ``weight``: those that may be other than 0; ``None``: all.
 
     Returns:
         The multiples, of the shape of ``weight``, float64 integers in -127..127.
@@ -119,12 +120,15 @@ def round_weights(weight: Tensor, step: Tensor, factor: Factor) -> Tensor:
     order = factor.order[:, None].expand_as(weight)
     rest, upper = (weight / step[..., None]).gather(2, order), factor.upper
     rounded = torch.empty_like(rest)
+    kept = None if kept is None else kept.gather(2, order)
     fan_in = rest.shape[2]
     for start in range(0, fan_in, BLOCK):
         block = slice(start, min(start + BLOCK, fan_in))
         errors = torch.empty_like(rest[..., block])
         for i in range(block.start, block.stop):
             rounded[..., i] = rest[..., i].round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+            if kept is not None:
+                rounded[..., i] *= kept[..., i]
             error = (rest[..., i] - rounded[..., i]) / upper[:, i, i, None]
             rest[..., i : block.stop] -= error[..., None] * upper[:, i, None, i : block.stop]
             errors[..., i - start] = error

@@ -257,7 +257,7 @@ def _fitted(
         power = moments.diagonal(dim1=1, dim2=2)
         candidates = quantizer.candidates(node, samples)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-        rounded = _rounded(weight, grid.step, factor, quantizer.effort)
+        rounded = _rounded(node, weight, grid.step, factor, quantizer.effort)
     if depthwise:
         lost = (weight - rounded * grid.step[:, None]).reshape(*by_group, -1)
         bias = bias + mean_output(lost, samples.rows).flatten()
@@ -267,13 +267,14 @@ def _fitted(
     return integers, offset, grid
 
 
-def _rounded(weight: Tensor, step: Tensor, factor: Factor, effort: Effort) -> Tensor:
-    """Multiples of the step, float64 integers [out, fan-in]."""
-    groups = len(factor.order)
-    weights, steps = weight.reshape(groups, len(weight) // groups, -1), step.reshape(groups, -1)
-    if effort.gptq:
-        return round_weights(weights, steps, factor).flatten(0, 1)
-    return (weight / step[:, None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+def _rounded(node: FoldedConv, weight: Tensor, step: Tensor, factor: Factor, effort: Effort) -> Tensor:
+    """Multiples of the step, float64 integers [out, fan-in]; weights that were trained to be 0 stay 0."""
+    kept = torch.from_numpy(node.weight != 0).flatten(1)
+    if not effort.gptq:
+        return (weight / step[:, None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT) * kept
+    by_group = len(factor.order), len(weight) // len(factor.order)
+    weights, of_weights = (values.reshape(*by_group, -1) for values in (weight, kept))
+    return round_weights(weights, step.reshape(by_group), factor, of_weights).flatten(0, 1)
 
 
 def _fitted_head(
@@ -301,7 +302,7 @@ def _fitted_head(
             )
         quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
-        rounded = _rounded(weight, step, inverse_factor(moments), quantizer.effort)
+        rounded = _rounded(node, weight, step, inverse_factor(moments), quantizer.effort)
     integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
     return integers, offset, step
 

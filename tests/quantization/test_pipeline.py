@@ -288,6 +288,17 @@ def test_extreme_weights_stay_within_r4() -> None:
     assert np.isfinite(result.logits(oracle.run(result, OTHERS))).all()
 
 
+def test_weights_that_were_trained_to_be_zero_stay_zero() -> None:
+    net = FloatNet(0)
+    sparse = [
+        np.where(net.rng.random(shape) < 0.6, 0, net.rng.normal(size=shape)) for shape in ((8, 3, 3, 3), (6, 8, 1, 1))
+    ]
+    first = net.relu(net.add_conv(IMAGE, sparse[0], np.zeros(8), 2))
+    result = quantized(net.graph(net.average(net.add_conv(first, sparse[1], np.zeros(6)))))
+    for node, weight in zip(result.convolutions, sparse, strict=True):
+        assert not node.weight.transpose(0, 3, 1, 2)[weight == 0].any() and node.weight.any()
+
+
 def test_reports_every_layer_and_keeps_names() -> None:
     graph = simple_bypass(FloatNet(0))
     seen: list[tuple[str, int, int]] = []
