@@ -129,7 +129,7 @@ def quantize_command(
         from squeezeedge.quantization.attribution import KINDS
 
         columns = ["errors of", *KINDS, "together"]
-        title = f"logits' SQNR in dB with the errors of one layer alone, {counted(found.images, 'image')}"
+        title = f"SQNR in dB with one error alone, {counted(found.images, 'image')}"
         emit_table(title, columns, [_decibels(layer, KINDS) for layer in (*found.layers, found.network)])
 
 

@@ -109,9 +109,10 @@ def test_effort_and_where_the_error_comes_from(invoke: Invoke, tmp_path: Path) -
     picture = tmp_path / "errors.png"
     shown = invoke(*command, "--force", "--explain", "--plot", picture)
     assert shown.exit_code == 0 and picture.stat().st_size > 1000, shown.output
-    table = shown.stdout[shown.stdout.index("logits' SQNR") :].splitlines()
-    assert table[2].split() == ["errors", "of", "rounding", "clipping", "weights", "together"]
-    assert max(map(len, table)) <= 80 and f" {second['errors']['network']['name']} " in table[-2]
+    table = [line for line in shown.stdout[shown.stdout.index("SQNR in dB") :].splitlines() if line.strip()]
+    assert table[0].strip() == "SQNR in dB with one error alone, 8 images"
+    assert table[1].split() == ["errors", "of", "rounding", "clipping", "weights", "together"]
+    assert max(map(len, table)) <= 80 and f" {second['errors']['network']['name']} " in table[-1]
     alone = invoke(*command, "--force", "--plot", picture)
     assert isinstance(alone.exception, UsageError) and "give that, too" in str(alone.exception)
     other = invoke(*command, "--force", "--effort", "more")
