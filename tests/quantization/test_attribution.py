@@ -15,6 +15,7 @@ from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.quantization.attribution import attribute
 from squeezeedge.quantization.effort import Effort
 from squeezeedge.quantization.pipeline import quantize
+from tests.marks import first_quick
 from tests.quantization.networks import PREPROCESSING, FloatNet, logits_sqnr, natural_images
 
 PLAIN = Preprocessing(size=(4, 4), resize=None, mean=(0, 0, 0), std=(1 / 255,) * 3)
@@ -73,7 +74,7 @@ def test_every_kind_of_error_is_told_apart() -> None:
     assert (first[0], first[2]) == NONE[:2] and 0 < first[1] < 30, "values above 127.5 are clipped"
 
 
-@pytest.mark.parametrize("extra_macs", [0, 0.3])
+@pytest.mark.parametrize("extra_macs", first_quick([0.3, 0]))
 def test_the_whole_network_is_what_the_oracle_computes(extra_macs: float) -> None:
     """Channels that are split are those of the float network."""
     net = FloatNet(1)

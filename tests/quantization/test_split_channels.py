@@ -16,6 +16,7 @@ from squeezeedge.quantization.effort import Effort
 from squeezeedge.quantization.pipeline import quantize
 from squeezeedge.quantization.scale_search import Grid
 from squeezeedge.quantization.split_channels import Chain, chained, chains_of, macs, plan, split
+from tests.marks import first_quick
 from tests.quantization.networks import PREPROCESSING, FloatNet, folded, folded_logits, natural_images
 
 CALIBRATION = natural_images(24, PREPROCESSING.size)
@@ -43,7 +44,7 @@ def test_a_split_network_computes_the_same_function() -> None:
     np.testing.assert_allclose(folded_logits(made.graph, OTHERS), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("budget", [0.02, 0.3])
+@pytest.mark.parametrize("budget", first_quick([0.3, 0.02]))
 def test_a_plan_keeps_within_its_budget_and_spends_it(budget: float) -> None:
     graph = folded(narrow())
     chosen = plan(graph, CALIBRATION, budget)

@@ -84,6 +84,7 @@ def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
 
 
+@pytest.mark.slow
 def test_effort_and_where_the_error_comes_from(invoke: Invoke, tmp_path: Path) -> None:
     own, file = tmp_path / "own.onnx", tmp_path / "net.sqe"
     proto = onnx.load(str(onnx_file(own)))
