@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import oracle, rules
-from squeezeedge.graph.float.graph import FloatConcat, FloatGraph
-from squeezeedge.graph.integer import IMAGE, Add, Conv, Head, IntegerGraph
+from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.integer import IMAGE, Add, Conv, IntegerGraph
 from squeezeedge.quantization.calibration import pad_codes
-from squeezeedge.quantization.folded import FoldedAdd, FoldedConv, FoldedGraph, FoldedNode, apply_folded, pad
+from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, apply_folded, pad
 from squeezeedge.quantization.passes import folded_graph
-from squeezeedge.quantization.rewrite import per_output
+from squeezeedge.quantization.rewrite import of_kind, per_output
 from squeezeedge.quantization.split_channels import chains_of
 
 __all__ = ["KINDS", "Attribution", "LayerError", "attribute"]
@@ -188,7 +188,13 @@ class _Network:
     """
 
     def __init__(self, floating: FoldedGraph, graph: IntegerGraph) -> None:
-        self.graph, self.integer = floating, {node.name: node for node in graph.nodes}
+        self.graph, self.head = floating, graph.head.name
+        self.convolutions = {conv.name: conv for conv in floating.convolutions}
+        self.additions = {addition.name: addition for addition in floating.additions}
+        self.kernels = {node.name: node for node in graph.convolutions}
+        self.requantized = {node.name: node for node in of_kind(graph.nodes, Conv)}
+        self.sums = {node.name: node for node in of_kind(graph.nodes, Add)}
+        self.scales = {name: torch.from_numpy(tensor.scale) for name, tensor in graph.tensors.items()}
         self.layers = (*floating.scaled, floating.head.name)
         self.zero_points = {name: tensor.zero_point for name, tensor in graph.tensors.items()}
         self.layouts = {IMAGE: _whole(torch.ones(3))}
@@ -230,14 +236,11 @@ class _Network:
         return result
 
     def _layout(self, node: FoldedNode) -> _Layout:
-        integer = self.integer[node.name]
         of_inputs = [self.layouts[name] for name in node.inputs]
-        if isinstance(integer, Conv):
-            return _of_conv(integer, self.graph.shapes[node.name].channels)
-        if isinstance(integer, Head | Add):
-            return _whole(torch.from_numpy(integer.scale))
-        if not isinstance(node, FloatConcat):
-            return of_inputs[0]
+        if node.name in self.requantized:
+            return _of_conv(self.requantized[node.name], self.graph.shapes[node.name].channels)
+        if node.name in self.sums or node.name == self.head:
+            return _whole(self.scales[node.name])
         starts = np.cumsum([0, *(self.graph.shapes[name].channels for name in node.inputs)]).tolist()
         origin = torch.cat([layout.origin + at for layout, at in zip(of_inputs, starts, strict=False)])
         rest = [
@@ -246,31 +249,30 @@ class _Network:
         return _Layout(origin, *rest)
 
     def _plain(self, node: FoldedNode, inputs: list[Tensor]) -> Tensor:
-        if isinstance(node, FoldedConv):
-            padded = pad(inputs[0], node.padding, node.pad_value)
-            weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
-            made = F.conv2d(padded, weight, bias, node.stride, groups=node.groups)
+        if conv := self.convolutions.get(node.name):
+            padded = pad(inputs[0], conv.padding, conv.pad_value)
+            weight, bias = torch.from_numpy(conv.weight), torch.from_numpy(conv.bias)
+            made = F.conv2d(padded, weight, bias, conv.stride, groups=conv.groups)
         else:
             made = apply_folded(node, inputs)
         return made.clamp(0, self.graph.rectified[node.name]) if node.name in self.graph.rectified else made
 
     def _with_errors(self, node: FoldedNode, inputs: list[Tensor], kinds: Sequence[str]) -> Tensor:
-        integer, layout = self.integer[node.name], self.layouts[node.name]
-        columns = (-1, 1, 1)
-        if isinstance(node, FoldedConv) and "weights" in kinds:
-            made = self._with_integer_weights(node, inputs[0])
-        elif isinstance(integer, Add) and isinstance(node, FoldedAdd) and "rounding" in kinds:
+        layout, columns = self.layouts[node.name], (-1, 1, 1)
+        if node.name in self.convolutions and "weights" in kinds:
+            made = self._with_integer_weights(self.convolutions[node.name], inputs[0])
+        elif node.name in self.sums and "rounding" in kinds:
             scale = layout.scale.reshape(columns)
-            shifted = torch.from_numpy(integer.shift > 0).reshape(2, *columns)
+            shifted = torch.from_numpy(self.sums[node.name].shift > 0).reshape(2, *columns)
             terms = [torch.where(k, _rounded(x, scale), x) for k, x in zip(shifted, inputs, strict=True)]
             made = terms[0] + terms[1]
-            made = made.clamp_min(0) if node.relu else made
+            made = made.clamp_min(0) if self.additions[node.name].relu else made
         else:
             made = self._plain(node, inputs)
-        if isinstance(integer, Head):
+        if node.name == self.head:
             return made
         pieces, scale = layout.pieces(made), layout.scale.reshape(columns)
-        if "rounding" in kinds and not isinstance(integer, Add):
+        if "rounding" in kinds and node.name not in self.sums:
             pieces = _rounded(pieces, scale)
         if "clipping" in kinds:
             low = -self.zero_points[node.name]
@@ -279,13 +281,12 @@ class _Network:
 
     def _with_integer_weights(self, node: FoldedConv, value: Tensor) -> Tensor:
         """A convolution and its ReLU, with the integer graph's weights, on the float network's values."""
-        integer, source = self.integer[node.name], self.layouts[node.inputs[0]]
-        assert isinstance(integer, Conv | Head)
-        out = len(node.weight)
-        if isinstance(integer, Conv):
-            step = integer.scale.astype(np.float64) * np.exp2(-integer.shift.astype(np.float64))
+        integer, source, out = self.kernels[node.name], self.layouts[node.inputs[0]], len(node.weight)
+        step = integer.scale.astype(np.float64)
+        if node.name == self.head:
+            step = step * self.pixels
         else:
-            step = integer.scale.astype(np.float64) * self.pixels
+            step = step * np.exp2(-self.requantized[node.name].shift.astype(np.float64))
         step = step[:out]
         scale = per_output(source.scale.double().numpy(), out, node.groups)
         kernel = integer.weight[:out].transpose(0, 3, 1, 2) * (step[:, None] / scale)[:, :, None, None]

@@ -24,7 +24,6 @@ class Effort:
         search: scales by expected error (:mod:`scale_search`); else the least that clip nothing seen.
         gptq: rounding with regard to the inputs (:mod:`gptq`); else to the nearest.
         rows: most output positions that a layer is fitted on.
-        mirrored: every image is calibrated on mirrored, too.
         extra_macs: multiply-accumulates that splitting channels may add (:mod:`split_channels`), as a share.
     """
 
@@ -32,13 +31,10 @@ class Effort:
     search: bool = True
     gptq: bool = True
     rows: int = 12_000
-    mirrored: bool = False
     extra_macs: float = 0.0
 
 
-EFFORTS: Mapping[str, Effort] = MappingProxyType(
-    {"fast": Effort(), "best": Effort(rows=40_000, mirrored=True, extra_macs=0.05)}
-)
+EFFORTS: Mapping[str, Effort] = MappingProxyType({"fast": Effort(), "best": Effort(rows=40_000, extra_macs=0.05)})
 """By name, as on the command line."""
 
 

@@ -1,11 +1,12 @@
 """Float graph + calibration images -> integer graph.
 
-The float graph is folded (:mod:`passes`), scales that additions tie together are solved for (:mod:`ties`), then the
-layers are quantized in execution order, each on the quantized network's own inputs, so that it sees the errors of those
-before it: :mod:`compensate`, :mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured
-and left out: compensation has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by
-half a point. Depthwise convolutions are the exception: of so few weights none is left to make up for what rounding does
-to the mean, so the bias does, and rounding looks at what is left of the inputs' moments.
+The float graph is folded (:mod:`passes`), channels whose rounding costs most are split (:mod:`split_channels`),
+scales that additions tie together are solved for (:mod:`ties`), then the layers are quantized in execution order,
+each on the quantized network's own inputs, so that it sees the errors of those before it: :mod:`compensate`,
+:mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured and left out: compensation
+has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by half a point. Depthwise
+convolutions are the exception: of so few weights none is left to make up for what rounding does to the mean, so the
+bias does, and rounding looks at what is left of the inputs' moments.
 
 The result is the same on every machine and with every number of threads: see :mod:`exact`.
 """
@@ -98,10 +99,8 @@ def quantize(
         for text in seen.remarks():
             on_remark(text)
         divided = split(graph, plan(graph, seen.pixels, effort.extra_macs))
-        graph, pixels = divided.graph, seen.pixels
-        if effort.mirrored:
-            pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
-        quantizer = _Quantizer(divided, Calibration(graph, pixels, effort.rows), effort, on_remark)
+        graph = divided.graph
+        quantizer = _Quantizer(divided, Calibration(graph, seen.pixels, effort.rows), effort, on_remark)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:

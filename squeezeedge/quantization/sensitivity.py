@@ -1,7 +1,7 @@
 """How much an error in a tensor changes the logits, to first order: gradients of random projections of the logits.
 
-With d the error of a tensor and J the logits' Jacobian, the squared error of the logits is |J d|^2, and for a random
-vector r of independent standard normal values its expectation over r is that of ((r J) . d)^2 (Hutchinson, 1990). So a
+With d the error of a tensor and J the logits' Jacobian, the squared error of the logits is |J d|^2, which is the
+expectation of ((r J) . d)^2 over vectors r of independent signs (Hutchinson, 1990). So a
 few backward passes rank all channels of all layers: a Gauss-Newton approximation in which errors of different channels
 are independent.
 
@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,14 +57,15 @@ def probes(
     Yields:
         For each batch, name -> :class:`Probe`.
     """
-    random = torch.Generator().manual_seed(SEED)
+    random = np.random.default_rng(SEED)
+    convolutions = {conv.name: conv for conv in graph.convolutions}
     for part in torch.split(pixels, batch):
         values, kept = {IMAGE: part}, {}
         with torch.enable_grad():
             for node in graph.nodes:
                 inputs = [values[name] for name in node.inputs]
-                if isinstance(node, FoldedConv):
-                    value: Tensor = _ExactConv.apply(inputs[0], node)  # type: ignore[no-untyped-call]
+                if node.name in convolutions:
+                    value: Tensor = _ExactConv.apply(inputs[0], convolutions[node.name])  # type: ignore[no-untyped-call]
                 else:
                     value = apply_folded(node, inputs)
                 if node.name in graph.rectified:
@@ -77,11 +79,9 @@ def probes(
                     if graph.last_reader[name] == node.name:
                         del values[name]
             logits = values[graph.head.name].mean((2, 3))
+            signs = torch.from_numpy(random.integers(0, 2, (count, *logits.shape)) * 2.0 - 1).float()
             gradients = [
-                torch.autograd.grad(
-                    logits, list(kept.values()), torch.randn(logits.shape, generator=random), retain_graph=True
-                )
-                for _ in range(count)
+                torch.autograd.grad(logits, list(kept.values()), of_probe, retain_graph=True) for of_probe in signs
             ]
         yield {
             name: Probe(value.detach(), torch.stack(of_name))

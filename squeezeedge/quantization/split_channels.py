@@ -31,10 +31,9 @@ from torch import Tensor
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import rules
-from squeezeedge.graph.float.graph import FloatConcat, FloatMaxPool
 from squeezeedge.graph.integer import IMAGE, Conv
 from squeezeedge.quantization.exact import one_thread
-from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, execute_folded
+from squeezeedge.quantization.folded import FoldedGraph, FoldedNode, execute_folded
 from squeezeedge.quantization.rewrite import readers
 from squeezeedge.quantization.scale_search import Grid
 from squeezeedge.quantization.sensitivity import Probe, probes
@@ -147,9 +146,10 @@ def split(graph: FoldedGraph, splits: Splits) -> SplitGraph:
     pieces: dict[str, Tensor] = {}
     origin = {IMAGE: np.arange(3)}  # of every channel of a tensor: the one before the split
     copies = {IMAGE: np.ones(3)}
+    convolutions = {conv.name: conv for conv in graph.convolutions}
     for node in graph.nodes:
-        if isinstance(node, FoldedConv):
-            of_node, channels = [], list(range(len(node.weight)))
+        if conv := convolutions.get(node.name):
+            of_node, channels = [], list(range(len(conv.weight)))
             for channel, octaves in splits.get(node.name, {}).items():
                 added = range(len(channels), len(channels) + len(octaves) - 1)
                 of_node.append(Chain((channel, *added), octaves))
@@ -158,16 +158,17 @@ def split(graph: FoldedGraph, splits: Splits) -> SplitGraph:
             copies[node.name] = np.bincount(channels)[channels].astype(np.float64)
             if of_node:
                 chains[node.name], pieces[node.name] = tuple(of_node), torch.from_numpy(copies[node.name])
-            (source,) = node.inputs
+            (source,) = conv.inputs
             if of_node or (copies[source] > 1).any():
-                read = origin[source] if node.groups == 1 else slice(None)
-                share = copies[source][None, :, None, None] if node.groups == 1 else 1
-                weight = np.ascontiguousarray((node.weight[:, read] / share)[channels], np.float32)
-                node = replace(node, weight=weight, bias=node.bias[channels], pad_value=node.pad_value[read])
+                read = origin[source] if conv.groups == 1 else slice(None)
+                share = copies[source][None, :, None, None] if conv.groups == 1 else 1
+                weight = np.ascontiguousarray((conv.weight[:, read] / share)[channels], np.float32)
+                node = replace(conv, weight=weight, bias=conv.bias[channels], pad_value=conv.pad_value[read])
         else:
             before = [graph.shapes[name].channels for name in node.inputs]
-            starts = np.cumsum([0, *before[:-1]]) if isinstance(node, FloatConcat) else [0] * len(before)
-            joined = node.inputs if isinstance(node, FloatConcat) else node.inputs[:1]
+            starts = np.cumsum([0, *before[:-1]])
+            alike = sum(before) == graph.shapes[node.name].channels  # else an addition, whose operands are never split
+            joined = node.inputs if alike else node.inputs[:1]
             origin[node.name] = np.concatenate([origin[name] + at for name, at in zip(joined, starts, strict=False)])
             copies[node.name] = np.concatenate([copies[name] for name in joined])
         nodes.append(node)
@@ -275,18 +276,21 @@ def _squared(probe: Probe, scale: Tensor, octaves: Sequence[int]) -> Tensor:
 
 def _read_by(graph: FoldedGraph, name: str) -> Counter[str] | None:
     """The convolutions that read a tensor, perhaps pooled or joined, and how often; ``None``: it cannot be split."""
-    made = next(node for node in graph.nodes if node.name == name)
-    if not isinstance(made, FoldedConv) or made.groups > 1 or not math.isinf(graph.rectified.get(name, 0)):
+    convolutions = {conv.name: conv for conv in graph.convolutions}
+    sums = {addition.name for addition in graph.additions}
+    made = convolutions.get(name)
+    if made is None or made.groups > 1 or not math.isinf(graph.rectified.get(name, 0)):
         return None
     nodes = readers(graph.nodes)
     found: Counter[str] = Counter()
     rest = list(nodes[name])
     while rest:
         node = rest.pop()
-        if isinstance(node, FoldedConv) and node.groups == 1:
-            found[node.name] += 1
-        elif isinstance(node, FloatMaxPool | FloatConcat):
-            rest += nodes[node.name]
-        else:
+        reader = convolutions.get(node.name)
+        if node.name in sums or (reader is not None and reader.groups > 1):
             return None
+        if reader is not None:
+            found[node.name] += 1
+        else:
+            rest += nodes[node.name]
     return found

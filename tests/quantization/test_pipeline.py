@@ -335,7 +335,7 @@ def test_depends_on_neither_threads_nor_kernels() -> None:
     graph, threads = complex_bypass(FloatNet(1)), torch.get_num_threads()
 
     def digest() -> str:
-        effort = Effort(mirrored=True, extra_macs=0.2)  # what chooses channels is part of it
+        effort = Effort(extra_macs=0.2)  # what chooses channels is part of it
         return quantize(graph, PREPROCESSING, CALIBRATION[:16], name="net", effort=effort).digest()
 
     expected = digest()

@@ -28,7 +28,7 @@ def test_gradients_are_those_of_the_float_network(groups: int) -> None:
     first, second = (conv.name for conv in network.convolutions[:2])
     found = list(probes(network, IMAGES, [first, second], count=2, batch=2))
     assert [len(of_batch[first].value) for of_batch in found] == [2, 1]
-    random = torch.Generator().manual_seed(0)
+    random = np.random.default_rng(0)
     for of_batch, part in zip(found, torch.split(IMAGES, 2), strict=True):
         with torch.no_grad():
             value = next(v for node, v in execute_folded(network, part) if node.name == first).clamp(0)
@@ -43,7 +43,7 @@ def test_gradients_are_those_of_the_float_network(groups: int) -> None:
             rest = F.conv2d(padded, weight, bias, node.stride, groups=node.groups)
             rest = rest.clamp(0) if node.relu else rest
         logits = rest.mean((2, 3))
-        for gradient in of_batch[first].gradients:
-            projection = torch.randn(logits.shape, generator=random)
+        signs = torch.from_numpy(random.integers(0, 2, (2, *logits.shape)) * 2.0 - 1).float()
+        for gradient, projection in zip(of_batch[first].gradients, signs, strict=True):
             (expected,) = torch.autograd.grad(logits, value, projection, retain_graph=True)
             torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
