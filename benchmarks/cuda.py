@@ -26,7 +26,7 @@ import squeezeedge as sq
 from benchmarks.peers import float_onnx
 from benchmarks.report import note, print_table, versions, write_report
 from squeezeedge.calib.selection import calibration_images
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.graph.oracle import run as run_oracle
 from squeezeedge.targets.cuda import TARGET
 from squeezeedge.targets.cuda.device import Network, Unavailable

@@ -18,7 +18,7 @@ from pathlib import Path
 import squeezeedge as sq
 from benchmarks.peers import PEERS, float_onnx
 from benchmarks.report import note, print_table, versions, write_report
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.targets.cpu.device import Network
 from squeezeedge.targets.cpu.options import CpuOptions, choose_isa
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact

@@ -29,7 +29,7 @@ from squeezeedge.calib.imagenet import imagenet_classes
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.selection import calibration_images, evaluation_images
 from squeezeedge.evaluation.metrics import agreement, sqnr_db, topk_accuracy
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.oracle import run
 from squeezeedge.quantization.pipeline import quantize

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from squeezeedge.evaluation.reports import Table
+from squeezeedge.evaluation.tables import Table
 from squeezeedge.files import write_file
 
 __all__ = ["note", "print_table", "versions", "write_report"]

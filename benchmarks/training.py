@@ -29,7 +29,7 @@ from torch.optim import SGD
 from benchmarks.report import note, print_table, write_report
 from squeezeedge.calib.datasets import Dataset, open_dataset
 from squeezeedge.calib.decode import decode
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.networks.registry import build
 from squeezeedge.training.data import TrainingImages, batch_workers, batches
 from squeezeedge.training.distributed import World

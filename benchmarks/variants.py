@@ -21,7 +21,7 @@ import numpy as np
 import squeezeedge as sq
 from benchmarks.report import note, print_table, write_report
 from squeezeedge.calib.selection import Selection, evaluation_images
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.targets.cpu.device import THREADS_VARIABLE
 
 DEVICES = {"cpu": "cpu", "vta": "vta-sim"}

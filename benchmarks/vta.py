@@ -21,7 +21,7 @@ import numpy as np
 
 import squeezeedge as sq
 from benchmarks.report import note, print_table, write_report
-from squeezeedge.evaluation.reports import number
+from squeezeedge.evaluation.tables import number
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.vta import TARGET
 from squeezeedge.targets.vta.isa.encoding import INSTRUCTION_SETS

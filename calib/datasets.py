@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,7 @@ class Source:
     read: Callable[[Part | None, bool], Dataset]
 
 
-def open_source(spec: str, classes: Path | None = None) -> Source:
+def open_source(spec: str, classes: Path | None = None, names: Collection[str] = ()) -> Source:
     """Find the parts of data: see :func:`open_dataset`."""
     path = Path(spec)
     if spec == "digits":
@@ -141,11 +141,17 @@ def open_source(spec: str, classes: Path | None = None) -> Source:
         return Source(spec, (), lambda _part, _: _from_pixels(spec, read_npz(path), classes))
     if not path.is_dir() and path.suffix.lower() != ".tar":
         raise UsageError(f"{spec}: must be a folder, a .tar (decompressed) or an .npz")
-    layout = Layout(path, list_folder(path) if path.is_dir() else list_tar(path), classes)
+    layout = Layout(path, list_folder(path) if path.is_dir() else list_tar(path), classes, names)
     return Source(spec, layout.parts, lambda part, labelled: Dataset(spec, *layout.read(part, labelled)))
 
 
-def open_dataset(spec: str, split: str | None = None, classes: Path | None = None, labelled: bool = True) -> Dataset:
+def open_dataset(
+    spec: str,
+    split: str | None = None,
+    classes: Path | None = None,
+    labelled: bool = True,
+    names: Collection[str] = (),
+) -> Dataset:
     """Open a data set.
 
     Args:
@@ -156,13 +162,14 @@ def open_dataset(spec: str, split: str | None = None, classes: Path | None = Non
         classes: class list that gives the folders' class indices; ``None``: one that lies in the folder or beside
             the data, else the sorted folder names.
         labelled: images whose classes cannot be told are refused; if not, none has a label then.
+        names: of a network's classes: a folder of such a name is a class, whatever else it may be.
 
     Raises:
         UsageError: there is no such data set or split, its folders look like parts that cannot be told apart, or the
             class list does not go with it.
         SqueezeEdgeError: it is empty or damaged, or some of its classes are not in the list.
     """
-    source = open_source(spec, classes)
+    source = open_source(spec, classes, names)
     if split not in PARTS:
         raise UsageError(f"{spec}: has no split {split!r}; it has {', '.join(source.parts) or 'none'}")
     if not source.parts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 import warnings
 from collections import deque
@@ -66,6 +67,8 @@ class EncodedImage:
             UnsupportedError: it is larger than any image that would be decoded.
         """
         try:
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116  (a pipe would be waited for)
+                raise CorruptFileError(f"{self}: is no file but a folder or a device; move it away")
             with open(self.path, "rb") as file:  # noqa: PTH123  (a str pickles to training's workers in a third of the time)
                 size = os.fstat(file.fileno()).st_size if self.size is None else self.size
                 if size > MAX_FILE_BYTES:

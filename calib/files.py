@@ -50,6 +50,9 @@ class Listing(NamedTuple):
 def list_folder(folder: Path) -> Listing:
     """The image files below a folder, hidden ones left out, links followed; paths are relative to it.
 
+    What has the name of an image and is none is among them, to be counted where it is read: links to nothing, devices,
+    and folders that hold no image themselves.
+
     Raises:
         SqueezeEdgeError: a folder in it cannot be read.
     """
@@ -67,12 +70,14 @@ def list_folder(folder: Path) -> Listing:
         above = Path(current).relative_to(folder).parts
         visited.append(above)
         for file in filter(lambda name: _is_visible((name,)), files):
-            path = Path(current, file)
-            if not file.lower().endswith(SUFFIXES):
+            if file.lower().endswith(SUFFIXES):
+                found[*above, file] = EncodedImage(str(Path(current, file)))
+            else:
                 others.append((*above, file))
-            elif path.is_file():
-                found[*above, file] = EncodedImage(str(path))
-    return Listing(dict(sorted(found.items())), _empty(visited, [*found, *others]))
+    holding = {above for parts in (*found, *others) for above in _with_those_above(parts[:-1])}
+    named = [parts for parts in visited if parts and parts[-1].lower().endswith(SUFFIXES) and parts not in holding]
+    found |= {parts: EncodedImage(str(folder.joinpath(*parts))) for parts in named}
+    return Listing(dict(sorted(found.items())), _empty([p for p in visited if p not in found], [*found, *others]))
 
 
 def _refuse(error: OSError) -> None:

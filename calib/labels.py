@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
-__all__ = ["UNPRINTABLE", "WORDNET_ID", "ClassList", "a_few", "find_class_list", "find_file_labels", "read_class_list"]
+__all__ = [
+    "UNPRINTABLE",
+    "WORDNET_ID",
+    "ClassList",
+    "a_few",
+    "find_class_list",
+    "find_file_labels",
+    "folded",
+    "read_class_list",
+]
 
 MAX_LIST_BYTES = 16 << 20
 SHOWN = 5
@@ -32,6 +42,11 @@ WORDNET_ID = re.compile(r"(?<![^_])n\d{8}(?![^_.])")
 
 _LIST_PATTERNS = ("*_classes.json", "classes.json", "*_classes.txt", "classes.txt")
 _FILE_LABELS = ("val.txt", "labels.txt")
+
+
+def folded(name: str) -> str:
+    """A class's name without case and separators, as names are compared."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 @dataclass(frozen=True)

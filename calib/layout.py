@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.calib.files import SUFFIXES, Listing
-from squeezeedge.calib.labels import WORDNET_ID, ClassList, a_few, find_class_list, find_file_labels, read_class_list
+from squeezeedge.calib.labels import (
+    WORDNET_ID,
+    ClassList,
+    a_few,
+    find_class_list,
+    find_file_labels,
+    folded,
+    read_class_list,
+)
 from squeezeedge.calib.splits import Part, doubt, find_parts, parts_among, says_nothing
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError
 
@@ -63,13 +71,14 @@ class Layout:
         path: folder or archive that was listed.
         listing: what is in it.
         classes: class list; ``None``: one that is found beside the data, else the sorted folder names.
+        names: of a network's classes: a folder of such a name is a class whatever else it may be.
 
     Raises:
         UsageError: the class list is missing, or the folders look like parts but cannot be told apart.
         SqueezeEdgeError: there are no images.
     """
 
-    def __init__(self, path: Path, listing: Listing, classes: Path | None) -> None:
+    def __init__(self, path: Path, listing: Listing, classes: Path | None, names: Collection[str] = ()) -> None:
         if not listing.images:
             raise SqueezeEdgeError(f"{path}: holds no image ({' '.join(SUFFIXES)}); give another folder or archive")
         self._path = path
@@ -79,7 +88,9 @@ class Layout:
         else:
             named = {key for parts in listing.images for key in (*parts[:-1], *WORDNET_ID.findall(parts[-1]))}
             self._list = find_class_list(path, named)
-        self._known = frozenset(self._list.keys if self._list else ())
+        same = {folded(name) for name in names}
+        folders = {name for parts in (*(parts[:-1] for parts in listing.images), *listing.empty) for name in parts}
+        self._known = frozenset(self._list.keys if self._list else ()) | {n for n in folders if folded(n) in same}
         self._files: dict[_Parts, list[str]] = defaultdict(list)
         for parts in listing.images:
             self._files[parts[:-1]].append(parts[-1])
@@ -88,9 +99,9 @@ class Layout:
         for parts in listing.empty:
             self._empty[parts[:-1]].add(parts[-1])
         self._root = self._below((), self._is_part_or_class)
-        folders = {name: set[str]() for name in parts_among(self._empty[self._root])}
-        folders |= {name: self._inside[(*self._root, name)] for name in self._inside[self._root]}
-        self._found = find_parts(str(path), folders, self._known)
+        inside = {name: set[str]() for name in parts_among(self._empty[self._root])}
+        inside |= {name: self._inside[(*self._root, name)] for name in self._inside[self._root]}
+        self._found = find_parts(str(path), inside, self._known)
 
     @property
     def parts(self) -> tuple[Part, ...]:

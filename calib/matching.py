@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.datasets import Dataset, check_labels
 from squeezeedge.calib.imagenet import imagenet_classes
-from squeezeedge.calib.labels import a_few
+from squeezeedge.calib.labels import a_few, folded
 from squeezeedge.errors import SqueezeEdgeError
 
 __all__ = ["with_classes_of"]
@@ -71,16 +70,16 @@ def _indices(dataset: Dataset, names: Sequence[str], whose: str, fix: str) -> ND
     check_labels(dataset, len(dataset.classes))
     known = imagenet_classes()
     ids = dict(zip(known.keys, known.names, strict=True))
-    exact, folded = Counter(names), defaultdict(set)
+    exact, by_form = Counter(names), defaultdict(set)
     for index, name in enumerate(names):
         for form in _forms(name, ids):
-            folded[form].add(index)
+            by_form[form].add(index)
     indices = np.full(len(dataset.classes), -1, np.int64)
     unknown: list[str] = []
     for position in np.unique(dataset.labels).tolist():
         own = [*dataset.keys[position : position + 1], dataset.classes[position]]
         same = [names.index(name) for name in own if exact[name] == 1]
-        alike = [min(folded[form]) for name in own for form in _forms(name, ids) if len(folded.get(form, ())) == 1]
+        alike = [min(by_form[form]) for name in own for form in _forms(name, ids) if len(by_form.get(form, ())) == 1]
         found = [*same, *alike]
         if found:
             indices[position] = found[0]
@@ -102,10 +101,6 @@ def _indices(dataset: Dataset, names: Sequence[str], whose: str, fix: str) -> ND
 
 def _forms(name: str, ids: Mapping[str, str]) -> Iterator[str]:
     """What a class may be called, without case and separators."""
-    yield _folded(name)
+    yield folded(name)
     if name in ids:
-        yield _folded(ids[name])
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").split())
+        yield folded(ids[name])

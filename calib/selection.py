@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,16 @@ class Selection:
         indices: int64 [n], which.
         remarks: what people should know of the choice.
         unreadable: of images that were chosen and are left out, because they cannot be read: why, one text each.
+        spare: int64 [m], which images take the place of those that cannot be read, in this order.
+        replaced: how many images are in the place of others.
     """
 
     dataset: Dataset
     indices: NDArray[np.int64]
     remarks: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    spare: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    replaced: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -71,7 +75,7 @@ class Selection:
         *,
         strict: bool = False,
     ) -> tuple[Selection, NDArray[np.uint8]]:
-        """Those of them that can be read, and their pixels, uint8 [n, H, W, 3].
+        """Those of them that can be read, or spare ones in their place, and their pixels, uint8 [n, H, W, 3].
 
         Args:
             preprocessing: applied to each.
@@ -81,14 +85,25 @@ class Selection:
         Raises:
             SqueezeEdgeError: the only image, or more than half, cannot be read; names the first.
         """
-        unreadable = self.watch(strict=strict)
-        pixels = self.dataset.load(preprocessing, self.indices, on_progress, unreadable)
-        return self.without(unreadable, len(pixels)), pixels
+        unreadable, asked, spare = self.watch(strict=strict), self.indices, self.spare
+        pixels = self.dataset.load(preprocessing, asked, on_progress, unreadable)
+        while len(spare) and len(pixels) < len(self):
+            more, spare = np.split(spare, [len(self) - len(pixels)])
+            unreadable.go_on(len(more))
+            pixels = np.concatenate([pixels, self.dataset.load(preprocessing, more, on_progress, unreadable)])
+            asked = np.concatenate([asked, more])
+        if len(asked) == len(self):
+            return self.without(unreadable, len(pixels)), pixels
+        kept = asked[unreadable.places(0, len(pixels))]
+        order = np.argsort(kept)
+        replaced = int(np.isin(kept, self.indices, invert=True).sum())
+        found = replace(self, indices=kept[order], unreadable=tuple(unreadable.errors), spare=spare, replaced=replaced)
+        return found, pixels[order]
 
     @property
     def loss(self) -> str:
         """One sentence on those that are left out, or nothing."""
-        return remark(self.dataset.name, self.unreadable, len(self) + len(self.unreadable))
+        return remark(self.dataset.name, self.unreadable, len(self) + len(self.unreadable), self.replaced)
 
     def watch(self, *, strict: bool = False) -> Unreadable:
         """What takes note of those that cannot be read."""
@@ -111,7 +126,12 @@ class Selection:
 
 
 def calibration_images(
-    images: ImageSource | Selection, *, count: int = 64, seed: int = 0, classes: Path | None = None
+    images: ImageSource | Selection,
+    labels: Sequence[str] = (),
+    *,
+    count: int = 64,
+    seed: int = 0,
+    classes: Path | None = None,
 ) -> Selection:
     """The images to calibrate on: some, of data that comes in parts those to calibrate on or to learn.
 
@@ -119,6 +139,7 @@ def calibration_images(
 
     Args:
         images: in any form; a selection is taken as it is. Of an iterator, the first ``count`` are taken.
+        labels: names of the network's classes, by which folders are known to be classes; empty if unknown.
         count: how many at most, drawn by the seed.
         seed: of the choice.
         classes: class list of the data.
@@ -131,9 +152,10 @@ def calibration_images(
         return images
     if count < 1:
         raise UsageError(f"{count} calibration images are too few; at least 1 is needed")
-    dataset = open_images(images, "calib", classes, at_most=count, labelled=False)
+    dataset = open_images(images, "calib", classes, at_most=count, labelled=False, names=labels)
     chosen, _ = calibration_split(len(dataset), min(count, len(dataset)), seed)
-    return Selection(dataset, chosen, dataset.remarks)
+    spare = np.random.default_rng(seed).permutation(len(dataset))[len(chosen) :]  # the next ones of the same draw
+    return Selection(dataset, chosen, dataset.remarks, spare=spare)
 
 
 def evaluation_images(
@@ -168,7 +190,7 @@ def evaluation_images(
         return replace(images, dataset=dataset, remarks=images.remarks or remarks)
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} images: at least 1 is needed")
-    dataset = open_images(images, None, classes)
+    dataset = open_images(images, None, classes, names=labels)
     if classes is not None and dataset.classes and labels:
         check_labels(dataset, network_classes)
         dataset = replace(dataset, classes=tuple(labels), keys=())

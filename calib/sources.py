@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
@@ -36,6 +36,7 @@ def open_images(
     classes: Path | None = None,
     at_most: int | None = None,
     labelled: bool = True,
+    names: Collection[str] = (),
 ) -> Dataset:
     """Make a data set of images in any form; nothing is decoded.
 
@@ -45,6 +46,7 @@ def open_images(
         classes: class list, for data that is named by its path.
         at_most: take no more than so many images from an iterator.
         labelled: of data that is named by its path, see :func:`squeezeedge.calib.datasets.open_dataset`.
+        names: likewise.
 
     Raises:
         UsageError: no such file, or something else than images.
@@ -56,7 +58,7 @@ def open_images(
         path = Path(images)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             return Dataset(str(images), (_encoded(path),))
-        return open_dataset(os.fspath(images), split, classes, labelled)
+        return open_dataset(os.fspath(images), split, classes, labelled, names)
     if isinstance(images, np.ndarray):
         pixels = images[None] if images.ndim == 3 else images
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:

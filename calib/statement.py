@@ -151,6 +151,8 @@ class Resolved:
         signs: 1 or -1 a channel, in the file's order: the graph reads the normalized values times these.
         sources: field of :class:`Statement` -> who says so.
         assumption: one sentence on what nothing states; empty if there is no such thing.
+        normalization: mean, standard deviation and scale in the units and the order in which they are stated; ``None``:
+            not known, or the file normalizes the image itself, too.
     """
 
     preprocessing: Preprocessing
@@ -158,6 +160,7 @@ class Resolved:
     signs: Triple = ONE
     sources: Mapping[str, str] = field(default_factory=dict)
     assumption: str = ""
+    normalization: tuple[Triple, Triple, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The preprocessing, the file's order of channels and who says so; JSON values."""
@@ -250,6 +253,8 @@ def resolve(
         _check_units(stated, name)
     elif order == "bgr":  # what is assumed is so by colour
         mean, std = mean[::-1], std[::-1]
+    scale = known.scale or UNIT
+    told = (triple(mean * 255 * scale), triple(std * 255 * scale), scale) if network.plain else None
     if not (np.isfinite([network.multiplier, network.offset]).all() and all(network.multiplier)):
         raise SqueezeEdgeError(
             f"{name}: its first layers multiply the image by {network.multiplier}, which leaves nothing of a channel; "
@@ -272,7 +277,7 @@ def resolve(
         text = str(error).removeprefix("preprocessing: ")
         raise SqueezeEdgeError(f"{name}: its preprocessing is not possible: {text}; state another one") from error
     sources = _sources(stated, known, base)
-    return Resolved(preprocessing, order, triple(signs), sources, _assumption(stated, sources, order, known))
+    return Resolved(preprocessing, order, triple(signs), sources, _assumption(stated, sources, order, known), told)
 
 
 def _own_normalization(network: NetworkInput, known: Statement) -> Statement:

@@ -30,6 +30,7 @@ class Unreadable:
     def __init__(self, name: str, total: int, *, strict: bool = False) -> None:
         self._name, self._total, self._strict = name, total, strict
         self._places: list[int] = []
+        self._before = 0
         self.errors: list[str] = []
 
     def __call__(self, place: int, error: SqueezeEdgeError) -> None:
@@ -41,9 +42,13 @@ class Unreadable:
         """
         if self._strict or self._total == 1:
             raise error
-        self._places.append(place)
+        self._places.append(self._before + place)
         self.errors.append(str(error))
         self.check(len(self.errors))
+
+    def go_on(self, count: int) -> None:
+        """So many more images are asked for, whose places are counted anew; for :meth:`places` they are the next."""
+        self._before, self._total = self._total, self._total + count
 
     def check(self, count: int) -> None:
         """Refuse data of which so many images cannot be read.
@@ -68,19 +73,21 @@ class Unreadable:
         return places
 
 
-def remark(name: str, errors: Sequence[str], total: int) -> str:
+def remark(name: str, errors: Sequence[str], total: int, replaced: int = 0) -> str:
     """One sentence on the images of data that are left out, with the first of them; empty where there are none.
 
     Args:
         name: of the data.
         errors: one text that names the image for each.
         total: how many images were asked for.
+        replaced: how many of them were asked for in the place of others.
     """
     if not errors:
         return ""
     more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
     verb = "is" if len(errors) == 1 else "are"
+    instead = f", {replaced} {'is' if replaced == 1 else 'are'} taken instead" if replaced else ""
     return (
-        f"{name}: {len(errors)} of {counted(total, 'image')} cannot be read and {verb} left out (`strict` makes that "
-        f"an error): {'; '.join(errors[:SHOWN])}{more}"
+        f"{name}: {len(errors)} of {counted(total, 'image')} cannot be read and {verb} left out{instead} "
+        f"(`strict` makes that an error): {'; '.join(errors[:SHOWN])}{more}"
     )

@@ -6,7 +6,6 @@ leaves nothing behind. ``open_artifact`` checks every file against the manifest 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from squeezeedge._version import __version__
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type
-from squeezeedge.files import check_output, write_folder
+from squeezeedge.files import check_output, sha256_of, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
@@ -365,7 +364,7 @@ def _write(
                 "versions": _versions(),
                 "compiled": compiled,
                 "files": {
-                    path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                    path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
                     for path in sorted(partial.rglob("*"))
                     if path.is_file()
                 },
@@ -408,11 +407,6 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     except ValueError as error:
         raise CorruptFileError(str(error)) from error
     return Artifact(path, manifest)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source_file(module: str) -> Path:

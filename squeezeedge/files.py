@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import platform
@@ -34,6 +35,7 @@ __all__ = [
     "is_leftover",
     "locked_folder",
     "scratch_folder",
+    "sha256_of",
     "write_figure",
     "write_file",
     "write_folder",
@@ -224,6 +226,19 @@ def check_unlocked(path: Path) -> None:
 def is_leftover(path: Path) -> bool:
     """Whether a file or folder has the name of something unfinished, which the next one that writes there clears."""
     return path.name == LOCK or _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_figure(path: Path, figure: Figure) -> None:

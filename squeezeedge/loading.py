@@ -36,11 +36,12 @@ from squeezeedge.errors import (
     check_whole,
     did_you_mean,
 )
+from squeezeedge.files import sha256_of
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.sqe import AVERAGED, CHANNEL_ORDER, read_recorded
 from squeezeedge.model import Model
 from squeezeedge.networks.endings import CHECKPOINTS, ending_of
-from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights, sha256_of
+from squeezeedge.networks.registry import DEFAULT, NETWORKS, default_weights
 from squeezeedge.trial import Reading
 
 if TYPE_CHECKING:

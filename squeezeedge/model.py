@@ -203,12 +203,13 @@ def quantize(
         images = model.dataset
     if images is None:
         raise UsageError(f"{model.name}: calibration images are needed: give some")
-    chosen = calibration_images(images, count=count, seed=seed, classes=classes)
+    chosen = calibration_images(images, model.labels, count=count, seed=seed, classes=classes)
     model = choose_network(model, chosen)
     assert model.floating is not None
     chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)
     doubt = suspicion_of(model, chosen, pixels)
-    remarks = [chosen.loss] if chosen.unreadable else []
+    told = any(chosen.loss in remark for remark in model.remarks)  # where the network was chosen by these images
+    remarks = [chosen.loss] if chosen.unreadable and not told else []
     graph = pipeline.quantize(
         model.floating,
         model.preprocessing,

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 from squeezeedge.calib.preprocess import IMAGENET, Preprocessing
 from squeezeedge.calib.statement import (
@@ -305,16 +306,4 @@ def _follows(graph: FloatGraph, relu: FloatRelu, convolution: FloatConv) -> bool
 
 def _tail(count: int, of: int, chance: float) -> float:
     """P(X >= count) of a binomial distribution."""
-    if count <= 0:
-        return 1.0
-    if chance >= 1:
-        return 1.0
-    terms = (
-        math.lgamma(of + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(of - k + 1)
-        + k * math.log(chance)
-        + (of - k) * math.log1p(-chance)
-        for k in range(count, of + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, terms)))
+    return float(bdtrc(count - 1, of, chance))

@@ -129,7 +129,8 @@ class Target(Protocol):
         needs_root: whether the device side needs root on another machine.
         options: dataclass of compile options; each field has ``metadata["help"]`` and a default, and becomes
             ``--field-name`` of ``squeezeedge compile`` and ``eval``. ``metadata["emulated"]`` is the default for an
-            emulation; ``metadata["names"]`` are the option's names on the command line where they differ.
+            emulation; ``metadata["names"]`` are the option's names on the command line where they differ;
+            ``metadata["values"]`` are those that a shell offers.
         device_module: dotted name of the module that is copied into artifacts as device.py. Its ``FILES`` are glob
             patterns of the artifact's files that the hardware needs; its ``REQUIRED`` pairs (pattern, remedy) of those
             that an artifact may lack: they are looked for before a device is opened or a board is reached.

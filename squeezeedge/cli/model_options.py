@@ -91,15 +91,20 @@ class ModelOptions:
     stated: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 
     def load(self, model: str | None, *, tell: bool = True) -> Model:
-        """The model, with a note on what is assumed of its preprocessing.
+        """The model, with notes that it is loaded and on what is assumed of its preprocessing.
 
         Args:
             model: as on the command line.
-            tell: print the note.
+            tell: print the notes.
 
         Raises:
             SqueezeEdgeError: see :func:`squeezeedge.load`.
         """
+        from squeezeedge.cli.output import note
+        from squeezeedge.networks.registry import DEFAULT
+
+        if tell and not str(model).endswith(".sqe"):  # which is read at once
+            note(f"loading {model or self.weights or DEFAULT}")
         from squeezeedge.loading import load
 
         loaded = load(

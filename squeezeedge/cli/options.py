@@ -5,7 +5,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from squeezeedge.cli.completion import models, networks
+
 __all__ = [
+    "CALIB_IMAGES",
     "Calib",
     "CalibImages",
     "Classes",
@@ -23,6 +26,9 @@ __all__ = [
     "Weights",
 ]
 
+CALIB_IMAGES = 64
+"""Calibrated on where nothing else is said."""
+
 _MODEL = "Model"
 _DATA = "Data"
 
@@ -33,6 +39,7 @@ Model = Annotated[
         help="A network's name (`squeezeedge models`), a checkpoint (.pth .pt .bin .safetensors .ckpt .net), an "
         ".onnx or an .sqe. Default: the embedded digits network.",
         show_default=False,
+        autocompletion=models,
     ),
 ]
 Weights = Annotated[
@@ -50,6 +57,7 @@ Network = Annotated[
         metavar="NAME",
         help="The network that a checkpoint is of (`squeezeedge models`). Default: what the file says; where it says "
         "nothing and its tensors fit several, the one that answers labelled calibration images best.",
+        autocompletion=networks,
         rich_help_panel=_MODEL,
         show_default=False,
     ),

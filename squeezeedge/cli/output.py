@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-import re
+import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
 from squeezeedge.cli.wording import in_options
 from squeezeedge.errors import PackageWarning
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["emit_json", "emit_table", "error", "note", "progress", "warnings_as_notes"]
+__all__ = ["emit_json", "emit_table", "emit_text", "error", "note", "progress", "warnings_as_notes"]
 
 
 FOR_USERS = (FutureWarning, PackageWarning)
 """Warnings of what will change, and of packages that cannot be used."""
-UNBOUNDED = 10_000
-"""Columns where nothing has to be broken."""
+DEFAULT_WIDTH = 80
+"""Columns where no terminal says how many it has."""
 
 
 def emit_json(value: object) -> None:
@@ -40,55 +38,56 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_FIGURE = re.compile(r"[-+]?[0-9][0-9.,]*( %)?|-|")
-"""A cell that is a number, or says that there is none."""
-_FEW_ROWS = 4
-_LEAST_TEXT = 12
-"""Columns that text is broken into at least."""
-
-
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: text on the left, figures on the right and never broken.
+    """Print a table on stdout, as wide as the terminal; elsewhere of 80 columns, or what ``COLUMNS`` says."""
+    from squeezeedge.evaluation.tables import Table
 
-    A table of a few rows that is too wide for the terminal is printed with rows and columns exchanged; a longer one
-    goes beyond the terminal's width. Elsewhere than on a terminal nothing is broken.
-    """
-    from rich.console import Console
-
-    console = Console(soft_wrap=False)
-    table = _table(title, columns, rows)
-    needed = console.measure(table, options=console.options.update(width=UNBOUNDED))
-    if not console.is_terminal:
-        Console(width=max(console.width, needed.maximum)).print(table)
-        return
-    if needed.minimum > console.width and len(rows) <= _FEW_ROWS:
-        names, *figures = zip(columns, *rows, strict=True)
-        table = _table(title, names, figures)
-        needed = console.measure(table, options=console.options.update(width=UNBOUNDED))
-    Console(width=max(console.width, needed.minimum + len(columns))).print(table)  # rich counts too little
+    sys.stdout.write(f"{Table(title, columns, rows).text(_width(), _heading)}\n\n")
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE, title_justify="left", pad_edge=False)
-    for index, column in enumerate(columns):
-        longest = max((len(row[index]) for row in rows), default=0)
-        figures = index > 0 and all(_FIGURE.fullmatch(row[index]) for row in rows)
-        whole = figures or index == 0
-        least = longest if whole else min(longest, _LEAST_TEXT)  # what is longer is broken
-        table.add_column(
-            column, justify="right" if figures else "left", overflow="fold", min_width=least, no_wrap=whole
-        )
-    for row in rows:
-        table.add_row(*row)
-    return table
+def emit_text(text: str) -> None:
+    """Print a paragraph on stdout, in the words of the command line, as wide as a table."""
+    sys.stdout.write(f"{_broken(in_options(text), _width())}\n")
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr, in the words of the command line."""
-    sys.stderr.write(f"{in_options(text)}\n")
+    """Print a remark on stderr, in the words of the command line; on a terminal it is broken between words."""
+    sys.stderr.write(f"{_broken(in_options(text), _terminal_width(sys.stderr))}\n")
+
+
+def _heading(line: str) -> str:
+    """A line in bold type, on a terminal that takes it."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return line if plain else f"\x1b[1m{line}\x1b[0m"
+
+
+def _broken(text: str, width: int | None) -> str:
+    """Lines of at most ``width`` columns, unless a word is longer; what was indented stays so."""
+    if width is None:
+        return text
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
+
+
+def _width() -> int:
+    """Columns for what is printed on stdout."""
+    given = os.environ.get("COLUMNS", "")
+    return (int(given) if given.isdecimal() else 0) or _terminal_width(sys.stdout) or DEFAULT_WIDTH
+
+
+def _terminal_width(stream: TextIO) -> int | None:
+    """Columns of a terminal; ``None``: the stream is none."""
+    if not stream.isatty():
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_WIDTH
+    except OSError:
+        return DEFAULT_WIDTH
 
 
 def error(text: str) -> None:
@@ -117,21 +116,28 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr, shown on a terminal only.
 
+    Args:
+        label: what is done, in front of the bar.
+        total: how many steps there are.
+
     Yields:
-        ``advance(steps=1, detail="")``.
+        ``advance(steps=1, detail="", done=None, total=None)``; the last two begin to count anew.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    text = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total)
 
-        def advance(steps: int = 1, detail: str = "") -> None:
-            bar.update(task, advance=steps, description=f"{label} {detail}".rstrip())
+        def advance(steps: int = 1, detail: str = "", done: int | None = None, total: int | None = None) -> None:
+            counted: dict[str, Any] = {"advance": steps} if done is None else {"completed": done, "total": total}
+            bar.update(task, description=f"{label} {detail}".rstrip(), **counted)
 
         yield advance

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from squeezeedge.cli.model_options import warn
+from squeezeedge.cli.options import CALIB_IMAGES
 from squeezeedge.cli.output import note, progress
 from squeezeedge.errors import UsageError, counted
 
@@ -92,7 +93,7 @@ class DataOptions:
     data: str | None = None
     calib: str | None = None
     classes: Path | None = None
-    calib_images: int = 64
+    calib_images: int = CALIB_IMAGES
     limit: int | None = None
     seed: int = 0
     strict: bool = False
@@ -108,7 +109,7 @@ class DataOptions:
         spec = self.calib or self.data or model.dataset
         if spec is None:
             raise UsageError(f"{model.name}: calibration images are needed: give --calib (or --data)")
-        return calibration_images(spec, count=self.calib_images, seed=self.seed, classes=self.classes)
+        return calibration_images(spec, model.labels, count=self.calib_images, seed=self.seed, classes=self.classes)
 
     def evaluation(self, model: Model, calibration: Selection | None = None) -> Selection:
         """The images to evaluate on: of ``--data``, else of the embedded data set.
@@ -160,14 +161,14 @@ class DataOptions:
         for remark in images.remarks:
             note(remark)
         note(f"quantizing {model.name} on {counted(len(images), 'image')} of {images.dataset.name}")
-        with progress("quantize", None) as advance:
+        with progress("quantize", len(images)) as advance:
             quantized = quantize(
                 model,
                 images,
                 strict=self.strict,
                 effort=effort,
-                on_decode=lambda done: advance(done, counted(len(images), "image")),
-                on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
+                on_decode=lambda done: advance(done, "(images)"),
+                on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
             )
         for remark in quantized.remarks[len(model.remarks) :]:
             note(f"warning: {remark}")
@@ -186,5 +187,5 @@ class DataOptions:
                 model.floating,
                 model.integer,
                 some.load(model.preprocessing),
-                on_layer=lambda name, index, total: advance(1, f"{name} ({index + 1} of {total})"),
+                on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
             )

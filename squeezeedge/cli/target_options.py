@@ -1,6 +1,6 @@
 """The targets' own options on a command: each field of each target's dataclass is one ``--field-name``.
 
-``metadata["names"]`` of a field are other names, all of them accepted.
+``metadata["names"]`` of a field are other names, all of them accepted; ``metadata["values"]`` are offered by a shell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from squeezeedge.cli.completion import one_of
 from squeezeedge.cli.groups import expanded
 from squeezeedge.errors import UsageError
 from squeezeedge.targets.protocol import Kind, Target
@@ -45,7 +46,11 @@ def _parameter(target: Target, option: Field[Any], kind: Any) -> inspect.Paramet
     if option.default not in (MISSING, None, False, ""):
         text += f" Default: {option.default}."
     settings = typer.Option(
-        *_names(option), help=text, rich_help_panel=f"Options of --target {target.name}", show_default=False
+        *_names(option),
+        help=text,
+        rich_help_panel=f"Options of --target {target.name}",
+        show_default=False,
+        autocompletion=one_of(option.metadata["values"]) if "values" in option.metadata else None,
     )
     annotation = Annotated[kind | None, settings]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

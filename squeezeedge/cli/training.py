@@ -241,7 +241,9 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
     from dataclasses import asdict
 
     from squeezeedge.cli.output import emit_json, emit_table, note
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.metrics import wilson_interval
+    from squeezeedge.evaluation.reports import FIVE
+    from squeezeedge.evaluation.tables import interval, number
     from squeezeedge.training.run import BEST, LAST
 
     result, tested, score, suffix = outcome.result, outcome.tested, outcome.score, outcome.suffix
@@ -272,7 +274,9 @@ def _report(recipe: Recipe, out: Path, outcome: Outcome, json: bool) -> None:
             }
         )
         return
-    columns = ["model", "epochs", "best epoch", "seed", "validation %", "test images", "top-1 %", "top-5 %", "MB"]
+    top5 = top5 if len(tested.classes) > FIVE else None
+    columns = ["model", "epochs", "best epoch", "seed", "validation %", "test images", "top-1 %", "95 % interval"]
     counts = [str(len(result.history)), str(best.epoch), str(recipe.seed), number(best.top1), str(len(tested))]
-    row = [recipe.network, *counts, number(top1), number(top5), number(path.stat().st_size / 1e6)]
-    emit_table(f"{path}: {precision} on {tested.name}", columns, [row])
+    ends = None if score is None else wilson_interval(round(score.top1 * score.images / 100), score.images)
+    row = [recipe.network, *counts, number(top1), interval(ends), number(top5), number(path.stat().st_size / 1e6)]
+    emit_table(f"{path}: {precision} on {tested.name}", [*columns, "top-5 %", "MB"], [row])

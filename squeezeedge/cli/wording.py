@@ -9,20 +9,34 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import typer.core
 
-from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.errors import SqueezeEdgeError, UsageError
 
 __all__ = ["Group", "in_options", "joined_lines"]
 
 _OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("argument -> option, while a command runs")
+_EMPTY = re.compile(r"--[a-z][a-z-]*=")
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
 class Group(typer.core.TyperGroup):
-    """Commands whose known failures speak of options."""
+    """Commands whose known failures speak of options, and that take no empty argument."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Take the arguments of a command line.
+
+        Raises:
+            UsageError: one is empty: as a path it would be the present folder.
+        """
+        for before, argument in pairwise(["", *args]):
+            if not argument or _EMPTY.fullmatch(argument):
+                option = before if before.startswith("-") and not argument else argument[:-1]
+                raise UsageError(f"{option or 'an argument'} is empty; give a value or leave it out")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the context's type is the command line's own)
         """Run the command of a context."""

@@ -263,7 +263,7 @@ class _Results:
     def __init__(self, graph: IntegerGraph, device: Runner) -> None:
         self._graph, self._device = graph, device
         self.logits = Tally()
-        self._differing = 0
+        self._differing = self._largest = self._reclassified = 0
         self._latency: list[NDArray[np.float64]] = []
         self._metrics: Mapping[str, Any] = {}
 
@@ -276,8 +276,12 @@ class _Results:
     ) -> None:
         """Run a batch of images on the device, beside what the oracle and fp32 say."""
         result = self._device.run(images)
-        self._differing += int((result.sums != oracle).sum())
-        self.logits.add(self._graph.logits(result.sums), labels, reference)
+        differences = np.abs(result.sums.astype(np.int64) - oracle)
+        self._differing += int(np.count_nonzero(differences))
+        self._largest = max(self._largest, int(differences.max()))
+        logits = self._graph.logits(result.sums)
+        self._reclassified += int((logits.argmax(1) != self._graph.logits(oracle).argmax(1)).sum())
+        self.logits.add(logits, labels, reference)
         self._latency.append(result.latency_ms)
         self._metrics = result.metrics
 
@@ -289,13 +293,21 @@ class _Results:
             device=self._device.name,
             kind=self._device.kind,
             images=self.logits.images,
+            classes=self._graph.classes,
             top1=self.logits.top1,
+            top1_interval=self.logits.top1_interval,
             top5=self.logits.top5,
             fp32_top1=fp32.top1,
+            fp32_top1_interval=fp32.top1_interval,
             fp32_top5=fp32.top5,
+            top1_difference=self.logits.top1_difference,
+            top1_difference_interval=self.logits.top1_difference_interval,
             agreement=self.logits.agreement,
+            changed=self.logits.changed,
             bit_exact=self._differing == 0,
             differing_sums=self._differing,
+            largest_difference=self._largest,
+            reclassified=self._reclassified,
             logits_sqnr_db=self.logits.sqnr_db,
             latency_ms=percentiles(latency),
             images_per_s=1000 / float(latency.mean()),

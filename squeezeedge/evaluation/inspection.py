@@ -6,7 +6,7 @@ Nothing is run or lowered: that a target takes a layer says nothing about limits
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,6 +49,7 @@ class Layer:
         shape: of the tensor that it makes.
         parameters: how many weights, biases that are not all 0 included.
         macs: multiply-accumulates of one image.
+        device_macs: the same in the integer graph, before a target rewrites it.
         folded: quantization makes it a part of the layers beside it.
         support: target -> how it runs the layer; empty where it is folded, or the network is not supported at all.
         integer: of an integer graph: ``zero_point``, and where it has them ``shift_min``, ``shift_max``,
@@ -61,6 +62,7 @@ class Layer:
     shape: Shape
     parameters: int
     macs: int
+    device_macs: int
     folded: bool = False
     support: Mapping[str, Support] = field(default_factory=dict)
     integer: Mapping[str, int] = field(default_factory=dict)
@@ -80,13 +82,13 @@ class Inspection:
     Attributes:
         layers: in execution order.
         input_shape: of the image.
-        added: names of the convolutions that quantization adds.
+        added: convolutions that quantization adds, which copy.
         refused: why the network cannot be expressed as integers; empty if it can.
     """
 
     layers: tuple[Layer, ...]
     input_shape: Shape
-    added: tuple[str, ...] = ()
+    added: tuple[Layer, ...] = ()
     refused: str = ""
 
     @property
@@ -99,9 +101,15 @@ class Inspection:
         """Of all layers, for one image."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def device_macs(self) -> int:
+        """Of the integer graph, for one image."""
+        return sum(layer.device_macs for layer in (*self.layers, *self.added))
+
     def macs_on(self, target: str) -> int:
         """Multiply-accumulates of one image after legalization, of the layers that are not refused."""
-        return sum(layer.macs * layer.support[target].factor for layer in self.layers if target in layer.support)
+        layers = [layer for layer in (*self.layers, *self.added) if target in layer.support]
+        return sum(layer.device_macs * layer.support[target].factor for layer in layers)
 
     def supported(self, target: str) -> Mapping[str, list[Layer]]:
         """How a target runs the layers ("native", "legalized" or "refused") -> these."""
@@ -122,10 +130,26 @@ class Inspection:
             told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             notes.append(f"quantization folds (+) into the layers beside them: {told}")
         if self.added:
+            names = ", ".join(layer.name for layer in self.added)
+            notes.append(f"quantization adds {counted(len(self.added), 'convolution')} that copy: {names}")
+        if not self.refused and self.device_macs != self.macs:
             notes.append(
-                f"quantization adds {counted(len(self.added), 'convolution')} that copy: {', '.join(self.added)}"
+                f"the integer graph has {self.device_macs / 1e6:.1f} MMAC instead of {self.macs / 1e6:.1f}: "
+                + "; ".join(self._more_work())
             )
         return notes
+
+    def _more_work(self) -> Iterator[str]:
+        """Why the integer graph has other multiply-accumulates than the float one."""
+        for layer in self.layers:
+            if layer.device_macs != layer.macs:
+                work = f"{layer.macs / 1e6:.1f} become {layer.device_macs / 1e6:.1f}"
+                moved = (
+                    " in front of the global average, at each of its positions" if layer.operator == "linear" else ""
+                )
+                yield f"of {layer.name} {work}, because it is computed{moved or ' otherwise'}"
+        if self.added:
+            yield f"{sum(layer.device_macs for layer in self.added) / 1e6:.1f} are of what is added"
 
 
 def inspect_float(graph: FloatGraph, preprocessing: Preprocessing, targets: Mapping[str, Target]) -> Inspection:
@@ -139,6 +163,7 @@ def inspect_float(graph: FloatGraph, preprocessing: Preprocessing, targets: Mapp
     from squeezeedge.quantization.passes import folded_graph
 
     refused, kept, convolutions = "", frozenset[str](), list[Convolution]()
+    device_macs: dict[str, int] = {}
     try:
         folded = folded_graph(graph, preprocessing)
     except UnsupportedError as error:
@@ -148,6 +173,8 @@ def inspect_float(graph: FloatGraph, preprocessing: Preprocessing, targets: Mapp
         for conv in folded.convolutions:
             outputs, inputs = conv.weight.shape[:2]
             convolutions.append(Convolution(conv.name, outputs, inputs, conv.groups, conv.weight.size))
+            shape = folded.shapes[conv.name]
+            device_macs[conv.name] = shape.height * shape.width * conv.weight.size
     support = _Support(convolutions, {} if refused else targets)
     layers = []
     for node in graph.nodes:
@@ -155,10 +182,20 @@ def inspect_float(graph: FloatGraph, preprocessing: Preprocessing, targets: Mapp
         facts = _float_facts(node, shape)
         folded_away = node.name not in kept and not refused
         layers.append(
-            Layer(node.name, *facts[:1], node.inputs, shape, *facts[1:], folded_away, support(node.name, folded_away))
+            Layer(
+                *(node.name, facts.operator, node.inputs, shape, facts.parameters, facts.macs),
+                *(device_macs.get(node.name, 0), folded_away, support(node.name, folded_away)),
+            )
         )
-    added = tuple(conv.name for conv in convolutions if conv.name not in graph.shapes)
-    return Inspection(tuple(layers), Shape(*graph.input_size, 3), added, refused)
+    added = [
+        Layer(
+            *(conv.name, "conv", tuple(conv.inputs), folded.shapes[conv.name], 0, 0),
+            *(device_macs[conv.name], False, support(conv.name)),
+        )
+        for conv in (() if refused else folded.convolutions)
+        if conv.name not in graph.shapes
+    ]
+    return Inspection(tuple(layers), Shape(*graph.input_size, 3), tuple(added), refused)
 
 
 def inspect_integer(graph: IntegerGraph, targets: Mapping[str, Target]) -> Inspection:
@@ -186,6 +223,7 @@ def inspect_integer(graph: IntegerGraph, targets: Mapping[str, Target]) -> Inspe
                 tuple(node.inputs),
                 shape,
                 facts.parameters,
+                facts.macs,
                 facts.macs,
                 support=support(node.name),
                 integer=numbers,

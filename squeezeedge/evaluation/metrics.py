@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tally", "agreement", "percentiles", "sqnr_db", "topk_accuracy"]
+__all__ = [
+    "Interval",
+    "Tally",
+    "agreement",
+    "paired_interval",
+    "percentiles",
+    "sqnr_db",
+    "topk_accuracy",
+    "wilson_interval",
+]
 
 Logits = NDArray[np.float32]
+Interval: TypeAlias = tuple[float, float]
+"""Lower and upper end, in percent or points."""
+
+_Z = NormalDist().inv_cdf(0.975)
+"""Of intervals with a confidence of 95 %."""
 
 
 class Tally:
@@ -22,6 +38,7 @@ class Tally:
     def __init__(self) -> None:
         self.images = self._labelled = self._compared = 0
         self._first = self._five = self._same = 0
+        self._paired = self._gained = self._lost = 0
         self._signal = self._noise = 0.0
 
     def add(self, logits: Logits, labels: NDArray[np.int64] | None, reference: Logits | None) -> None:
@@ -35,8 +52,14 @@ class Tally:
         self.images += len(logits)
         if labels is not None:
             self._labelled += len(labels)
-            self._first += _hits(logits, labels, 1)
+            right = _among_first(logits, labels, 1)
+            self._first += int(right.sum())
             self._five += _hits(logits, labels, 5)
+            if reference is not None:
+                before = _among_first(reference, labels, 1)
+                self._paired += len(labels)
+                self._gained += int((right & ~before).sum())
+                self._lost += int((before & ~right).sum())
         if reference is not None:
             self._compared += len(reference)
             self._same += int(_agreeing(logits, reference).sum())
@@ -52,6 +75,26 @@ class Tally:
     def top5(self) -> float | None:
         """As :func:`topk_accuracy` of all."""
         return _percent(self._five, self._labelled)
+
+    @property
+    def top1_interval(self) -> Interval | None:
+        """As :func:`wilson_interval` of :attr:`top1`."""
+        return wilson_interval(self._first, self._labelled)
+
+    @property
+    def top1_difference(self) -> float | None:
+        """Points of top-1 accuracy above the reference's; ``None`` without labels or reference."""
+        return _percent(self._gained - self._lost, self._paired)
+
+    @property
+    def top1_difference_interval(self) -> Interval | None:
+        """As :func:`paired_interval` of :attr:`top1_difference`."""
+        return paired_interval(self._gained, self._lost, self._paired)
+
+    @property
+    def changed(self) -> int | None:
+        """Rows with another largest logit than the reference's; ``None`` without a reference."""
+        return self._compared - self._same if self._compared else None
 
     @property
     def agreement(self) -> float | None:
@@ -100,12 +143,49 @@ def percentiles(values: NDArray[np.float64]) -> dict[str, float]:
     return {"p50": float(p50), "p90": float(p90), "min": float(values.min())}
 
 
+def wilson_interval(hits: int, of: int) -> Interval | None:
+    """Interval of an accuracy with a confidence of 95 %, in percent; ``None`` of no images.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", J. Am. Stat. Assoc. 22 (1927).
+    """
+    if not of:
+        return None
+    share, z2 = hits / of, _Z**2 / of
+    centre = (share + z2 / 2) / (1 + z2)
+    half = _Z * math.sqrt(share * (1 - share) / of + z2 / (4 * of)) / (1 + z2)
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def paired_interval(gained: int, lost: int, of: int) -> Interval | None:
+    """Interval of the difference between two accuracies on the same images, 95 %, in points; ``None`` of no images.
+
+    Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", Stat. Med. 24 (2005):
+    half an image is added to each of the four outcomes of a pair.
+
+    Args:
+        gained: images that the second is right on and the first is not.
+        lost: images that the first is right on and the second is not.
+        of: images.
+    """
+    if not of:
+        return None
+    pairs, discordant, difference = of + 2, gained + lost + 1, gained - lost
+    half = _Z * math.sqrt(discordant - difference**2 / pairs) / pairs
+    return 100 * max(-1.0, difference / pairs - half), 100 * min(1.0, difference / pairs + half)
+
+
 def _hits(logits: Logits, labels: NDArray[np.int64], k: int) -> int:
-    """Rows whose label is among the k largest logits; what is not a number is never among them."""
+    """Rows whose label is among the k largest logits."""
+    return int(_among_first(logits, labels, k).sum())
+
+
+def _among_first(logits: Logits, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Whether a row's label is among its k largest logits, bool [n]; what is not a number is never among them."""
     of_label = np.take_along_axis(logits, labels[:, None], 1)
     lower_index = np.arange(logits.shape[1]) < labels[:, None]
     before = ~(logits <= of_label) | ((logits == of_label) & lower_index)
-    return int((before.sum(1) < k).sum())
+    found: NDArray[np.bool_] = before.sum(1) < k
+    return found
 
 
 def _agreeing(logits: Logits, reference: Logits) -> NDArray[np.bool_]:

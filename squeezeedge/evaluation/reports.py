@@ -2,68 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from squeezeedge.errors import counted
+from squeezeedge.evaluation.metrics import Interval
+from squeezeedge.evaluation.tables import Table, interval, number
 from squeezeedge.targets.protocol import Kind
 from squeezeedge.trial import Suspicion
 
-__all__ = ["DeviceReport", "Report", "Table", "number"]
+__all__ = ["FIVE", "DeviceReport", "Report"]
 
-COLUMNS = (
-    *("device", "kind", "top-1 %", "top-5 %", "agreement %", "SQNR dB", "bit-exact"),
+DIFFERENCES = ("differing class sums", "largest difference", "other class than oracle")
+"""Rows where class sums differ from the oracle's."""
+ROWS = (
+    *("top-1 %", "95 % interval", "top-1 above fp32, points", "95 % interval, paired", "top-5 %"),
+    *("same class as fp32 %", "other class than fp32", "SQNR dB", "bit-exact", *DIFFERENCES),
     *("p50 ms", "p90 ms", "images/s", "MB"),
 )
-
-
-class Table(NamedTuple):
-    """Figures for people; the first column is text, the others are numbers.
-
-    Attributes:
-        title: one line.
-        columns: their names.
-        rows: one text a column each.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def __str__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        lines = [self.title]
-        for first, *rest in (self.columns, *self.rows):
-            cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A figure for a table; a dash where it is unknown."""
-    return "-" if value is None else f"{value:.{digits}f}"
+FIVE = 5
+"""Of so many classes or fewer, the first five say nothing."""
 
 
 @dataclass(frozen=True)
 class DeviceReport:
     """Parity of one device; the fields are the JSON keys of ``eval --json`` (accuracies in percent).
 
-    ``None``: not known (no labels, no float network). ``left_out``: images that are not among ``images``, because the
-    network was quantized on them; ``unreadable``: because they cannot be read.
+    ``None``: not known (no labels, no float network). Intervals have a confidence of 95 % (see
+    :mod:`squeezeedge.evaluation.metrics`).
+
+    Attributes:
+        model: name of the network.
+        device: as in ``--device``.
+        kind: what it really is.
+        classes: how many the network has.
+        images: how many were run.
+        top1: percent with the right class first.
+        top1_interval: of it, (lower end, upper end).
+        top5: percent with the right class among the first five.
+        fp32_top1: ``top1`` of the float network.
+        fp32_top1_interval: of it.
+        fp32_top5: ``top5`` of the float network.
+        top1_difference: points of ``top1`` above fp32's.
+        top1_difference_interval: of it, from pairs of answers to the same image.
+        agreement: percent of images with fp32's class.
+        changed: how many images get another class than fp32's.
+        bit_exact: every class sum equals the oracle's.
+        differing_sums: how many do not.
+        largest_difference: of a class sum from the oracle's.
+        reclassified: images that get another class than the oracle's.
+        logits_sqnr_db: signal to quantization noise of the logits, beside fp32's.
+        latency_ms: p50, p90 and min.
+        images_per_s: images a second.
+        model_bytes: size of what the device loads.
+        left_out: images that are not among ``images``, because the network was quantized on them.
+        unreadable: images that are not among them, because they cannot be read.
+        metrics: a device's own.
     """
 
     model: str
     device: str
     kind: Kind
+    classes: int
     images: int
     top1: float | None
+    top1_interval: Interval | None
     top5: float | None
     fp32_top1: float | None
+    fp32_top1_interval: Interval | None
     fp32_top5: float | None
+    top1_difference: float | None
+    top1_difference_interval: Interval | None
     agreement: float | None
+    changed: int | None
     bit_exact: bool
     differing_sums: int
+    largest_difference: int
+    reclassified: int
     logits_sqnr_db: float | None
     latency_ms: dict[str, float]
     images_per_s: float
@@ -102,32 +117,49 @@ class Report:
         return "\n".join([str(self.table()), *self.remarks, *([] if self.suspicion is None else [str(self.suspicion)])])
 
     def table(self) -> Table:
-        """The devices beside fp32, and the differences of the others from the first."""
-        first, *others = self.devices
-        rows = [["fp32", "reference", number(first.fp32_top1), number(first.fp32_top5), *["-"] * 7]]
-        rows += [_row(report) for report in self.devices]
-        for other in others:
-            differences = [_difference(first.top1, other.top1), _difference(first.top5, other.top5)]
-            rows.append([f"{other.device} - {first.device}", "difference", *differences, *["-"] * 7])
-        return Table(f"{first.model}, {counted(first.images, 'image')} of {self.data}", COLUMNS, rows)
+        """One column for fp32 and for each device, one row a figure."""
+        first = self.devices[0]
+        fp32 = [""] * len(ROWS)
+        fp32[0], fp32[1] = number(first.fp32_top1), interval(first.fp32_top1_interval)
+        fp32[4] = number(first.fp32_top5)
+        columns = [fp32, *(_figures(report) for report in self.devices)]
+        rows = [[name, *figures] for name, *figures in zip(ROWS, *columns, strict=True)]
+        if first.classes <= FIVE:
+            del rows[4]
+        if all(report.bit_exact for report in self.devices):
+            rows = [row for row in rows if row[0] not in DIFFERENCES]
+        rows[-2:-2] = self._parts_of_latency()
+        names = [f"{report.device} ({report.kind})" for report in self.devices]
+        return Table(
+            f"{first.model}, {counted(first.images, 'image')} of {self.data}", ["", "fp32 (reference)", *names], rows
+        )
+
+    def _parts_of_latency(self) -> list[list[str]]:
+        """Rows of the times that devices tell apart, medians in milliseconds."""
+        keys = dict.fromkeys(key for report in self.devices for key in report.metrics if key.endswith("_ms"))
+        return [
+            [key.replace("_", " "), "", *(number(report.metrics.get(key), 3) for report in self.devices)]
+            for key in keys
+        ]
 
 
-def _row(report: DeviceReport) -> list[str]:
+def _figures(report: DeviceReport) -> list[str]:
+    """A device's cells, in the order of :data:`ROWS`."""
     return [
-        report.device,
-        report.kind,
         number(report.top1),
+        interval(report.top1_interval),
+        "-" if report.top1_difference is None else f"{report.top1_difference:+.2f}",
+        interval(report.top1_difference_interval, signed=True),
         number(report.top5),
         number(report.agreement),
+        "-" if report.changed is None else str(report.changed),
         number(report.logits_sqnr_db, 1),
-        "yes" if report.bit_exact else f"no: {report.differing_sums}",
+        "yes" if report.bit_exact else "no",
+        str(report.differing_sums),
+        str(report.largest_difference),
+        str(report.reclassified),
         number(report.latency_ms["p50"], 3),
         number(report.latency_ms["p90"], 3),
         number(report.images_per_s, 0),
         number(report.model_bytes / 1e6),
     ]
-
-
-def _difference(first: float | None, other: float | None) -> str:
-    """Points between two devices."""
-    return "-" if first is None or other is None else f"{other - first:+.2f}"

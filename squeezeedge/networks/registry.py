@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, counted, did_you_mean
+from squeezeedge.files import sha256_of
+from squeezeedge.networks.variants import VARIANTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,6 @@ __all__ = [
     "is_published",
     "load_weights",
     "networks_of",
-    "sha256_of",
     "spec_of",
 ]
 
@@ -51,7 +51,7 @@ class NetworkSpec:
     Attributes:
         name: on the command line.
         summary: one line for people.
-        variant: the architecture, a key of :data:`squeezeedge.networks.squeezenet.VARIANTS`.
+        variant: the architecture, a key of :data:`squeezeedge.networks.variants.VARIANTS`.
         classes: number of classes of the weights named below; 1000 where there are none.
         input_size: (height, width) in pixels.
         preprocessing: name of a preset of :mod:`squeezeedge.calib.preprocess`.
@@ -163,7 +163,7 @@ def build(name: str, classes: int | None = None) -> Module:
     Raises:
         UsageError: no such network, or no classes.
     """
-    from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
+    from squeezeedge.networks.squeezenet import SqueezeNet
 
     spec = spec_of(name)
     return SqueezeNet(VARIANTS[spec.variant], spec.classes if classes is None else classes).eval()
@@ -190,7 +190,7 @@ def class_names(name: str, classes: int) -> tuple[str, ...]:
 
 
 def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:
-    """Count the parameters and multiply-accumulates of a network; allocates no weights.
+    """Count the parameters and multiply-accumulates of a network; neither allocates weights nor loads torch.
 
     Args:
         name: a key of :data:`NETWORKS`.
@@ -199,22 +199,10 @@ def cost(name: str, size: tuple[int, int] | None = None) -> NetworkCost:
     Raises:
         UsageError: no such network, or the input is too small for it.
     """
-    import torch
-
     spec = spec_of(name)
-    macs = 0
-
-    def count(module: Module, _: object, output: Tensor) -> None:
-        nonlocal macs
-        macs += output[0, 0].numel() * module.weight.numel()  # type: ignore[operator]
-
-    with torch.device("meta"), torch.no_grad():
-        module = build(name)
-        for layer in module.modules():
-            if isinstance(layer, torch.nn.Conv2d):
-                layer.register_forward_hook(count)
-        module(torch.empty(1, 3, *(size or spec.input_size)))
-    return NetworkCost(sum(p.numel() for p in module.parameters()), macs)
+    layers = list(VARIANTS[spec.variant].convolutions(spec.classes, size or spec.input_size))
+    parameters = sum(weights + outputs for weights, outputs, _ in layers)
+    return NetworkCost(parameters, sum(weights * positions for weights, _, positions in layers))
 
 
 def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
@@ -381,19 +369,6 @@ def default_weights() -> Path:
     if not path.is_file():
         raise CorruptFileError(f"{path}: the embedded weights are missing; install squeezeedge again")
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def is_published(name: str, sha256: str) -> bool:

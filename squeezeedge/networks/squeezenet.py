@@ -8,66 +8,14 @@ convolution, ReLU, max pooling, concatenation, addition, dropout, global average
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from squeezeedge.errors import UsageError
+from squeezeedge.networks.variants import FIRES, STRIDE, Variant
 
-__all__ = ["STRIDE", "VARIANTS", "Fire", "SqueezeNet", "Variant"]
-
-FIRES = {  # fire module -> channels of (squeeze, expand1x1, expand3x3); table 1 of the paper, equal in 1.1
-    2: (16, 64, 64),
-    3: (16, 64, 64),
-    4: (32, 128, 128),
-    5: (32, 128, 128),
-    6: (48, 192, 192),
-    7: (48, 192, 192),
-    8: (64, 256, 256),
-    9: (64, 256, 256),
-}
-
-
-STRIDE = 2
-"""Of the first convolution, in every variant."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What distinguishes the variants.
-
-    Attributes:
-        channels: output channels of the first convolution.
-        kernel: its height and width.
-        padding: its padding on each side.
-        pool_before: the fire modules that a 3x3 max pooling with stride 2 precedes.
-        ceil_mode: those pools keep a partial last window.
-        bypass: "simple" adds a fire module's input to its output where the channels are equal (fire 3, 5, 7, 9);
-            "complex" does so at the others too, through a 1x1 convolution without ReLU (section 6 of the paper).
-    """
-
-    channels: int
-    kernel: int
-    padding: int
-    pool_before: tuple[int, ...]
-    ceil_mode: bool
-    bypass: Literal["simple", "complex"] | None = None
-
-
-_V1_0 = Variant(channels=96, kernel=7, padding=0, pool_before=(2, 5, 9), ceil_mode=True)
-_V1_1 = Variant(channels=64, kernel=3, padding=0, pool_before=(2, 4, 6), ceil_mode=True)
-
-VARIANTS: Mapping[str, Variant] = {
-    "1.0": _V1_0,
-    "1.1": _V1_1,
-    "1.0-simple-bypass": replace(_V1_0, bypass="simple"),
-    "1.0-complex-bypass": replace(_V1_0, bypass="complex"),
-    "1.0-mindcv": replace(_V1_0, ceil_mode=False),
-    "1.1-mindcv": replace(_V1_1, padding=1, ceil_mode=False),
-}
+__all__ = ["Fire", "SqueezeNet"]
 
 
 class Fire(nn.Module):
@@ -156,23 +104,11 @@ class SqueezeNet(nn.Module):
                 for expand in (fire.expand1x1, fire.expand3x3):
                     expand.weight /= math.sqrt(len(bypassed))
 
-    @property
-    def smallest_input(self) -> int:
-        """Least height and width in pixels for which every layer has an output."""
-        size = 1
-        for _ in self.variant.pool_before:
-            size = 2 * size if self.variant.ceil_mode else 2 * size + 1
-        return STRIDE * (size - 1) + self.variant.kernel - 2 * self.variant.padding
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalized RGB, float32 [N, 3, H, W] -> logits [N, classes].
 
         Raises:
-            UsageError: H or W is less than :attr:`smallest_input`.
+            UsageError: H or W is less than :attr:`Variant.smallest_input`.
         """
-        if min(x.shape[2:]) < self.smallest_input:
-            raise UsageError(
-                f"an input of {x.shape[2]}x{x.shape[3]} pixels is too small for this network: "
-                f"it needs {self.smallest_input}x{self.smallest_input}"
-            )
+        self.variant.check_input((x.shape[2], x.shape[3]))
         return torch.flatten(self.classifier(self.features(x)), 1)

@@ -52,7 +52,7 @@ from squeezeedge.quantization.overflow import bounded
 from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.requantize import exact_type, requantize
 from squeezeedge.quantization.rewrite import per_output
-from squeezeedge.quantization.scale_search import Grid, free_scales, search_scales, weight_step
+from squeezeedge.quantization.scale_search import Grid, free_scales, rounded_up, search_scales, weight_step
 from squeezeedge.quantization.split_channels import SplitGraph, chained, plan, split
 from squeezeedge.quantization.ties import Ties, tie_scales
 
@@ -283,7 +283,9 @@ def _fitted_head(
     height, width, _ = quantizer.graph.shapes[node.name]
     pixels = height * width
     limit = HEAD_SHARE * rules.INT32_LIMIT / pixels
-    step = weight_step(weight, bias, limit).float().double()
+    step = (
+        rounded_up(weight_step(weight, bias, limit) / pixels) * pixels
+    )  # what the host multiplies by is step / pixels
     used = weight.any(1)
     largest = weight.abs().amax(1)[used]
     if used.any() and (steps := float((largest / step[used]).median())) < HEAD_STEPS:

@@ -25,7 +25,7 @@ from torch import Tensor
 from squeezeedge.graph import rules
 from squeezeedge.quantization.ranges import Range
 
-__all__ = ["Grid", "free_scales", "largest_scale", "output_limit", "search_scales", "weight_step"]
+__all__ = ["Grid", "free_scales", "largest_scale", "output_limit", "rounded_up", "search_scales", "weight_step"]
 
 ACCUMULATOR_SHARE = 0.5
 """Share of what R4 allows that an accumulator may take before weights are rounded (see :mod:`overflow`)."""
@@ -69,10 +69,16 @@ def free_scales(values: Range, zero_point: int) -> Tensor:
     even of channels that hardly any calibration image excites.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
-    scales = values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None]
+    scales = rounded_up(values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None])
     if values.level.amax() < NEAR * values.limit:
         return scales.clamp_max(largest_scale(values.limit))
     return torch.full_like(scales[:1], largest_scale(values.limit))
+
+
+def rounded_up(scales: Tensor) -> Tensor:
+    """To 8 significant bits: at most a hundredth larger, and in a file two bytes less each."""
+    mantissa, exponent = torch.frexp(scales)
+    return torch.ldexp((mantissa * 256).ceil() / 256, exponent)
 
 
 def largest_scale(limit: float) -> float:

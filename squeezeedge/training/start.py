@@ -19,12 +19,12 @@ from squeezeedge.calib.matching import with_classes_of
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.statement import ASSUMED, Statement
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.files import check_unlocked, is_leftover, locked_folder
+from squeezeedge.files import check_unlocked, is_leftover, locked_folder, sha256_of
 from squeezeedge.graph import oracle
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.networks.checkpoints import read_checkpoint
 from squeezeedge.networks.image_input import read_rgb, renormalize, stated_of
-from squeezeedge.networks.registry import build, load_weights, networks_of, sha256_of
+from squeezeedge.networks.registry import build, load_weights, networks_of
 from squeezeedge.training.data import TestImages, default_workers, load_images
 from squeezeedge.training.distributed import World
 from squeezeedge.training.logbook import Epoch

@@ -48,7 +48,8 @@ class AscendOptions:
         default="exact",
         metadata={
             "help": "exact: every layer rounds as the integer graph does; fused: the layout of Ascend's own quantizer, "
-            "which ATC fuses furthest and which rounds twice."
+            "which ATC fuses furthest and which rounds twice.",
+            "values": ("exact", "fused"),
         },
     )
 

@@ -62,7 +62,10 @@ class CpuOptions:
 
     isa: str = field(
         default="auto",
-        metadata={"help": f"Instruction set of the kernels: auto (this machine's best), {', '.join(FEATURES)}."},
+        metadata={
+            "help": f"Instruction set of the kernels: auto (this machine's best), {', '.join(FEATURES)}.",
+            "values": ("auto", *FEATURES),
+        },
     )
     mtriple: str | None = field(
         default=None, metadata={"help": "Another machine's triple, as aarch64-linux-gnu: compile for it."}

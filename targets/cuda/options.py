@@ -42,7 +42,8 @@ class CudaOptions:
         default=ALL,
         metadata={
             "help": f"GPU architecture: {', '.join(ARCHITECTURES)}, or all that the compiler here knows. PTX for later "
-            "ones is added. Jetson needs its own: Xavier sm_72, Orin sm_87."
+            "ones is added. Jetson needs its own: Xavier sm_72, Orin sm_87.",
+            "values": (ALL, *ARCHITECTURES),
         },
     )
 

@@ -21,6 +21,7 @@ class VtaOptions:
         metadata={
             "help": "Instructions: extended (this project's core) or published (VTA's own only).",
             "names": ("--instructions", "--profile"),
+            "values": ("extended", "published"),
         },
     )
     config: str = field(default="pynq-z2", metadata={"help": "Accelerator: a board's name or a JSON file."})

@@ -72,6 +72,20 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert list(list_folder(root).images) == [("a", "2.png"), ("b", "1.png")]
 
 
+def test_what_is_called_an_image_and_is_none_is_listed_and_cannot_be_read(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "root", {"a/1.png": png(1), "b.png/2.png": png(2)})
+    (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (root / "a" / "folder.jpg").mkdir()
+    (root / "c.png" / "empty").mkdir(parents=True)
+    os.mkfifo(root / "a" / "pipe.png")
+    listing = list_folder(root)
+    bad = [("a", "folder.jpg"), ("a", "gone.png"), ("a", "pipe.png"), ("c.png",)]
+    assert sorted(listing.images) == sorted([("a", "1.png"), ("b.png", "2.png"), *bad])
+    for parts in bad:
+        with pytest.raises(CorruptFileError, match=r"cannot be read: No such file|is no file but a folder or a device"):
+            listing.images[parts].read()
+
+
 def test_names_of_members_are_not_paths(tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     names = ["/etc/a.png", "../outside.png", "a/../../b.png", "x\ny/c.png", "ä/d.png", "//e/f.png"]

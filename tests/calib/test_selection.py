@@ -101,6 +101,17 @@ def test_classes_are_found_by_name_unless_they_are_listed(tmp_path: Path) -> Non
     assert again.labels is not None and again.labels.tolist() == [1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("folders", [("set1", "set2"), ("Train", "Test"), ("fold0", "class_b")])
+def test_the_networks_names_settle_what_is_a_class(tmp_path: Path, folders: tuple[str, str]) -> None:
+    """Whether the folders alone would be refused, or be the parts of a data set."""
+    data = str(write_folder(tmp_path / "data", {f"{name}/{i}.png": png(i) for name in folders for i in range(3)}))
+    names = tuple(name.lower().replace("_", " ") for name in folders)
+    found = evaluation_images(data, 2, names)
+    first = 0 if folders[0] < folders[1] else 1
+    assert found.labels is not None and found.labels.tolist() == [first] * 3 + [1 - first] * 3
+    assert len(found) == len(calibration_images(data, names)) == 6
+
+
 def test_what_cannot_be_read_takes_its_label_along(tmp_path: Path) -> None:
     files = {f"{'ab'[number % 2]}/{number}.png": png(number) for number in range(6)}
     data = evaluation_images(str(write_folder(tmp_path / "data", files | {"a/2.png": b"", "b/1.png": png(1)[:40]})), 2)
@@ -112,6 +123,23 @@ def test_what_cannot_be_read_takes_its_label_along(tmp_path: Path) -> None:
     assert not data.unreadable and not data.loss
     with pytest.raises(CorruptFileError, match=r"a/2\.png: not an image, or damaged"):
         data.readable(TINY, strict=True)
+
+
+def test_others_take_the_place_of_calibration_images_that_cannot_be_read(tmp_path: Path) -> None:
+    """The next ones of the same draw, as many as there are."""
+    data = str(write_folder(tmp_path / "data", {f"{number:02}.png": png(number) for number in range(20)}))
+    before = calibration_images(data, count=8, seed=3)
+    order = np.random.default_rng(3).permutation(20)
+    for number in (order[0], order[5], order[8]):  # one that would take a place, too
+        (tmp_path / "data" / f"{number:02}.png").write_bytes(b"damaged")
+    found, pixels = calibration_images(data, count=8, seed=3).readable(TINY)
+    expected = sorted({*order[:11].tolist()} - {order[0], order[5], order[8]})
+    assert len(before) == 8 and found.indices.tolist() == expected == pixels[:, 0, 0, 0].tolist()
+    assert found.replaced == 2 and "3 of 11 images cannot be read and are left out, 2 are taken instead" in found.loss
+    again, same = found.readable(TINY)
+    assert again.indices.tolist() == expected and np.array_equal(same, pixels)
+    all_, _ = calibration_images(data, count=19, seed=3).readable(TINY)
+    assert len(all_) == 17 and all_.replaced == 1
 
 
 def test_of_an_iterator_the_first_are_taken() -> None:

@@ -47,3 +47,19 @@ def test_the_remark_names_the_first() -> None:
         "data: 5 of 90 images cannot be read and are left out (`strict` makes that an error): "
         "a: bad; b: bad; c: bad; and 2 more"
     )
+
+
+def test_more_can_be_asked_for() -> None:
+    unreadable = Unreadable("data", 4)
+    unreadable(1, ERROR)
+    unreadable(2, ERROR)
+    unreadable.go_on(2)
+    unreadable(0, ERROR)
+    assert unreadable.places(0, 3).tolist() == [0, 3, 5]
+    with pytest.raises(CorruptFileError, match="more than half of 6 images"):
+        unreadable(1, ERROR)
+
+
+def test_the_remark_counts_what_is_taken_instead() -> None:
+    assert "and is left out, 1 is taken instead (`strict`" in remark("data", ["a.png: bad"], 9, 1)
+    assert "and are left out, 2 are taken instead (`strict`" in remark("data", ["a: bad", "b: bad", "c: bad"], 9, 2)

@@ -1,5 +1,14 @@
 """The command line in this process, and artifacts that several tests share."""
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +38,60 @@ def invoke() -> Invoke:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return run
+
+
+class Terminal:
+    """A pseudo-terminal that stdout and stderr are while a command runs in it; its width is what it says itself.
+
+    Args:
+        monkeypatch: of the test.
+        columns: how many it has.
+
+    Attributes:
+        raw: what was written last.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+        self._monkeypatch, self.columns, self.raw = monkeypatch, columns, b""
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "_TYPER_FORCE_DISABLE_TERMINAL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+
+    def __call__(self, *arguments: str | Path) -> list[str]:
+        """The lines that a command leaves there, without colours; a failure is raised."""
+        return self.shows(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+
+    def shows(self, print_: Callable[[], object]) -> list[str]:
+        """The lines that a function leaves there."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, self.columns, 0, 0))
+        received: list[bytes] = []
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # the other end is closed
+                while data := os.read(master, 1 << 16):
+                    received.append(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with open(slave, "w", encoding="utf-8") as stream, self._monkeypatch.context() as patch:  # noqa: PTH123
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            try:
+                print_()
+            finally:
+                stream.flush()
+        reader.join()
+        os.close(master)
+        self.raw = b"".join(received)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw.decode())
+        return [line.split("\r")[-1] for line in text.replace("\r\n", "\n").split("\n")]
+
+
+@pytest.fixture(params=[80, 120])
+def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """``terminal("models")``: what is seen, once in 80 and once in 120 columns."""
+    return Terminal(monkeypatch, request.param)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from squeezeedge.cli.output import emit_json, emit_table, warnings_as_notes
+from squeezeedge.cli.output import emit_json, emit_table, note, warnings_as_notes
 
 
 def test_results_are_on_stdout_and_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,28 +38,25 @@ def test_other_warnings_stay_what_they_are() -> None:
         warnings.warn("other", UserWarning, stacklevel=1)
 
 
-COLUMNS = ["layer", "cycles", "share %", "note"]
-ROW = ["features.2.squeeze", "23461234", "100.00", "some words that may be broken"]
+WIDE = ["a_long_name_that_is_never_broken", "1234567", "some words that may be broken", "12.3", "224x224", "at last"]
 
 
-def test_figures_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    emit_table("title", COLUMNS, [ROW] * 6)
+@pytest.mark.parametrize(("columns", "widest"), [(None, 80), ("60", 60), ("200", 97)])
+def test_elsewhere_than_on_a_terminal_a_table_has_80_columns_or_what_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str | None, widest: int
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    emit_table("title", ["name", "figure", "", "other", "input", "last"], [WIDE] * 6)
     printed = capsys.readouterr().out
-    assert printed.count("23461234") == printed.count("100.00") == 6
+    assert widest - 8 < max(map(len, printed.splitlines())) <= widest
+    assert printed.count("at last") == 6 and "\x1b" not in printed
 
 
-def test_no_column_is_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
-    row = ["a_long_name_that_is_never_broken", "1234567", "some words that may be broken", "12.3", "224x224", "at last"]
-    emit_table("title", ["name", "figure", "", "other", "input", "last"], [row] * 6)
-    assert capsys.readouterr().out.count("at last") == 6
-
-
-def test_a_few_wide_rows_stand_on_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_than_on_a_terminal_a_note_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
-    emit_table("title", [*COLUMNS, "more", "figures"], [[*ROW, "1234567", "7654321"]])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "7654321" in line]
-    assert len(lines) == 1 and "figures" in lines[0]
+    note("many words " * 40)
+    assert capsys.readouterr().err == "many words " * 40 + "\n"

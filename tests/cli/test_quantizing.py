@@ -16,6 +16,7 @@ from squeezeedge.graph import IMAGE
 from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.networks.registry import DEFAULT
 from squeezeedge.quantization.effort import EFFORTS
+from tests.calib.images import png, write_folder
 from tests.graphs import random_graph
 from tests.quantization.networks import PREPROCESSING, FloatNet
 from tests.test_loading import two_networks
@@ -140,3 +141,17 @@ def test_the_network_of_a_checkpoint_is_tried_on_the_calibration_images(
     )
     assert DataOptions().settled(chosen) is chosen
     assert capsys.readouterr().err.splitlines() == [line], "what is known without images is said, too"
+
+
+def test_images_that_cannot_be_read_are_told_once_where_they_have_chosen_the_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{number % 3}/{number}.png": png(number) for number in range(14)}
+    root = write_folder(tmp_path / "data", files | {"2/2.png": b"bad"})
+    given = DataOptions(str(root), calib_images=14)
+    net = FloatNet(0)
+    settled = replace(given.settled(two_networks()), floating=net.classifier(net.relu(net.conv(IMAGE, 4, 3, stride=2))))
+    made = given.quantized(settled)
+    assert made.calibration is not None and len(made.calibration) == 13
+    told = capsys.readouterr().err
+    assert "right of 13 labelled images" in told and told.count("2/2.png: not an image") == 1

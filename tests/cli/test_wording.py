@@ -70,5 +70,23 @@ def test_only_what_is_an_option_is_named_as_one(invoke: Invoke, monkeypatch: pyt
     monkeypatch.setattr("squeezeedge.loading.load", load)
     result = invoke("quantize")
     expected = "--calib-images and --instructions of `reference`, as `squeezeedge eval` has them"
-    assert str(result.exception) == expected and seen == [expected] and result.stderr == f"{expected}\n"
+    assert str(result.exception) == expected and seen == [expected]
+    assert result.stderr == f"loading squeezenet1_1_digits\n{expected}\n"
     assert in_options("`out`") == "`out`", "no command runs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("inspect", ""), "an argument"),
+        (("profile", ""), "an argument"),
+        (("eval", "net", "--data", ""), "--data"),
+        (("compile", "--calib="), "--calib"),
+        (("quantize", "-o", ""), "-o"),
+        (("train", "--recipe", "digits", "--out="), "--out"),
+    ],
+)
+def test_an_empty_argument_is_refused(invoke: Invoke, arguments: tuple[str, ...], what: str) -> None:
+    result = invoke(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == f"{what} is empty; give a value or leave it out"

@@ -51,7 +51,10 @@ def test_a_float_network() -> None:
     kinds = {how: [layer.operator for layer in layers] for how, layers in found.supported("base").items()}
     assert kinds["legalized"] == ["depthwise 3x3", "average 2x2/2", "conv 1x1 g2"] and not kinds["refused"]
     assert [layer.operator for layer in found.supported("able")["legalized"]] == ["conv 1x1 g2"]
-    assert found.macs_on("able") == found.macs + 160 and found.macs_on("base") == found.macs + 160 + 3 * (720 + 64)
+    assert found.device_macs == found.macs + 3 * 28, "the classes are computed at each of four positions"
+    assert found.macs_on("able") == found.device_macs + 160
+    assert found.macs_on("base") == found.device_macs + 160 + 3 * (720 + 64)
+    assert "0.0 become 0.0, because it is computed in front of the global average" in found.notes()[1]
     assert found.layers[2].folded and not found.layers[2].support
     assert "ReLU" in found.notes()[0] and "batch norm" in found.notes()[0]
 
@@ -62,7 +65,7 @@ def test_every_layer_is_folded_or_supported() -> None:
         graph = random_net(seed, 6)
         found = inspect_float(graph, PREPROCESSING, TARGETS)
         kept = {node.name for node in folded_graph(graph, PREPROCESSING).nodes}
-        assert {layer.name for layer in found.layers if layer.support} | set(found.added) == kept
+        assert {layer.name for layer in found.layers if layer.support} | {layer.name for layer in found.added} == kept
         assert all(layer.folded != bool(layer.support) for layer in found.layers)
 
 

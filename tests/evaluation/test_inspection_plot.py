@@ -17,7 +17,7 @@ from squeezeedge.lower.support import NATIVE, Support
 
 
 def layer(name: str, parameters: int, macs: int, *support: Support) -> Layer:
-    return Layer(name, "conv", (), Shape(1, 1, 1), parameters, macs, support={str(one): one for one in support})
+    return Layer(name, "conv", (), Shape(1, 1, 1), parameters, macs, macs, support={str(one): one for one in support})
 
 
 LAYERS = (

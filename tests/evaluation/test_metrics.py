@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, norm
 
-from squeezeedge.evaluation.metrics import Tally, agreement, sqnr_db, topk_accuracy
+from squeezeedge.evaluation.metrics import (
+    Tally,
+    agreement,
+    paired_interval,
+    sqnr_db,
+    topk_accuracy,
+    wilson_interval,
+)
 
 LOGITS = np.array([[3, 2, 1, 0], [0, 1, 2, 3], [1, 1, 0, 0], [0, 5, 4, 1]], np.float32)
 
@@ -53,3 +61,37 @@ def test_what_is_not_finite_agrees_with_nothing() -> None:
     rows = np.array([[1, 0], [np.nan, np.nan], [np.inf, 0], [1, 0]], np.float32)
     assert agreement(rows, rows) == 50
     assert agreement(np.ones((4, 2), np.float32), rows) == 50
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 5), (5, 5), (99, 100), (545, 645)])
+def test_the_interval_of_an_accuracy_is_scipys(hits: int, of: int) -> None:
+    expected = binomtest(hits, of).proportion_ci(method="wilson")
+    assert wilson_interval(hits, of) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_the_interval_of_a_difference() -> None:
+    """Half an image more in each outcome, then Wald's interval: 8.5 and 2.5 discordant ones of 102."""
+    variance = (8.5 + 2.5) / 102 - (6 / 102) ** 2
+    half = norm.ppf(0.975) * (variance / 102) ** 0.5
+    low, high = paired_interval(8, 2, 100) or (0, 0)
+    assert (low, high) == pytest.approx((100 * (6 / 102 - half), 100 * (6 / 102 + half)))
+    assert paired_interval(2, 8, 100) == pytest.approx((-high, -low))
+    assert paired_interval(0, 0, 0) is None and wilson_interval(0, 0) is None
+
+
+def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    gained, lost, images = 0.06, 0.02, 200
+    drawn = rng.multinomial(images, [gained, lost, 1 - gained - lost], 2000)
+    held = [low <= 4.0 <= high for low, high in (paired_interval(a, b, images) or (0, 0) for a, b, _ in drawn.tolist())]
+    assert 0.94 < np.mean(held) < 0.98
+
+
+def test_what_changed_is_counted_in_pairs() -> None:
+    reference = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 3, 2]]
+    tally = Tally()
+    tally.add(logits, np.array([0, 3, 3, 3]), reference)
+    assert (tally.changed, tally.top1, tally.top1_difference) == (2, 50.0, 0.0)
+    assert tally.top1_difference_interval == paired_interval(1, 1, 4)
+    assert tally.top1_interval == wilson_interval(2, 4)

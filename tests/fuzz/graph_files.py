@@ -5,26 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import zlib
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
-from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
+from squeezeedge.graph.sqe import Record, dictionary, read_sqe, write_sqe
 from squeezeedge.loading import load
 from tests.fuzz import Files, Format
 from tests.fuzz.values import change_bytes, change_json, change_number, dump_json
+from tests.graph.old_sqe import write_old
 from tests.graphs import GraphBuilder, random_graph
 
 __all__ = ["SQE", "change_sqe", "sqe_bytes"]
 
 NAME = "model.sqe"
+PACKED_VERSION = 5
 PREFIX, CHECKSUM, ALIGNMENT = 16, 32, 64
 DEVICES = ("cpu", "ascend", "vta")
 
 
-def sqe_bytes(seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recorded: bool = False) -> bytes:
-    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph or not."""
+def sqe_bytes(
+    seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recorded: bool = False, old: bool = False
+) -> bytes:
+    """A small graph's file: a fire module, or a random one for seeds above 0; with a record beside the graph or not.
+
+    It is of version 5, or ``old``: of the oldest version that can hold it.
+    """
     if seed:
         graph = random_graph(seed, blocks=2, max_channels=4, max_size=6)
     else:
@@ -36,7 +44,7 @@ def sqe_bytes(seed: int, size: tuple[int, int] = (6, 5), classes: int = 4, recor
         origin = {"network": "small", "weights": "a.pth", "sha256": "0" * 64}
         record = Record(origin, frozenset({"1" * 64, "2" * 64}), golden)
     with tempfile.TemporaryDirectory() as folder:
-        write_sqe(graph, Path(folder, NAME), record)
+        (write_old if old else write_sqe)(graph, Path(folder, NAME), record)
         return Path(folder, NAME).read_bytes()
 
 
@@ -45,8 +53,10 @@ def change_sqe(random: Random, data: bytes) -> bytes:
     kind = random.randrange(10)
     if kind == 0:
         return change_bytes(random, data)
-    length = int.from_bytes(data[12:16], "little")
+    length, version = int.from_bytes(data[12:16], "little"), data[8]
     prefix, text, arrays = data[:12], data[PREFIX : PREFIX + length], data[PREFIX + length : -CHECKSUM]
+    if version == PACKED_VERSION:
+        text = zlib.decompressobj(zdict=dictionary()).decompress(text)
     if kind == 1:
         prefix = change_bytes(random, prefix, 1)[:12].ljust(12, b"\0")
     if kind <= 3:
@@ -54,7 +64,10 @@ def change_sqe(random: Random, data: bytes) -> bytes:
     if kind >= 3:
         header = change_json(random, json.loads(text))
         text = dump_json(header)
-    if random.random() < 0.95:
+    if version == PACKED_VERSION:
+        packer = zlib.compressobj(zdict=dictionary())
+        text = packer.compress(text) + packer.flush()
+    elif random.random() < 0.95:
         text = text.ljust(-(-(PREFIX + len(text)) // ALIGNMENT) * ALIGNMENT - PREFIX)
     if random.random() < 0.05:
         text = change_bytes(random, text)
@@ -70,7 +83,12 @@ def _mutate(random: Random, files: Files) -> Files:
 SQE = Format(
     name="sqe",
     share=12,
-    seeds=lambda: [{NAME: sqe_bytes(seed, recorded=recorded)} for seed in (0, 1, 2, 3) for recorded in (False, True)],
+    seeds=lambda: [
+        {NAME: sqe_bytes(seed, recorded=recorded, old=old)}
+        for old, seeds in ((False, 4), (True, 2))
+        for seed in range(seeds)
+        for recorded in (False, True)
+    ],
     mutate=_mutate,
     readers=(lambda folder: read_sqe(folder / NAME).digest(), lambda folder: load(folder / NAME)),
     command=lambda folder: ["profile", str(folder / NAME)],

@@ -52,7 +52,6 @@ def test_cost_counts_what_torchvision_publishes() -> None:
     assert cost("squeezenet1_1") == registry.NetworkCost(1_235_496, 349_151_936)
 
 
-@pytest.mark.slow
 def test_cost_depends_on_the_input_size() -> None:
     spec = NETWORKS[DEFAULT]
     assert cost(DEFAULT) == cost(DEFAULT, spec.input_size)

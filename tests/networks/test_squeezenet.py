@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from squeezeedge.errors import UsageError
-from squeezeedge.networks.squeezenet import VARIANTS, Fire, SqueezeNet
+from squeezeedge.networks.squeezenet import Fire, SqueezeNet
+from squeezeedge.networks.variants import VARIANTS
 from tests.marks import first_quick
 
 EXPORTED = {
@@ -115,14 +116,14 @@ def test_export_gives_only_what_the_importers_know(variant: str) -> None:
 def test_any_class_count_and_input_size(variant: str, classes: int, extra: tuple[int, int]) -> None:
     with torch.device("meta"):
         network = SqueezeNet(VARIANTS[variant], classes).eval()
-        height, width = (network.smallest_input + pixels for pixels in extra)
+        height, width = (network.variant.smallest_input + pixels for pixels in extra)
         assert network(torch.empty(2, 3, height, width)).shape == (2, classes)
 
 
 @pytest.mark.parametrize("variant", first_quick(VARIANTS))
 def test_smallest_input_is_the_least_that_works(variant: str) -> None:
     network = make(variant, 3)
-    size = network.smallest_input
+    size = network.variant.smallest_input
     assert network(torch.randn(1, 3, size, size)).shape == (1, 3)
     with pytest.raises(RuntimeError, match="too small"):  # PyTorch's own error
         network.classifier(network.features(torch.randn(1, 3, size, size - 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from squeezeedge.networks import squeezenet
+from squeezeedge.networks.variants import FIRES
 from squeezeedge.training import logbook
 
 
@@ -14,6 +15,6 @@ def cheap_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     What the runs prove holds of any network; the picture is drawn by test_logbook.py and by one whole run.
     """
-    fires = {number: tuple(channels // 8 for channels in fire) for number, fire in squeezenet.FIRES.items()}
+    fires = {number: tuple(channels // 8 for channels in fire) for number, fire in FIRES.items()}
     monkeypatch.setattr(squeezenet, "FIRES", fires)
     monkeypatch.setattr(logbook, "plot_history", lambda *_: None)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from squeezeedge.cli.completion import targets
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -23,12 +26,18 @@ from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.targets.registry import get_target
 
+if TYPE_CHECKING:
+    from squeezeedge.model import Model as LoadedModel
+    from squeezeedge.targets.protocol import Target
+
 __all__ = ["compile_command", "register"]
 
 
 def compile_command(
     model: Model = None,
-    target: Annotated[str, typer.Option(help="What to compile for (`squeezeedge targets`).")] = "cpu",
+    target: Annotated[
+        str, typer.Option(help="What to compile for (`squeezeedge targets`).", autocompletion=targets)
+    ] = "cpu",
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder to make. Default: MODEL-TARGET here.", show_default=False),
@@ -38,7 +47,7 @@ def compile_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
     quantizing: EffortOptions,
@@ -49,8 +58,8 @@ def compile_command(
     """Compile a model into an artifact folder that a device runs without this package."""
     from dataclasses import replace
 
-    from squeezeedge.artifact import check_artifact_output, compile
-    from squeezeedge.cli.output import emit_json, note
+    from squeezeedge.artifact import PROGRAM, check_artifact_output, prepare
+    from squeezeedge.cli.output import emit_json, note, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import GOLDEN_IMAGES
 
@@ -77,7 +86,11 @@ def compile_command(
         )
     quantized = given.quantized(loaded, effort)
     note(f"compiling {quantized.name} for {target}")
-    artifact = compile(quantized, target, out, golden=golden, force=force, **options)
+    with progress("compile", 2) as advance:
+        write = prepare(quantized, target, out, golden=golden, force=force, **options)
+        note(f"writing {out}")
+        advance()
+        artifact = write()
     if "note" in artifact.manifest["compiled"]:
         note(artifact.manifest["compiled"]["note"])
     if json:
@@ -91,7 +104,17 @@ def compile_command(
             }
         )
     else:
-        print(f"{out}: {quantized.name} for {target}, {artifact.model_bytes / 1e6:.2f} MB")
+        made_for = artifact.manifest["compiled"].get("isa") or options.get("instructions")
+        kind = f" ({made_for})" if made_for else ""
+        print(f"{out}: {quantized.name} for {target}{kind}, {artifact.model_bytes / 1e6:.2f} MB")
+    note(f"next: {_evaluation(out, chosen, quantized, data)}; on the device itself: python3 {PROGRAM} in that folder")
+
+
+def _evaluation(out: Path, target: Target, model: LoadedModel, data: str | None) -> str:
+    """The command that evaluates an artifact here: on what stands for its hardware, where there is such a device."""
+    device = next((name for name, kind in target.devices.items() if kind != "hardware"), next(iter(target.devices)))
+    images = "" if model.dataset is not None else f" --data {quote(data) if data else 'IMAGES'}"
+    return f"squeezeedge eval {quote(str(out))} --device {device}{images}"
 
 
 def register(app: typer.Typer) -> None:

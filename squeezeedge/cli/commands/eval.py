@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from squeezeedge.cli.completion import devices, models
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -21,13 +23,14 @@ from squeezeedge.cli.options import (
 )
 from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command, options_of
-from squeezeedge.errors import SqueezeEdgeError, UsageError
+from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 from squeezeedge.targets.registry import device_target, emulation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
+    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import Model
 
 __all__ = ["eval_command", "register"]
@@ -41,11 +44,16 @@ def eval_command(
             help="An artifact folder, or a MODEL as for `compile` (quantized and compiled on the way). "
             "Default: the embedded digits network.",
             show_default=False,
+            autocompletion=models,
         ),
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Device to run on; may be given several times. Default: cpu.", show_default=False),
+        typer.Option(
+            help="Device to run on; may be given several times. Default: cpu.",
+            show_default=False,
+            autocompletion=devices,
+        ),
     ] = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
@@ -70,7 +78,7 @@ def eval_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     limit: Limit = None,
     seed: Seed = 0,
     strict: Strict = False,
@@ -129,27 +137,37 @@ def eval_command(
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
             loaded = Model.of_graph(opened.graph, opened.manifest["source"])
+            _check_fixed(f"{opened.path}", given)
             reference = _reference_of(opened, source, target_options)
             artifacts = [opened]
             images = given.evaluation(loaded)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
         else:
             loaded = given.settled(source.load(model))
+            if loaded.integer is not None:
+                _check_fixed(f"{model}", given)
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
             loaded = given.quantized(loaded, effort)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
-            prepared = {
-                name: prepare(loaded, name, scratch / name, **own) for name, own in by_target.items()
-            }  # all targets take the graph before anything is compiled for one
-            artifacts = [_compiled(loaded.name, name, write) for name, write in prepared.items()]
+            writers = []
+            with progress("compile", 2 * len(by_target)) as advance:
+                for name, own in by_target.items():  # all targets take the graph before anything is written for one
+                    note(f"compiling {loaded.name} for {name}")
+                    writers.append(prepare(loaded, name, scratch / name, **own))
+                    advance(detail=f"for {name}")
+                artifacts = []
+                for write in writers:
+                    artifacts.append(write())
+                    advance()
         for remark in images.remarks:
             note(remark)
         if images.labels is None:
             note(f"{images.dataset.name}: has no labels (class = subfolder), so no accuracy is measured")
         if reference is None:
             note("fp32 is not known here: give --weights to compare with it")
+        note(f"evaluating {loaded.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         with progress("evaluate", len(images)) as advance:
             report = evaluate(
                 artifacts,
@@ -202,6 +220,9 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
     """
     if any(value is not None for value in target_options.values()):
         raise UsageError(f"{artifact.path}: is compiled already; options of a target are for a MODEL")
+    if source.ema or source.pretrained:
+        option = "--ema" if source.ema else "--pretrained"
+        raise UsageError(f"{option}: {artifact.path} holds its weights; give {option} when the network is quantized")
     if source.network is not None:
         raise UsageError(f"--network: {artifact.path} says of which network it was made")
     if source.size is not None:
@@ -214,6 +235,17 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
     return artifact.reference(source.weights)
 
 
+def _check_fixed(model: str, given: DataOptions) -> None:
+    """Refuse options of a calibration for what is quantized already.
+
+    Raises:
+        UsageError: one was given.
+    """
+    option = "--calib" if given.calib else "--calib-images" if given.calib_images != CALIB_IMAGES else None
+    if option is not None:
+        raise UsageError(f"{option}: {model} is quantized already; give it when the network is quantized")
+
+
 @contextmanager
 def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
     """Failures name the model instead of a folder that is gone when they are read."""
@@ -222,13 +254,6 @@ def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
     except SqueezeEdgeError as failure:
         text = str(failure).replace(f"{scratch}/", f"{model} compiled for ")
         raise type(failure)(text) from failure
-
-
-def _compiled(model: str, target: str, write: Callable[[], Artifact]) -> Artifact:
-    from squeezeedge.cli.output import note
-
-    note(f"compiling {model} for {target}")
-    return write()
 
 
 def _devices(names: list[str], emulate: bool, board: str | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from squeezeedge.cli.completion import models, recipes
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Ema, Json, Network, Pretrained, Weights
@@ -41,6 +42,7 @@ def finetune_command(
             metavar="NETWORK",
             help="A network's name (`squeezeedge models`), or a checkpoint. Default: the network of --weights.",
             show_default=False,
+            autocompletion=models,
         ),
     ] = None,
     weights: Weights = None,
@@ -53,7 +55,8 @@ def finetune_command(
         int | None, typer.Option(min=1, help="Number of classes; default: those of the images.", show_default=False)
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="An embedded recipe (`squeezeedge recipes`) or a .toml file.")
+        str,
+        typer.Option(help="An embedded recipe (`squeezeedge recipes`) or a .toml file.", autocompletion=recipes),
     ] = "finetune",
     test_data: TestData = None,
     changes: Changes = None,

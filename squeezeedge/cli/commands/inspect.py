@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json
 from squeezeedge.cli.options import Json
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_command", "register"]
 
-WIDTH = 80
-GAP, EDGES = 3, 2
-"""Columns between two cells of a table, and at its sides."""
-LEAST_NAME = 12
-
 
 def inspect_command(
     model: Annotated[
@@ -34,6 +29,7 @@ def inspect_command(
             metavar="MODEL|ARTIFACT",
             help="A MODEL as for `quantize`, an .sqe or an artifact folder. Default: the embedded digits network.",
             show_default=False,
+            autocompletion=models,
         ),
     ] = None,
     plot: Annotated[
@@ -46,8 +42,8 @@ def inspect_command(
 ) -> None:
     """What was read of a model: layers, shapes, costs, preprocessing, what is folded, and which target takes what.
 
-    Of an integer graph also the zero points and the range of k (rule R3). Nothing is compiled: limits of sizes that a
-    target has are told by `squeezeedge compile`.
+    Of an integer graph also the zero points and the range of the shifts (rule R3). Nothing is compiled: limits of sizes
+    that a target has are told by `squeezeedge compile`.
     """
     from squeezeedge.evaluation.inspection import inspect_float, inspect_integer
     from squeezeedge.files import check_output
@@ -111,8 +107,9 @@ def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
             "assumption": in_options(model.assumption),
             "parameters": found.parameters,
             "macs": found.macs,
+            "device_macs": found.device_macs,
             "layers": [layer.to_json() for layer in found.layers],
-            "added": list(found.added),
+            "added": [layer.name for layer in found.added],
             "notes": [in_options(text) for text in notes],
             "refused": found.refused,
             "targets": {
@@ -125,18 +122,18 @@ def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
 
 
 def _show(model: Model, found: Inspection, targets: Mapping[str, Target], notes: Sequence[str]) -> None:
-    from squeezeedge.cli.output import emit_table
+    from squeezeedge.cli.output import emit_table, emit_text
 
     height, width, _ = found.input_shape
     kind = "float network" if model.integer is None else "integer graph"
     weights = model.origin.get("weights")
     named = "" if model.labels else ", without names"
-    print(_wrapped(f"{model.name}: {kind}{f' of {weights}' if weights else ''}, {model.classes} classes{named}"))
-    print(_wrapped(f"input {height}x{width}: {_preprocessing(model)}"), end="\n\n")
+    emit_text(f"{model.name}: {kind}{f' of {weights}' if weights else ''}, {model.classes} classes{named}")
+    emit_text(f"input {height}x{width}: {_preprocessing(model)}\n")
     title = f"{found.parameters / 1e6:.2f} million parameters, {found.macs / 1e6:.1f} MMAC"
     emit_table(title, *_layers(found, integer=model.integer is not None))
     if found.refused:
-        print(_wrapped(f"no target takes it: {found.refused}"))
+        emit_text(f"no target takes it: {found.refused}")
     else:
         emit_table("what targets make of it", *_targets(found, targets))
         refusals = dict.fromkeys(
@@ -144,28 +141,23 @@ def _show(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
         )
         notes = [*notes, *refusals]
     for text in notes:
-        print(_wrapped(f"- {text}"))
-
-
-def _wrapped(text: str) -> str:
-    from squeezeedge.cli.wording import in_options
-
-    return textwrap.fill(in_options(text), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        emit_text(f"- {text}")
 
 
 def _preprocessing(model: Model) -> str:
     """What is done with an image, and who says so."""
-    from squeezeedge.calib.statement import ASSUMED
+    from squeezeedge.calib.statement import ASSUMED, UNIT
 
     values = model.preprocessing_json()
     size, resize = values["size"], values["resize"]
     crop = "x".join(map(str, size))
     scaled = f"the whole image scaled to {crop}" if resize is None else f"shorter side {resize}, centre crop {crop}"
     told = {**values, "channel_order": values.get("channel_order", "rgb")}
-    text = (
-        f"{scaled} ({told['interpolation']}), {told['channel_order']}, mean {_triple(told['mean'])}, "
-        f"std {_triple(told['std'])} of pixels / 255"
-    )
+    known = None if model.resolved is None else model.resolved.normalization
+    mean, std, scale = known or (told["mean"], told["std"], UNIT)
+    pixels = "pixels" if scale == 1 else f"pixels / {1 / scale:.6g}" if scale < 1 else f"pixels * {scale:.6g}"
+    normalized = f"mean {_triple(mean)}, std {_triple(std)} of {pixels}"
+    text = f"{scaled} ({told['interpolation']}), {told['channel_order']}, {normalized}"
     by = sorted(set(values.get("source", {}).values()) - {ASSUMED})
     return text + (f"; by {', '.join(by)}" if by else "") + (f"; {model.assumption}" if model.assumption else "")
 
@@ -175,24 +167,10 @@ def _triple(values: Sequence[float]) -> str:
 
 
 def _layers(found: Inspection, integer: bool) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows; names are shortened so that the table fits into :data:`WIDTH`."""
-    columns = ["operator", "output", *(["kB", "MMAC", "k", "z"] if integer else ["parameters", "MMAC"])]
-    rows = [_integer_row(layer) if integer else _float_row(layer) for layer in found.layers]
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    room = max(LEAST_NAME, WIDTH - sum(widths) - GAP * len(widths) - EDGES)
-    names = _shortened([layer.name for layer in found.layers], room)
-    return ["layer", *columns], [[name, *row] for name, row in zip(names, rows, strict=True)]
-
-
-def _shortened(names: Sequence[str], room: int) -> list[str]:
-    """Names of `room` characters at most, cut where most of them stay different, near the middle if possible."""
-    cuts = sorted(range(1, room), key=lambda kept: abs(kept - room // 2))
-    return max(([_short(name, kept, room) for name in names] for kept in cuts), key=lambda found: len(set(found)))
-
-
-def _short(name: str, kept: int, room: int) -> str:
-    """A name's first `kept` characters and its end."""
-    return name if len(name) <= room else f"{name[:kept]}…{name[len(name) + kept + 1 - room :]}"
+    """Columns and rows."""
+    columns = ["kB", "MMAC", "shift", "zero point"] if integer else ["parameters", "MMAC"]
+    rows = [[layer.name, *(_integer_row(layer) if integer else _float_row(layer))] for layer in found.layers]
+    return ["layer", "operator", "output", *columns], rows
 
 
 def _float_row(layer: Layer) -> list[str]:

@@ -24,9 +24,9 @@ NOT_IN_TENSORS = (
 def models_command(json: Json = False) -> None:
     """List the networks: parameters, multiply-accumulates, input size, and where their weights come from."""
     from squeezeedge.cli.output import emit_json, emit_table, note
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.tables import number
     from squeezeedge.networks.registry import NETWORKS, cost
-    from squeezeedge.networks.squeezenet import STRIDE, VARIANTS
+    from squeezeedge.networks.variants import STRIDE, VARIANTS
 
     rows = []
     for spec in NETWORKS.values():
@@ -51,7 +51,6 @@ def models_command(json: Json = False) -> None:
         rows.append(
             [
                 spec.name,
-                spec.summary,
                 f"{costs.parameters:,}",
                 number(costs.macs / 1e6, 1),
                 f"{height}x{width}",
@@ -59,18 +58,19 @@ def models_command(json: Json = False) -> None:
                 "ceil" if variant.ceil_mode else "floor",
                 str(spec.classes),
                 _weights(spec),
+                spec.summary,
             ]
         )
     if not json:
-        columns = ["network", "", "parameters", "million MACs", "input", "first: kernel, stride, padding", "pooling"]
-        emit_table("networks", [*columns, "classes", "weights"], rows)
+        columns = ["network", "parameters", "million MACs", "input", "first: kernel, stride, padding", "pooling"]
+        emit_table("networks (all take --weights FILE)", [*columns, "classes", "weights", "what it is"], rows)
         note(NOT_IN_TENSORS)
 
 
 def _weights(spec: NetworkSpec) -> str:
     if spec.embedded:
         return "embedded"
-    return "--pretrained or --weights FILE" if spec.url is not None else "--weights FILE"
+    return "--pretrained" if spec.url is not None else "-"
 
 
 def register(app: typer.Typer) -> None:

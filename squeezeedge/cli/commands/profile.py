@@ -71,7 +71,7 @@ def _to_json(model: str, result: Profile) -> dict[str, object]:
 
 def _show(model: str, result: Profile) -> None:
     from squeezeedge.cli.output import emit_table
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.tables import number
 
     units = list(result.layers[0].busy)
     rows = [

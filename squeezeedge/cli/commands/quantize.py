@@ -12,6 +12,7 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
+    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -52,7 +53,7 @@ def quantize_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
     quantizing: EffortOptions,
@@ -93,7 +94,6 @@ def quantize_command(
         from squeezeedge.evaluation.attribution_plot import plot_attribution
 
         plot_attribution(found, graph.name, plot)
-    convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
     if json:
         emit_json(
             {
@@ -108,7 +108,8 @@ def quantize_command(
                 "suspicion": suspicion_json(quantized.suspicion),
                 "layers": [
                     {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
-                    for conv in convolutions
+                    for conv in graph.convolutions
+                    if isinstance(conv, Conv)
                 ],
                 **({} if found is None else {"errors": found.to_json()}),
             }
@@ -118,13 +119,16 @@ def quantize_command(
         [
             conv.name,
             "x".join(map(str, conv.weight.shape)),
-            str(graph.tensors[conv.name].zero_point),
-            f"{conv.shift.min()}..{conv.shift.max()}",
+            *(
+                [f"{conv.shift.min()}..{conv.shift.max()}", str(graph.tensors[conv.name].zero_point)]
+                if isinstance(conv, Conv)
+                else ["-", "-"]  # the head gives its sums as they are
+            ),
         ]
-        for conv in convolutions
+        for conv in graph.convolutions
     ]
     title = f"{out}: {graph.name}, {out.stat().st_size / 1e6:.2f} MB, {graph.macs / 1e6:.1f} MMAC"
-    emit_table(title, ["convolution", "weight", "zero point", "shift"], rows)
+    emit_table(title, ["convolution", "weight", "shift", "zero point"], rows)
     if found is not None:
         from squeezeedge.quantization.attribution import KINDS
 

@@ -22,9 +22,11 @@ def recipes_command(json: Json = False) -> None:
         command = "finetune" if recipe.start == "trained" else "train"
         rate = f"{recipe.optimizer.name} {recipe.optimizer.learning_rate:g}"
         shape = f"{recipe.input.size}x{recipe.input.size}"
-        rows.append([name, recipe.summary, command, shape, str(recipe.epochs), str(recipe.batch_size), rate])
+        rows.append([name, command, shape, str(recipe.epochs), str(recipe.batch_size), rate, recipe.summary])
     if not json:
-        emit_table("recipes", ["recipe", "", "command", "input", "epochs", "batch", "learning rate"], rows)
+        emit_table(
+            "recipes", ["recipe", "command", "input", "epochs", "batch", "learning rate", "what it trains"], rows
+        )
 
 
 def register(app: typer.Typer) -> None:

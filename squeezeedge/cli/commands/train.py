@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from squeezeedge.cli.completion import recipes
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Json
@@ -29,7 +30,12 @@ __all__ = ["register", "train_command"]
 
 def train_command(
     recipe: Annotated[
-        str, typer.Option(help="An embedded recipe (`squeezeedge recipes`) or a .toml file.", show_default=False)
+        str,
+        typer.Option(
+            help="An embedded recipe (`squeezeedge recipes`) or a .toml file.",
+            show_default=False,
+            autocompletion=recipes,
+        ),
     ],
     out: Out,
     data: Annotated[

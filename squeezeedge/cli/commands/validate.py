@@ -9,7 +9,7 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, tell_assumption, warn
 from squeezeedge.cli.options import Classes, Data, Json, Limit, Model, Seed, Strict
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from squeezeedge.calib.selection import Selection
@@ -41,7 +41,9 @@ def validate_command(
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.cli.training import lead_progress
-    from squeezeedge.evaluation.reports import number
+    from squeezeedge.evaluation.metrics import wilson_interval
+    from squeezeedge.evaluation.reports import FIVE
+    from squeezeedge.evaluation.tables import interval, number
     from squeezeedge.loading import choose_network
     from squeezeedge.model import suspicion_of
     from squeezeedge.training.distributed import join_world
@@ -66,8 +68,15 @@ def validate_command(
             tell_assumption(loaded)
             for remark in loaded.remarks:
                 note(remark)
+            if tried is not None:
+                served = f"{counted(len(tried), 'image')} of {len(tried.dataset)} served to choose the network"
+                note(
+                    f"{tried.dataset.name}: {served} and {'is' if len(tried) == 1 else 'are'} left out; {len(images)} "
+                    "others are validated on (`network` says which one it is, then none is left out)"
+                )
             for remark in images.remarks:
                 note(remark)
+            note(f"validating {loaded.name} on {counted(len(images), 'image')} of {images.dataset.name}")
         start = time.perf_counter()
         with lead_progress(world, "validate", -(-len(images.indices) // world.size)) as advance:
             score = measure(
@@ -89,14 +98,16 @@ def validate_command(
     read = images.without(unreadable, len(images) - len(unreadable.errors)) if world.size == 1 else images
     suspicion = suspicion_of(loaded, read) if is_low(right, score.images, loaded.classes) else None
     warn(suspicion)
+    ends = wilson_interval(right, score.images)
     if json:
         result = {"model": loaded.name, "images": score.images, "unreadable": len(images) - score.images}
-        result |= {"fp32_top1": score.top1, "fp32_top5": score.top5}
+        result |= {"fp32_top1": score.top1, "fp32_top1_interval": ends, "fp32_top5": score.top5}
         about = {"preprocessing": preprocessing_json(loaded), "suspicion": suspicion_json(suspicion)}
         emit_json(result | {"images_per_s": speed} | about)
     else:
-        row = [loaded.name, str(score.images), number(score.top1), number(score.top5), number(speed, 0)]
-        columns = ["model", "images", "top-1 %", "top-5 %", "images/s"]
+        top5 = number(score.top5 if loaded.classes > FIVE else None)
+        row = [loaded.name, str(score.images), number(score.top1), interval(ends), top5, number(speed, 0)]
+        columns = ["model", "images", "top-1 %", "95 % interval", "top-5 %", "images/s"]
         emit_table(f"fp32 on {images.dataset.name}", columns, [row])
 
 

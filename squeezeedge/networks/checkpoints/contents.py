@@ -19,7 +19,8 @@ from torch import Tensor
 
 from squeezeedge.errors import UsageError, counted
 from squeezeedge.networks.checkpoints.record import MAX_BYTES, Contents, Place, Stored, corrupt, other
-from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
+from squeezeedge.networks.squeezenet import SqueezeNet
+from squeezeedge.networks.variants import VARIANTS
 
 __all__ = ["Choice", "choose"]
 

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from squeezeedge.calib.preprocess import IMAGENET
 from squeezeedge.networks.checkpoints.record import Contents, corrupt
-from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
+from squeezeedge.networks.squeezenet import SqueezeNet
+from squeezeedge.networks.variants import VARIANTS
 
 __all__ = ["read"]
 

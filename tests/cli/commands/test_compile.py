@@ -81,6 +81,15 @@ def test_an_sqe_compiles(invoke: Invoke, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["graph_sha256"] == random_graph(1).digest()
 
 
+def test_what_was_made_and_what_comes_next_is_said(invoke: Invoke, program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "an artifact"
+    result = invoke("compile", program / "model.sqe", "--target", "vta", "--instructions", "published", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{out}: random for vta (published), ")
+    assert [line.split()[0] for line in result.stderr.splitlines()[-3:]] == ["compiling", "writing", "next:"]
+    assert f"squeezeedge eval '{out}' --device vta-sim --data IMAGES; on the device itself: python3" in result.stderr
+
+
 def test_an_output_that_exists_is_refused(invoke: Invoke, artifact: Path) -> None:
     before = sorted(path.stat().st_mtime_ns for path in artifact.iterdir())
     result = invoke("compile", "-o", artifact)

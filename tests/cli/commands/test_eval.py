@@ -124,6 +124,16 @@ def test_a_device_of_another_target_is_refused_before_any_work(
     )
 
 
+@pytest.mark.parametrize("options", [("--ema",), ("--pretrained",), ("--calib", "digits"), ("--calib-images", "9")])
+def test_options_of_a_float_network_are_none_of_an_artifact(
+    invoke: Invoke, program: Path, options: tuple[str, ...]
+) -> None:
+    for model in (program, program.parent / "small.sqe"):
+        result = invoke("eval", model, "--device", "vta-sim", "--data", program.parent / "images.npz", *options)
+        assert isinstance(result.exception, UsageError), result.output
+        assert str(result.exception).startswith(options[0]) and str(model) in str(result.exception)
+
+
 @pytest.mark.slow
 def test_an_sqe_and_its_artifact_take_the_checkpoint_that_they_were_made_of(invoke: Invoke, tmp_path: Path) -> None:
     weights, data = onnx_file(tmp_path / "own.onnx"), tmp_path / "images.npz"
@@ -168,7 +178,7 @@ def test_no_library_stays_in_the_process(invoke: Invoke, tmp_path: Path) -> None
     write_sqe(graph, tmp_path / "net.sqe")
     np.savez(tmp_path / "images.npz", images=random_images(graph, 2, 0), labels=np.zeros(2, int))
     result = invoke("eval", tmp_path / "net.sqe", "--isa", "generic", "--data", tmp_path / "images.npz")
-    assert result.exit_code == 0 and " yes " in result.stdout, result.output
+    assert result.exit_code == 0 and " yes\n" in result.stdout, result.output
     assert libraries() == before
 
 
@@ -281,13 +291,14 @@ def test_gates_that_cannot_be_judged_are_refused_at_once(
         raise AssertionError("nothing is to be done")
 
     monkeypatch.setattr("squeezeedge.model.quantize", work)
-    monkeypatch.setattr("squeezeedge.artifact.compile", work)
+    monkeypatch.setattr("squeezeedge.artifact.prepare", work)
     monkeypatch.chdir(tmp_path)
     Path("plain").mkdir()
     for name in "ab":
         Image.new("RGB", (8, 8)).save(f"plain/{name}.png")
     write_sqe(random_graph(0), Path("graph.sqe"))
-    result = invoke("eval", *arguments, "--data", "plain", "--calib-images", "1")
+    calibration = () if "graph.sqe" in arguments else ("--calib-images", "1")
+    result = invoke("eval", *arguments, "--data", "plain", *calibration)
     assert isinstance(result.exception, UsageError), result.output
     assert re.match(reason, str(result.exception))
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from squeezeedge import loading
-from squeezeedge.cli.commands.inspect import _shortened
 from squeezeedge.errors import CorruptFileError, UnsupportedError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.sqe import Record, write_sqe
@@ -67,8 +66,8 @@ def test_a_float_network(invoke: Invoke, network: Model) -> None:
 def test_an_integer_graph(invoke: Invoke, integer: Path) -> None:
     result = invoke("inspect", integer)
     assert result.exit_code == 0, result.output
-    assert max(map(len, result.stdout.splitlines())) <= 80 and "Conv_output_0 " in result.stdout
-    assert "integer graph of net.pth" in result.stdout and " 128 " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80 and f"\n{LONG}\n  conv" in result.stdout
+    assert "integer graph of net.pth" in result.stdout and "  128\n" in result.stdout
     told = json.loads(invoke("inspect", integer, "--json").stdout)
     assert [layer["name"] for layer in told["layers"]] == [LONG, "deep", "head"] and told["graph"] == "integer"
     assert [layer["weight_bytes"] for layer in told["layers"]] == [216, 72, 40] and len(told["graph_sha256"]) == 64
@@ -115,10 +114,3 @@ def test_no_compiler_is_loaded(integer: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "False", "False"], done.stderr
-
-
-def test_names_are_cut_where_they_stay_different() -> None:
-    names = [f"/_blocks.{block}/_{part}_conv/Conv" for block in range(3) for part in ("expand", "project")]
-    short = _shortened(names, 16)
-    assert len(set(short)) == 6 and {len(name) for name in short} == {16}
-    assert _shortened(["abcdefgh", "abc"], 5) == ["ab…gh", "abc"]

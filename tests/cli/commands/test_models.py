@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from typer.testing import CliRunner
 
@@ -38,17 +40,30 @@ def test_json_has_one_line_a_network() -> None:
 
 
 def test_table_says_where_weights_come_from() -> None:
-    rows = {line.split()[0]: line for line in run().splitlines() if line.split() and line.split()[0] in NETWORKS}
-    assert set(rows) == set(NETWORKS)
-    assert rows[DEFAULT].split()[-1] == "embedded"
-    assert rows["squeezenet1_0"].rstrip().endswith("--pretrained or --weights FILE")
-    assert rows["squeezenet1_0_simple_bypass"].rstrip().endswith("  --weights FILE")
-    assert "1,248,424" in rows["squeezenet1_0"] and "818.9" in rows["squeezenet1_0"]
+    printed = run()
+    costs, weights = (
+        {line.split()[0]: line for line in piece.splitlines() if line.split()[0] in NETWORKS}
+        for piece in printed.strip().split("\n\n")[1:]
+    )
+    assert costs.keys() == weights.keys() == set(NETWORKS)
+    assert weights[DEFAULT].split()[2] == "embedded" and weights["squeezenet1_0"].split()[2] == "--pretrained"
+    assert weights["squeezenet1_0_simple_bypass"].split()[2] == "-" and "--weights FILE" in printed
+    assert "1,248,424" in costs["squeezenet1_0"] and "818.9" in costs["squeezenet1_0"]
+    assert "3x3, 2, 0  ceil" in costs["squeezenet1_1"]
+    assert "3x3, 2, 1  floor" in costs["squeezenet1_1_mindcv"]
 
 
-def test_what_a_checkpoint_does_not_tell_is_in_the_table_and_explained() -> None:
+def test_what_a_checkpoint_does_not_tell_is_explained() -> None:
     result = CliRunner().invoke(app, ["models"])
-    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()}
-    assert "3x3, 2, 0" in rows["squeezenet1_1"] and " ceil " in rows["squeezenet1_1"]
-    assert "3x3, 2, 1" in rows["squeezenet1_1_mindcv"] and " floor " in rows["squeezenet1_1_mindcv"]
     assert "no stride, padding or pooling" in result.stderr and "given as ONNX" in result.stderr
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    """Neither here nor for the targets: they answer at once."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from squeezeedge.cli import app; "
+        "done = [CliRunner().invoke(app, [name]).exit_code for name in ('models', 'targets', 'recipes')]; "
+        "print(done, [m for m in ('torch', 'tvm', 'onnx', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 0, 0] []", done.stderr

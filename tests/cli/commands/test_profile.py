@@ -44,7 +44,7 @@ def _program_bytes(program: Path) -> int:
 def test_table(invoke: Invoke, program: Path) -> None:
     result = invoke("profile", program)
     assert result.exit_code == 0, result.output
-    for text in ("fire.concat+pool", "whole network", "utilization %", "vta-sim (simulator)", "100 MHz"):
+    for text in ("fire.concat+pool", "whole network", "utilization", "vta-sim (simulator)", "100 MHz"):
         assert text in result.stdout
 
 

@@ -54,3 +54,5 @@ def test_torchvisions_weights_in_a_file_of_mindspore(
         report = json.loads(result.stdout)
         assert (report["model"], report["images"]) == (network, 20)
         assert ("right of 32 labelled images: squeezenet1_1_mindcv 19" in result.stderr) == (not options)
+        left_out = "32 images of 709 served to choose the network and are left out; 20 others are validated on"
+        assert (left_out in result.stderr) == (not options)

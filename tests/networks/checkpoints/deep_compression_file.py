@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from squeezeedge.networks.squeezenet import VARIANTS, SqueezeNet
+from squeezeedge.networks.squeezenet import SqueezeNet
+from squeezeedge.networks.variants import VARIANTS
 
 __all__ = ["LAYERS", "SHAPES", "encode", "sparse_network"]
 

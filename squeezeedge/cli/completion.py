@@ -1,0 +1,57 @@
+"""What a shell offers for an option's value; neither torch nor tvm is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from glob import escape, glob
+from pathlib import Path
+
+__all__ = ["devices", "models", "networks", "one_of", "recipes", "targets"]
+
+
+def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """A function that offers those of some values that begin with what was typed."""
+    known = tuple(values)
+    return lambda incomplete: _beginning(incomplete, known)
+
+
+def targets(incomplete: str) -> list[str]:
+    """Names of targets."""
+    from squeezeedge.targets.registry import all_targets
+
+    return _beginning(incomplete, all_targets())
+
+
+def devices(incomplete: str) -> list[str]:
+    """Names of devices."""
+    from squeezeedge.targets.registry import all_targets
+
+    return _beginning(incomplete, (device for target in all_targets().values() for device in target.devices))
+
+
+def networks(incomplete: str) -> list[str]:
+    """Names of networks."""
+    from squeezeedge.networks.registry import NETWORKS
+
+    return _beginning(incomplete, NETWORKS)
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of networks, and files and folders."""
+    return [*networks(incomplete), *_paths(incomplete)]
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Names of recipes, and files and folders."""
+    from squeezeedge.training.recipe import embedded_recipes
+
+    return [*_beginning(incomplete, embedded_recipes()), *_paths(incomplete)]
+
+
+def _beginning(incomplete: str, values: Iterable[str]) -> list[str]:
+    return [value for value in values if value.startswith(incomplete)]
+
+
+def _paths(incomplete: str) -> list[str]:
+    """What is there under a path that begins so; a folder ends with a slash."""
+    return [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(f"{escape(incomplete)}*"))]  # noqa: PTH207
