@@ -182,7 +182,7 @@ class DataOptions:
         assert model.floating is not None and model.integer is not None and model.calibration is not None
         indices = model.calibration.indices
         some = replace(model.calibration, indices=indices[:: -(-len(indices) // IMAGES)])
-        with progress("explain", None) as advance:
+        with progress("explain", len(some)) as advance:
             return attribute(
                 model.floating,
                 model.integer,
