@@ -21,6 +21,7 @@ class Effort:
 
     Attributes:
         compensate: weights and biases make up for the layers before (:mod:`compensate`).
+        ridge: how strongly compensated weights are held where they were trained: the larger, the less they move.
         search: scales by expected error (:mod:`scale_search`); else the least that clip nothing seen.
         gptq: rounding with regard to the inputs (:mod:`gptq`); else to the nearest.
         rows: most output positions that a layer is fitted on.
@@ -28,6 +29,7 @@ class Effort:
     """
 
     compensate: bool = True
+    ridge: float = 0.1
     search: bool = True
     gptq: bool = True
     rows: int = 12_000

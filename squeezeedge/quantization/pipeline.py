@@ -245,7 +245,9 @@ def _fitted(
     dead = always_zero(weight, bias, quantizer.graph.zero_points[source], node.relu)
     if source != IMAGE and quantizer.effort.compensate:  # the image is exact
         weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
-        weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, limit)
+        weights, biases = compensate(
+            weights, biases, samples.rows, samples.targets, moments, limit, quantizer.effort.ridge
+        )
         weight, bias = weights.flatten(0, 1), biases.flatten()
     weight, bias = weight.masked_fill(dead[:, None], 0), bias.masked_fill(dead, 0)
     quantizer.dead[node.name] = dead
