@@ -21,6 +21,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.sqe import CHANNEL_ORDER, GOLDEN_IMAGES, ORIGIN, SAID, Record, write_sqe
 from squeezeedge.networks.registry import NETWORKS
+from squeezeedge.quantization.effort import Effort, with_budget
 from squeezeedge.trial import IMAGES, Reading, Suspicion, suspicion
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def quantize(
     seed: int = 0,
     classes: Path | None = None,
     strict: bool = False,
+    effort: str | Effort = "fast",
+    extra_macs: float | None = None,
     on_decode: Callable[[int], None] = lambda done: None,
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
 ) -> Model:
@@ -167,6 +170,9 @@ def quantize(
         seed: of the choice.
         classes: class list of the data.
         strict: an image that cannot be read is an error; else it is left out, unless more than half are.
+        effort: "fast", "best" (:data:`squeezeedge.quantization.effort.EFFORTS`), or one of your own.
+        extra_macs: multiply-accumulates that may be added for more resolution, as a share of the network's
+            (:mod:`squeezeedge.quantization.split_channels`); ``None``: as the effort says, "fast" 0, "best" 0.05.
         on_decode: called with the number of images decoded since the last call.
         on_layer: called with (name, index, total) before each convolution and addition.
 
@@ -174,7 +180,8 @@ def quantize(
         The model with its integer graph, beside its float one, :data:`GOLDEN_IMAGES` of the images, and remarks.
 
     Raises:
-        UsageError: the model is quantized already, no images are known, or they are more than fit into memory.
+        UsageError: the model is quantized already, no images are known, or they are more than fit into memory; or there
+            is no such effort or budget.
         UnsupportedError: the network cannot be expressed as integers; the text names the node.
         SqueezeEdgeError: the images cannot be read, or a layer computes values that are not finite.
     """
@@ -183,6 +190,7 @@ def quantize(
 
     check_whole("count", count, 1)
     check_whole("seed", seed, 0)
+    chosen_effort = with_budget(effort, extra_macs)
     if classes is not None:
         check_path("classes", classes)
         classes = Path(classes)
@@ -208,6 +216,7 @@ def quantize(
         pixels,
         name=model.name,
         labels=model.labels,
+        effort=chosen_effort,
         on_layer=on_layer,
         on_remark=remarks.append,
     )

@@ -23,7 +23,9 @@ from squeezeedge.graph import Add, Conv, IntegerGraph, rules
 from squeezeedge.graph.importers.from_torch import from_torch
 from squeezeedge.graph.oracle import run
 from squeezeedge.lower.onnx_module import to_onnx
+from squeezeedge.quantization.effort import Effort
 from squeezeedge.quantization.pipeline import quantize
+from squeezeedge.quantization.split_channels import chains_of
 from squeezeedge.targets.cuda.options import DOT_PRODUCT, TENSOR_CORE
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
@@ -51,7 +53,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Grouped stem, blocks with grouped and depthwise convolutions, poolings, a fully connected layer."""
+    """Grouped stem, blocks with grouped and depthwise convolutions, poolings, dense layers whose channels are split."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,10 +61,13 @@ class Network(nn.Module):
         self.blocks = nn.Sequential(
             Block(12, 4), nn.MaxPool2d(3, 2, ceil_mode=True), Block(12, 24), nn.AvgPool2d(3, 2, 1)
         )
+        self.last = nn.Sequential(
+            nn.Conv2d(12, 8, 1), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU()
+        )
         self.head = nn.Linear(12, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pooled = self.blocks(self.stem(x).relu()).mean((2, 3))
+        pooled = self.last(self.blocks(self.stem(x).relu())).mean((2, 3))
         logits: torch.Tensor = self.head(pooled)
         return logits
 
@@ -82,7 +87,8 @@ def network() -> nn.Module:
 def integer_graph(network: nn.Module) -> tuple[IntegerGraph, Images]:
     images = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3)).astype(np.uint8)
     preprocessing = Preprocessing(size=SIZE, resize=None)
-    graph = quantize(from_torch(network, SIZE, "blocks"), preprocessing, images, name="blocks")
+    floating = from_torch(network, SIZE, "blocks")
+    graph = quantize(floating, preprocessing, images, name="blocks", effort=Effort(extra_macs=0.1))
     return graph, images[:3]
 
 
@@ -143,6 +149,8 @@ def test_the_network_has_what_is_to_be_tried(quantized: tuple[int, IntegerGraph,
     groups = {node.groups for node in graph.convolutions}
     assert {1, 3, 4, 12, 24} <= groups
     assert {type(node).__name__ for node in graph.nodes} >= {"Conv", "Add", "MaxPool", "Head"}
+    split = next(node for node in graph.nodes if node.name == "last.0")
+    assert isinstance(split, Conv) and len(split.bias) > 8 and chains_of(split, 8), "its channels are split"
     shifts = np.concatenate([node.shift.ravel() for node in graph.nodes if isinstance(node, Conv | Add)])
     assert shifts.max() == limit if limit < 18 else shifts.max() > 15
 

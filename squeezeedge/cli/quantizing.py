@@ -1,10 +1,12 @@
-"""What ``compile``, ``eval`` and ``quantize`` share: the data options, and quantization with notes and progress."""
+"""What ``compile``, ``eval`` and ``quantize`` share: data and effort options, quantization with notes and progress."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from squeezeedge.cli.model_options import warn
 from squeezeedge.cli.options import CALIB_IMAGES
@@ -14,8 +16,10 @@ from squeezeedge.errors import UsageError, counted
 if TYPE_CHECKING:
     from squeezeedge.calib.selection import Selection
     from squeezeedge.model import Model
+    from squeezeedge.quantization.attribution import Attribution
+    from squeezeedge.quantization.effort import Effort
 
-__all__ = ["DataOptions", "settled"]
+__all__ = ["DataOptions", "EffortOptions", "settled"]
 
 
 def settled(model: Model, images: Selection | None) -> Model:
@@ -27,6 +31,49 @@ def settled(model: Model, images: Selection | None) -> Model:
     for remark in model.remarks:
         note(remark)
     return model
+
+
+_PANEL = "Quantization"
+
+
+@dataclass(frozen=True)
+class EffortOptions:
+    """How a network is quantized that is not yet."""
+
+    effort: Annotated[
+        str,
+        typer.Option(
+            metavar="fast|best",
+            help="`best` takes minutes and adds 5 % of multiply-accumulates, unless --extra-macs says otherwise.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "fast"
+    extra_macs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT%",
+            help="Multiply-accumulates that may be added for more resolution where it pays: channels are split into "
+            "coarse and fine ones. Default: 0%, with `--effort best` 5%.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+
+    def chosen(self) -> Effort:
+        """What they say.
+
+        Raises:
+            UsageError: there is no such effort, or the budget is no percentage that is possible.
+        """
+        from squeezeedge.quantization.effort import with_budget
+
+        if self.extra_macs is None:
+            return with_budget(self.effort)
+        try:
+            percent = float(self.extra_macs.removesuffix("%"))
+        except ValueError:
+            raise UsageError(f"`extra_macs` {self.extra_macs}: must be a percentage, as 5%") from None
+        return with_budget(self.effort, percent / 100)
 
 
 @dataclass(frozen=True)
@@ -96,8 +143,12 @@ class DataOptions:
         """
         return settled(model, self.calibration(model) if model.alternatives else None)
 
-    def quantized(self, model: Model) -> Model:
+    def quantized(self, model: Model, effort: Effort | str = "fast") -> Model:
         """The model with its integer graph, quantized if it is not yet.
+
+        Args:
+            model: the network.
+            effort: how it is quantized.
 
         Raises:
             SqueezeEdgeError: see :func:`squeezeedge.model.quantize`.
@@ -115,6 +166,7 @@ class DataOptions:
                 model,
                 images,
                 strict=self.strict,
+                effort=effort,
                 on_decode=lambda done: advance(done, "(images)"),
                 on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
             )
@@ -122,3 +174,18 @@ class DataOptions:
             note(f"warning: {remark}")
         warn(quantized.suspicion)
         return quantized
+
+    def explained(self, model: Model) -> Attribution:
+        """Where the error of a model comes from that was quantized here, on some of the images that it was made on."""
+        from squeezeedge.quantization.attribution import IMAGES, attribute
+
+        assert model.floating is not None and model.integer is not None and model.calibration is not None
+        indices = model.calibration.indices
+        some = replace(model.calibration, indices=indices[:: -(-len(indices) // IMAGES)])
+        with progress("explain", len(some)) as advance:
+            return attribute(
+                model.floating,
+                model.integer,
+                some.load(model.preprocessing),
+                on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
+            )

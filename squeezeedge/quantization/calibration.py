@@ -18,19 +18,17 @@ from torch import Tensor
 from squeezeedge.errors import UsageError
 from squeezeedge.graph import rules
 from squeezeedge.graph.integer import IMAGE
+from squeezeedge.quantization.effort import EFFORTS
 from squeezeedge.quantization.folded import FoldedConv, FoldedGraph, FoldedNode, apply_folded, execute_folded, pad
 from squeezeedge.quantization.ranges import Range, RangeObserver
 
 __all__ = ["Calibration", "Samples", "observe"]
 
-ROWS = 12_000
-"""Most output positions that a layer is fitted on."""
-
 ROW_VALUES = 2**26
 """Input values of those positions, of all groups, unless that leaves a group with fewer than ``ROWS_PER_WEIGHT``."""
 
 ROWS_PER_WEIGHT = 32
-"""Positions for every weight of an output channel: only wide layers of many groups have fewer than ``ROWS``."""
+"""Positions for every weight of an output channel: only wide layers have fewer rows than asked for."""
 
 PART_VALUES = 2**24
 """Values of one tensor that are worked on at a time."""
@@ -64,12 +62,13 @@ class Calibration:
     Args:
         graph: the folded graph.
         pixels: uint8 [N, height, width, 3].
+        rows: most output positions that a layer is fitted on.
 
     Raises:
         UsageError: no images, or more than fit into memory.
     """
 
-    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8]) -> None:
+    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8], rows: int = EFFORTS["fast"].rows) -> None:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*graph.input_size, 3):
             raise ValueError(f"calibration images must be uint8 [N, {graph.input_size[0]}, {graph.input_size[1]}, 3]")
         if len(pixels) == 0:
@@ -80,7 +79,7 @@ class Calibration:
                 f"{len(pixels)} images of {graph.input_size[0]}x{graph.input_size[1]} pixels are more than fit into "
                 f"memory while calibrating; use at most {most} (64 are usually enough)"
             )
-        self.graph = graph
+        self.graph, self.rows = graph, rows
         self.count = len(pixels)
         self.codes = {IMAGE: torch.from_numpy(pixels).permute(0, 3, 1, 2)}
         self.values: dict[str, Tensor] = {}
@@ -108,7 +107,7 @@ class Calibration:
     def sample(self, node: FoldedConv) -> Samples:
         """Run a convolution of the float network; pick positions at random and what is there in both networks."""
         height, width, _ = self.graph.shapes[node.name]
-        total, wanted = self.count * height * width, _wanted_rows(node)
+        total, wanted = self.count * height * width, self._wanted_rows(node)
         picked = np.arange(total)
         if total > wanted:
             picked = np.sort(self._random.choice(total, wanted, replace=False, shuffle=False))
@@ -148,6 +147,11 @@ class Calibration:
                 del self.codes[name]
                 self.values.pop(name, None)
 
+    def _wanted_rows(self, node: FoldedConv) -> int:
+        """Most positions to fit a convolution on."""
+        fan_in = math.prod(node.weight.shape[1:])
+        return min(self.rows, max(ROW_VALUES // (node.groups * fan_in), ROWS_PER_WEIGHT * fan_in))
+
     def _empty(self, name: str, dtype: torch.dtype) -> Tensor:
         height, width, channels = self.graph.shapes[name]
         shape = self.count, channels, height, width
@@ -172,12 +176,6 @@ def observe(graph: FoldedGraph, calibration: Calibration) -> dict[str, Range]:
             if node.name in observers:
                 observers[node.name].add(value)
     return {name: observer.range() for name, observer in observers.items()}
-
-
-def _wanted_rows(node: FoldedConv) -> int:
-    """Most positions to fit a convolution on."""
-    fan_in = math.prod(node.weight.shape[1:])
-    return min(ROWS, max(ROW_VALUES // (node.groups * fan_in), ROWS_PER_WEIGHT * fan_in))
 
 
 def _by_group(values: Tensor, groups: int) -> Tensor:

@@ -16,15 +16,20 @@ import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
+from squeezeedge.quantization.effort import EFFORTS
 from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, one_thread, sum_bits
 
 __all__ = ["compensate"]
 
-RIDGE = 0.1
-
 
 def compensate(
-    weight: Tensor, bias: Tensor, rows: Tensor, targets: Tensor, moments: Tensor, limit: float | None
+    weight: Tensor,
+    bias: Tensor,
+    rows: Tensor,
+    targets: Tensor,
+    moments: Tensor,
+    limit: float | None,
+    strength: float = EFFORTS["fast"].ridge,
 ) -> tuple[Tensor, Tensor]:
     """Apply the pass; see the module.
 
@@ -35,6 +40,7 @@ def compensate(
         targets: float32 [groups, rows, outputs of one], the float network's outputs before the ReLU.
         moments: float64 [groups, fan-in, fan-in], second moments of ``rows``.
         limit: that of the ReLU that follows, perhaps infinite; ``None`` if none follows.
+        strength: of the ridge, beside what few samples add to it.
 
     Returns:
         The new weight and bias.
@@ -51,9 +57,9 @@ def compensate(
     missing, step = fixed_point(aims - outputs, bits - sum_bits(count), (1,))
     mean = wide.sum(1) / count
     covariance = moments - mean[:, :, None] * mean[:, None]
-    strength = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    varies = strength > 0  # of constant inputs only the bias moves
-    ridge = torch.where(varies, strength * (RIDGE + fan_in / count), 1)
+    power = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    varies = power > 0  # of constant inputs only the bias moves
+    ridge = torch.where(varies, power * (strength + fan_in / count), 1)
     offset = missing.sum(1) * step[:, 0] / count
     together = wide.mT @ missing * step / count - mean[:, :, None] * offset[:, None]
     with one_thread():

@@ -5,6 +5,10 @@ H allow: with U the upper Cholesky factor of H^-1, column after column,
 
     w[i] = round(W[i]);   W[i:] -= (W[i] - w[i]) / U[i, i] * U[i, i:]
 
+The inputs of most power come first, while most others are left to make up for them (the authors' later option "act
+order"): a sixth to a third less error of the weights of most layers on images not seen, at no cost. Coordinate descent
+from there found nothing more.
+
 The fan-in of an output channel is that of its group, so each group has moments and a factor of its own; all groups
 are worked on at once.
 
@@ -13,13 +17,15 @@ Assumes: the inputs' second moments. Guarantees: integers in -127..127. Rule: R3
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from squeezeedge.graph import rules
 from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, sum_bits
 
-__all__ = ["inverse_factor", "round_weights", "second_moments", "unit_error"]
+__all__ = ["Factor", "inverse_factor", "round_weights", "second_moments", "unit_error"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -64,48 +70,67 @@ def mean_output(weight: Tensor, rows: Tensor) -> Tensor:
     return (kernel @ rows.sum(1, dtype=torch.float64)[..., None] * unit)[..., 0] / count
 
 
-def inverse_factor(moments: Tensor) -> Tensor:
-    """U, upper triangular, with U^T U = H^-1, of the damped moments H: float64 [groups, fan-in, fan-in]."""
-    mean = moments.diagonal(dim1=1, dim2=2).mean(1)
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """What rounding needs of the inputs' second moments H.
+
+    Attributes:
+        order: int64 [groups, fan-in]: the inputs, those of most power first.
+        upper: U, float64 [groups, fan-in, fan-in], for the inputs in that order: U^T U = H^-1.
+    """
+
+    order: Tensor
+    upper: Tensor
+
+
+def inverse_factor(moments: Tensor) -> Factor:
+    """Order and factor of moments, float64 [groups, fan-in, fan-in], which are damped first."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    order = diagonal.argsort(dim=1, descending=True, stable=True)
+    groups = torch.arange(len(moments))[:, None, None]
+    sorted_ = moments[groups, order[:, :, None], order[:, None]]
+    mean = diagonal.mean(1)
     damping = torch.where(mean > 0, DAMPING * mean, 1)
-    damped = moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
-    factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    return factor
+    damped = sorted_ + damping[:, None, None] * torch.eye(moments.shape[1], dtype=torch.float64)
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    return Factor(order, upper)
 
 
-def unit_error(factor: Tensor) -> Tensor:
+def unit_error(factor: Factor) -> Tensor:
     """Mean squared output error of rounding to multiples of 1: each step leaves ((W - w) / U[i, i])^2.
-
-    Args:
-        factor: U, float64 [groups, fan-in, fan-in].
 
     Returns:
         float64 [groups].
     """
-    return factor.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
+    return factor.upper.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
 
 
-def round_weights(weight: Tensor, step: Tensor, factor: Tensor) -> Tensor:
+def round_weights(weight: Tensor, step: Tensor, factor: Factor, kept: Tensor | None = None) -> Tensor:
     """Round to multiples of each channel's step.
 
     Args:
         weight: float64 [groups, outputs of one, fan-in].
         step: float64 [groups, outputs of one].
-        factor: U, float64 [groups, fan-in, fan-in].
+        factor: of the inputs.
+        kept: bool, of the shape of ``weight``: those that may be other than 0; ``None``: all.
 
     Returns:
         The multiples, of the shape of ``weight``, float64 integers in -127..127.
     """
-    rest = weight / step[..., None]
+    order = factor.order[:, None].expand_as(weight)
+    rest, upper = (weight / step[..., None]).gather(2, order), factor.upper
     rounded = torch.empty_like(rest)
+    kept = None if kept is None else kept.gather(2, order)
     fan_in = rest.shape[2]
     for start in range(0, fan_in, BLOCK):
         block = slice(start, min(start + BLOCK, fan_in))
         errors = torch.empty_like(rest[..., block])
         for i in range(block.start, block.stop):
             rounded[..., i] = rest[..., i].round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
-            error = (rest[..., i] - rounded[..., i]) / factor[:, i, i, None]
-            rest[..., i : block.stop] -= error[..., None] * factor[:, i, None, i : block.stop]
+            if kept is not None:
+                rounded[..., i] *= kept[..., i]
+            error = (rest[..., i] - rounded[..., i]) / upper[:, i, i, None]
+            rest[..., i : block.stop] -= error[..., None] * upper[:, i, None, i : block.stop]
             errors[..., i - start] = error
-        rest[..., block.stop :] -= errors @ factor[:, block, block.stop :]
-    return rounded
+        rest[..., block.stop :] -= errors @ upper[:, block, block.stop :]
+    return torch.empty_like(rounded).scatter_(2, order, rounded)

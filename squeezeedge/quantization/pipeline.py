@@ -1,11 +1,12 @@
 """Float graph + calibration images -> integer graph.
 
-The float graph is folded (:mod:`passes`), scales that additions tie together are solved for (:mod:`ties`), then the
-layers are quantized in execution order, each on the quantized network's own inputs, so that it sees the errors of those
-before it: :mod:`compensate`, :mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured
-and left out: compensation has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by
-half a point. Depthwise convolutions are the exception: of so few weights none is left to make up for what rounding does
-to the mean, so the bias does, and rounding looks at what is left of the inputs' moments.
+The float graph is folded (:mod:`passes`), channels whose rounding costs most are split (:mod:`split_channels`),
+scales that additions tie together are solved for (:mod:`ties`), then the layers are quantized in execution order,
+each on the quantized network's own inputs, so that it sees the errors of those before it: :mod:`compensate`,
+:mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured and left out: compensation
+has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by half a point. Depthwise
+convolutions are the exception: of so few weights none is left to make up for what rounding does to the mean, so the
+bias does, and rounding looks at what is left of the inputs' moments.
 
 The result is the same on every machine and with every number of threads: see :mod:`exact`.
 """
@@ -28,17 +29,18 @@ from squeezeedge.graph.integer import IMAGE, Add, Concat, Conv, Head, IntegerGra
 from squeezeedge.quantization.calibration import Calibration, Samples, observe, pad_codes
 from squeezeedge.quantization.compensate import compensate
 from squeezeedge.quantization.dead import always_zero, removed
+from squeezeedge.quantization.effort import EFFORTS, Effort
 from squeezeedge.quantization.evidence import evidence
 from squeezeedge.quantization.exact import one_thread
 from squeezeedge.quantization.folded import (
     FOLDED_OPERATORS,
     FoldedAdd,
     FoldedConv,
-    FoldedGraph,
     FoldedNode,
     apply_folded,
 )
 from squeezeedge.quantization.gptq import (
+    Factor,
     central_moments,
     inverse_factor,
     mean_output,
@@ -51,6 +53,7 @@ from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.requantize import exact_type, requantize
 from squeezeedge.quantization.rewrite import per_output
 from squeezeedge.quantization.scale_search import Grid, free_scales, rounded_up, search_scales, weight_step
+from squeezeedge.quantization.split_channels import SplitGraph, chained, plan, split
 from squeezeedge.quantization.ties import Ties, tie_scales
 
 __all__ = ["quantize"]
@@ -69,6 +72,7 @@ def quantize(
     *,
     name: str,
     labels: Sequence[str] = (),
+    effort: Effort = EFFORTS["fast"],
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
     on_remark: Callable[[str], None] = lambda text: None,
 ) -> IntegerGraph:
@@ -80,6 +84,7 @@ def quantize(
         pixels: calibration images, uint8 [N, height, width, 3].
         name: of the integer graph.
         labels: class names.
+        effort: which passes are applied.
         on_layer: called with (name, index, total) before each convolution and addition.
         on_remark: called with what people should know: of the images (:mod:`evidence`), of channels that were removed
             (:mod:`dead`), of a map too large for its class sums, of tiny weights of the head.
@@ -93,7 +98,9 @@ def quantize(
         graph, seen = folded_graph(floating, preprocessing), evidence(pixels)
         for text in seen.remarks():
             on_remark(text)
-        quantizer = _Quantizer(graph, Calibration(graph, seen.pixels), on_remark)
+        divided = split(graph, plan(graph, seen.pixels, effort.extra_macs))
+        graph = divided.graph
+        quantizer = _Quantizer(divided, Calibration(graph, seen.pixels, effort.rows), effort, on_remark)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:
@@ -109,14 +116,20 @@ class _Quantizer:
 
     Attributes:
         nodes: of the integer graph, so far.
-        scales: float64 [channels] of every tensor so far.
+        scales: float64 [channels] of every tensor so far: what a unit of q adds to the float network's value, of which
+            a piece of a split channel (:mod:`split_channels`) is a part.
         dead: bool [channels] of every tensor so far: whether it is 0 for every image.
         dead_count: convolution -> how many of its channels are, and how many it has.
+        effort: which passes are applied.
         on_remark: called with what people should know.
     """
 
-    def __init__(self, graph: FoldedGraph, calibration: Calibration, on_remark: Callable[[str], None]) -> None:
-        self.graph, self.calibration, self.on_remark = graph, calibration, on_remark
+    def __init__(
+        self, divided: SplitGraph, calibration: Calibration, effort: Effort, on_remark: Callable[[str], None]
+    ) -> None:
+        self.divided, self.graph, self.calibration = divided, divided.graph, calibration
+        self.effort, self.on_remark = effort, on_remark
+        graph = self.graph
         self.nodes: list[Node] = []
         self.scales = {IMAGE: torch.ones(3, dtype=torch.float64)}
         self.dead = {IMAGE: torch.zeros(3, dtype=torch.bool)}
@@ -128,6 +141,8 @@ class _Quantizer:
     def candidates(self, node: FoldedConv, samples: Samples) -> Tensor:
         """Scales that a convolution may have: float64 [candidates, out]."""
         free = free_scales(samples.range, self.graph.zero_points[node.name])
+        if not self.effort.search:
+            free = free[:1]  # the least that clips nothing seen
         if node.name not in self.ties.candidates:
             return free
         tied = self.ties.candidates[node.name]
@@ -171,7 +186,7 @@ class _Quantizer:
                 groups=node.groups,
             )
         )
-        self.scales[node.name] = grid.scale
+        self.scales[node.name] = grid.scale * self.divided.pieces.get(node.name, 1)
         reach = rules.Q_MAX * weight.abs().sum(1) + bias.abs() + (1 << grid.shift)
         kernel = weight.reshape(node.weight.shape).to(exact_type(float(reach.max())))
 
@@ -228,9 +243,11 @@ def _fitted(
     zero_point = quantizer.graph.zero_points[node.name]
     limit = quantizer.graph.rectified.get(node.name)
     dead = always_zero(weight, bias, quantizer.graph.zero_points[source], node.relu)
-    if source != IMAGE:  # the image is exact
+    if source != IMAGE and quantizer.effort.compensate:  # the image is exact
         weights, biases = weight.reshape(*by_group, -1), bias.reshape(by_group)
-        weights, biases = compensate(weights, biases, samples.rows, samples.targets, moments, limit)
+        weights, biases = compensate(
+            weights, biases, samples.rows, samples.targets, moments, limit, quantizer.effort.ridge
+        )
         weight, bias = weights.flatten(0, 1), biases.flatten()
     weight, bias = weight.masked_fill(dead[:, None], 0), bias.masked_fill(dead, 0)
     quantizer.dead[node.name] = dead
@@ -241,12 +258,24 @@ def _fitted(
         power = moments.diagonal(dim1=1, dim2=2)
         candidates = quantizer.candidates(node, samples)
         grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-        rounded = round_weights(weight.reshape(*by_group, -1), grid.step.reshape(by_group), factor).flatten(0, 1)
+        rounded = _rounded(node, weight, grid.step, factor, quantizer.effort)
     if depthwise:
         lost = (weight - rounded * grid.step[:, None]).reshape(*by_group, -1)
         bias = bias + mean_output(lost, samples.rows).flatten()
-    integers, offset = bounded(rounded, (bias / grid.step).round(), grid.shift, zero_point, 1)
+    steps = (bias / grid.step).round()
+    rounded, steps, grid = chained(quantizer.divided.chains.get(node.name, ()), rounded, steps, grid)
+    integers, offset = bounded(rounded, steps, grid.shift, zero_point, 1)
     return integers, offset, grid
+
+
+def _rounded(node: FoldedConv, weight: Tensor, step: Tensor, factor: Factor, effort: Effort) -> Tensor:
+    """Multiples of the step, float64 integers [out, fan-in]; weights that were trained to be 0 stay 0."""
+    kept = torch.from_numpy(node.weight != 0).flatten(1)
+    if not effort.gptq:
+        return (weight / step[:, None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT) * kept
+    by_group = len(factor.order), len(weight) // len(factor.order)
+    weights, of_weights = (values.reshape(*by_group, -1) for values in (weight, kept))
+    return round_weights(weights, step.reshape(by_group), factor, of_weights).flatten(0, 1)
 
 
 def _fitted_head(
@@ -254,7 +283,7 @@ def _fitted_head(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integer weight and bias, int64 [out, fan-in] and [out], and step of the head; pooling averages errors out."""
     height, width, _ = quantizer.graph.shapes[node.name]
-    by_group, pixels = (node.groups, len(node.weight) // node.groups), height * width
+    pixels = height * width
     limit = HEAD_SHARE * rules.INT32_LIMIT / pixels
     step = (
         rounded_up(weight_step(weight, bias, limit) / pixels) * pixels
@@ -276,8 +305,7 @@ def _fitted_head(
             )
         quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
-        factor = inverse_factor(moments)
-        rounded = round_weights(weight.reshape(*by_group, -1), step.reshape(by_group), factor).flatten(0, 1)
+        rounded = _rounded(node, weight, step, inverse_factor(moments), quantizer.effort)
     integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
     return integers, offset, step
 

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.calib.selection import Selection
-from squeezeedge.cli.quantizing import DataOptions
+from squeezeedge.cli.quantizing import DataOptions, EffortOptions
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE
 from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.networks.registry import DEFAULT
+from squeezeedge.quantization.effort import EFFORTS
 from tests.calib.images import png, write_folder
 from tests.graphs import random_graph
 from tests.quantization.networks import PREPROCESSING, FloatNet
@@ -115,6 +116,16 @@ def test_a_float_network_is_quantized_with_a_note(data: str, capsys: pytest.Capt
     first, *warnings = output.err.splitlines()
     assert output.out == "" and first == f"quantizing net on 6 images of {data}"
     assert warnings == [f"warning: {remark}" for remark in made.remarks] and "are blank" in warnings[0]
+
+
+def test_what_the_options_of_effort_say() -> None:
+    assert EffortOptions().chosen() is EFFORTS["fast"]
+    assert EffortOptions("best").chosen() is EFFORTS["best"]
+    assert EffortOptions("best", "2.5%").chosen().extra_macs == 0.025
+    assert EffortOptions(extra_macs="3").chosen().extra_macs == 0.03
+    for given, reason in (("much", "must be a percentage, as 5%"), ("nan%", "from 0 to 1"), ("101%", "from 0 to 1")):
+        with pytest.raises(UsageError, match=f"`extra_macs`.*{reason}"):
+            EffortOptions(extra_macs=given).chosen()
 
 
 def test_the_network_of_a_checkpoint_is_tried_on_the_calibration_images(

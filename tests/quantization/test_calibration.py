@@ -35,11 +35,10 @@ def test_an_image_is_taken_apart_by_group() -> None:
 @pytest.mark.parametrize("groups", [1, 3])
 def test_rows_and_targets_belong_together(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the inputs are exact, weights times rows are the targets; only some positions are taken, by parts."""
-    monkeypatch.setattr(calibration, "ROWS", 100)
     monkeypatch.setattr(calibration, "PART_VALUES", 2 * 23 * 27 * 3)
     graph = grouped_graph(groups)
     conv = graph.convolutions[0]
-    samples = Calibration(graph, PIXELS).sample(conv)
+    samples = Calibration(graph, PIXELS, rows=100).sample(conv)
     assert samples.rows.shape == (groups, 100, 27 // groups)
     weight = torch.from_numpy(conv.weight).reshape(groups, 6 // groups, -1)
     bias = torch.from_numpy(conv.bias).reshape(groups, 1, -1)

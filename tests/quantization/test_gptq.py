@@ -63,6 +63,31 @@ def test_every_group_is_rounded_as_on_its_own() -> None:
         assert torch.equal(unit_error(factor)[one], unit_error(own))
 
 
+def test_the_order_of_inputs_makes_no_difference() -> None:
+    """Those of most power are rounded first, wherever they stand."""
+    layer = Layer(0)
+    step, shuffled = layer.weight.abs().amax(2) / 7, torch.randperm(layer.weight.shape[2])
+    power = second_moments(layer.rows).diagonal(dim1=1, dim2=2)
+    factor = inverse_factor(second_moments(layer.rows))
+    assert (power.gather(1, factor.order).diff() <= 0).all()
+    rounded = round_weights(layer.weight, step, factor)
+    other = inverse_factor(second_moments(layer.rows[..., shuffled]))
+    assert torch.equal(round_weights(layer.weight[..., shuffled], step, other), rounded[..., shuffled])
+
+
+def test_weights_that_must_be_zero_are_made_up_for_by_the_others() -> None:
+    layer = Layer(0)
+    step, moments = layer.weight.abs().amax(2) / 7, second_moments(layer.rows)
+    kept = torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.7
+    factor = inverse_factor(moments)
+    errors = []
+    for rounded in (round_weights(layer.weight, step, factor, kept), round_weights(layer.weight, step, factor) * kept):
+        assert (rounded[~kept] == 0).all() and (rounded[kept] != 0).any()
+        difference = rounded * step[..., None] - layer.weight
+        errors.append(float((difference @ moments * difference).sum()))
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_groups_without_inputs_are_rounded_to_nearest() -> None:
     rows = torch.stack([Layer(0).rows[0], torch.zeros_like(Layer(0).rows[0])])
     weight = torch.cat([Layer(0).weight, Layer(1).weight])

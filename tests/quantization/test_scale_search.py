@@ -42,7 +42,7 @@ def test_search_is_close_to_brute_force(seed: int, zero_point: int) -> None:
             best = torch.minimum(best, error(Grid(scale, shift)))
     often = values.active > 0.05  # enough samples to measure an error
     assert often.sum() >= 4
-    assert (error(layer.search())[often] <= 1.6 * best[often]).all()
+    assert (error(layer.search())[often] <= 1.8 * best[often]).all()
 
 
 def test_shift_and_scale_stay_in_range() -> None:

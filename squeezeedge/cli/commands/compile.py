@@ -22,6 +22,7 @@ from squeezeedge.cli.options import (
     Seed,
     Strict,
 )
+from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.targets.registry import get_target
 
@@ -49,6 +50,7 @@ def compile_command(
     calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
+    quantizing: EffortOptions,
     force: Force = False,
     json: Json = False,
     **target_options: Any,  # noqa: ANN401  (one keyword for each option of each target)
@@ -66,6 +68,7 @@ def compile_command(
     chosen.check_options(chosen.options(**options))
     if out is not None:
         check_artifact_output(out, force=force)
+    effort = quantizing.chosen()
     given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = given.settled(source.load(model))
     if out is None:
@@ -81,7 +84,7 @@ def compile_command(
         note(
             f"{model}: holds no images, so devices check themselves on noise; give --data to have them check on images"
         )
-    quantized = given.quantized(loaded)
+    quantized = given.quantized(loaded, effort)
     note(f"compiling {quantized.name} for {target}")
     with progress("compile", 2) as advance:
         write = prepare(quantized, target, out, golden=golden, force=force, **options)

@@ -21,6 +21,7 @@ from squeezeedge.cli.options import (
     Seed,
     Strict,
 )
+from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command, options_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 from squeezeedge.targets.registry import device_target, emulation
@@ -81,6 +82,7 @@ def eval_command(
     limit: Limit = None,
     seed: Seed = 0,
     strict: Strict = False,
+    quantizing: EffortOptions,
     max_drop: Annotated[
         float | None,
         typer.Option(help="Exit 4 if top-1 is more than so many points below fp32.", rich_help_panel="Gates"),
@@ -108,6 +110,7 @@ def eval_command(
     from squeezeedge.model import Model
     from squeezeedge.targets.session import check_files, check_ready
 
+    effort = quantizing.chosen()
     given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     gates = Gates(max_drop, min_agreement, require_bit_exact)
     names = _devices(device or ["cpu"], emulate, board)
@@ -146,7 +149,7 @@ def eval_command(
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
-            loaded = given.quantized(loaded)
+            loaded = given.quantized(loaded, effort)
             by_target = dict(reversed(list(zip([target.name for target in targets], options, strict=True))))
             writers = []
             with progress("compile", 2 * len(by_target)) as advance:

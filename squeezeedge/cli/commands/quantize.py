@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,9 +23,16 @@ from squeezeedge.cli.options import (
     Seed,
     Strict,
 )
-from squeezeedge.errors import UsageError
+from squeezeedge.cli.quantizing import EffortOptions
+from squeezeedge.errors import UsageError, counted
+
+if TYPE_CHECKING:
+    from squeezeedge.quantization.attribution import LayerError
 
 __all__ = ["quantize_command", "register"]
+
+LONGEST_NAME = 30
+"""Characters of a layer's name, so that the table of errors fits into 80 columns."""
 
 
 def quantize_command(
@@ -33,12 +42,21 @@ def quantize_command(
     ] = None,
     *,
     source: ModelOptions,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Measure what each layer's rounding, clipping and weights do to the logits."),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture of it (.png, .svg, .pdf); goes with --explain.", show_default=False),
+    ] = None,
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
     calib_images: CalibImages = CALIB_IMAGES,
     seed: Seed = 0,
     strict: Strict = False,
+    quantizing: EffortOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -48,10 +66,17 @@ def quantize_command(
     from squeezeedge.files import check_output
     from squeezeedge.graph import Conv
 
+    if plot is not None:
+        if not explain:
+            raise UsageError("--plot is a picture of what --explain measures; give that, too")
+        check_output(plot, force=True)
+        if plot.suffix not in (".png", ".svg", ".pdf"):
+            raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
     if out is not None:
         check_output(out, force=force)
         if out.suffix != ".sqe":
             raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
+    effort = quantizing.chosen()
     given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = source.load(model)
     if loaded.integer is not None:
@@ -60,10 +85,15 @@ def quantize_command(
     if out is None:
         out = Path(f"{loaded.name}.sqe")
         check_output(out, force=force)
-    quantized = given.quantized(loaded)
+    quantized = given.quantized(loaded, effort)
     quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
     assert graph is not None and quantized.calibration is not None
+    found = given.explained(quantized) if explain else None
+    if found is not None and plot is not None:
+        from squeezeedge.evaluation.attribution_plot import plot_attribution
+
+        plot_attribution(found, graph.name, plot)
     if json:
         emit_json(
             {
@@ -71,6 +101,7 @@ def quantize_command(
                 "file": str(out),
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
+                "macs": graph.macs,
                 "warnings": list(quantized.remarks),
                 "unreadable": len(quantized.calibration.unreadable),
                 "preprocessing": preprocessing_json(quantized),
@@ -80,6 +111,7 @@ def quantize_command(
                     for conv in graph.convolutions
                     if isinstance(conv, Conv)
                 ],
+                **({} if found is None else {"errors": found.to_json()}),
             }
         )
         return
@@ -95,8 +127,21 @@ def quantize_command(
         ]
         for conv in graph.convolutions
     ]
-    title = f"{out}: {graph.name}, {out.stat().st_size / 1e6:.2f} MB"
+    title = f"{out}: {graph.name}, {out.stat().st_size / 1e6:.2f} MB, {graph.macs / 1e6:.1f} MMAC"
     emit_table(title, ["convolution", "weight", "shift", "zero point"], rows)
+    if found is not None:
+        from squeezeedge.quantization.attribution import KINDS
+
+        columns = ["errors of", *KINDS, "together"]
+        title = f"SQNR in dB with one error alone, {counted(found.images, 'image')}"
+        emit_table(title, columns, [_decibels(layer, KINDS) for layer in (*found.layers, found.network)])
+
+
+def _decibels(layer: LayerError, kinds: Sequence[str]) -> list[str]:
+    """A row of the table; a dash: no error."""
+    values = [*(getattr(layer, kind) for kind in kinds), layer.together]
+    name = layer.name if len(layer.name) <= LONGEST_NAME else f"…{layer.name[1 - LONGEST_NAME :]}"
+    return [name, *("-" if math.isinf(value) else f"{value:.1f}" for value in values)]
 
 
 def register(app: typer.Typer) -> None:

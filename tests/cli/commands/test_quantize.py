@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from squeezeedge import loading
@@ -81,6 +82,42 @@ def test_force_replaces_a_file_once_the_new_one_is_whole(invoke: Invoke, tmp_pat
     (warning,) = report["warnings"]
     assert "(4) show 4 different scenes" in warning and f"warning: {warning}\n" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "net.sqe", "own.onnx"]
+
+
+@pytest.mark.slow
+def test_effort_and_where_the_error_comes_from(invoke: Invoke, tmp_path: Path) -> None:
+    own, file = tmp_path / "own.onnx", tmp_path / "net.sqe"
+    proto = onnx.load(str(onnx_file(own)))
+    conv, *rest = list(proto.graph.node)
+    layers = [
+        onnx.helper.make_node("Relu", ["conv"], ["relu"]),
+        onnx.helper.make_node("Conv", ["relu", "second"], ["scores"], kernel_shape=[1, 1]),
+    ]
+    rest[0].input[0] = "scores"
+    del proto.graph.node[:]
+    proto.graph.node.extend([conv, *layers, *rest])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((5, 5, 1, 1), np.float32), "second"))
+    onnx.save(proto, str(own))
+    np.savez(tmp_path / "images.npz", images=natural_images(8, (10, 10)))
+    command = ("quantize", own, "--data", tmp_path / "images.npz", "-o", file)
+    plain = invoke(*command, "--json")
+    best = invoke(*command, "--force", "--json", "--effort", "best", "--extra-macs", "90%", "--explain")
+    assert best.exit_code == 0, best.output
+    first, second = json.loads(plain.stdout), json.loads(best.stdout)
+    assert "errors" not in first and first["macs"] < second["macs"] <= 1.9 * first["macs"]
+    names = [layer["name"] for layer in second["layers"]]
+    assert [layer["name"] for layer in second["errors"]["layers"]][:-1] == names and second["errors"]["images"] == 8
+    picture = tmp_path / "errors.png"
+    shown = invoke(*command, "--force", "--explain", "--plot", picture)
+    assert shown.exit_code == 0 and picture.stat().st_size > 1000, shown.output
+    table = [line for line in shown.stdout[shown.stdout.index("SQNR in dB") :].splitlines() if line.strip()]
+    assert table[0].strip() == "SQNR in dB with one error alone, 8 images"
+    assert table[1].split()[:3] == ["errors", "of", "rounding"], "a column that is empty may be left out"
+    assert max(map(len, table)) <= 80 and "network" in shown.stdout
+    alone = invoke(*command, "--force", "--plot", picture)
+    assert isinstance(alone.exception, UsageError) and "give that, too" in str(alone.exception)
+    other = invoke(*command, "--force", "--effort", "more")
+    assert isinstance(other.exception, UsageError) and "--effort: must be fast or best" in str(other.exception)
 
 
 def test_a_file_that_was_made_meanwhile_stays(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
