@@ -30,6 +30,7 @@ ORDER = (
     ("targets",),
     ("artifact", "device", "manifest", "model", "loading", "trial"),
     ("evaluation",),
+    ("compression",),
     ("cli",),
     ("__main__",),
 )

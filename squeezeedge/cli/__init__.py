@@ -7,7 +7,18 @@ import sys
 import typer
 
 from squeezeedge.cli.commands import compile as compile_
-from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
+from squeezeedge.cli.commands import (
+    compress,
+    disasm,
+    finetune,
+    models,
+    profile,
+    quantize,
+    recipes,
+    targets,
+    train,
+    validate,
+)
 from squeezeedge.cli.commands import eval as eval_
 from squeezeedge.cli.commands import inspect as inspect_
 from squeezeedge.cli.output import error, warnings_as_notes
@@ -32,6 +43,7 @@ with warnings_as_notes():  # the options are those of all targets, and another p
         disasm,
         inspect_,
         quantize,
+        compress,
         validate,
         train,
         finetune,

@@ -17,7 +17,9 @@ Assumes: the inputs' second moments. Guarantees: integers in -127..127. Rule: R3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +27,7 @@ from torch import Tensor
 from squeezeedge.graph import rules
 from squeezeedge.quantization.exact import FLOAT64_BITS, fixed_point, sum_bits
 
-__all__ = ["Factor", "inverse_factor", "round_weights", "second_moments", "unit_error"]
+__all__ = ["Factor", "Rounding", "inverse_factor", "nearest", "round_weights", "second_moments", "unit_error"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -105,7 +107,42 @@ def unit_error(factor: Factor) -> Tensor:
     return factor.upper.diagonal(dim1=1, dim2=2).pow(-2).sum(1) / 12
 
 
-def round_weights(weight: Tensor, step: Tensor, factor: Factor, kept: Tensor | None = None) -> Tensor:
+class Rounding(Protocol):
+    """Another way to round the weights of each layer than to the nearest multiples of the least steps."""
+
+    def price(self, name: str, weight: Tensor, units: Tensor, factor: Factor) -> Callable[[Tensor], Tensor]:
+        """What steps cost, see :func:`squeezeedge.quantization.scale_search.search_scales`.
+
+        Args:
+            name: of the convolution.
+            weight: float64 [out, fan-in], for inputs in units of q.
+            units: float64 [out, fan-in]: by what the float weights were multiplied to be that.
+            factor: of the inputs.
+        """
+
+    def round(self, name: str, weight: Tensor, step: Tensor, factor: Factor) -> Tensor:
+        """Multiples of each channel's step, float64 integers in -127..127, of the shape of ``weight``.
+
+        Args:
+            name: of the convolution; its prices have been asked for.
+            weight: float64 [out, fan-in], for inputs in units of q.
+            step: float64 [out].
+            factor: of the inputs.
+        """
+
+
+def nearest(aims: Tensor, place: int = 0) -> Tensor:
+    """The nearest integers in -127..127."""
+    return aims.round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+
+
+def round_weights(
+    weight: Tensor,
+    step: Tensor,
+    factor: Factor,
+    kept: Tensor | None = None,
+    choose: Callable[[Tensor, int], Tensor] = nearest,
+) -> Tensor:
     """Round to multiples of each channel's step.
 
     Args:
@@ -113,6 +150,8 @@ def round_weights(weight: Tensor, step: Tensor, factor: Factor, kept: Tensor | N
         step: float64 [groups, outputs of one].
         factor: of the inputs.
         kept: bool, of the shape of ``weight``: those that may be other than 0; ``None``: all.
+        choose: (what the weights of an input should be in steps, float64 [groups, outputs of one], its place in the
+            order) -> integers in -127..127 of that shape.
 
     Returns:
         The multiples, of the shape of ``weight``, float64 integers in -127..127.
@@ -126,7 +165,7 @@ def round_weights(weight: Tensor, step: Tensor, factor: Factor, kept: Tensor | N
         block = slice(start, min(start + BLOCK, fan_in))
         errors = torch.empty_like(rest[..., block])
         for i in range(block.start, block.stop):
-            rounded[..., i] = rest[..., i].round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT)
+            rounded[..., i] = choose(rest[..., i], i)
             if kept is not None:
                 rounded[..., i] *= kept[..., i]
             error = (rest[..., i] - rounded[..., i]) / upper[:, i, i, None]

@@ -41,6 +41,7 @@ from squeezeedge.quantization.folded import (
 )
 from squeezeedge.quantization.gptq import (
     Factor,
+    Rounding,
     central_moments,
     inverse_factor,
     mean_output,
@@ -52,7 +53,14 @@ from squeezeedge.quantization.overflow import bounded
 from squeezeedge.quantization.passes import folded_graph
 from squeezeedge.quantization.requantize import exact_type, requantize
 from squeezeedge.quantization.rewrite import per_output
-from squeezeedge.quantization.scale_search import Grid, free_scales, rounded_up, search_scales, weight_step
+from squeezeedge.quantization.scale_search import (
+    Grid,
+    cheapest_step,
+    free_scales,
+    rounded_up,
+    search_scales,
+    weight_step,
+)
 from squeezeedge.quantization.split_channels import SplitGraph, chained, plan, split
 from squeezeedge.quantization.ties import Ties, tie_scales
 
@@ -75,6 +83,7 @@ def quantize(
     effort: Effort = EFFORTS["fast"],
     on_layer: Callable[[str, int, int], None] = lambda name, index, total: None,
     on_remark: Callable[[str], None] = lambda text: None,
+    rounding: Rounding | None = None,
 ) -> IntegerGraph:
     """Quantize a network. The result depends on the arguments only, not on any random state, threads or processor.
 
@@ -88,6 +97,7 @@ def quantize(
         on_layer: called with (name, index, total) before each convolution and addition.
         on_remark: called with what people should know: of the images (:mod:`evidence`), of channels that were removed
             (:mod:`dead`), of a map too large for its class sums, of tiny weights of the head.
+        rounding: how weights are rounded; ``None``: as the effort says.
 
     Raises:
         UnsupportedError: the network cannot be expressed; the text names the node.
@@ -100,7 +110,7 @@ def quantize(
             on_remark(text)
         divided = split(graph, plan(graph, seen.pixels, effort.extra_macs))
         graph = divided.graph
-        quantizer = _Quantizer(divided, Calibration(graph, seen.pixels, effort.rows), effort, on_remark)
+        quantizer = _Quantizer(divided, Calibration(graph, seen.pixels, effort.rows), effort, on_remark, rounding)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:
@@ -122,13 +132,19 @@ class _Quantizer:
         dead_count: convolution -> how many of its channels are, and how many it has.
         effort: which passes are applied.
         on_remark: called with what people should know.
+        rounding: how weights are rounded; ``None``: as the effort says.
     """
 
     def __init__(
-        self, divided: SplitGraph, calibration: Calibration, effort: Effort, on_remark: Callable[[str], None]
+        self,
+        divided: SplitGraph,
+        calibration: Calibration,
+        effort: Effort,
+        on_remark: Callable[[str], None],
+        rounding: Rounding | None,
     ) -> None:
         self.divided, self.graph, self.calibration = divided, divided.graph, calibration
-        self.effort, self.on_remark = effort, on_remark
+        self.effort, self.on_remark, self.rounding = effort, on_remark, rounding
         graph = self.graph
         self.nodes: list[Node] = []
         self.scales = {IMAGE: torch.ones(3, dtype=torch.float64)}
@@ -226,16 +242,23 @@ def _conv(node: FoldedConv, quantizer: _Quantizer) -> None:
         torch.from_numpy(per_output(known[node.inputs[0]].numpy(), len(node.weight), node.groups))[:, :, None, None]
         for known in (quantizer.scales, quantizer.dead)
     )
+    units = scale_in.expand(node.weight.shape).flatten(1)
     weight = (torch.from_numpy(node.weight).double() * scale_in).masked_fill(dead_in, 0).flatten(1)
     bias = torch.from_numpy(node.bias).double()
     if node is quantizer.graph.head:
-        quantizer.emit_head(node, *_fitted_head(node, quantizer, moments, weight, bias))
+        quantizer.emit_head(node, *_fitted_head(node, quantizer, moments, weight, bias, units))
     else:
-        quantizer.emit(node, *_fitted(node, quantizer, samples, moments, weight, bias))
+        quantizer.emit(node, *_fitted(node, quantizer, samples, moments, weight, bias, units))
 
 
 def _fitted(
-    node: FoldedConv, quantizer: _Quantizer, samples: Samples, moments: Tensor, weight: Tensor, bias: Tensor
+    node: FoldedConv,
+    quantizer: _Quantizer,
+    samples: Samples,
+    moments: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    units: Tensor,
 ) -> tuple[Tensor, Tensor, Grid]:
     """Integer weight and bias, int64 [out, fan-in] and [out], and the grid of a convolution that is not the head."""
     source, by_group = node.inputs[0], (node.groups, len(node.weight) // node.groups)
@@ -257,8 +280,10 @@ def _fitted(
         factor = inverse_factor(central_moments(moments, samples.rows) if depthwise else moments)
         power = moments.diagonal(dim1=1, dim2=2)
         candidates = quantizer.candidates(node, samples)
-        grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor))
-        rounded = _rounded(node, weight, grid.step, factor, quantizer.effort)
+        rounding = quantizer.rounding
+        price = None if rounding is None else rounding.price(node.name, weight, units, factor)
+        grid = search_scales(candidates, samples.range, zero_point, weight, bias, power, unit_error(factor), price)
+        rounded = _rounded(node, quantizer, weight, grid.step, factor)
     if depthwise:
         lost = (weight - rounded * grid.step[:, None]).reshape(*by_group, -1)
         bias = bias + mean_output(lost, samples.rows).flatten()
@@ -268,10 +293,12 @@ def _fitted(
     return integers, offset, grid
 
 
-def _rounded(node: FoldedConv, weight: Tensor, step: Tensor, factor: Factor, effort: Effort) -> Tensor:
+def _rounded(node: FoldedConv, quantizer: _Quantizer, weight: Tensor, step: Tensor, factor: Factor) -> Tensor:
     """Multiples of the step, float64 integers [out, fan-in]; weights that were trained to be 0 stay 0."""
+    if quantizer.rounding is not None:
+        return quantizer.rounding.round(node.name, weight, step, factor)
     kept = torch.from_numpy(node.weight != 0).flatten(1)
-    if not effort.gptq:
+    if not quantizer.effort.gptq:
         return (weight / step[:, None]).round().clamp(-rules.WEIGHT_LIMIT, rules.WEIGHT_LIMIT) * kept
     by_group = len(factor.order), len(weight) // len(factor.order)
     weights, of_weights = (values.reshape(*by_group, -1) for values in (weight, kept))
@@ -279,7 +306,7 @@ def _rounded(node: FoldedConv, weight: Tensor, step: Tensor, factor: Factor, eff
 
 
 def _fitted_head(
-    node: FoldedConv, quantizer: _Quantizer, moments: Tensor, weight: Tensor, bias: Tensor
+    node: FoldedConv, quantizer: _Quantizer, moments: Tensor, weight: Tensor, bias: Tensor, units: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integer weight and bias, int64 [out, fan-in] and [out], and step of the head; pooling averages errors out."""
     height, width, _ = quantizer.graph.shapes[node.name]
@@ -305,7 +332,11 @@ def _fitted_head(
             )
         quantizer.on_remark(f"{node.name}: {text}")
     with one_thread():
-        rounded = _rounded(node, weight, step, inverse_factor(moments), quantizer.effort)
+        factor = inverse_factor(moments)
+        if quantizer.rounding is not None:
+            step = cheapest_step(step, quantizer.rounding.price(node.name, weight, units, factor))
+            step = rounded_up(step / pixels) * pixels
+        rounded = _rounded(node, quantizer, weight, step, factor)
     integers, offset = bounded(rounded, (bias / step).round(), torch.zeros(len(step), dtype=torch.int64), 0, pixels)
     return integers, offset, step
 

@@ -16,6 +16,7 @@ largest code is that limit or less, so the clip of R3 is the limit. Rules: R3, R
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,25 @@ from torch import Tensor
 from squeezeedge.graph import rules
 from squeezeedge.quantization.ranges import Range
 
-__all__ = ["Grid", "free_scales", "largest_scale", "output_limit", "rounded_up", "search_scales", "weight_step"]
+__all__ = [
+    "Grid",
+    "cheapest_step",
+    "free_scales",
+    "largest_scale",
+    "output_limit",
+    "rounded_up",
+    "search_scales",
+    "weight_step",
+]
 
 ACCUMULATOR_SHARE = 0.5
 """Share of what R4 allows that an accumulator may take before weights are rounded (see :mod:`overflow`)."""
 
 OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
+
+COARSER = 8
+"""How many k are candidates where larger steps cost fewer bits."""
 
 NEAR = 0.5
 """Share of a ReLU's limit from which a tensor's largest value is near it."""
@@ -107,6 +120,7 @@ def search_scales(
     bias: Tensor,
     power: Tensor,
     unit: Tensor,
+    price: Callable[[Tensor], Tensor] | None = None,
 ) -> Grid:
     """Choose scale and shift of every output channel.
 
@@ -119,6 +133,8 @@ def search_scales(
         power: float64 [groups, fan-in], mean square of the inputs in units of q.
         unit: float64 [groups], mean squared output error, before the ReLU, that rounding weights to multiples of 1
             makes.
+        price: steps, float64 [out], -> what rounding to their multiples costs, float64 [out], in place of the error
+            that ``unit`` gives; then larger steps, of smaller k, are candidates, too.
     """
     least = weight_step(weight, bias, ACCUMULATOR_SHARE * rules.INT32_LIMIT)
     outputs = len(weight) // len(unit)  # of one group
@@ -126,16 +142,32 @@ def search_scales(
     best = torch.full_like(least, torch.inf)
     scale, shift = torch.ones_like(least), torch.zeros_like(least)
     for candidate in candidates.float().double().clamp_min(torch.finfo(torch.float32).tiny):
-        k = torch.log2(candidate / least).floor().clamp(0, rules.MAX_SHIFT)
-        step = candidate * torch.exp2(-k)
-        error = values.active * (candidate.square() / 12 + step.square() * unit)
-        tight = step < least  # k = 0: weights are clipped
-        if tight.any():
-            lost = (weight[tight].abs() - rules.WEIGHT_LIMIT * step[tight, None]).clamp_min(0)
-            error[tight] += (lost.square() * power[tight]).sum(1)
-        error += values.clipping_error(candidate * output_limit(zero_point))
-        better = error < best
-        best, scale, shift = (
-            torch.where(better, new, old) for new, old in ((error, best), (candidate, scale), (k, shift))
-        )
+        largest = torch.log2(candidate / least).floor().clamp(0, rules.MAX_SHIFT)
+        clipped = values.clipping_error(candidate * output_limit(zero_point))
+        for less in range(1 if price is None else COARSER):
+            k = (largest - less).clamp_min(0)
+            step = candidate * torch.exp2(-k)
+            made = step.square() * unit if price is None else price(step)
+            error = values.active * (candidate.square() / 12 + made)
+            tight = step < least  # k = 0: weights are clipped
+            if tight.any():
+                lost = (weight[tight].abs() - rules.WEIGHT_LIMIT * step[tight, None]).clamp_min(0)
+                error[tight] += (lost.square() * power[tight]).sum(1)
+            error += clipped
+            better = error < best
+            best, scale, shift = (
+                torch.where(better, new, old) for new, old in ((error, best), (candidate, scale), (k, shift))
+            )
     return Grid(scale, shift.long())
+
+
+def cheapest_step(least: Tensor, price: Callable[[Tensor], Tensor]) -> Tensor:
+    """The step of least price, of the head, whose steps nothing binds: float64 [out], every value a float32.
+
+    Args:
+        least: step, float64 [out].
+        price: as for :func:`search_scales`.
+    """
+    steps = torch.stack([(least * 2.0 ** (rank / 4)).float().double() for rank in range(4 * COARSER)])
+    chosen = torch.stack([price(step) for step in steps]).argmin(0)
+    return steps.gather(0, chosen[None])[0]

@@ -140,7 +140,7 @@ def test_every_channel_is_in_one_piece(kind: str, whole_blocks: bool) -> None:
         zeros, scale = np.zeros(channels, np.uint8), np.ones(channels, np.float32)
         weight, bias = np.ones((channels, 3, 3, 1), np.int8), np.zeros(channels, np.int32)
         node = Conv("conv", "x", weight, bias, zeros, (1, 1), (0, 0, 0, 0), zeros, 0, scale, channels)
-        packed = pack(node, Tensor(9, 9, channels, 0, scale), isa, 7, 7, whole_blocks)
+        packed = pack(node, Tensor(9, 9, channels, 0, scale), isa, 7, 7, 9 * channels, whole_blocks)
         seen = np.zeros(channels + 4 * 16, int)
         for piece in packed.pieces:
             for index in range(piece.count):

@@ -1,0 +1,1 @@
+"""Smaller integer graphs: weights whose code is short where the class sums do not notice."""

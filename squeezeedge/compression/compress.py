@@ -1,0 +1,294 @@
+"""A network -> an integer graph whose file is small: of a given size, or of a given drop.
+
+Part of the calibration images calibrates and the rest judges while a price of a bit is searched
+(:mod:`squeezeedge.compression.search`); at the price found, the graph is made once more with all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from squeezeedge.calib.fingerprint import fingerprints
+from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
+from squeezeedge.calib.sources import ImageSource
+from squeezeedge.compression.importance import weight_gradients
+from squeezeedge.compression.judge import Judge, graph_logits
+from squeezeedge.compression.rounding import RateRounding
+from squeezeedge.compression.search import NEAR, WORST, Point, found, price_of_bit
+from squeezeedge.errors import SqueezeEdgeError, UsageError, check_path, check_whole, counted
+from squeezeedge.files import scratch_folder
+from squeezeedge.graph import IntegerGraph
+from squeezeedge.loading import choose_network, load
+from squeezeedge.model import GOLDEN_IMAGES, Model, suspicion_of
+from squeezeedge.quantization import pipeline
+from squeezeedge.quantization.evidence import evidence
+from squeezeedge.quantization.gptq import Rounding
+from squeezeedge.quantization.passes import folded_graph
+
+__all__ = ["Compression", "compress", "file_bytes"]
+
+JUDGED = 4
+"""One of so many images judges."""
+DECIBELS_PER_BIT = 6.02
+"""One more bit for every weight."""
+ATTEMPTS = 5
+"""How often the size is tried with all images."""
+LESS = 0.15
+"""Decibels by which the quality is lowered each time."""
+LEAST_DROP = 0.05
+"""Points below which a drop is as good as none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compression:
+    """What was made.
+
+    Attributes:
+        model: with the compressed integer graph.
+        uncompressed: the graph without compression, judged beside itself.
+        result: the compressed graph: its bytes, and its quality; its agreement and drop are those of the graph that was
+            made at that quality without the judged images.
+        curve: all points that were judged, by size.
+    """
+
+    model: Model
+    uncompressed: Point
+    result: Point
+    curve: tuple[Point, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "uncompressed": self.uncompressed.to_json(),
+            "result": self.result.to_json(),
+            "curve": [point.to_json() for point in self.curve],
+        }
+
+
+def compress(
+    model: Model | str | os.PathLike[str],
+    images: ImageSource | Selection | None = None,
+    *,
+    target_size: int | None = None,
+    max_drop: float | None = None,
+    count: int = 64,
+    seed: int = 0,
+    classes: Path | None = None,
+    strict: bool = False,
+    on_decode: Callable[[int], None] = lambda done: None,
+    on_phase: Callable[[str], None] = lambda text: None,
+    on_step: Callable[[str, int, int], None] = lambda name, index, total: None,
+) -> Compression:
+    """Quantize a network to an integer graph whose file is small.
+
+    Args:
+        model: a network with its float graph, or what :func:`squeezeedge.load` takes.
+        images: to calibrate on and to judge by, as for :func:`squeezeedge.quantize`.
+        target_size: bytes that the file may have.
+        max_drop: points by which agreement with the uncompressed integer graph, and accuracy where there are labels,
+            may be lower. One of both is given.
+        count: how many images.
+        seed: of their choice.
+        classes: class list of the data.
+        strict: an image that cannot be read is an error.
+        on_decode: called with the number of images decoded since the last call.
+        on_phase: called with what is done next, one line.
+        on_step: called with (name, index, total) before each step of what is done: a layer, or an image.
+
+    Raises:
+        UsageError: both or neither goal, the model has no float graph, or there are too few images.
+        SqueezeEdgeError: the goal cannot be met; the text says what was reached. Also as :func:`squeezeedge.quantize`.
+    """
+    _check_goal(target_size, max_drop)
+    check_whole("count", count, 2)
+    check_whole("seed", seed, 0)
+    if not isinstance(model, Model):
+        check_path("model", model)
+        model = load(model)
+    if model.floating is None:
+        raise UsageError(
+            f"{model.name}: is an integer graph; compression starts from the float weights: give the file that the "
+            "graph was made of"
+        )
+    if (images := model.dataset if images is None else images) is None:
+        raise UsageError(f"{model.name}: calibration images are needed: give some")
+    chosen = calibration_images(images, count=count, seed=seed, classes=classes)
+    model = choose_network(model, chosen)
+    chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)
+    if len(pixels) < 2:
+        raise UsageError(f"{chosen.dataset.name}: {counted(len(pixels), 'image')} cannot both calibrate and judge")
+    doubt = suspicion_of(model, chosen, pixels)
+    remarks = [chosen.loss] if chosen.unreadable else []
+    work = _Work(model, pixels, _labels(model, chosen), seed, on_phase, on_step, remarks.append)
+    uncompressed, result, points = work.run(target_size, max_drop)
+    return Compression(
+        replace(
+            model,
+            integer=work.graph,
+            calibration=chosen,
+            calibrated_on=frozenset(fingerprints(pixels)),
+            golden=pixels[:GOLDEN_IMAGES].copy(),
+            remarks=(*model.remarks, *remarks),
+            suspicion=doubt,
+        ),
+        uncompressed,
+        result,
+        tuple(sorted(points, key=lambda point: point.bytes)),
+    )
+
+
+class _Work:
+    """The graphs of one network at several prices of a bit.
+
+    Attributes:
+        graph: the last one that was made.
+    """
+
+    graph: IntegerGraph
+
+    def __init__(
+        self,
+        model: Model,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None,
+        seed: int,
+        on_phase: Callable[[str], None],
+        on_step: Callable[[str, int, int], None],
+        on_remark: Callable[[str], None],
+    ) -> None:
+        self.model, self.pixels, self.labels = model, pixels, labels
+        self.on_phase, self.on_step, self.on_remark = on_phase, on_step, on_remark
+        self.seed = seed
+        order = np.random.default_rng(seed).permutation(len(pixels))
+        judged = max(1, len(pixels) // JUDGED)
+        self.judged, self.calibrating = np.sort(order[:judged]), np.sort(order[judged:])
+
+    def run(self, target_size: int | None, max_drop: float | None) -> tuple[Point, Point, list[Point]]:
+        """Make the graph; returns the uncompressed point, the result and the points that were judged."""
+        self.on_phase(f"the uncompressed graph, on {counted(len(self.pixels), 'image')}")
+        size = self._quantize(None, self.pixels, self.on_remark)
+        known = graph_logits(self.graph, self.pixels)
+        judge = Judge(self.pixels[self.judged], known[self.judged], known, self.labels)
+        uncompressed = judge.point(self.graph, size, None)
+        if target_size is not None and size <= target_size:
+            return uncompressed, uncompressed, [uncompressed]
+        floating, preprocessing = self.model.floating, self.model.preprocessing
+        assert floating is not None
+        self.on_phase("how much the logits notice of each weight")
+        folded = folded_graph(floating, preprocessing)
+        gradients = weight_gradients(folded, evidence(self.pixels).pixels, self.seed, self.on_step)
+        weights = sum(conv.weight.size for conv in folded.convolutions)
+        power = float(np.square(known, dtype=np.float64).sum(1).mean())
+        importances: dict[str, Tensor] = {}
+
+        def sized(quality: float, pixels: NDArray[np.uint8]) -> int:
+            return self._quantize(RateRounding(price_of_bit(quality, power, weights), gradients, importances), pixels)
+
+        def walk(quality: float) -> Point:
+            self.on_phase(
+                f"weights at {quality:.1f} dB, on {counted(len(self.calibrating), 'image')}; the others judge"
+            )
+            point = judge.point(self.graph, sized(quality, self.pixels[self.calibrating]), quality)
+            self.on_phase(said(point))
+            return point
+
+        per_decibel = weights / 8 / DECIBELS_PER_BIT
+        if target_size is not None:
+            points = found(walk, lambda point: (point.bytes - target_size) / per_decibel, feasible_above=False)
+            met = [point for point in points if point.bytes <= target_size]
+        else:
+            assert max_drop is not None
+            points = found(walk, lambda point: _spare(point.drop, max_drop), feasible_above=True)
+            met = [point for point in points if point.drop <= max_drop]
+        points.sort(key=lambda point: point.bytes)
+        if not met:
+            raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, points))
+        best = max(met, key=_quality) if target_size is not None else min(met, key=_quality)
+        for attempt in range(ATTEMPTS):
+            quality = _quality(best) - attempt * LESS
+            self.on_phase(f"weights at {quality:.1f} dB, on all {counted(len(self.pixels), 'image')}")
+            size = sized(quality, self.pixels)
+            if target_size is None or size <= target_size:
+                return uncompressed, replace(best, quality=quality, bytes=size), [*points, uncompressed]
+        raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, [replace(best, bytes=size)]))
+
+    def _quantize(
+        self, rounding: Rounding | None, pixels: NDArray[np.uint8], on_remark: Callable[[str], None] = lambda text: None
+    ) -> int:
+        """Make a graph and return the bytes of its file."""
+        assert self.model.floating is not None
+        self.graph = pipeline.quantize(
+            self.model.floating,
+            self.model.preprocessing,
+            pixels,
+            name=self.model.name,
+            labels=self.model.labels,
+            on_layer=self.on_step,
+            on_remark=on_remark,
+            rounding=rounding,
+        )
+        seen, golden = frozenset(fingerprints(self.pixels)), self.pixels[:GOLDEN_IMAGES]
+        return file_bytes(replace(self.model, integer=self.graph, calibrated_on=seen, golden=golden))
+
+
+def file_bytes(model: Model) -> int:
+    """Bytes of the file that a model's integer graph is saved in."""
+    with scratch_folder() as folder:
+        file = folder / "model.sqe"
+        model.save(file)
+        return file.stat().st_size
+
+
+def said(point: Point) -> str:
+    """One line on a point of the curve."""
+    top1 = "" if point.top1_drop is None else f", top-1 {-point.top1_drop:+.1f} points"
+    return f"{point.bytes:,} bytes, {point.agreement:.1f} % of the uncompressed graph's class{top1}"
+
+
+def _check_goal(target_size: int | None, max_drop: float | None) -> None:
+    if (target_size is None) == (max_drop is None):
+        raise UsageError("give either `target_size` or `max_drop`")
+    if target_size is not None:
+        check_whole("target_size", target_size, 1)
+    elif not isinstance(max_drop, int | float) or isinstance(max_drop, bool) or not 0 <= max_drop <= 100:
+        raise UsageError(f"`max_drop` is {max_drop!r}; it must be 0 to 100 points")
+
+
+def _spare(drop: float, most: float) -> float:
+    """By how many decibels errors may grow until the drop is the most, if it grows with their amplitude."""
+    return 20 * math.log10(max(most, LEAST_DROP) / max(drop, LEAST_DROP)) + (0 if drop <= most else -NEAR)
+
+
+def _quality(point: Point) -> float:
+    return WORST if point.quality is None else point.quality
+
+
+def _unmet(target_size: int | None, max_drop: float | None, uncompressed: Point, points: Sequence[Point]) -> str:
+    if target_size is not None:
+        least = min(points, key=lambda point: point.bytes)
+        return (
+            f"`target_size`: {target_size:,} bytes cannot be met; the smallest file of this network has "
+            f"{least.bytes:,} bytes, at a drop of {least.drop:.1f} points: give more"
+        )
+    best = min(points, key=lambda point: point.drop)
+    return (
+        f"`max_drop`: {max_drop:g} points cannot be met; the best compressed file has {best.bytes:,} bytes at a drop "
+        f"of {best.drop:.1f} points, the uncompressed one {uncompressed.bytes:,}: give more points or more images"
+    )
+
+
+def _labels(model: Model, images: Selection) -> NDArray[np.int64] | None:
+    """The network's classes of the images, if they are known."""
+    try:
+        return evaluation_images(images, model.classes, model.labels).labels
+    except SqueezeEdgeError:  # they are of other classes
+        return None
