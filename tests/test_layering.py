@@ -55,7 +55,7 @@ MOST_TYPE_TESTS = 30
 MOST_LINES = 450
 UNDIVIDED = {
     "squeezeedge.targets.cuda.device": 530,
-    "squeezeedge.targets.device.run": 470,
+    "squeezeedge.targets.device.run": 580,
     "squeezeedge.targets.vta.device": 480,
 }
 """Module that artifacts hold as one file -> its most lines."""
