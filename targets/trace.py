@@ -25,7 +25,8 @@ class Place:
 
     Attributes:
         name: of the tensor.
-        step: number of the step of a run that makes it, in the device's own count.
+        step: number of the step of a run that makes it, in the device's own count; 0 where nothing of the memory is
+            overwritten before a run's end.
         shape: of the tensor.
         runs: (first byte of pixel (0, 0), number of channels) one after the other, in the order of the channels.
         row: bytes from one row to the next.
