@@ -126,11 +126,11 @@ class Device:
         expected = tuple(self._graph.input_shape)
         if image.dtype != np.uint8 or image.shape != expected:
             raise UsageError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 {list(expected)}")
-        shapes = {name: (np.uint8, tuple(tensor.shape)) for name, tensor in self._graph.tensors.items()}
-        shapes |= {self._graph.head.name: (np.int32, (self._graph.classes,))}
-        del shapes[IMAGE]
+        left = {name: f"uint8 {list(tensor.shape)}" for name, tensor in self._graph.tensors.items()}
+        left[self._graph.head.name] = f"int32 {[self._graph.classes]}"
+        del left[IMAGE]
         for name, values in self._session.trace(image):
-            if shapes.pop(name, None) != (values.dtype, values.shape):
+            if left.pop(name, None) != f"{values.dtype} {list(values.shape)}":
                 raise SqueezeEdgeError(
                     f"{self.name}: it shows {name} as {values.dtype} {list(values.shape)}, once more or not as the "
                     "integer graph has it; compile the model again"

@@ -75,7 +75,7 @@ BLOCK = 1 << 16
 ANSWER = frozenset({"image", "index", "classes", "labels", "logits", "scores", "sums"})
 """Keys of an answer's line; all others are timings."""
 
-TENSOR_TYPES = {"uint8": np.dtype(np.uint8), "int32": np.dtype("<i4")}
+TENSOR_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "int32": np.dtype("<i4")}
 
 CHECK = frozenset({"golden", "differing_sums", "largest_error"})
 """Keys of the golden inputs' line; all others are timings or what the device says of itself."""

@@ -178,9 +178,7 @@ def open_session(
             else:
                 from squeezeedge.targets.board import BoardNetwork
 
-                network = BoardNetwork(
-                    files, board, module.FILES, root=target.needs_root, timeout=timeout, trace=trace
-                )
+                network = BoardNetwork(files, board, module.FILES, root=target.needs_root, timeout=timeout, trace=trace)
         done = False
         try:
             session = Session(network, device, target.devices[device], failures)

@@ -6,8 +6,19 @@ import sys
 
 import typer
 
+from squeezeedge.cli.commands import (
+    compare,
+    disasm,
+    finetune,
+    models,
+    profile,
+    quantize,
+    recipes,
+    targets,
+    train,
+    validate,
+)
 from squeezeedge.cli.commands import compile as compile_
-from squeezeedge.cli.commands import disasm, finetune, models, profile, quantize, recipes, targets, train, validate
 from squeezeedge.cli.commands import eval as eval_
 from squeezeedge.cli.commands import inspect as inspect_
 from squeezeedge.cli.output import error, warnings_as_notes
@@ -28,6 +39,7 @@ with warnings_as_notes():  # the options are those of all targets, and another p
     for command in (
         compile_,
         eval_,
+        compare,
         profile,
         disasm,
         inspect_,

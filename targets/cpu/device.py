@@ -219,13 +219,12 @@ class Network:
             raise ValueError(f"{self._artifact.folder}: the library shows no tensors; compile the model again")
         found: dict[str, bytes] = {}
 
-        @SEEN
         def seen(user: int, kernel: int, address: int, size: int) -> None:
             for place in said.places:
                 if place.step == kernel and place.end <= size:
                     found[place.name] = ctypes.string_at(address + place.begin, place.end - place.begin)
 
-        if self._trace(ctypes.c_void_p(image.ctypes.data), ctypes.c_void_p(sums.ctypes.data), seen, None):
+        if self._trace(ctypes.c_void_p(image.ctypes.data), ctypes.c_void_p(sums.ctypes.data), SEEN(seen), None):
             raise RuntimeError(f"the library failed: {self._error().decode()}")
         if len(found) != len(said.places):
             raise ValueError(f"{self._artifact.folder}: trace.json is of another library; compile the model again")

@@ -308,8 +308,8 @@ class Buffers:
                     size = place.end - place.begin
                     driver.cuMemcpyDtoHAsync_v2(host, self._workspace + place.begin, size, self._stream)
                     driver.cuStreamSynchronize(self._stream)
-                    memory = (ctypes.c_uint8 * size).from_address(host.value or 0)
-                    found.append((place.name, place.values(np.frombuffer(memory, np.uint8))))
+                    memory = np.frombuffer(ctypes.string_at(host, size), np.uint8)
+                    found.append((place.name, place.values(memory)))
 
         try:
             driver.cuMemcpyHtoDAsync_v2(self._input, self._in_host, self._in_bytes, self._stream)

@@ -78,9 +78,7 @@ def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callabl
     assert result.metrics["code"] == "sm_90"
 
 
-def test_the_tensors_between_the_kernels(
-    emulated: Emulated, fake_driver: Callable[..., None], tmp_path: Path
-) -> None:
+def test_the_tensors_between_the_kernels(emulated: Emulated, fake_driver: Callable[..., None], tmp_path: Path) -> None:
     """Launched one by one, copied one by one; the graph of a later run is what it was, and nothing is left over."""
     fake_driver(FAKE_CUDA_TRACE=str(tmp_path / "trace.txt"))
     network = Network(Artifact(emulated.artifact))
