@@ -114,6 +114,10 @@ class Comparison:
         """One line."""
         return f"{self.model}, {counted(self.images, 'image')}: a = {self.a}, b = {self.b}"
 
+    @property
+    def _changed(self) -> str:
+        return f"{self.changed} of {counted(self.images, 'image')} {'gets' if self.changed == 1 else 'get'}"
+
     def table(self) -> Table:
         """One row a layer."""
         raise NotImplementedError
@@ -192,7 +196,7 @@ class ExactComparison(Comparison):
             head = self.layers[-1]
             found.append(
                 f"class sums: {head.differing} of {head.values} differ, by at most {100 * self.share:.3g} % of the "
-                f"largest; {counted(self.changed, 'image')} of {self.images} {_get(self.changed)} another class"
+                f"largest; {self._changed} another class"
             )
             if self.tolerance and head.differing:
                 found.append(f"class sums may differ by {100 * self.tolerance:.3g} %: fp16 computes them")
@@ -253,17 +257,13 @@ class FloatComparison(Comparison):
         if seen:
             worst = min(seen, key=lambda layer: layer.sqnr_db)
             found.append(f"lowest ratio: {worst.name}, {worst.sqnr_db:.1f} dB")
-        found.append(f"{counted(self.changed, 'image')} of {self.images} {_get(self.changed)} another class than fp32")
+        found.append(f"{self._changed} another class than fp32")
         return found + _unseen({layer.name: layer.unseen for layer in self.layers if layer.unseen})
 
     def to_json(self) -> dict[str, Any]:
         """The fields."""
         values = {**vars(self), "remarks": list(self.remarks)}
         return {"kind": "fp32", **values, "layers": [vars(layer) for layer in self.layers]}
-
-
-def _get(count: int) -> str:
-    return "gets" if count == 1 else "get"
 
 
 def _unseen(reasons: Mapping[str, str]) -> list[str]:

@@ -46,7 +46,7 @@ def test_where_it_first_differs() -> None:
     assert EXACT.sentences() == [
         "2 images are noise",
         f"first difference: {where}",
-        "class sums: 1900 of 2000 differ, by at most 1.25 % of the largest; 1 image of 2 gets another class",
+        "class sums: 1900 of 2000 differ, by at most 1.25 % of the largest; 1 of 2 images gets another class",
         "not compared: conv1, conv2; cpu: it is fused",
     ]
     with pytest.raises(GateError) as caught:
@@ -90,7 +90,7 @@ def test_rows() -> None:
 def test_beside_fp32() -> None:
     assert FLOAT.sentences() == [
         f"lowest ratio: {NAME}, 33.5 dB",
-        "2 images of 2 get another class than fp32",
+        "2 of 2 images get another class than fp32",
         "not compared: conv1; cpu: it is fused",
     ]
     FLOAT.check()
