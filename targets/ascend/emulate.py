@@ -35,7 +35,7 @@ from squeezeedge.graph import Tensor as GraphTensor
 from squeezeedge.graph.oracle import execute
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, FP16_DTYPE
-from squeezeedge.targets.ascend.device import read_constants, sums_of
+from squeezeedge.targets.ascend.device import quantized, read_constants, sums_of
 from squeezeedge.targets.ascend.reading import read_deploy_model
 from squeezeedge.targets.ascend.structure import DeployConv, attributes, constants, deploy_convs
 
@@ -142,8 +142,7 @@ def differing_values(graph: IntegerGraph, emulator: Emulator, images: NDArray[np
 
 def quantized_values(value: Tensor, tensor: GraphTensor) -> NDArray[np.uint8]:
     """A float tensor of the model, [N, C, H, W] -> what it stands for in the graph: uint8 [N, H, W, channels]."""
-    kept = quantize(value[:, : tensor.channels], 1, tensor.zero_point - rules.SIGN).numpy().transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(kept).view(np.uint8) ^ np.uint8(rules.SIGN)
+    return quantized(value[:, : tensor.channels].numpy().transpose(0, 2, 3, 1), tensor.zero_point)
 
 
 def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
