@@ -31,8 +31,8 @@ from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.loading import load
 from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest
 from squeezeedge.model import GOLDEN_IMAGES, Model
+from squeezeedge.targets.device.run import TRACE, meaning_sha256
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
-from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import Lowered, Target
 from squeezeedge.targets.registry import get_target
 
@@ -124,7 +124,7 @@ class Artifact:
         return sum(
             int(entry["bytes"])
             for name, entry in self.manifest["files"].items()
-            if name not in (GRAPH, GOLDEN) and not name.endswith(NOT_THE_MODEL)
+            if name not in (GRAPH, GOLDEN, TRACE) and not name.endswith(NOT_THE_MODEL)
         )
 
     def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:

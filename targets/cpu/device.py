@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILES",
+    "LIBRARIES",
     "REQUIRED",
     "THREADS_VARIABLE",
     "Network",
@@ -32,7 +33,8 @@ __all__ = [
     "machine_of",
 ]
 
-FILES = ("lib*.so", "trace.json")
+LIBRARIES = "lib*.so"
+FILES = (LIBRARIES, "trace.json")
 REQUIRED: tuple[tuple[str, str], ...] = ()
 
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -62,8 +62,8 @@ class CpuLowered:
             SqueezeEdgeError: it fails.
         """
         features = FEATURES[self.isa.name][1]
-        self.trace.write(folder)
         glibc = link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
+        self.trace.write(folder)
         needs = {} if glibc is None else {"glibc": glibc, "note": f"the library needs glibc {glibc} or newer"}
         return {
             "prefix": self.interface.prefix,

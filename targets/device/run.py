@@ -279,7 +279,7 @@ def _positive(value: Any, least: int = 1) -> int:  # noqa: ANN401  (JSON)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401  (JSON)
-    _require(type(value) is str, f"{value!r:.40} is no text")
+    _require(type(value) is str and value.isprintable(), f"{value!r:.40} is no text")
     return cast(str, value)
 
 

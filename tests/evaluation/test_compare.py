@@ -22,7 +22,9 @@ from squeezeedge.graph.oracle import execute
 from squeezeedge.lower import onnx_module
 from squeezeedge.model import Model
 from squeezeedge.targets.ascend import deploy
+from squeezeedge.targets.cpu import elementwise, packing
 from squeezeedge.targets.cpu import stage as cpu_stage
+from squeezeedge.targets.cuda import convolution
 from squeezeedge.targets.cuda import stage as cuda_stage
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.vta.lower import compiler as vta_compiler
@@ -79,8 +81,8 @@ def check(found: object, graph: IntegerGraph, change: Change, images: NDArray[np
     assert isinstance(found, ExactComparison)
     nodes = tuple(broken(node, change) if isinstance(node, Conv) else node for node in graph.nodes)
     wrong = dataclasses.replace(graph, nodes=nodes)
-    right_values = [dict(execute(graph, image)) for image in images]
-    wrong_values = [dict(execute(wrong, image)) for image in images]
+    right_values: list[dict[str, NDArray[Any]]] = [dict(execute(graph, image)) for image in images]
+    wrong_values: list[dict[str, NDArray[Any]]] = [dict(execute(wrong, image)) for image in images]
     for layer in found.layers:
         if layer.unseen:
             continue
@@ -107,7 +109,7 @@ def check(found: object, graph: IntegerGraph, change: Change, images: NDArray[np
 
 
 def patch_cpu(patch: Patch, change: Change) -> None:
-    pack = cpu_stage.pack
+    pack = packing.pack
     patch.setattr(cpu_stage, "pack", lambda conv, *rest, **named: pack(broken(conv, change), *rest, **named))
 
 
@@ -119,7 +121,7 @@ def patch_vta(patch: Patch, change: Change) -> None:
 
 
 def patch_cuda(patch: Patch, change: Change) -> None:
-    kernel = cuda_stage.convolution_kernel
+    kernel = convolution.convolution_kernel
     patch.setattr(cuda_stage, "convolution_kernel", lambda conv, *rest: kernel(broken(conv, change), *rest))
 
 
@@ -187,7 +189,7 @@ def test_a_stale_halo_is_found(
     graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     """The pooling leaves what was there before around its tensor: the convolution that pads it is wrong at the edge."""
-    fill = cpu_stage.fill_border
+    fill = elementwise.fill_border
     monkeypatch.setattr(
         cpu_stage,
         "fill_border",
