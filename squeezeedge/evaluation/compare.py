@@ -57,7 +57,7 @@ def compare(
     limit: int = IMAGES,
     seed: int = 0,
     strict: bool = False,
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Run images through two sides and compare every tensor that both show.
 
@@ -77,7 +77,7 @@ def compare(
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
         strict: an image that cannot be read is an error.
-        on_progress: called with the number of images done since the last call.
+        on_progress: called with the number of images done, and of all.
 
     Returns:
         :class:`~squeezeedge.evaluation.comparison.FloatComparison` if one side is fp32, else
@@ -116,7 +116,7 @@ def compare_sides(
     sides: tuple[Side, Side],
     images: NDArray[np.uint8],
     remarks: tuple[str, ...] = (),
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """:func:`compare`, of two sides that are ready.
 
@@ -125,7 +125,7 @@ def compare_sides(
         sides: the two.
         images: uint8 [n, height, width, 3], at least one.
         remarks: what people should know of them.
-        on_progress: called with the number of images done since the last call.
+        on_progress: called with the number of images done, and of all.
     """
     if sides[0].floating or sides[1].floating:
         return _beside_fp32(graph, sides, images, remarks, on_progress)
@@ -219,7 +219,7 @@ def _exact(
     sides: tuple[Side, Side],
     images: NDArray[np.uint8],
     remarks: tuple[str, ...],
-    on_progress: Callable[[int], None],
+    on_progress: Callable[[int, int], None],
 ) -> ExactComparison:
     tallies = {node.name: _Tally(graph, node.name) for node in graph.nodes}
     head, share, changed = graph.head.name, 0.0, 0
@@ -239,7 +239,7 @@ def _exact(
         largest = max(1, int(np.abs(oracle[head].astype(np.int64)).max()))
         share = max(share, int(np.abs(sums[0] - sums[1]).max()) / largest)
         changed += _classes_differ(graph.logits(both[0][head]), graph.logits(both[1][head]))
-        on_progress(1)
+        on_progress(number + 1, len(images))
     reasons = _reasons(sides, [name for name, tally in tallies.items() if not tally.values])
     layers = tuple(
         ExactLayer(
@@ -309,14 +309,14 @@ def _beside_fp32(
     sides: tuple[Side, Side],
     images: NDArray[np.uint8],
     remarks: tuple[str, ...],
-    on_progress: Callable[[int], None],
+    on_progress: Callable[[int, int], None],
 ) -> FloatComparison:
     if sides[0].floating and sides[1].floating:
         raise UsageError("both sides are fp32; compare it with something else")
     floating, integers = sides if sides[0].floating else (sides[1], sides[0])
     tallies = {node.name: _Tally(graph, node.name) for node in graph.nodes}
     head, changed = graph.head.name, 0
-    for image in images:
+    for number, image in enumerate(images):
         seen = _shown(integers, image, graph)
         for name, reference in floating.trace(image):
             if name not in seen:
@@ -333,7 +333,7 @@ def _beside_fp32(
             if tensor.zero_point:
                 ends |= values == 0
             tallies[name].saturated += int(np.count_nonzero(ends))
-        on_progress(1)
+        on_progress(number + 1, len(images))
     reasons = _reasons(sides, [name for name, tally in tallies.items() if not tally.values])
     layers = tuple(
         FloatLayer(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from squeezeedge.errors import GateError, counted
-from squeezeedge.evaluation.reports import Table, number
+from squeezeedge.evaluation.tables import Table, number
 from squeezeedge.graph.rules import Shape
 
 __all__ = ["Comparison", "Element", "ExactComparison", "ExactLayer", "FloatComparison", "FloatLayer"]
@@ -169,7 +169,7 @@ class ExactComparison(Comparison):
             raise GateError(f"{self.model}: {self.a} and {self.b} differ; {self._where(self.first)}")
 
     def table(self) -> Table:
-        """Layers, how many of their values differ, and how many each side has made wrong itself."""
+        """Layers, how many of their values differ, and how many each side has made wrong itself; unseen: dashes."""
         columns = ("layer", "differ", "%", "largest", "a wrong", "b wrong")
         rows = [
             [layer.name, "-", "-", "-", "-", "-"]
@@ -211,7 +211,7 @@ class ExactComparison(Comparison):
         else:
             place = f"(y, x, c) = ({first.y}, {first.x}, {first.channel})"
         return (
-            f"{layer.name}, image {first.image}, {place}: a = {first.a}, b = {first.b}, oracle = {first.oracle}; "
+            f"{layer.name}, image {first.image}, {place}: a={first.a}, b={first.b}, oracle={first.oracle}; "
             f"{layer.differing} of {layer.values} values differ there"
         )
 
@@ -236,7 +236,7 @@ class FloatComparison(Comparison):
         """Layers, their noise, largest error and saturation."""
         columns = ("layer", "shape", "SQNR dB", "max error", "saturated", "%")
         rows = [
-            [layer.name, "x".join(map(str, layer.shape)), "-", "-", "-", "-"]
+            [layer.name, "-", "-", "-", "-", "-"]
             if layer.unseen
             else [
                 layer.name,

@@ -100,7 +100,7 @@ def compare_command(
     given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     first = _side(a, source, given)
     second = first if b == a else _side(b, source, given)
-    with progress("compare", None) as advance:
+    with progress("compare", limit) as advance:
         found = compare(
             first,
             second,
@@ -113,7 +113,7 @@ def compare_command(
             limit=limit,
             seed=seed,
             strict=strict,
-            on_progress=advance,
+            on_progress=lambda done, total: advance(done=done, total=total),
         )
     if plot is not None:
         from squeezeedge.evaluation.comparison_plot import plot_comparison
