@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IntegerGraph, rules
@@ -95,13 +99,14 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     target = llvm_target(isa, options)
     _check_zero_points(graph)
     interface = Interface.of(graph, options.prefix)
+    orders: Mapping[str, NDArray[np.intp]] = {}
     if isa.chained:
-        graph = reordered(graph, isa.lanes)
+        graph, orders = reordered(graph, isa.lanes)
     shape = graph.input_shape
     parts = stages(partition(to_relax(graph), FUSIONS), graph)
     plan = plan_calls(kernel_calls(parts, shape, isa), shape.height * shape.width * shape.channels)
     machine_code = kernel_object(plan.kernels, target)
-    return CpuLowered(isa, target, compiler, plan, machine_code, interface, tensor_places(parts))
+    return CpuLowered(isa, target, compiler, plan, machine_code, interface, tensor_places(parts, orders))
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:

@@ -61,8 +61,13 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     return calls
 
 
-def tensor_places(stages: Sequence[Stage]) -> Trace:
-    """Where each kernel of :func:`kernel_calls` leaves its tensors, from the start of what it makes."""
+def tensor_places(stages: Sequence[Stage], orders: Mapping[str, NDArray[np.intp]]) -> Trace:
+    """Where each kernel of :func:`kernel_calls` leaves its tensors, from the start of what it makes.
+
+    Args:
+        stages: the network in execution order.
+        orders: of tensors whose channels are not in the graph's order, which of its channels stands at each place.
+    """
     borders, _ = _borders(stages)
     places: list[Place] = []
     unseen: dict[str, str] = {}
@@ -70,7 +75,8 @@ def tensor_places(stages: Sequence[Stage]) -> Trace:
         layout = _layout(stage.name, stage.out, borders)
 
         def place(name: str, first: int, count: int, kernel: int = kernel, layout: Layout = layout) -> Place:
-            addresses = (layout.address(0, 0, channel) for channel in range(first, first + count))
+            at = np.argsort(orders[name]) if name in orders else np.arange(count)
+            addresses = (layout.address(0, 0, first + channel) for channel in at.tolist())
             shape = layout.shape._replace(channels=count)
             return Place(name, kernel, shape, runs(addresses), layout.row, layout.channels)
 
