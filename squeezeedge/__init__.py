@@ -28,6 +28,7 @@ from squeezeedge.errors import (
 __all__ = [
     "Answer",
     "Artifact",
+    "Comparison",
     "CorruptFileError",
     "Device",
     "GateError",
@@ -43,6 +44,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "compare",
     "compile",
     "errors",
     "evaluate",
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact, compile, open_artifact
     from squeezeedge.calib.preprocess import Preprocessing
     from squeezeedge.device import Answer, Device, RankedClass
+    from squeezeedge.evaluation.compare import compare
+    from squeezeedge.evaluation.comparison import Comparison
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.evaluation.reports import Report
@@ -66,6 +70,7 @@ else:
     _MODULES = {
         "Answer": "device",
         "Artifact": "artifact",
+        "Comparison": "evaluation.comparison",
         "Device": "device",
         "Gates": "evaluation.gates",
         "IntegerGraph": "graph",
@@ -74,6 +79,7 @@ else:
         "RankedClass": "device",
         "Report": "evaluation.reports",
         "RunResult": "targets.protocol",
+        "compare": "evaluation.compare",
         "compile": "artifact",
         "evaluate": "evaluation.evaluate",
         "load": "loading",

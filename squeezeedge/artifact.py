@@ -31,8 +31,8 @@ from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.loading import load
 from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest
 from squeezeedge.model import GOLDEN_IMAGES, Model
+from squeezeedge.targets.device.run import TRACE, meaning_sha256
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
-from squeezeedge.targets.device.run import meaning_sha256
 from squeezeedge.targets.protocol import Lowered, Target
 from squeezeedge.targets.registry import get_target
 
@@ -124,7 +124,7 @@ class Artifact:
         return sum(
             int(entry["bytes"])
             for name, entry in self.manifest["files"].items()
-            if name not in (GRAPH, GOLDEN) and not name.endswith(NOT_THE_MODEL)
+            if name not in (GRAPH, GOLDEN, TRACE) and not name.endswith(NOT_THE_MODEL)
         )
 
     def reference(self, weights: str | os.PathLike[str] | None = None) -> Model | None:
@@ -144,7 +144,12 @@ class Artifact:
 
     @contextmanager
     def open(
-        self, device: str | None = None, board: str | None = None, timeout: float | None = None
+        self,
+        device: str | None = None,
+        board: str | None = None,
+        timeout: float | None = None,
+        *,
+        trace: bool = False,
     ) -> Iterator[Device]:
         """Make a device ready, until the end of the block.
 
@@ -154,6 +159,8 @@ class Artifact:
             board: ``user@host[:port]`` of the machine with the device, reached by ssh; ``None``: this machine.
             timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100
                 times what a golden input took, at least 60.
+            trace: whether :meth:`squeezeedge.device.Device.trace` will be asked, which a board must know from the
+                start.
 
         Yields:
             What runs images.
@@ -174,7 +181,7 @@ class Artifact:
             check_type(argument, text, (str, type(None)), "a name, or None")
         name = next(iter(target.devices)) if device is None else device
         target.check_device(name, board)
-        with open_session(self.path, target, name, board, timeout) as session:
+        with open_session(self.path, target, name, board, timeout, trace=trace) as session:
             yield Device(session, graph)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from squeezeedge.calib.decode import AnyImage, EncodedImage, decode
 from squeezeedge.calib.selection import Selection
 from squeezeedge.calib.sources import ImageSource, image_stream
-from squeezeedge.errors import UsageError, check_type, check_whole
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.errors import SqueezeEdgeError, UsageError, check_type, check_whole
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.session import Session
 
@@ -84,6 +85,11 @@ class Device:
         self.name: str = session.device
         self.kind: Kind = session.kind
 
+    @property
+    def tolerance(self) -> float:
+        """What class sums may differ from the oracle's, as a share of the largest: 0 but where fp16 is involved."""
+        return self._session.tolerance
+
     def run(self, images: NDArray[np.uint8]) -> RunResult:
         """Run preprocessed images: uint8 [N, height, width, 3] of the network's input size.
 
@@ -102,6 +108,43 @@ class Device:
                 f"[N, {', '.join(map(str, self._graph.input_shape))}]"
             )
         return self._session.run(images)
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Run one preprocessed image, uint8 [height, width, 3], and yield what every layer of the graph made.
+
+        The kernels are those that :meth:`run` calls; what they leave in memory is read.
+
+        Yields:
+            (node name, uint8 [height, width, channels]) in execution order; last (head name, int32 [classes]).
+            :meth:`unseen` says which tensors are not among them, and why.
+
+        Raises:
+            UsageError: an image of another shape or type, or a device that shows no tensors.
+            SqueezeEdgeError: the device fails, or yields something that is not of the graph.
+        """
+        check_type("image", image, np.ndarray, "an array, uint8 [height, width, 3]")
+        expected = tuple(self._graph.input_shape)
+        if image.dtype != np.uint8 or image.shape != expected:
+            raise UsageError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 {list(expected)}")
+        left = {name: f"uint8 {list(tensor.shape)}" for name, tensor in self._graph.tensors.items()}
+        left[self._graph.head.name] = f"int32 {[self._graph.classes]}"
+        del left[IMAGE]
+        for name, values in self._session.trace(image):
+            if left.pop(name, None) != f"{values.dtype} {list(values.shape)}":
+                raise SqueezeEdgeError(
+                    f"{self.name}: it shows {name} as {values.dtype} {list(values.shape)}, once more or not as the "
+                    "integer graph has it; compile the model again"
+                )
+            yield name, values
+
+    def unseen(self) -> Mapping[str, str]:
+        """Name of every tensor that :meth:`trace` does not yield -> why, a part of a sentence.
+
+        Raises:
+            UsageError: a device that shows no tensors.
+            SqueezeEdgeError: a file is damaged.
+        """
+        return self._session.unseen()
 
     def classify(self, images: ImageSource | Selection, top: int = 5) -> Iterator[Answer]:
         """Say what is on images, one after the other, each preprocessed as the network's training asks for.

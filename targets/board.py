@@ -6,17 +6,19 @@ golden inputs' time suggests, and compared with what run.py prints. The script t
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
 import os
+import re
 import select
 import shlex
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UsageError
-from squeezeedge.targets.device.run import DEVICE, GOLDEN, MANIFEST, SCRIPT, Artifact
+from squeezeedge.targets.device.run import DEVICE, GOLDEN, MANIFEST, SCRIPT, TRACE, Artifact
 from squeezeedge.targets.remote import Remote
 
 __all__ = ["BoardNetwork"]
@@ -62,14 +64,18 @@ LONGEST_S = 86_400.0
 CLOSING_S = 10.0
 """How long the script may take to end when it gets no more images."""
 
-MOST_LINE = 1 << 24
-"""Bytes of a line; longer ones are no answers."""
+MOST_LINE, MOST_TENSOR_LINE = 1 << 24, 1 << 26
+"""Bytes of a line, and of one with a tensor; longer ones are not what the script prints."""
+MOST_TENSORS, MOST_TRACED = 1 << 14, 1 << 30
+"""Tensors of an image that are taken, and bytes of all."""
 MOST_ERRORS = 1 << 16
 """Bytes of the end of the standard error that are looked at."""
 BLOCK = 1 << 16
 
 ANSWER = frozenset({"image", "index", "classes", "labels", "logits", "scores", "sums"})
 """Keys of an answer's line; all others are timings."""
+
+TENSOR_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "int32": np.dtype("<i4")}
 
 CHECK = frozenset({"golden", "differing_sums", "largest_error"})
 """Keys of the golden inputs' line; all others are timings or what the device says of itself."""
@@ -85,6 +91,7 @@ class BoardNetwork:
         root: whether the script needs root there: log in as root, or as a user with sudo that asks for no password.
         timeout: seconds that setting up and each answer may take; ``None``: 300 s, then 100 times as long as a golden
             input, at least 60 s.
+        trace: whether :meth:`trace` will be called: then the script prints every image's tensors.
 
     Raises:
         UsageError: not the name of a board, or no time-out.
@@ -94,7 +101,14 @@ class BoardNetwork:
     """
 
     def __init__(
-        self, artifact: Artifact, board: str, patterns: Sequence[str], *, root: bool, timeout: float | None = None
+        self,
+        artifact: Artifact,
+        board: str,
+        patterns: Sequence[str],
+        *,
+        root: bool,
+        timeout: float | None = None,
+        trace: bool = False,
     ) -> None:
         if timeout is not None and not 0 < timeout <= LONGEST_S:
             raise UsageError(f"a time-out of {timeout} s: must be more than 0 and at most {LONGEST_S:.0f}")
@@ -106,7 +120,8 @@ class BoardNetwork:
         self._failure: SqueezeEdgeError | None = None
         self._closed = False
         folder = remote.place(_files(artifact, patterns))
-        options = " ".join(["-", "--check", "--top", "1", "--sums"])
+        self._artifact = artifact
+        options = " ".join(["-", "--check", "--top", "1", "--sums", *(["--trace", "-"] if trace else [])])
         script = f'python3 -c {shlex.quote(WATCHED)} "$0/{SCRIPT}" {options}'
         command = remote.logged_in(script, f"$PWD/{folder}", root=root)
         self._errors = tempfile.TemporaryFile()
@@ -119,7 +134,7 @@ class BoardNetwork:
             for pipe in (self._stdin, self._stdout):
                 os.set_blocking(pipe.fileno(), False)
             self._to_send = memoryview(b"")
-            self._check = self._checked(self._next("golden", START_S if timeout is None else timeout))
+            self._check = self._checked(self._next(START_S if timeout is None else timeout, "golden"))
             latency_s = self._milliseconds(self._check, "latency_ms") / 1000
             self._limit = max(LEAST_ANSWER_S, ANSWER_LATENCIES * latency_s) if timeout is None else timeout
         except BaseException:
@@ -135,20 +150,82 @@ class BoardNetwork:
         Raises:
             SqueezeEdgeError: the script ended or failed, took too long or answered something strange.
         """
+        with self._until_a_failure():
+            return self._answers(images)
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Send an image and wait for its tensors, each of which is checked; the device was opened with ``trace``.
+
+        Args:
+            image: uint8 [height, width, 3].
+
+        Returns:
+            (name, uint8 [height, width, channels]), last (head name, int32 [classes]): what the script prints.
+
+        Raises:
+            SqueezeEdgeError: as :meth:`run`, or the artifact was compiled for no trace.
+        """
+        with self._until_a_failure():
+            return iter(self._tensors(image))
+
+    def unseen(self) -> Mapping[str, str]:
+        """What the artifact says of the tensors that its device does not show."""
+        return self._artifact.trace().unseen if self._artifact.has(TRACE) else {}
+
+    @property
+    def tolerance(self) -> float:
+        """What class sums may differ from the golden ones, as a share of the largest."""
+        value = self._artifact.compiled.get("tolerance", 0)
+        return float(value) if type(value) in (int, float) and 0 <= value < 1 else 0.0
+
+    @contextmanager
+    def _until_a_failure(self) -> Iterator[None]:
+        """After one nothing is sent any more: answers still on the way would be taken for those of other images."""
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         try:
-            return self._answers(images)
-        except BaseException as failure:  # answers that are still on the way would be taken for those of other images
+            yield
+        except BaseException as failure:
             self._failure = failure if isinstance(failure, SqueezeEdgeError) else self._error("is given up")
             self._kill()
             raise
+
+    def _tensors(self, image: NDArray[np.uint8]) -> list[tuple[str, NDArray[Any]]]:
+        """What the script prints in front of an image's answer."""
+        self._images = map(_npy, [image])
+        found: list[tuple[str, NDArray[Any]]] = []
+        left = MOST_TRACED
+        while line := self._next(self._limit, "tensor", "image"):
+            if "image" in line:
+                self._sums(line)
+                self._answered += 1
+                return found
+            found.append(self._tensor(line))
+            left -= found[-1][1].nbytes
+            if left < 0 or len(found) > MOST_TENSORS:
+                raise self._strange(f"more tensors than {MOST_TENSORS}, or of more than {MOST_TRACED} bytes")
+        self._end()
+        raise self._error("printed an image's tensors and ended")
+
+    def _tensor(self, line: Mapping[str, Any]) -> tuple[str, NDArray[Any]]:
+        name, shape, dtype = line["tensor"], line.get("shape"), TENSOR_TYPES.get(str(line.get("dtype")))
+        if type(name) is not str or type(line.get("index")) is not int or line["index"] != self._answered:
+            raise self._strange(f"a tensor {name!r:.40} of image {line.get('index')!r:.40}")
+        if dtype is None or type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
+            raise self._strange(f"{name:.40}: neither uint8 nor int32, or of no shape")
+        try:
+            data = base64.b64decode(line["data"], validate=True)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._strange(f"{name:.40}: {error!r}") from error
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise self._strange(f"{name:.40}: {len(data)} bytes for {shape!r:.80}")
+        return name, np.frombuffer(data, dtype).reshape(shape)
 
     def _answers(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Mapping[str, NDArray[np.float64]]]:
         sums, lines = np.empty((len(images), self._classes), np.int32), []
         self._images = map(_npy, images)
         for position in range(len(images)):
-            line = self._next("image", self._limit)
+            line = self._next(self._limit, "image")
             if line is None:
                 self._end()
                 raise self._error(f"answered {position} of {len(images)} images and ended")
@@ -180,30 +257,30 @@ class BoardNetwork:
         finally:
             self._kill()
 
-    def _next(self, key: str, limit: float) -> dict[str, Any] | None:
-        """Send what is to be sent, and wait for the next object with this first key; ``None``: the script has ended.
+    def _next(self, limit: float, *keys: str) -> dict[str, Any] | None:
+        """Send what is to be sent, and wait for the next object with such a first key; ``None``: the script has ended.
 
         Libraries may print something of their own, also in front of it on its line.
         """
-        begin, deadline = f'{{"{key}"'.encode(), time.monotonic() + limit
+        begin, deadline = re.compile(f'{{"(?:{"|".join(keys)})"'.encode()), time.monotonic() + limit
+        most = MOST_TENSOR_LINE if "tensor" in keys else MOST_LINE
         poll = select.poll()
         poll.register(self._stdout, select.POLLIN)
         while True:
             while (end := self._received.find(b"\n")) >= 0:
                 line = bytes(self._received[:end])
                 del self._received[: end + 1]
-                start = line.find(begin)
-                if start >= 0:
-                    return self._record(line[start:])
-            if len(self._received) > MOST_LINE:
-                raise self._strange(f"a line of more than {MOST_LINE} bytes")
+                if start := begin.search(line):
+                    return self._record(line[start.start() :])
+            if len(self._received) > most:
+                raise self._strange(f"a line of more than {most} bytes")
             self._to_send = self._to_send or next(self._images, memoryview(b""))
             if self._to_send:
                 poll.register(self._stdin, select.POLLOUT)
             left = deadline - time.monotonic()
             ready = poll.poll(max(0.0, left) * 1000)
             if not ready or left <= 0:  # a script that prints without an end is always ready
-                raise self._error(f"no answer in {limit:g} s, the time-out: {self._hint(key)}")
+                raise self._error(f"no answer in {limit:g} s, the time-out: {self._hint(keys[0])}")
             for descriptor, _ in ready:
                 if descriptor == self._stdout.fileno():
                     data = self._stdout.read(BLOCK)

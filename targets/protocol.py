@@ -30,6 +30,7 @@ __all__ = [
     "Requirement",
     "RunResult",
     "Target",
+    "Tracer",
 ]
 
 Kind = Literal["hardware", "simulator", "emulation", "reference"]
@@ -91,6 +92,26 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Give everything back; the object is not used again."""
+
+
+@runtime_checkable
+class Tracer(Protocol):
+    """What a :class:`Network` offers that shows the tensors between its kernels; the kernels stay what they are."""
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Run an image, uint8 [height, width, 3], and yield what every layer made, in execution order.
+
+        Yields:
+            (name in the integer graph, uint8 [height, width, channels]); last (the head's name, class sums int32
+            [classes]). The image is not among them.
+
+        Raises:
+            ValueError: an image of another shape or type, or a file that says where the tensors lie is damaged.
+            RuntimeError: the device failed.
+        """
+
+    def unseen(self) -> Mapping[str, str]:
+        """Name of every tensor that :meth:`trace` does not yield -> why, a part of a sentence."""
 
 
 class NetworkOpener(Protocol):

@@ -10,13 +10,13 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.protocol import Kind, Network, RunResult, Target
+from squeezeedge.targets.protocol import Kind, Network, RunResult, Target, Tracer
 
 if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
@@ -70,6 +70,39 @@ class Session:
         }
         return RunResult(sums, timings, {**about, **medians})
 
+    @property
+    def tolerance(self) -> float:
+        """What class sums may differ from the oracle's, as a share of the largest: 0 but where fp16 is involved."""
+        return float(getattr(self._network, "tolerance", 0))
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Run an image and yield what every layer made: :meth:`squeezeedge.targets.protocol.Tracer.trace`.
+
+        Raises:
+            UsageError: the device is closed, or shows no tensors.
+            SqueezeEdgeError: an image of another shape or type, or the device failed.
+        """
+        tracer = self._tracer()
+        with self._origin.named():
+            yield from tracer.trace(image)
+
+    def unseen(self) -> Mapping[str, str]:
+        """Name of every tensor that :meth:`trace` does not yield -> why.
+
+        Raises:
+            UsageError, SqueezeEdgeError: as :meth:`trace`.
+        """
+        tracer = self._tracer()
+        with self._origin.named():
+            return tracer.unseen()
+
+    def _tracer(self) -> Tracer:
+        if self._closed:
+            raise UsageError(f"{self.device}: the device is closed; run images inside of the block that opens it")
+        if not isinstance(self._network, Tracer):
+            raise UsageError(f"{self.device}: the device shows no tensors but the class sums; use another one")
+        return self._network
+
     def close(self) -> None:
         """Take no more images."""
         self._closed = True
@@ -102,7 +135,13 @@ class _Failures:
 
 @contextmanager
 def open_session(
-    artifact: Path, target: Target, device: str, board: str | None = None, timeout: float | None = None
+    artifact: Path,
+    target: Target,
+    device: str,
+    board: str | None = None,
+    timeout: float | None = None,
+    *,
+    trace: bool = False,
 ) -> Iterator[Session]:
     """Open a device for one artifact; it is given back at the end of the block.
 
@@ -113,6 +152,7 @@ def open_session(
         board: ``user@host[:port]`` of a machine that has the device, reached by ssh; ``None``: this one.
         timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100 times
             what a golden input took, at least 60.
+        trace: whether the tensors between the kernels are asked for, which a board must know from the start.
 
     Raises:
         UsageError: the target has no such device, or that can not be on another machine.
@@ -138,7 +178,7 @@ def open_session(
             else:
                 from squeezeedge.targets.board import BoardNetwork
 
-                network = BoardNetwork(files, board, module.FILES, root=target.needs_root, timeout=timeout)
+                network = BoardNetwork(files, board, module.FILES, root=target.needs_root, timeout=timeout, trace=trace)
         done = False
         try:
             session = Session(network, device, target.devices[device], failures)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from squeezeedge.calib.selection import calibration_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.device import Answer, Device, RankedClass
 from squeezeedge.errors import SqueezeEdgeError, UsageError
-from squeezeedge.graph import IntegerGraph
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.graph.oracle import execute, run
 from squeezeedge.targets.protocol import RunResult
 from squeezeedge.targets.session import Session
 from tests.graphs import random_graph, random_images
@@ -38,11 +39,19 @@ LOGITS = GRAPH.logits(run(GRAPH, IMAGES))
 
 
 class FakeSession(Session):
-    """FAKE: the oracle, or sums that are given."""
+    """FAKE: the oracle, or sums or tensors that are given."""
 
-    def __init__(self, graph: IntegerGraph, sums: NDArray[np.int32] | None = None) -> None:
+    def __init__(
+        self,
+        graph: IntegerGraph,
+        sums: NDArray[np.int32] | None = None,
+        tensors: Sequence[tuple[str, NDArray[Any]]] | None = None,
+    ) -> None:
         self.device, self.kind = "fake", "emulation"
-        self._graph, self._sums = graph, sums
+        self._graph, self._sums, self._tensors = graph, sums, tensors
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        return iter(execute(self._graph, image) if self._tensors is None else self._tensors)
 
     def run(self, images: NDArray[np.uint8]) -> RunResult:
         sums = run(self._graph, images) if self._sums is None else self._sums
@@ -67,6 +76,31 @@ def test_preprocessed_images_run_as_they_are(device: Device) -> None:
     result = device.run(IMAGES)
     assert (result.sums == run(GRAPH, IMAGES)).all() and result.metrics == {"threads": 3}
     assert device.run(IMAGES[:0]).sums.shape == (0, GRAPH.classes)
+
+
+def test_tensors_are_those_of_the_graph(device: Device) -> None:
+    found, expected = dict(device.trace(IMAGES[0])), dict(execute(GRAPH, IMAGES[0]))
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    for image in (IMAGES, IMAGES[0, 1:], IMAGES[0].astype(np.int8)):
+        with pytest.raises(UsageError, match=r"the image is .*; it must be uint8"):
+            list(device.trace(image))
+
+
+def test_tensors_that_the_graph_does_not_have() -> None:
+    name, head = GRAPH.nodes[0].name, GRAPH.head.name
+    right = dict(execute(GRAPH, IMAGES[0]))
+    wrong: list[tuple[str, NDArray[Any]]] = [
+        ("other", right[name]),
+        (IMAGE, IMAGES[0]),
+        (name, right[name][1:]),
+        (name, right[name].view(np.int8)),
+        (head, right[head].astype(np.int64)),
+    ]
+    for tensors in (*([one] for one in wrong), [(name, right[name])] * 2):
+        with pytest.raises(SqueezeEdgeError, match=r"fake: it shows .* once more or not as the integer graph has it"):
+            list(Device(FakeSession(GRAPH, tensors=tensors), GRAPH).trace(IMAGES[0]))
 
 
 @pytest.mark.parametrize("images", [IMAGES[0], IMAGES[:, 1:], IMAGES[..., :1], IMAGES.astype(np.float32)])

@@ -55,9 +55,9 @@ KINDS = {*NODES.split(), *POOLS, "FoldedConv", "FoldedAdd", "ConvLayer", "AddLay
 MOST_TYPE_TESTS = 30
 MOST_LINES = 450
 UNDIVIDED = {
-    "squeezeedge.targets.cuda.device": 530,
-    "squeezeedge.targets.device.run": 470,
-    "squeezeedge.targets.vta.device": 480,
+    "squeezeedge.targets.cuda.device": 580,
+    "squeezeedge.targets.device.run": 580,
+    "squeezeedge.targets.vta.device": 530,
 }
 """Module that artifacts hold as one file -> its most lines."""
 

@@ -6,8 +6,9 @@ accelerator's simulator, Ascend's emulation, ONNX Runtime for the ONNX form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,7 +22,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Add, Conv, IntegerGraph, rules
 from squeezeedge.graph.importers.from_torch import from_torch
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph.oracle import execute, run
 from squeezeedge.lower.onnx_module import to_onnx
 from squeezeedge.quantization.effort import Effort
 from squeezeedge.quantization.pipeline import quantize
@@ -100,11 +101,20 @@ def on_device(target: str, device: str, **options: object) -> Way:
         )
         with open_session(made.path, chosen, device) as session:
             result = session.run(images)
+            check_tensors(graph, images[0], dict(session.trace(images[0])), session.unseen())
         # In Ascend's emulation the head is fp16; what the integer graph rounds is equal in all layers.
         assert set(result.metrics.get("differing_values", {"none": 0.0}).values()) == {0.0}
         return result.sums
 
     return sums
+
+
+def check_tensors(graph: IntegerGraph, image: Images, found: Mapping[str, Any], unseen: Mapping[str, str]) -> None:
+    """Every tensor that a target shows is the oracle's, and it tells which others there are."""
+    expected = dict(execute(graph, image))
+    assert found.keys() | unseen.keys() == expected.keys() and not found.keys() & unseen.keys()
+    for name in found.keys() - {graph.head.name}:
+        np.testing.assert_array_equal(found[name], expected[name], name)
 
 
 def cuda_loops(isa: str) -> Way:

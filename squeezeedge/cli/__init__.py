@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import (
+    compare,
     compress,
     disasm,
     finetune,
@@ -19,6 +19,7 @@ from squeezeedge.cli.commands import (
     train,
     validate,
 )
+from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import eval as eval_
 from squeezeedge.cli.commands import inspect as inspect_
 from squeezeedge.cli.output import error, warnings_as_notes
@@ -39,6 +40,7 @@ with warnings_as_notes():  # the options are those of all targets, and another p
     for command in (
         compile_,
         eval_,
+        compare,
         profile,
         disasm,
         inspect_,

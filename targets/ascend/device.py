@@ -20,9 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squeezeedge.targets.device.run import Artifact
 
-__all__ = ["FILES", "REQUIRED", "Network", "Unavailable", "add_arguments", "find_runtime", "read_constants", "sums_of"]
+__all__ = [
+    *("FILES", "REQUIRED", "Network", "Unavailable", "add_arguments", "find_runtime"),
+    *("quantized", "read_constants", "read_trace", "sums_of"),
+]
 
 MODEL = "model.om"
 FILES = (MODEL,)
@@ -63,10 +68,10 @@ class AisBench:
         except Exception as error:
             raise Unavailable(f"ais_bench can't load {model} on device {device}: {error} ({looked_for()})") from error
 
-    def infer(self, image: np.ndarray) -> np.ndarray:
-        """Image uint8 [1, H, W, 3] -> class means."""
+    def infer(self, image: np.ndarray) -> list[np.ndarray]:
+        """Image uint8 [1, H, W, 3] -> the model's outputs, the class means first."""
         try:
-            return np.asarray(self._session.infer([image], mode="static")[0])
+            return [np.asarray(output) for output in self._session.infer([image], mode="static")]
         except Exception as error:
             raise RuntimeError(f"ais_bench: inference failed: {error}") from error
 
@@ -79,7 +84,7 @@ class AisBench:
 
 
 class Acl:
-    """The model through pyACL, one buffer for its input and one for its output."""
+    """The model through pyACL, a buffer for its input and one for each output."""
 
     name = "acl"
 
@@ -101,34 +106,38 @@ class Acl:
         self._description = acl.mdl.create_desc()
         self._checked("get_desc", acl.mdl.get_desc(self._description, self._model))
         self._input_size = acl.mdl.get_input_size_by_index(self._description, 0)
-        self._output_size = acl.mdl.get_output_size_by_index(self._description, 0)
-        self._type = TYPES.get(acl.mdl.get_output_data_type(self._description, 0))
-        if self._type is None:
-            raise RuntimeError(f"{model}: its output is neither float32 nor float16")
-        self._input, self._inputs = self._dataset(self._input_size)
-        self._output, self._outputs = self._dataset(self._output_size)
+        numbers = range(acl.mdl.get_num_outputs(self._description))
+        self._sizes = [acl.mdl.get_output_size_by_index(self._description, number) for number in numbers]
+        self._types = [TYPES.get(acl.mdl.get_output_data_type(self._description, number)) for number in numbers]
+        if None in self._types:
+            raise RuntimeError(f"{model}: an output is neither float32 nor float16")
+        (self._input,), self._inputs = self._dataset([self._input_size])
+        self._output, self._outputs = self._dataset(self._sizes)
         if mode == ON_DEVICE:
-            self._host, code = acl.rt.malloc(self._output_size, HUGE_PAGES_FIRST)
+            self._host, code = acl.rt.malloc(max(self._sizes), HUGE_PAGES_FIRST)
         else:
-            self._host, code = acl.rt.malloc_host(self._output_size)
+            self._host, code = acl.rt.malloc_host(max(self._sizes))
         self._checked("malloc", code)
         self._free_host = acl.rt.free if mode == ON_DEVICE else acl.rt.free_host
 
-    def _dataset(self, size: int) -> tuple[Any, Any]:
-        acl = self._acl
-        pointer, code = acl.rt.malloc(size, HUGE_PAGES_FIRST)
-        self._checked("malloc", code)
+    def _dataset(self, sizes: list[int]) -> tuple[list[Any], Any]:
+        """Buffers on the device, and the dataset of them."""
+        acl, pointers = self._acl, []
         dataset = acl.mdl.create_dataset()
-        _, code = acl.mdl.add_dataset_buffer(dataset, acl.create_data_buffer(pointer, size))
-        self._checked("add_dataset_buffer", code)
-        return pointer, dataset
+        for size in sizes:
+            pointer, code = acl.rt.malloc(size, HUGE_PAGES_FIRST)
+            self._checked("malloc", code)
+            _, code = acl.mdl.add_dataset_buffer(dataset, acl.create_data_buffer(pointer, size))
+            self._checked("add_dataset_buffer", code)
+            pointers.append(pointer)
+        return pointers, dataset
 
     def _checked(self, call: str, code: int) -> None:
         if code != 0:
             raise RuntimeError(f"acl: {call} failed with error {code}")
 
-    def infer(self, image: np.ndarray) -> np.ndarray:
-        """Image uint8 [1, H, W, 3] -> class means."""
+    def infer(self, image: np.ndarray) -> list[np.ndarray]:
+        """Image uint8 [1, H, W, 3] -> the model's outputs, the class means first."""
         acl, data = self._acl, image.tobytes()
         if len(data) != self._input_size:
             raise RuntimeError(
@@ -138,17 +147,20 @@ class Acl:
         code = acl.rt.memcpy(self._input, self._input_size, pointer, len(data), self._send)
         self._checked("memcpy to the device", code)
         self._checked("execute", acl.mdl.execute(self._model, self._inputs, self._outputs))
-        size = self._output_size
-        self._checked("memcpy to the host", acl.rt.memcpy(self._host, size, self._output, size, self._fetch))
-        return np.frombuffer(acl.util.ptr_to_bytes(self._host, size), self._type)
+        outputs = []
+        for pointer, size, kind in zip(self._output, self._sizes, self._types):  # noqa: B905  (Python 3.8)
+            self._checked("memcpy to the host", acl.rt.memcpy(self._host, size, pointer, size, self._fetch))
+            outputs.append(np.frombuffer(acl.util.ptr_to_bytes(self._host, size), kind))
+        return outputs
 
     def close(self) -> None:
         """Give memory and device back."""
         acl = self._acl
-        for dataset, pointer in ((self._inputs, self._input), (self._outputs, self._output)):
-            acl.destroy_data_buffer(acl.mdl.get_dataset_buffer(dataset, 0))
+        for dataset, pointers in ((self._inputs, [self._input]), (self._outputs, self._output)):
+            for number, pointer in enumerate(pointers):
+                acl.destroy_data_buffer(acl.mdl.get_dataset_buffer(dataset, number))
+                acl.rt.free(pointer)
             acl.mdl.destroy_dataset(dataset)
-            acl.rt.free(pointer)
         self._free_host(self._host)
         acl.mdl.destroy_desc(self._description)
         acl.mdl.unload(self._model)
@@ -208,12 +220,39 @@ class Network:
         means, latency = np.empty((len(images), 2 * artifact.classes), np.float32), np.empty(len(images))
         for i, image in enumerate(images):
             start = time.perf_counter()
-            answer = self._runtime.infer(np.ascontiguousarray(image[None]))
+            answer = self._runtime.infer(np.ascontiguousarray(image[None]))[0]
             latency[i] = (time.perf_counter() - start) * 1e3
             if answer.size != means.shape[1]:
                 raise RuntimeError(f"the model answered {answer.size} values for {artifact.classes} classes")
             means[i] = answer.reshape(-1)
         return sums_of(means, self._sum_scale), {"latency_ms": latency}
+
+    def trace(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Image uint8 [H, W, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the class sums.
+
+        The model's further outputs, as the layer that reads them quantizes them.
+
+        Raises:
+            ValueError: an image of another shape or type, or the artifact was compiled without them.
+            RuntimeError: the device failed.
+        """
+        artifact = self._artifact
+        if image.dtype != np.uint8 or image.shape != artifact.shape:
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, artifact.shape))}]")
+        head, tensors = read_trace(artifact)
+        means, *outputs = self._runtime.infer(np.ascontiguousarray(image[None]))
+        for (name, shape, channels, zero_point), output in zip(tensors, outputs):  # noqa: B905  (Python 3.8)
+            if output.size != shape[0] * shape[1] * channels:
+                raise RuntimeError(f"the model's output {name} has {output.size} values")
+            values = output.reshape(channels, *shape[:2])[: shape[2]].transpose(1, 2, 0)
+            yield name, quantized(values, zero_point)
+        if len(outputs) != len(tensors) or means.size != 2 * artifact.classes:
+            raise RuntimeError(f"the model has {1 + len(outputs)} outputs; convert the artifact's again")
+        yield head, sums_of(np.asarray(means, np.float32).reshape(1, -1), self._sum_scale)[0]
+
+    def unseen(self) -> dict[str, str]:
+        """None, of an artifact that was compiled to show them."""
+        return {}
 
     def about(self) -> dict[str, Any]:
         """What runs the model."""
@@ -241,6 +280,40 @@ def read_constants(artifact: Artifact) -> tuple[float, float]:
             f"{artifact.folder}: the manifest's sum_scale or tolerance is damaged; copy the artifact again"
         )
     return float(values[0]), float(values[1])
+
+
+def read_trace(artifact: Artifact) -> tuple[str, list[tuple[str, tuple[int, ...], int, int]]]:
+    """Name of the head, and of each further output of the model: name, shape, its channels in the model, zero point.
+
+    Raises:
+        ValueError: the artifact was compiled without them, or the manifest is damaged.
+    """
+    record: Any = artifact.compiled.get("trace")
+    if record is None:
+        raise ValueError(f"{artifact.folder}: its model has no outputs but the class means; compile it with `debug`")
+    try:
+        tensors = [(one["name"], tuple(one["shape"]), one["channels"], one["zero_point"]) for one in record["tensors"]]
+        head: Any = record["head"]
+        for name, shape, channels, zero_point in tensors:
+            if not all(type(value) is int and 0 < value < 1 << 31 for value in (*shape, channels)):
+                raise ValueError(name)
+            if type(name) is not str or len(shape) != 3 or shape[2] > channels or zero_point not in (0, 128):
+                raise ValueError(name)
+        if type(head) is not str:
+            raise ValueError("head")
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{artifact.folder}: the manifest's trace is damaged ({error!r}); copy the artifact again"
+        ) from error
+    return head, tensors
+
+
+def quantized(values: np.ndarray, zero_point: int) -> np.ndarray:
+    """Floats q - zero_point as AscendQuant takes them, rounded to fp16 and to even -> q, uint8."""
+    with np.errstate(over="ignore"):
+        moved = values.astype(np.float16) + np.float16(zero_point - 128)
+    q: np.ndarray = np.ascontiguousarray(np.rint(moved.astype(np.float32)).clip(-128, 127)).astype(np.int8)
+    return q.view(np.uint8) ^ np.uint8(128)
 
 
 def sums_of(means: np.ndarray, sum_scale: float) -> np.ndarray:

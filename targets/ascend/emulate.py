@@ -31,10 +31,11 @@ from onnx import ModelProto, NodeProto
 from torch import Tensor
 
 from squeezeedge.graph import IntegerGraph, rules
+from squeezeedge.graph import Tensor as GraphTensor
 from squeezeedge.graph.oracle import execute
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.targets.ascend.deploy import FP16_CHANNELS, FP16_DTYPE
-from squeezeedge.targets.ascend.device import read_constants, sums_of
+from squeezeedge.targets.ascend.device import quantized, read_constants, sums_of
 from squeezeedge.targets.ascend.reading import read_deploy_model
 from squeezeedge.targets.ascend.structure import DeployConv, attributes, constants, deploy_convs
 
@@ -89,6 +90,28 @@ class EmulatedNetwork:
             self._differing = differing_values(self._graph, self._emulator, images[:COMPARED])
         return sums, {"latency_ms": latency}
 
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Image uint8 [height, width, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the sums.
+
+        The model's float tensors, as the layer that reads them quantizes them.
+
+        Raises:
+            ValueError: an image of another shape or type.
+        """
+        if image.dtype != np.uint8 or image.shape != self._shape:
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self._shape))}]")
+        graph = self._graph
+        for name, value in self._emulator.tensors(image[None]):
+            if name == self._emulator.output:
+                means = value.float().numpy().reshape(1, -1)
+            elif name in graph.tensors and name != graph.head.name:
+                yield name, quantized_values(value, graph.tensors[name])[0]
+        yield graph.head.name, sums_of(means, self._sum_scale)[0]
+
+    def unseen(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
     def about(self) -> dict[str, Any]:
         """``differing_values``: for each layer the percentage of values that differ from the oracle's (R3).
 
@@ -112,11 +135,14 @@ def differing_values(graph: IntegerGraph, emulator: Emulator, images: NDArray[np
     shares = {}
     for name, value in emulator.tensors(images):
         if name in graph.tensors and name != graph.head.name:
-            tensor = graph.tensors[name]
-            kept = quantize(value[:, : tensor.channels], 1, tensor.zero_point - rules.SIGN).numpy()
             values = np.stack([result[name] for result in expected])
-            shares[name] = 100 * float(np.mean(kept.transpose(0, 2, 3, 1).astype(np.int16) + rules.SIGN != values))
+            shares[name] = 100 * float(np.mean(quantized_values(value, graph.tensors[name]) != values))
     return shares
+
+
+def quantized_values(value: Tensor, tensor: GraphTensor) -> NDArray[np.uint8]:
+    """A float tensor of the model, [N, C, H, W] -> what it stands for in the graph: uint8 [N, H, W, channels]."""
+    return quantized(value[:, : tensor.channels].numpy().transpose(0, 2, 3, 1), tensor.zero_point)
 
 
 def quantize(x: Tensor, scale: float, offset: float) -> Tensor:
@@ -132,12 +158,15 @@ class Emulator:
 
     Args:
         model: as :mod:`.deploy` makes it or :mod:`.reading` reads it.
+
+    Attributes:
+        output: name of the tensor of the class means.
     """
 
     def __init__(self, model: ModelProto) -> None:
         self._nodes = list(model.graph.node)
         self._input = model.graph.input[0].name
-        self._output = model.graph.output[0].name
+        self.output = model.graph.output[0].name
         self._constants = {
             name: torch.from_numpy(value.copy())
             for name, value in constants(model).items()
@@ -149,7 +178,7 @@ class Emulator:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the model answers, float32 [N, 2 * classes], to images uint8 [N, height, width, 3]."""
         for name, value in self.tensors(images):
-            if name == self._output:
+            if name == self.output:
                 return value.float().numpy().reshape(len(images), -1)
         raise AssertionError("the model has no output")
 

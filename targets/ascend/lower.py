@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.rules import Shape
@@ -25,7 +25,8 @@ from squeezeedge.targets.ascend.atc import (
 )
 from squeezeedge.targets.ascend.deploy import deploy_model, sum_scale
 from squeezeedge.targets.ascend.options import EMULATED, AscendOptions
-from squeezeedge.targets.ascend.structure import check_structure
+from squeezeedge.targets.ascend.shapes import tensor_shapes
+from squeezeedge.targets.ascend.structure import check_structure, constants
 
 __all__ = ["REFERENCE_MODEL", "TOLERANCE", "AscendLowered", "lower"]
 
@@ -50,6 +51,7 @@ class AscendLowered:
         operators: of the deploy model: type -> how many.
         sum_scale: class sum / class mean of the deploy model.
         tolerance: what a device's class sums may differ, as a share of the largest.
+        traced: what the outputs of the deploy model behind the first are, for the manifest; ``None``: there are none.
     """
 
     image: Shape
@@ -59,6 +61,7 @@ class AscendLowered:
     operators: Mapping[str, int]
     sum_scale: float
     tolerance: float
+    traced: Mapping[str, Any] | None = None
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the two models, aipp.cfg and atc.sh; with ATC on the path also model.om and atc.log.
@@ -84,6 +87,7 @@ class AscendLowered:
             "operators": dict(sorted(self.operators.items())),
             "sum_scale": self.sum_scale,
             "tolerance": self.tolerance,
+            **({} if self.traced is None else {"trace": dict(self.traced)}),
         }
 
 
@@ -98,6 +102,7 @@ def lower(graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
         UnsupportedError: a layer leaves no room for exact rounding, or its shift is too large; the text names it.
     """
     deploy = deploy_model(graph, options.rounding)
+    traced = _with_tensors(deploy, graph) if options.debug else None
     return AscendLowered(
         image=Shape(*graph.input_shape),
         soc_version=options.chip,
@@ -106,4 +111,18 @@ def lower(graph: IntegerGraph, options: AscendOptions) -> AscendLowered:
         operators=check_structure(deploy),
         sum_scale=sum_scale(graph),
         tolerance=TOLERANCE[options.rounding],
+        traced=traced,
     )
+
+
+def _with_tensors(deploy: ModelProto, graph: IntegerGraph) -> dict[str, Any]:
+    """Give a deploy model every node's tensor as an output; returns what these stand for."""
+    shapes = tensor_shapes(deploy, Shape(*graph.input_shape), constants(deploy))
+    tensors = []
+    for node in graph.nodes[:-1]:
+        tensor, (height, width, channels) = graph.tensors[node.name], shapes[node.name]
+        value = helper.make_tensor_value_info(node.name, TensorProto.FLOAT16, [1, channels, height, width])
+        deploy.graph.output.append(value)
+        stands_for = {"shape": list(tensor.shape), "zero_point": tensor.zero_point}
+        tensors.append({"name": node.name, "channels": channels, **stands_for})
+    return {"head": graph.head.name, "tensors": tensors}

@@ -52,6 +52,10 @@ class AscendOptions:
             "values": ("exact", "fused"),
         },
     )
+    debug: bool = field(
+        default=False,
+        metadata={"help": "Give the model every layer's tensor as an output, for `compare`; ATC may fuse less then."},
+    )
 
     @property
     def chip(self) -> str:

@@ -86,7 +86,7 @@ def check_form(model: ModelProto) -> None:
     """
     graph = model.graph
     _require(not (model.functions or model.training_info or graph.sparse_initializer), "functions or sparse constants")
-    _require(len(graph.input) == 1 and len(graph.output) == 1, "it has not one input and one output")
+    _require(len(graph.input) == 1 and 0 < len(graph.output) <= MOST_NODES, "it has not one input and an output")
     _require(0 < len(graph.node) <= MOST_NODES, f"{len(graph.node)} nodes")
     made = {graph.input[0].name}
     for tensor in graph.initializer:
@@ -99,7 +99,7 @@ def check_form(model: ModelProto) -> None:
             _require(name in made, f"{node.name}: {name!r} is not made before it is read")
         _require(node.output[0] not in made, f"two tensors are called {node.output[0]!r}")
         made.add(node.output[0])
-    _require(graph.output[0].name in made, "its output is not made")
+    _require(all(output.name in made for output in graph.output), "its output is not made")
 
 
 def _check_constant(tensor: TensorProto) -> None:

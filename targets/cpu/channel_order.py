@@ -35,12 +35,15 @@ EXTRA = 1 << 10
 Order = NDArray[np.intp]
 
 
-def reordered(graph: IntegerGraph, lanes: int) -> IntegerGraph:
+def reordered(graph: IntegerGraph, lanes: int) -> tuple[IntegerGraph, dict[str, Order]]:
     """The graph with its channels in another order: the same class sums for every image.
 
     Args:
         graph: without grouped convolutions but depthwise ones.
         lanes: output channels of a block.
+
+    Returns:
+        That graph; and of every tensor which of the given graph's channels stands at each place.
     """
     ties = _Ties(graph)
     orders = [np.arange(size) for size in ties.sizes]
@@ -52,7 +55,8 @@ def reordered(graph: IntegerGraph, lanes: int) -> IntegerGraph:
         made = [_maker(node, ties, orders, part) for node in ties.makers(part)]
         if made:
             orders[part] = orders[part][_blocks(np.concatenate(made, 1), lanes)]
-    return replace(graph, nodes=tuple(_permuted(node, ties, orders) for node in graph.nodes))
+    nodes = tuple(_permuted(node, ties, orders) for node in graph.nodes)
+    return replace(graph, nodes=nodes), {node.name: ties.order(node.name, orders) for node in graph.nodes}
 
 
 class _Ties:

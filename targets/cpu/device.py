@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squeezeedge.targets.device.run import Artifact
 
 __all__ = [
     "FILES",
+    "LIBRARIES",
     "REQUIRED",
     "THREADS_VARIABLE",
     "Network",
@@ -30,7 +33,8 @@ __all__ = [
     "machine_of",
 ]
 
-FILES = ("lib*.so",)
+LIBRARIES = "lib*.so"
+FILES = (LIBRARIES, "trace.json")
 REQUIRED: tuple[tuple[str, str], ...] = ()
 
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -41,6 +45,9 @@ MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 
 THREADS_VARIABLE = "SQUEEZEEDGE_THREADS"
 DEFAULT_THREADS, MAX_THREADS = 8, 64
+
+SEEN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)
+"""What the library calls after each kernel: (user, kernel, address of what it made, bytes)."""
 
 
 class Unavailable(Exception):
@@ -141,6 +148,7 @@ class Network:
     tolerance = 0.0
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+        self._artifact = artifact
         self._threads = default_threads() if threads is None else threads
         if not 1 <= self._threads <= MAX_THREADS:  # the library takes 32 bits of it
             raise ValueError(f"{threads} is not a number of threads: 1 to {MAX_THREADS}")
@@ -151,6 +159,7 @@ class Network:
         path = artifact.folder / name
         library, self._memory = _load(path, artifact.read(name))
         self._handle: int | None = library._handle
+        self._trace = getattr(library, f"{prefix}_trace", None)
         try:
             self._begin(library, prefix, path, artifact)
         except BaseException:
@@ -196,6 +205,38 @@ class Network:
             if failed:
                 raise RuntimeError(f"the library failed: {self._error().decode()}")
         return sums, {"latency_ms": latency}
+
+    def trace(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Image uint8 [H, W, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the class sums.
+
+        Raises:
+            ValueError: an image of another shape or type, or trace.json is damaged or of another library.
+            RuntimeError: the library failed.
+        """
+        image = np.ascontiguousarray(image)
+        if image.dtype != np.uint8 or image.shape != self._shape:
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self._shape))}]")
+        said, sums = self._artifact.trace(), np.empty(self._classes, np.int32)
+        if self._trace is None:
+            raise ValueError(f"{self._artifact.folder}: the library shows no tensors; compile the model again")
+        found: dict[str, bytes] = {}
+
+        def seen(user: int, kernel: int, address: int, size: int) -> None:
+            for place in said.places:
+                if place.step == kernel and place.end <= size:
+                    found[place.name] = ctypes.string_at(address + place.begin, place.end - place.begin)
+
+        if self._trace(ctypes.c_void_p(image.ctypes.data), ctypes.c_void_p(sums.ctypes.data), SEEN(seen), None):
+            raise RuntimeError(f"the library failed: {self._error().decode()}")
+        if len(found) != len(said.places):
+            raise ValueError(f"{self._artifact.folder}: trace.json is of another library; compile the model again")
+        for place in said.places:
+            yield place.name, place.values(np.frombuffer(found[place.name], np.uint8))
+        yield said.head, sums
+
+    def unseen(self) -> dict[str, str]:
+        """The tensors that lie nowhere in memory -> why."""
+        return self._artifact.trace().unseen
 
     def about(self) -> dict[str, Any]:
         """How many threads compute."""

@@ -319,8 +319,10 @@ static int32_t fail(const char *text) {
     return -1;
 }
 
-/* Leaves the class sums in `output`. */
-static int32_t infer_locked(const uint8_t *image, const void *result) {
+typedef void (*Seen)(void *, int32_t, const void *, int64_t);
+
+/* Leaves the class sums in `output`; `seen` gets what every kernel leaves, unless it is NULL. */
+static int32_t infer_locked(const uint8_t *image, const void *result, Seen seen, void *user) {
     if (image == NULL || result == NULL) return fail("no image, or no room for the result: NULL");
     if (pool.threads == 0) return fail("the network is not open");
     const char *failure = pool.running == 0 ? start_workers(pool.threads) : NULL; /* the process was forked */
@@ -331,13 +333,23 @@ static int32_t infer_locked(const uint8_t *image, const void *result) {
         TVMFFIAny returned = {0};
         if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0)
             return error_text[0] == 0 ? fail("a kernel failed") : -1;
+        const int made = calls[i].first + calls[i].count - 1;
+        if (seen != NULL) seen(user, i, tensors[made].data, buffers[made].size * buffers[made].dtype.bits / 8);
     }
     return 0;
 }
 
 EXPORT int32_t squeezeedge_run(const uint8_t *image, int32_t *sums) {
     pthread_mutex_lock(&turn);
-    int32_t failed = infer_locked(image, sums);
+    int32_t failed = infer_locked(image, sums, NULL, NULL);
+    if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
+    pthread_mutex_unlock(&turn);
+    return failed;
+}
+
+EXPORT int32_t squeezeedge_trace(const uint8_t *image, int32_t *sums, Seen seen, void *user) {
+    pthread_mutex_lock(&turn);
+    int32_t failed = infer_locked(image, sums, seen, user);
     if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
     pthread_mutex_unlock(&turn);
     return failed;
@@ -345,7 +357,7 @@ EXPORT int32_t squeezeedge_run(const uint8_t *image, int32_t *sums) {
 
 EXPORT int32_t squeezeedge_logits(const uint8_t *image, float *logits) {
     pthread_mutex_lock(&turn);
-    int32_t failed = infer_locked(image, logits);
+    int32_t failed = infer_locked(image, logits, NULL, NULL);
     for (int32_t c = 0; c < CLASSES && !failed; c++) {
         volatile float sum = (float)output[c]; /* rounded, also where registers hold more than 32 bits */
         logits[c] = sum * class_scale[c];

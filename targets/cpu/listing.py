@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError, UnavailableError
-from squeezeedge.targets.cpu.device import FILES, machine_of
+from squeezeedge.targets.cpu.device import LIBRARIES, machine_of
 
 __all__ = ["disassemble"]
 
@@ -30,7 +30,7 @@ def disassemble(artifact: Path) -> Iterator[str]:
         UnavailableError: no objdump for the library's processor is on the path.
         CorruptFileError: there is no library, or it is not one that objdump reads.
     """
-    libraries = [path for pattern in FILES for path in sorted(artifact.glob(pattern))]
+    libraries = sorted(artifact.glob(LIBRARIES))
     if len(libraries) != 1:
         raise CorruptFileError(f"{artifact}: has {len(libraries)} libraries, 1 is needed; compile again")
     (library,) = libraries

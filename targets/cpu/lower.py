@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IntegerGraph, rules
@@ -16,9 +20,10 @@ from squeezeedge.targets.cpu.channel_order import reordered
 from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
 from squeezeedge.targets.cpu.library import kernel_object, link_library
-from squeezeedge.targets.cpu.module import kernel_calls
+from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.cpu.processor import llvm_target
+from squeezeedge.targets.trace import Trace
 
 __all__ = ["STACK_BYTES", "CpuLowered", "lower"]
 
@@ -39,6 +44,7 @@ class CpuLowered:
         plan: the kernels' calls, their memory and constants.
         machine_code: object file of the kernels.
         interface: what a program sees of the network.
+        trace: where the kernels leave the graph's tensors.
     """
 
     isa: InstructionSet
@@ -47,9 +53,10 @@ class CpuLowered:
     plan: CallPlan
     machine_code: bytes
     interface: Interface
+    trace: Trace
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Link the library and write it, shared and static, with its header.
+        """Link the library and write it, shared and static, with its header, and where its tensors lie.
 
         Returns:
             What the manifest says of the library.
@@ -60,6 +67,7 @@ class CpuLowered:
         """
         features = FEATURES[self.isa.name][1]
         glibc = link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
+        self.trace.write(folder)
         needs = {} if glibc is None else {"glibc": glibc, "note": f"the library needs glibc {glibc} or newer"}
         return {
             "prefix": self.interface.prefix,
@@ -91,14 +99,14 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     target = llvm_target(isa, options)
     _check_zero_points(graph)
     interface = Interface.of(graph, options.prefix)
+    orders: Mapping[str, NDArray[np.intp]] = {}
     if isa.chained:
-        graph = reordered(graph, isa.lanes)
+        graph, orders = reordered(graph, isa.lanes)
     shape = graph.input_shape
-    plan = plan_calls(
-        kernel_calls(stages(partition(to_relax(graph), FUSIONS), graph), shape, isa),
-        shape.height * shape.width * shape.channels,
-    )
-    return CpuLowered(isa, target, compiler, plan, kernel_object(plan.kernels, target), interface)
+    parts = stages(partition(to_relax(graph), FUSIONS), graph)
+    plan = plan_calls(kernel_calls(parts, shape, isa), shape.height * shape.width * shape.channels)
+    machine_code = kernel_object(plan.kernels, target)
+    return CpuLowered(isa, target, compiler, plan, machine_code, interface, tensor_places(parts, orders))
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:

@@ -1,8 +1,8 @@
-"""The network's stages -> calls of their kernels: which tensors there are, and which have a border."""
+"""The network's stages -> calls of their kernels: which tensors there are, where they lie, and which have a border."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from squeezeedge.graph import IMAGE
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import KernelCall
+from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.isa import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
 from squeezeedge.targets.cpu.stage import Site, copy_image, scratch_bytes, stage_call
+from squeezeedge.targets.trace import Place, Trace, runs
 
-__all__ = ["kernel_calls"]
+__all__ = ["kernel_calls", "tensor_places"]
 
 COPY = f"{IMAGE}\n"
 """The image with its border; no node has a name that is not printable."""
+
+POOLED = "its rows only live until they are pooled, in the kernel that makes {}"
 
 Border = tuple[int, int, int, int]
 
@@ -44,7 +48,7 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     def site(symbol: str, inputs: tuple[str, ...], name: str, out: str, shape: Shape, scratch: int = 0) -> Site:
         """Of a kernel that makes the graph's tensor ``name`` under the name ``out``."""
         sources = tuple(layouts[source] for source in inputs if source in layouts)
-        layouts[out] = Layout(*shape, borders.get(name, (0, 0, 0, 0)), scratch)
+        layouts[out] = _layout(name, shape, borders, scratch)
         pad = pads.get(name, np.zeros(shape.channels, np.uint8)).tolist()
         return Site(symbol, inputs, sources, out, layouts[out], pad)
 
@@ -55,6 +59,41 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
         place = site(symbol, inputs, stage.name, stage.name, stage.out, scratch_bytes(stage))
         calls.append(stage_call(stage, place, isa))
     return calls
+
+
+def tensor_places(stages: Sequence[Stage], orders: Mapping[str, NDArray[np.intp]]) -> Trace:
+    """Where each kernel of :func:`kernel_calls` leaves its tensors, from the start of what it makes.
+
+    Args:
+        stages: the network in execution order.
+        orders: of tensors whose channels are not in the graph's order, which of its channels stands at each place.
+    """
+    borders, _ = _borders(stages)
+    places: list[Place] = []
+    unseen: dict[str, str] = {}
+    for kernel, stage in enumerate(stages[:-1], 1):  # the first one copies the image
+        layout = _layout(stage.name, stage.out, borders)
+
+        def place(name: str, first: int, count: int, kernel: int = kernel, layout: Layout = layout) -> Place:
+            at = np.argsort(orders[name]) if name in orders else np.arange(count)
+            addresses = (layout.address(0, 0, first + channel) for channel in at.tolist())
+            shape = layout.shape._replace(channels=count)
+            return Place(name, kernel, shape, runs(addresses), layout.row, layout.channels)
+
+        if stage.pattern is Pattern.CONCAT_CONVOLUTIONS:
+            first = 0
+            for conv in stage.convolutions:
+                places.append(place(conv.name, first, len(conv.bias)))
+                first += len(conv.bias)
+        elif stage.pattern is Pattern.CONVOLUTION_POOL:
+            unseen[stage.convolutions[0].name] = POOLED.format(stage.name)
+        places.append(place(stage.name, 0, layout.channels))
+    return Trace(stages[-1].name, tuple(places), unseen)
+
+
+def _layout(name: str, shape: Shape, borders: Mapping[str, Border], scratch: int = 0) -> Layout:
+    """Of the graph's tensor ``name``."""
+    return Layout(*shape, borders.get(name, (0, 0, 0, 0)), scratch)
 
 
 def _borders(stages: Sequence[Stage]) -> tuple[dict[str, Border], dict[str, NDArray[np.uint8]]]:

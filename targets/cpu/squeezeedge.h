@@ -34,6 +34,12 @@ const char *squeezeedge_label(int32_t index);
  * logit[c] = (float)sums[c] * squeezeedge_scale()[c]. */
 int32_t squeezeedge_run(const uint8_t *image, int32_t *sums);
 
+/* As squeezeedge_run, to find the layer in which a device differs from another: after kernel number `kernel`, from 0,
+ * `seen` gets what it left in memory, valid until it returns, and `user`. It must not call the network. The artifact's
+ * trace.json says which kernel makes which tensor, and where in these bytes each of its values lies. */
+int32_t squeezeedge_trace(const uint8_t *image, int32_t *sums,
+                          void (*seen)(void *user, int32_t kernel, const void *bytes, int64_t size), void *user);
+
 /* float [classes]: what a class's sum is multiplied by to get its logit. */
 const float *squeezeedge_scale(void);
 

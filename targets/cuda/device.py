@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from squeezeedge.targets.device.run import Artifact
+    from squeezeedge.targets.device.run import Artifact, Placed
 
 __all__ = [
     "FILES",
@@ -41,7 +41,7 @@ __all__ = [
 DRIVER = "libcuda.so.1"
 PLAN = "plan.json"
 CONSTANTS = "constants.bin"
-FILES = (PLAN, CONSTANTS, "*.ptx", "*.cubin")
+FILES = (PLAN, CONSTANTS, "*.ptx", "*.cubin", "trace.json")
 REQUIRED: tuple[tuple[str, str], ...] = ()
 
 OLDEST = (7, 2)
@@ -258,9 +258,10 @@ class Buffers:
         self.sums = memory[out_at:].view(np.int32).reshape(images, plan["classes"])
         self._input = self._allocate(self._in_bytes)
         self._output = self._allocate(self._out_bytes)
-        workspace = self._allocate(images * plan["workspace_bytes"])
-        starts = {"input": self._input, "output": self._output, "workspace": workspace, "constants": network.constants}
-        self._capture(network, starts)
+        self._workspace = self._allocate(images * plan["workspace_bytes"])
+        starts = {"input": self._input, "output": self._output, "workspace": self._workspace}
+        self._starts = {**starts, "constants": network.constants}
+        self._capture(network)
 
     def _allocate(self, size: int) -> int:
         pointer = c_uint64()
@@ -268,32 +269,56 @@ class Buffers:
         self._memory.append(pointer)
         return pointer.value
 
-    def _capture(self, network: Network, starts: dict[str, int]) -> None:
+    def _capture(self, network: Network) -> None:
         """Record the launches as a graph."""
         driver, graph = self._driver, HANDLE()
-        self._launch(network, starts)  # once without capturing: the driver loads a kernel at its first launch
+        self._launch(network)  # once without capturing: the driver loads a kernel at its first launch
         driver.cuStreamSynchronize(self._stream)
         driver.cuStreamBeginCapture_v2(self._stream, CAPTURE_MODE_THREAD_LOCAL)
-        self._launch(network, starts)
+        self._launch(network)
         driver.cuStreamEndCapture(self._stream, byref(graph))
         try:
             driver.cuGraphInstantiateWithFlags(byref(self._graph), graph, 0)
         finally:
             driver.cuGraphDestroy(graph)
 
-    def _launch(self, network: Network, starts: dict[str, int]) -> None:
+    def _launch(self, network: Network, after: Callable[[int], None] = lambda number: None) -> None:
         """Every kernel once; a buffer of a batch lies at as many times its offset as there are images."""
         sums = self.images * network.plan["classes"]
         self._driver.cuMemsetD32Async(self._output, 0, sums, self._stream)  # what the last kernel adds to
-        for launch, function in zip(network.plan["launches"], network.functions):  # noqa: B905  (Python 3.8)
+        for number, (launch, function) in enumerate(zip(network.plan["launches"], network.functions)):  # noqa: B905
             values = [
-                c_uint64(starts[place] + offset * (1 if place == "constants" else self.images))
+                c_uint64(self._starts[place] + offset * (1 if place == "constants" else self.images))
                 for place, offset in launch["arguments"]
             ]
             values += [c_uint64()] * (MOST_ARGUMENTS - len(values))  # a kernel that takes more finds no address
             pointers = (HANDLE * len(values))(*(ctypes.cast(byref(value), HANDLE) for value in values))
             grid, block = (launch["blocks"], 1, self.images), (launch["threads"], 1, 1)
             self._driver.cuLaunchKernel(function, *grid, *block, 0, self._stream, pointers, None)
+            after(number)
+
+    def traced(self, network: Network, places: list[Placed]) -> list[tuple[str, np.ndarray]]:
+        """Compute the inputs kernel by kernel, and copy what each leaves in the workspace; of one image."""
+        driver, host, found = self._driver, HANDLE(), []
+        driver.cuMemHostAlloc(byref(host), max([place.end - place.begin for place in places] or [1]), 0)
+
+        def copy(number: int) -> None:
+            for place in places:
+                if place.step == number:
+                    size = place.end - place.begin
+                    driver.cuMemcpyDtoHAsync_v2(host, self._workspace + place.begin, size, self._stream)
+                    driver.cuStreamSynchronize(self._stream)
+                    memory = np.frombuffer(ctypes.string_at(host, size), np.uint8)
+                    found.append((place.name, place.values(memory)))
+
+        try:
+            driver.cuMemcpyHtoDAsync_v2(self._input, self._in_host, self._in_bytes, self._stream)
+            self._launch(network, copy)
+            driver.cuMemcpyDtoHAsync_v2(self._out_host, self._output, self._out_bytes, self._stream)
+            driver.cuStreamSynchronize(self._stream)
+        finally:
+            driver.cuMemFreeHost(host)
+        return found
 
     def start(self) -> None:
         """Copy the inputs to the device, compute, copy the sums back; returns at once."""
@@ -353,7 +378,7 @@ class Network:
         constants = artifact.read(CONSTANTS)
         if len(constants) != self.plan["constant_bytes"]:
             raise ValueError(f"{artifact.folder / CONSTANTS}: not of this artifact; copy it again")
-        self._batch = batch
+        self._artifact, self._batch = artifact, batch
         self.driver = driver = Driver()
         if not 0 <= device < driver.devices:
             raise Unavailable(f"there is no CUDA device {device}; the driver finds {driver.devices}")
@@ -425,6 +450,30 @@ class Network:
             sums[part] = buffers.sums
             latency[part] = (time.perf_counter() - start) * 1e3
         return sums, {"latency_ms": latency, "device_ms": device}
+
+    def trace(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Image uint8 [H, W, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the class sums.
+
+        The kernels are launched one by one instead of as a graph.
+
+        Raises:
+            ValueError: an image of another shape or type, or trace.json is damaged or of another plan.
+            RuntimeError: the driver failed.
+        """
+        image, said = np.asarray(image), self._artifact.trace()
+        if image.dtype != np.uint8 or image.shape != tuple(self.plan["input"]):
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self.plan['input']))}]")
+        last, end = len(self.plan["launches"]) - 1, self.plan["workspace_bytes"]
+        if any(place.step > last or place.end > end for place in said.places):
+            raise ValueError(f"{self._artifact.folder}: trace.json is of another plan; compile the model again")
+        buffers = self.buffers(1)
+        buffers.inputs[0] = image
+        yield from buffers.traced(self, said.places)
+        yield said.head, buffers.sums[0].copy()
+
+    def unseen(self) -> dict[str, str]:
+        """The tensors that lie nowhere in memory -> why."""
+        return self._artifact.trace().unseen
 
     def throughput(self, images: np.ndarray, repeats: int) -> dict[str, float]:
         """Images a second of one batch, repeated: with copies, two batches in flight; and from device memory.

@@ -17,10 +17,11 @@ from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
 from squeezeedge.targets.cuda.device import CONSTANTS, PLAN
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
-from squeezeedge.targets.cuda.module import Launch, kernel_launches, plan_launches
+from squeezeedge.targets.cuda.module import Launch, kernel_launches, plan_launches, tensor_places
 from squeezeedge.targets.cuda.options import ARCHITECTURES, CudaOptions, asked_architectures
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
 from squeezeedge.targets.cuda.toolchain import find_compiler, known_architectures
+from squeezeedge.targets.trace import Trace
 
 __all__ = ["CudaLowered", "graph_launches", "lower"]
 
@@ -40,6 +41,7 @@ class CudaLowered:
             with tensor cores use them.
         left_out: architectures that were asked for and that the compiler does not know.
         launches: what the device's side reads (plan.json).
+        trace: where the kernels leave the graph's tensors.
     """
 
     plan: CallPlan
@@ -48,9 +50,10 @@ class CudaLowered:
     ptx: Mapping[str, bytes]
     left_out: tuple[str, ...]
     launches: Mapping[str, Any]
+    trace: Trace
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write machine code for each architecture, PTX, the constants and the plan.
+        """Write machine code for each architecture, PTX, the constants, the plan, and where the tensors lie.
 
         Returns:
             What the manifest says of them.
@@ -60,6 +63,7 @@ class CudaLowered:
                 (folder / _file(arch, ending)).write_bytes(code)
         self.plan.constants.tofile(folder / CONSTANTS)
         (folder / PLAN).write_text(json.dumps(self.launches, indent=1) + "\n")
+        self.trace.write(folder)
         return {
             "architectures": list(self.cubins),
             "ptx": list(self.ptx),
@@ -115,6 +119,7 @@ def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
         ptx={arch: code.result() for arch, code in ptx.items()},
         left_out=tuple(arch for arch in asked if arch not in architectures),
         launches=listed,
+        trace=tensor_places(launches, plan),
     )
 
 

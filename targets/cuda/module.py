@@ -1,4 +1,4 @@
-"""The network's stages -> launches of their kernels, and the plan of their memory."""
+"""The network's stages -> launches of their kernels, the plan of their memory, and where it has the tensors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from squeezeedge.targets.cuda.isa import InstructionSet
 from squeezeedge.targets.cuda.layout import Layout
 from squeezeedge.targets.cuda.loops import loop_function
 from squeezeedge.targets.cuda.stage import Site, copy_image, stage_kernel
+from squeezeedge.targets.trace import Place, Trace, runs
 
-__all__ = ["Launch", "kernel_launches", "plan_launches"]
+__all__ = ["Launch", "kernel_launches", "plan_launches", "tensor_places"]
 
 COPY = f"{IMAGE}\n"
 """The image with filled-up pixels, for what is not a convolution; no node has a name that is not printable."""
@@ -29,11 +30,21 @@ MOST_POOLED_CHANNELS = 64
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """A kernel and the tensors that it reads and makes, by name."""
+    """A kernel and the tensors that it reads and makes, by name.
+
+    Attributes:
+        kernel: what is launched.
+        inputs: names of the tensors that it reads.
+        out: name of the tensor that it makes.
+        stage: of the network that it computes; ``None``: it copies the image.
+        pooling: name of the pooling that it does on the way, if any.
+    """
 
     kernel: Kernel
     inputs: tuple[str, ...]
     out: str
+    stage: Stage | None = None
+    pooling: str | None = None
 
 
 def kernel_launches(stages: Sequence[Stage], image: Shape) -> list[Launch]:
@@ -62,7 +73,8 @@ def kernel_launches(stages: Sequence[Stage], image: Shape) -> list[Launch]:
         sources = {name: layouts[name] for name in dict.fromkeys(inputs)}
         pooling = None if pool is None or pool.pooling is None else Pooling(pool.pooling, pool.out)
         site = Site(f"stage{len(launches)}_{stage.pattern}", sources, inputs, layouts[stage.name], pooling)
-        launches.append(Launch(stage_kernel(stage, site), tuple(sources), stage.name))
+        name = None if pool is None else pool.name
+        launches.append(Launch(stage_kernel(stage, site), tuple(sources), stage.name, stage, name))
     return launches
 
 
@@ -84,6 +96,31 @@ def plan_launches(launches: Sequence[Launch], isa: InstructionSet, image_bytes: 
         for launch in launches
     ]
     return plan_calls(calls, image_bytes)
+
+
+def tensor_places(launches: Sequence[Launch], plan: CallPlan) -> Trace:
+    """Where each launch leaves its tensors in the workspace of one image.
+
+    Args:
+        launches: in execution order.
+        plan: of them.
+    """
+    places: list[Place] = []
+    unseen = {
+        launch.pooling: f"it is pooled while {launch.out} loads its input" for launch in launches if launch.pooling
+    }
+    for number, (launch, call) in enumerate(zip(launches[:-1], plan.calls, strict=False)):
+        if launch.stage is None:
+            continue
+        layout, start, first = Layout(*launch.stage.out), call.arguments[-1].offset, 0
+        parts = [(conv.name, len(conv.bias)) for conv in launch.stage.convolutions if conv.name != launch.out]
+        for name, count in (*parts, (launch.out, layout.channels)):
+            first = 0 if name == launch.out else first
+            addresses = (start + layout.address(0, 0, 0, channel) for channel in range(first, first + count))
+            shape = layout.shape._replace(channels=count)
+            places.append(Place(name, number, shape, runs(addresses), layout.width * layout.pixel, layout.pixel))
+            first += count
+    return Trace(launches[-1].out, tuple(places), unseen)
 
 
 def _fuse_pooling(stages: Sequence[Stage]) -> list[tuple[Stage, Stage | None]]:

@@ -9,6 +9,8 @@ Needs Python 3.8 or later, numpy and what ``device.py`` beside it says; Pillow t
 compared with its checksum before it is used. Results are JSON objects, one a line, on the standard output; errors are
 lines on the standard error. An answer has the image's index in its file, or among all images of the standard input, and
 the likeliest classes, best first: their labels (null: names are not known), scores (probabilities, 0..1) and logits.
+With --trace, the kernels' tensors are written too: to FILE.npz those of the first image, arrays by name; to - those of
+every image, lines in front of its answer, whose data are base64 of the array's bytes.
 Of several image files those that cannot be read are named on the standard error and counted in the last line.
 Exit codes: 0 done, 1 a known failure (also if more than half of the images cannot be read, or any with --strict; the
 others are answered), 2 wrong usage, 3 this machine lacks the device or a library for it, 4 the golden inputs gave wrong
@@ -17,6 +19,7 @@ sums.
 
 # Annotations that Python 3.6 could not evaluate are strings: it must come to the check of its version.
 import argparse
+import base64
 import hashlib
 import inspect
 import io
@@ -25,6 +28,7 @@ import os
 import stat
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -41,10 +45,13 @@ except ImportError as error:
     print(f"run.py: error: numpy is missing ({error}); {sys.executable} -m pip install numpy", file=sys.stderr)
     sys.exit(3)
 
-__all__ = ["DEVICE", "GOLDEN", "MANIFEST", "SCRIPT", "Artifact", "main", "meaning_sha256", "read_images"]
+__all__ = [
+    *("DEVICE", "GOLDEN", "MANIFEST", "SCRIPT", "TRACE", "Artifact", "Placed", "Trace"),
+    *("main", "meaning_sha256", "read_images"),
+]
 
 SCRIPT, DEVICE = "run.py", "device.py"
-MANIFEST, GOLDEN = "manifest.json", "golden.npz"
+MANIFEST, GOLDEN, TRACE = "manifest.json", "golden.npz", "trace.json"
 COPY_AGAIN = "copy the artifact again, or compile the model again"
 
 DONE, FAILED, UNAVAILABLE, WRONG_SUMS, INTERRUPTED = 0, 1, 3, 4, 130
@@ -56,6 +63,9 @@ MAX_PIXELS = 89_478_485
 
 MAX_SCALE = 1e29
 """Times any class sum, float32 holds it."""
+
+MAX_TENSOR = 1 << 28
+"""Largest tensor of a network that is traced, in bytes."""
 
 CHUNK = 1 << 20
 
@@ -162,6 +172,18 @@ class Artifact:
             raise ValueError(f"{self.folder / GOLDEN}: damaged ({error!r}); {COPY_AGAIN}") from error
         return images, sums
 
+    def trace(self) -> "Trace":
+        """Where the tensors of the network lie.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        data = self.read(TRACE)
+        try:
+            return Trace(json.loads(data.decode()))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{self.folder / TRACE}: damaged ({error!r}); {COPY_AGAIN}") from error
+
     def _open(self, name: str) -> io.BufferedReader:
         """A file that is listed and has its size."""
         if name not in self._files:
@@ -177,6 +199,59 @@ class Artifact:
     def _compare(self, name: str, sha256: str) -> None:
         if sha256 != self._files[name]["sha256"]:
             raise ValueError(f"{self.folder / name}: differs from its checksum in {MANIFEST}; {COPY_AGAIN}")
+
+
+class Placed:
+    """Where a tensor of the network lies after a step of a run; the start of the memory is the device module's.
+
+    Attributes:
+        name: of the tensor.
+        step: number of the step that makes it: of a kernel, a launch or a layer.
+        shape: (height, width, channels).
+        begin: first byte of the memory that it lies in.
+        end: behind the last one.
+    """
+
+    def __init__(self, record: "Mapping[str, Any]") -> None:
+        self.name = _text(record["name"])
+        self.step, self._row, self._pixel = (_positive(record[key], 0) for key in ("step", "row", "pixel"))
+        height, width, channels = map(_positive, record["shape"])
+        self.shape = (height, width, channels)
+        self._runs = [(_positive(first, 0), _positive(count)) for first, count in record["runs"]]
+        _require(height * width * channels <= MAX_TENSOR, f"{self.name}: too large")
+        _require(sum(count for _, count in self._runs) == channels, f"{self.name}: not {channels} channels")
+        self._flip = np.uint8(_positive(record["flip"], 0) & 0xFF)
+        last = (height - 1) * self._row + (width - 1) * self._pixel
+        self.begin = min(first for first, _ in self._runs)
+        self.end = last + max(first + count for first, count in self._runs)
+
+    def values(self, memory: np.ndarray) -> np.ndarray:
+        """The bytes from ``begin`` to ``end``, uint8 -> the tensor, uint8 [height, width, channels], a copy."""
+        _require(memory.dtype == np.uint8 and memory.shape == (self.end - self.begin,), f"{self.name}: other memory")
+        strides = (self._row, self._pixel, 1)
+        parts = [
+            np.lib.stride_tricks.as_strided(memory[first - self.begin :], (*self.shape[:2], count), strides)
+            for first, count in self._runs
+        ]
+        values: np.ndarray = np.concatenate(parts, 2) ^ self._flip
+        return values
+
+
+class Trace:
+    """What trace.json says.
+
+    Attributes:
+        head: name of the layer that makes the class sums.
+        places: of the tensors that lie in memory, in execution order.
+        unseen: name of every other tensor -> why it does not.
+    """
+
+    def __init__(self, record: "Mapping[str, Any]") -> None:
+        self.head = _text(record["head"])
+        self.places = [Placed(one) for one in record["tensors"]]
+        self.unseen: dict[str, str] = {_text(name): _text(why) for name, why in record["unseen"].items()}
+        names = [self.head, *self.unseen, *(place.name for place in self.places)]
+        _require(len(set(names)) == len(names), "a tensor that is there twice")
 
 
 def meaning_sha256(manifest: "Mapping[str, Any]") -> str:
@@ -198,9 +273,14 @@ def _require(condition: bool, what: str) -> None:
         raise ValueError(what)
 
 
-def _positive(value: Any) -> int:  # noqa: ANN401  (JSON)
-    _require(type(value) is int and value > 0, f"{value!r} is not a number of 1 or more")
+def _positive(value: Any, least: int = 1) -> int:  # noqa: ANN401  (JSON)
+    _require(type(value) is int and least <= value < 1 << 62, f"{value!r:.40} is not a number of {least} or more")
     return cast(int, value)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  (JSON)
+    _require(type(value) is str and value.isprintable(), f"{value!r:.40} is no text")
+    return cast(str, value)
 
 
 def read_images(path: Path, preprocessing: "Mapping[str, Any]") -> np.ndarray:
@@ -339,7 +419,10 @@ def _answer(
     first: int = 0,
 ) -> int:
     """Run images of one source, of which ``first`` came before, and print a line for each; returns how many."""
-    all_sums, timings = network.run(_batch(source, images, artifact.shape))
+    images = _batch(source, images, artifact.shape)
+    if getattr(options, "trace", None) is not None:
+        _trace(network, images, options, first)
+    all_sums, timings = network.run(images)
     for position, sums in enumerate(all_sums):
         logits = sums.astype(np.float32) * artifact.logit_scale
         weights = np.exp(logits.astype(np.float64) - logits.max())
@@ -357,6 +440,21 @@ def _answer(
             line["sums"] = sums.tolist()
         _print(line)
     return len(all_sums)
+
+
+def _trace(network: Any, images: np.ndarray, options: argparse.Namespace, first: int) -> None:  # noqa: ANN401
+    """Print the tensors of images, of which ``first`` came before; or write those of one image, once."""
+    if options.trace == "-":
+        for index, image in enumerate(images, first):
+            for name, values in network.trace(image):
+                line = {"tensor": name, "index": index, "dtype": str(values.dtype), "shape": list(values.shape)}
+                _print({**line, "data": base64.b64encode(values.tobytes()).decode()})
+    elif len(images):
+        with zipfile.ZipFile(options.trace, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, values in network.trace(images[0]):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, values, allow_pickle=False)
+        options.trace = None
 
 
 def _answer_all(network: Any, artifact: Artifact, options: argparse.Namespace) -> int:  # noqa: ANN401
@@ -417,6 +515,12 @@ def _top(text: str) -> int:
     return int(text)
 
 
+def _traced(text: str) -> str:
+    if text != "-" and not text.endswith(".npz"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .npz, or be -")
+    return text
+
+
 def _load_device(artifact: Artifact) -> Any:  # noqa: ANN401  (the module)
     """``device.py`` beside this file: what is different from target to target.
 
@@ -446,6 +550,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     parser.add_argument("--check", action="store_true", help="check the device on the golden inputs first")
     parser.add_argument("--top", type=_top, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--sums", action="store_true", help="print every class sum too")
+    if hasattr(device.Network, "trace"):
+        what = "write the tensors of the first image; -: print those of every image"
+        parser.add_argument("--trace", type=_traced, metavar="FILE.npz", help=what)
     device.add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)
     try:

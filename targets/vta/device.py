@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from squeezeedge.targets.device.run import Artifact
+    from collections.abc import Iterator
+
+    from squeezeedge.targets.device.run import Artifact, Placed
 
 __all__ = [
     "FILES",
@@ -32,6 +34,7 @@ __all__ = [
     "add_arguments",
     "check_bitstream",
     "check_images",
+    "check_places",
     "core_version",
 ]
 
@@ -40,7 +43,7 @@ HANDOFF = "vta.hwh"
 PROGRAM = "program.json"
 DRAM = "dram.bin"
 
-FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF)
+FILES = (PROGRAM, DRAM, BITSTREAM, HANDOFF, "trace.json")
 NO_BITSTREAM = "no bitstream; compile with --bitstream or --bitstream-file PATH, or give run.py --bitstream PATH"
 REQUIRED = (
     (BITSTREAM, NO_BITSTREAM),
@@ -113,7 +116,7 @@ class Network:
     tolerance = 0.0
 
     def __init__(self, artifact: Artifact, bitstream: Path | None = None, timeout: float = 10.0) -> None:
-        self._program = Program.of(artifact)
+        self._artifact, self._program = artifact, Program.of(artifact)
         path = _bitstream(artifact, bitstream)
         try:
             import pynq
@@ -185,6 +188,26 @@ class Network:
             latency[i] = (time.perf_counter() - start) * 1e3
             pack_ms[i] = (packed - start) * 1e3
         return sums, {"latency_ms": latency, "pack_ms": pack_ms}
+
+    def trace(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Image uint8 [H, W, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the class sums.
+
+        Raises:
+            ValueError: an image of another shape, or trace.json is damaged or of another program.
+            RuntimeError: the accelerator did not finish.
+        """
+        said = self._artifact.trace()
+        check_places(said.places, self._program, self._artifact)
+        sums, _ = self.run(image[None])
+        for place in said.places:
+            region = self._memory[place.begin : place.end]
+            region.invalidate()
+            yield place.name, place.values(np.array(region))
+        yield said.head, sums[0]
+
+    def unseen(self) -> dict[str, str]:
+        """The tensors that stay on the chip -> why."""
+        return self._artifact.trace().unseen
 
     def about(self) -> dict[str, Any]:
         """The board's version of pynq."""
@@ -304,6 +327,12 @@ def check_bitstream(path: Path) -> None:
         raise ValueError(f"{path}: truncated; copy it again") from error
     if declared != len(data) - offset - 5:
         raise ValueError(f"{path}: truncated, {len(data) - offset - 5} of {declared} bytes; copy it again")
+
+
+def check_places(places: list[Placed], program: Program, artifact: Artifact) -> None:
+    """Raise ValueError unless the tensors lie in the program's memory."""
+    if any(place.end > program.dram_bytes for place in places):
+        raise ValueError(f"{artifact.folder}: trace.json is of another program; compile the model again")
 
 
 def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from squeezeedge.artifact import open_artifact, write_artifact
+from squeezeedge.graph.rules import Shape
 from squeezeedge.graph.sqe import read_sqe
 from squeezeedge.targets.ascend.atc import DEPLOY_MODEL
 from squeezeedge.targets.ascend.options import AscendOptions
@@ -24,6 +25,7 @@ from squeezeedge.targets.cuda import device as cuda
 from squeezeedge.targets.device import run
 from squeezeedge.targets.protocol import Target
 from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.trace import Place, Trace
 from squeezeedge.targets.vta import device as vta
 from squeezeedge.targets.vta.isa.program import read_program
 from tests.fuzz import Files, Format
@@ -34,7 +36,7 @@ from tests.fuzz.protobuf import change_protobuf
 from tests.fuzz.values import change_bytes, change_json, dump_json
 from tests.targets.vta.board_artifact import CLASSES, SIZE, fake_bitstream, hand_written
 
-__all__ = ["BITSTREAM", "DEPLOY", "GOLDEN", "MANIFEST", "PLAN", "PROGRAM", "seal"]
+__all__ = ["BITSTREAM", "DEPLOY", "GOLDEN", "MANIFEST", "PLAN", "PROGRAM", "TRACE", "seal"]
 
 MANIFEST_FILE, GOLDEN_FILE = "manifest.json", "golden.npz"
 GPUS = ((7, 2), (7, 5), (8, 0), (8, 7), (9, 0), (12, 0))
@@ -114,7 +116,11 @@ def vta_artifact() -> Files:
     """A program that was written by hand."""
     rng = np.random.default_rng(0)
     program = hand_written(rng.integers(-127, 128, (CLASSES, 3, 3, 3), dtype=np.int8), rng.integers(-99, 99, CLASSES))
-    files = {vta.PROGRAM: json.dumps(program.to_json()).encode(), vta.DRAM: program.image}
+    region, packing = program.region(program.packings[0].region), program.packings[0]
+    shape, row = Shape(packing.height, packing.width, packing.block), packing.width * packing.block
+    place = Place("patches", 0, shape, ((region.offset, 4), (region.offset + 4, 12)), row, packing.block, 128)
+    said = Trace("conv", (place,), {"other": "it stays on the chip"}).to_json()
+    files = {vta.PROGRAM: json.dumps(program.to_json()).encode(), vta.DRAM: program.image, run.TRACE: dump_json(said)}
     return _canned("vta", files, {"clock_mhz": 100, "macs": 1000}, SIZE, CLASSES)
 
 
@@ -228,6 +234,16 @@ def _program(folder: Path) -> object:
         return read_program(artifact)
 
 
+def _trace(folder: Path) -> object:
+    """The tensors that lie in the program's memory."""
+    with of_device(folder):
+        artifact = run.Artifact(folder)
+        said, program = artifact.trace(), vta.Program.of(artifact)
+        vta.check_places(said.places, program, artifact)
+        memory = np.zeros(program.dram_bytes, np.uint8)
+        return [place.values(memory[place.begin : place.end]) for place in said.places]
+
+
 def _bitstream(folder: Path) -> None:
     with of_device(folder):
         vta.check_bitstream(folder / BITSTREAM_FILE)
@@ -262,6 +278,13 @@ PLAN = Format(
     readers=(_plan,),
     rare=(_with_device, _listed),
     command=_disasm,
+)
+TRACE = Format(
+    name="trace",
+    share=4,
+    seeds=lambda: [vta_artifact()],
+    mutate=partial(_change_file, run.TRACE, _change_document),
+    readers=(_trace,),
 )
 BITSTREAM = Format(
     name="bitstream",

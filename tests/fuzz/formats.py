@@ -18,6 +18,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "golden": "artifact_files.GOLDEN",
         "plan": "artifact_files.PLAN",
         "program": "artifact_files.PROGRAM",
+        "trace": "artifact_files.TRACE",
         "bitstream": "artifact_files.BITSTREAM",
         "deploy": "artifact_files.DEPLOY",
         "pth": "checkpoints.PYTORCH",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import signal
@@ -61,6 +62,67 @@ def test_on_a_board(made: FakeArtifact, board: FakeBoard) -> None:
     assert {path.name for path in copied.iterdir()} == {
         *("run.py", "device.py", "manifest.json", "golden.npz", "weights.bin", "SHA256SUMS"),
     }
+
+
+@pytest.mark.slow
+def test_tensors_of_a_board(made: FakeArtifact, board: FakeBoard) -> None:
+    """Images may be run in between; what the artifact says is not seen is told."""
+    said = {"head": "head", "tensors": [], "unseen": {"blocks/2": "fused"}}
+    (made.folder / "trace.json").write_text(json.dumps(said))
+    made.seal()
+    with open_session(made.folder, TARGET, "fake", BOARD, trace=True) as session:
+        for image, expected in zip(made.images, made.sums, strict=True):
+            found = dict(session.trace(image))
+            assert list(found) == ["blocks/1", "head"] and found["head"].dtype == np.int32
+            np.testing.assert_array_equal(found["blocks/1"], 255 - image)
+            np.testing.assert_array_equal(found["head"], expected)
+            np.testing.assert_array_equal(session.run(made.images[:1]).sums, made.sums[:1])
+        assert session.unseen() == {"blocks/2": "fused"} and session.tolerance == 0
+
+
+def tensor_line(**changes: object) -> str:
+    """What prints a tensor, changed."""
+    data = base64.b64encode(bytes(6)).decode()
+    line = {"tensor": "x", "index": 0, "dtype": "uint8", "shape": [2, 1, 3], "data": data, **changes}
+    return f"print({json.dumps(json.dumps(line))}, flush=True)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"index": 1}, "a tensor 'x' of image 1"),
+        ({"tensor": 3}, "a tensor 3 of image 0"),
+        ({"dtype": "float64"}, "neither uint8 nor int32"),
+        ({"dtype": []}, "neither uint8 nor int32"),
+        ({"shape": [2, 1, 4]}, "6 bytes for"),
+        ({"shape": [6, 0, 1]}, "of no shape"),
+        ({"shape": 6}, "of no shape"),
+        ({"shape": [1 << 40, 1 << 40]}, "6 bytes for"),
+        ({"data": "no base64!"}, "x: Error"),
+        ({"data": None}, "x: TypeError"),
+    ],
+)
+def test_strange_tensors(made: FakeArtifact, changes: dict[str, Any], text: str, board: FakeBoard) -> None:
+    (made.folder / "run.py").write_text(GOLDEN_LINE + tensor_line(**changes) + answer_line())
+    made.seal()
+    with pytest.raises(SqueezeEdgeError, match=f"answered something else than run.py prints: .*{text}"):
+        with open_session(made.folder, TARGET, "fake", BOARD, trace=True) as session:
+            list(session.trace(made.images[0]))
+
+
+@pytest.mark.slow
+def test_tensors_without_an_end(made: FakeArtifact, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for script, text in (
+        (GOLDEN_LINE + tensor_line(), "printed an image's tensors and ended"),
+        (GOLDEN_LINE + "while True: " + tensor_line(), "more tensors than 5"),
+    ):
+        (made.folder / "run.py").write_text(script)
+        made.seal()
+        monkeypatch.setattr(module, "MOST_TENSORS", 5)
+        with pytest.raises(SqueezeEdgeError, match=text):
+            with open_session(made.folder, TARGET, "fake", BOARD, trace=True) as session:
+                list(session.trace(made.images[0]))
 
 
 @pytest.mark.slow

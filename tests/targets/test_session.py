@@ -33,6 +33,22 @@ def test_here(made: FakeArtifact) -> None:
     assert empty.sums.shape == (0, 4)
 
 
+def test_tensors_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_session(made.folder, TARGET, "fake") as session:
+        assert [name for name, _ in session.trace(made.images[0])] == ["blocks/1", "head"]
+        assert session.unseen() == {"blocks/2": "it is a FAKE"} and session.tolerance == 0
+        monkeypatch.setattr(fake_device, "FAULT", "no-trace")
+        with pytest.raises(SqueezeEdgeError, match=rf"^{made.folder}: the FAKE device shows nothing$"):
+            list(session.trace(made.images[0]))
+        monkeypatch.setattr(session, "_network", object())
+        for ask in (session.unseen, lambda: list(session.trace(made.images[0]))):
+            with pytest.raises(UsageError, match="fake: the device shows no tensors but the class sums"):
+                ask()
+        monkeypatch.undo()
+    with pytest.raises(UsageError, match="the device is closed"):
+        session.unseen()
+
+
 def test_failures_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="target fake has no device 'real'; it has: fake, fake-emulation"):
         with open_session(made.folder, TARGET, "real"):

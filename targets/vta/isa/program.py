@@ -20,6 +20,7 @@ from squeezeedge.targets.vta.isa.words import decode
 
 if TYPE_CHECKING:
     from squeezeedge.targets.device.run import Artifact
+    from squeezeedge.targets.trace import Trace
 
 __all__ = ["ALIGNMENT", "NUMBER_LIMIT", "Layer", "Packing", "Region", "Sums", "VtaProgram", "Writer", "read_program"]
 
@@ -166,6 +167,7 @@ class VtaProgram:
         sums: what the host reads after it.
         layers: parts of the network in execution order.
         instruction_layers: uint16 [count]: for each instruction, the index of the layer that it works for.
+        trace: where a run leaves the graph's tensors in the DRAM; a file of its own, so not of :meth:`to_json`.
     """
 
     instructions: InstructionSet
@@ -179,6 +181,7 @@ class VtaProgram:
     sums: Sums
     layers: tuple[Layer, ...]
     instruction_layers: NDArray[np.uint16]
+    trace: Trace | None = None
 
     def region(self, name: str) -> Region:
         """The region of that name."""
@@ -208,7 +211,7 @@ class VtaProgram:
 
     def to_json(self) -> dict[str, Any]:
         """All but the image, as JSON values; ``instruction_layers`` as [layer, instructions] runs."""
-        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        record = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "trace"}
         starts = np.flatnonzero(np.diff(self.instruction_layers, prepend=-1))
         lengths = np.diff(starts, append=self.count)
         record["instruction_layers"] = np.stack([self.instruction_layers[starts], lengths], 1).tolist()

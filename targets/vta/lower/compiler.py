@@ -6,14 +6,18 @@ region_stages(region) -> layers -> operations -> instructions and one image of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
+from squeezeedge.graph import IMAGE, rules
+from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
+from squeezeedge.targets.trace import Place, Trace, runs
 from squeezeedge.targets.vta.device import MOST_DRAM_BYTES
 from squeezeedge.targets.vta.emit.accumulators import vectors
 from squeezeedge.targets.vta.emit.common import Emitter
@@ -26,6 +30,7 @@ from squeezeedge.targets.vta.isa.program import ALIGNMENT, Layer, Region, Sums, 
 from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.lower.layers import Layers
 from squeezeedge.targets.vta.lower.lowering import to_layers
+from squeezeedge.targets.vta.lower.tensors import Value
 from squeezeedge.targets.vta.verify.program import verify
 
 __all__ = ["FUSIONS", "compile_program"]
@@ -69,7 +74,17 @@ def compile_program(stages: Sequence[Stage], geometry: Geometry, instructions: I
         instructions, geometry, lowered, {"program": words, **constants}, layers, np.array(owners, np.uint16)
     )
     verify(compiled, lowered)
-    return compiled
+    arena, values = compiled.bases["out"], lowered.values.items()
+    places = tuple(_place(name, value, arena, geometry.block) for name, value in values if name != IMAGE)
+    return replace(compiled, trace=Trace(stages[-1].name, places, lowered.unseen))
+
+
+def _place(name: str, value: Value, arena: int, block: int) -> Place:
+    """Where a tensor lies in the DRAM; nothing is overwritten before the end of a run."""
+    lanes = np.argsort(value.lanes, kind="stable")[np.count_nonzero(value.lanes < 0) :].tolist()
+    addresses = (arena + value.origins[lane // block] * block + lane % block for lane in lanes)
+    shape = Shape(value.height, value.width, len(lanes))
+    return Place(name, 0, shape, runs(addresses), value.pitch * block, block, rules.SIGN)
 
 
 def _assemble(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,8 @@ class Layers:
         fills: elements that a layer does not write.
         elements: size of the arena.
         classes: of the head.
+        values: the graph's tensors that lie in DRAM, by name, in execution order, the image's among them if it is one.
+        unseen: the name of every other tensor but image and head -> why it does not.
     """
 
     layers: tuple[Layer, ...]
@@ -152,3 +154,5 @@ class Layers:
     fills: tuple[Fill, ...]
     elements: int
     classes: int
+    values: Mapping[str, Value] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)

@@ -55,6 +55,8 @@ def to_layers(stages: Sequence[Stage], block: int, *, halos: bool) -> Layers:
         tuple(lowering.arena.fills),
         lowering.arena.elements,
         stages[-1].out.channels,
+        lowering.values,
+        lowering.unseen,
     )
 
 
@@ -90,6 +92,7 @@ class _Lowering:
         values: tensors by their name in the graph.
         layers: in execution order.
         packings: what the host makes of the image.
+        unseen: name of every tensor that does not lie in DRAM -> why.
     """
 
     def __init__(self, stages: Sequence[Stage], block: int, halos: Mapping[str, Pads]) -> None:
@@ -97,6 +100,7 @@ class _Lowering:
         self.halos = halos
         self.arena = Arena(block)
         self.values: dict[str, Value] = {}
+        self.unseen: dict[str, str] = {}
         self.layers: list[Layer] = []
         self.packings: list[Packing] = []
         self.readers = Counter(name for stage in stages for name in stage.inputs)
@@ -247,6 +251,12 @@ def _convolutions(stage: Stage, lowering: _Lowering) -> None:
         part = lowering.part(conv, source, stage, None if head else targets[-1])
         groups.setdefault((source, (1, 1) if conv.input == IMAGE else conv.stride), []).append((part, conv))
     if targets:
+        made = {conv.name: value for conv, value in zip(stage.convolutions, targets, strict=True)}
+        if pooling is None:
+            lowering.values |= made
+        else:
+            inside = (*made, *([stage.name] if stage.name not in (name, *made) else []))
+            lowering.unseen |= dict.fromkeys(inside, f"it stays on the chip, where {name} pools it")
         lowering.values[name] = joined(name, targets)
     label = stage.name if name == stage.name else f"{stage.name}+{name}"
     for number, ((source, stride), members) in enumerate(groups.items()):

@@ -39,7 +39,7 @@ class VtaLowered:
     macs: int
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write the program, its DRAM image and, if asked for, the bitstream and the TVM module.
+        """Write the program, its DRAM image, where its tensors lie and, if asked for, bitstream and TVM module.
 
         Raises:
             UnavailableError: a tool is missing or fails to build the TVM module.
@@ -49,6 +49,8 @@ class VtaLowered:
         clock_mhz = options.clock if options.clock is not None else config.clock_mhz
         (folder / PROGRAM).write_text(json.dumps(program.to_json()) + "\n")
         (folder / DRAM).write_bytes(program.image)
+        assert program.trace is not None
+        program.trace.write(folder)
         if options.bitstream:
             build_bitstream(config, clock_mhz, folder)
         elif options.bitstream_file is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ class Board:
     Args:
         program: what it runs.
 
+    Attributes:
+        dram: uint8 [dram_bytes]; after a run, every tensor is where it was written.
+
     Raises:
         UnavailableError: no C++ compiler.
     """
@@ -40,9 +43,9 @@ class Board:
 
     def __init__(self, program: VtaProgram) -> None:
         self._host = program.host()
-        self._simulator, self._dram = Simulator(program.geometry), np.zeros(program.dram_bytes, np.uint8)
+        self._simulator, self.dram = Simulator(program.geometry), np.zeros(program.dram_bytes, np.uint8)
         self._registers = Registers(**program.registers())
-        self._host.load(self._dram)
+        self._host.load(self.dram)
 
     def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
         """Class sums int32 [classes], the report, and seconds that packing the image took.
@@ -52,10 +55,10 @@ class Board:
         """
         with self._packing:
             start = time.perf_counter()
-            self._host.pack(image, self._dram)
+            self._host.pack(image, self.dram)
             packing = time.perf_counter() - start
-        report = self._simulator.run(self._dram, self._registers, Timing())
-        return self._host.result(self._dram), report, packing
+        report = self._simulator.run(self.dram, self._registers, Timing())
+        return self._host.result(self.dram), report, packing
 
 
 class SimulatorNetwork:
@@ -74,7 +77,7 @@ class SimulatorNetwork:
     tolerance = 0.0
 
     def __init__(self, artifact: Artifact) -> None:
-        self._shape = artifact.shape
+        self._artifact, self._shape = artifact, artifact.shape
         self._program = read_program(artifact)
         self._clock_mhz, self._macs = _facts(artifact)
         load_simulator(self._program.geometry)
@@ -98,6 +101,26 @@ class SimulatorNetwork:
         sums = np.array([sums for sums, _, _ in results], np.int32).reshape(len(images), self._program.sums.classes)
         return sums, {"latency_ms": run_ms + pack_ms, "pack_ms": pack_ms}
 
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Image uint8 [height, width, 3] -> (name, uint8 [height, width, channels]) of each tensor; last the sums.
+
+        Raises:
+            ValueError: an image of another shape, or trace.json is damaged or of another program.
+            SimulationError: the program does something that hangs or damages a board.
+        """
+        said = self._artifact.trace()
+        device.check_images(image[None], self._shape)
+        device.check_places(said.places, self._program.host(), self._artifact)
+        board = self._board()
+        sums, self._last, _ = board.run(image)
+        for place in said.places:
+            yield place.name, place.values(board.dram[place.begin : place.end])
+        yield said.head, sums
+
+    def unseen(self) -> Mapping[str, str]:
+        """The tensors that stay on the chip -> why."""
+        return self._artifact.trace().unseen
+
     def about(self) -> Mapping[str, Any]:
         """Instructions and clock; after a run, cycles, bytes over the bus and the array's share of them."""
         facts: dict[str, Any] = {"clock_mhz": self._clock_mhz, "instructions": self._program.instructions}
@@ -114,10 +137,14 @@ class SimulatorNetwork:
         self._pool.shutdown()
 
     def _one(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Report, float]:
+        return self._board().run(image)
+
+    def _board(self) -> Board:
+        """This thread's own."""
         if not hasattr(self._own, "board"):
             self._own.board = Board(self._program)
         board: Board = self._own.board
-        return board.run(image)
+        return board
 
 
 def profile_on_simulator(folder: Path, image: NDArray[np.uint8]) -> Profile:

@@ -61,7 +61,7 @@ def network() -> tuple[IntegerGraph, NDArray[np.uint8]]:
 def make(tmp_path: Path, network: tuple[IntegerGraph, NDArray[np.uint8]]) -> Make:
     """``make(soc_version="Ascend310P3")``: the network as an artifact folder."""
 
-    def write(name: str = "artifact", **options: str) -> Path:
+    def write(name: str = "artifact", **options: Any) -> Path:  # noqa: ANN401  (of the target's options)
         graph, images = network
         settings = AscendOptions(**{"soc_version": "Ascend310P3", **options})
         return write_artifact(graph, TARGET, settings, tmp_path / name, golden=images[:2], source={}).path

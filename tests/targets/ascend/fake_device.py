@@ -6,6 +6,7 @@ An "offline model" of the fake atc is a line of text, a line of JSON and the dep
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -30,14 +31,19 @@ class FakeModel:
         self.shape = (1, int(record["height"]), int(record["width"]), 3)
         self.input_size = int(np.prod(self.shape))
         deploy = onnx.load_model_from_string(model)
-        self.output_size = 4 * deploy.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        self.output_sizes = [
+            4 * math.prod(dim.dim_value for dim in output.type.tensor_type.shape.dim) for output in deploy.graph.output
+        ]
+        self._names = [output.name for output in deploy.graph.output]
         self._emulator = Emulator(deploy)
 
-    def run(self, data: bytes) -> NDArray[np.float32]:
-        """Class means float32 [1, 2 * classes, 1, 1], as ``--output_type=FP32`` makes them."""
+    def run(self, data: bytes) -> list[NDArray[np.float32]]:
+        """Outputs float32 [1, channels, height, width], as ``--output_type=FP32`` makes them; class means first."""
         if len(data) != self.input_size:
             raise RuntimeError(f"FAKE: input of {len(data)} bytes, the model takes {self.input_size}")
-        means = self._emulator.run(np.frombuffer(data, np.uint8).reshape(self.shape))
+        image = np.frombuffer(data, np.uint8).reshape(self.shape)
+        made = {name: value.float().numpy() for name, value in self._emulator.tensors(image) if name in self._names}
+        means, *others = (made[name] for name in self._names)
         if os.environ.get("FAKE_FAULT") == "wrong":
             means = means[:, ::-1] + 7
-        return np.ascontiguousarray(means, np.float32)[:, :, None, None]
+        return [np.ascontiguousarray(values, np.float32) for values in (means, *others)]

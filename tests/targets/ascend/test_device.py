@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,9 +17,12 @@ from PIL import Image
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.graph import IntegerGraph
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph.oracle import execute, run
+from squeezeedge.targets.ascend.device import read_trace
+from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.remote import COPIES
+from squeezeedge.targets.session import open_session
 from tests.targets.ascend.conftest import HERE, Make, Outcome, forget_runtimes
 from tests.targets.devices import FakeBoard, answers
 
@@ -143,6 +148,44 @@ def test_through_the_target(
             answers(TARGET, artifact, images, "ascend")
     finally:
         forget_runtimes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", BOTH)
+def test_tensors_of_a_debug_model(
+    make: Make, atc: Path, network: Network, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    """Its answers are those of the model without further outputs, here and in the emulation."""
+    plain, artifact, (graph, images) = make("plain"), make(debug=True), network
+    monkeypatch.syspath_prepend(str(HERE / f"fake_{runtime}"))
+    try:
+        result = answers(TARGET, artifact, images, "ascend")
+        np.testing.assert_array_equal(result.sums, answers(TARGET, plain, images, "ascend").sums)
+        np.testing.assert_array_equal(result.sums, answers(TARGET, artifact, images, "ascend-emulation").sums)
+        with open_session(artifact, TARGET, "ascend") as session:
+            found, expected = dict(session.trace(images[0])), dict(execute(graph, images[0]))
+            assert list(found) == list(expected) and not session.unseen()
+            for name in list(expected)[:-1]:
+                np.testing.assert_array_equal(found[name], expected[name], name)
+            np.testing.assert_array_equal(found[graph.head.name], result.sums[0])
+        with open_session(plain, TARGET, "ascend") as session:
+            with pytest.raises(SqueezeEdgeError, match="no outputs but the class means; compile it with `debug`"):
+                list(session.trace(images[0]))
+    finally:
+        forget_runtimes()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, [], {"head": "h", "tensors": [{}]}, {"head": 1, "tensors": []}, *(
+        {"head": "h", "tensors": [{"name": "x", "shape": [2, 2, 3], "channels": 4, "zero_point": 0, **change}]}
+        for change in ({"name": 1}, {"shape": [2, 2]}, {"shape": [2, 2, 5]}, {"channels": -1}, {"zero_point": 7})
+    )],
+)  # fmt: skip
+def test_a_damaged_record_of_outputs(record: object) -> None:
+    asked = cast(Artifact, SimpleNamespace(folder=Path("net"), compiled={"trace": record}))
+    with pytest.raises(ValueError, match="net: the manifest's trace is damaged"):
+        read_trace(asked)
 
 
 @pytest.mark.slow

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from squeezeedge.graph import IntegerGraph, rules
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph.oracle import execute, run
 from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.ascend import TARGET
 from squeezeedge.targets.ascend.deploy import GRID, deploy_model, sum_scale
-from squeezeedge.targets.ascend.emulate import Emulator, differing_values, quantize
+from squeezeedge.targets.ascend.emulate import EmulatedNetwork, Emulator, differing_values, quantize
+from squeezeedge.targets.device.run import Artifact
 from tests.graphs import TOPOLOGIES, integer_graphs, largest_shift_graph, random_images, squeezenet_graph
+from tests.targets.ascend.conftest import Make
 
 NAMES = ["squeezenet1_1", *(pytest.param(n, marks=pytest.mark.slow) for n in TOPOLOGIES[:-1] if n != "squeezenet1_1")]
 
@@ -108,3 +110,15 @@ def test_a_float32_dequantization_is_not_rounded() -> None:
     images = random_images(graph, 1, 1)
     value = dict(Emulator(model).tensors(images))["fire4.expand1x1.float"]
     assert value.dtype == torch.float32 and (value != value.half().float()).any()
+
+
+def test_tensors_under_the_graph_s_names(make: Make, network: tuple[IntegerGraph, NDArray[np.uint8]]) -> None:
+    graph, images = network
+    opened = EmulatedNetwork(Artifact(make(soc_version="emulated")))
+    found, expected = dict(opened.trace(images[0])), dict(execute(graph, images[0]))
+    assert list(found) == list(expected) and not opened.unseen()
+    for name in list(expected)[:-1]:
+        np.testing.assert_array_equal(found[name], expected[name], name)
+    np.testing.assert_array_equal(found[graph.head.name], opened.run(images[:1])[0][0])
+    with pytest.raises(ValueError, match="an image must be uint8"):
+        next(opened.trace(images))

@@ -58,5 +58,5 @@ def test_a_new_chip_is_taken_as_it_is_written(make: Make) -> None:
 
 
 def test_the_options_are_all_documented() -> None:
-    assert AscendOptions.__dataclass_fields__.keys() == {"soc_version", "rounding"}
+    assert AscendOptions.__dataclass_fields__.keys() == {"soc_version", "rounding", "debug"}
     assert all("help" in field.metadata for field in AscendOptions.__dataclass_fields__.values())

@@ -80,7 +80,7 @@ def elsewhere(model: ModelProto) -> None:
         (lambda m: m.graph.initializer[0].dims.__setitem__(0, -64), "constant 'conv1.weight'"),
         (lambda m: elsewhere(m), "constant 'conv1.weight' lies in another file"),
         (lambda m: m.graph.output[0].__setattr__("name", "nothing"), "its output is not made"),
-        (lambda m: m.graph.input.add(), "not one input and one output"),
+        (lambda m: m.graph.input.add(), "not one input and an output"),
         (lambda m: m.graph.ClearField("node"), "0 nodes"),
         (lambda m: m.functions.add(), "functions"),
     ],

@@ -150,5 +150,5 @@ def test_an_artifact_on_its_board(
     np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
     assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
     (copied,) = (board.home / COPIES).iterdir()
-    names = {"run.py", "device.py", "manifest.json", "golden.npz", "librandom.so", "SHA256SUMS"}
+    names = {"run.py", "device.py", "manifest.json", "golden.npz", "librandom.so", "trace.json", "SHA256SUMS"}
     assert {path.name for path in copied.iterdir()} == names

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph import IMAGE, IntegerGraph
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph.oracle import execute, run
 from squeezeedge.targets.cpu import device as device_side
 from squeezeedge.targets.cpu.device import THREADS_VARIABLE, Network, Unavailable, machine_of
 from squeezeedge.targets.cpu.options import CpuOptions
@@ -98,6 +98,29 @@ def test_through_a_session(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_tensors_between_the_kernels(copy: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
+    """Read where trace.json says; refused where that is of another library."""
+    network = Network(Artifact(copy))
+    for image in images[:2]:
+        found, expected = dict(network.trace(image)), dict(execute(graph, image))
+        assert list(found) == list(expected) and not network.unseen()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, name)
+    with pytest.raises(ValueError, match=r"an image must be uint8 \[9, 8, 3\]"):
+        next(network.trace(images))
+    network.close()
+    record = json.loads((copy / "trace.json").read_text())
+    for key, value in (("step", 99), ("runs", [[10**6, 9]])):
+        changed = {**record, "tensors": [{**record["tensors"][0], key: value}]}
+        (copy / "trace.json").write_text(json.dumps(changed))
+        seal(copy)
+        network = Network(Artifact(copy))
+        with pytest.raises(ValueError, match=r"trace\.json is of another library; compile the model again"):
+            next(network.trace(images[0]))
+        network.close()
+
+
 def test_on_another_machine(
     artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

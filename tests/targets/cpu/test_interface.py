@@ -157,6 +157,20 @@ def test_logits_and_scales_are_python_s_bits(graph: IntegerGraph, library: ctype
     assert scale.tobytes() == graph.head.scale.tobytes()
 
 
+def test_what_the_kernels_leave(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    """The sums are those of a run, with and without a function that looks at it; it gets every kernel's bytes."""
+    (image,), kernels = random_images(graph, 1, 1), list[tuple[int, bool, int]]()
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)
+    seen = kind(lambda user, kernel, address, size: kernels.append((kernel, user == 7 and bool(address), size)))
+    for looks in (None, seen):
+        sums = np.empty(graph.classes, np.int32)
+        assert library.net_trace(pointer(image), pointer(sums), looks, ctypes.c_void_p(7)) == 0
+        np.testing.assert_array_equal(sums, run(graph, image[None])[0])
+    assert [(kernel, given) for kernel, given, _ in kernels] == [(0, True), (1, True), (2, True)]
+    assert kernels[1][2] >= graph.tensors[graph.nodes[0].name].shape.channels and kernels[2][2] >= 4 * graph.classes
+    assert library.net_trace(None, pointer(sums), seen, None) == -1 and len(kernels) == 3
+
+
 def test_names(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     assert [library.net_label(i).decode() for i in range(graph.classes)] == list(graph.labels)
     assert library.net_label(-1) is None and library.net_label(graph.classes) is None

@@ -21,7 +21,7 @@ LIBRARY, ARCHIVE = "librandom.so", "librandom.a"
 
 
 def test_files(library: Path) -> None:
-    assert {path.name for path in library.iterdir()} == {LIBRARY, ARCHIVE, HEADER}
+    assert {path.name for path in library.iterdir()} == {LIBRARY, ARCHIVE, HEADER, "trace.json"}
 
 
 def test_it_needs_the_c_library_only(library: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -18,8 +20,10 @@ from squeezeedge.targets.cuda.grid import Kernel
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.loops import loop_function
 from squeezeedge.targets.cuda.lower import graph_launches
+from squeezeedge.targets.cuda.module import plan_launches, tensor_places
 from squeezeedge.targets.cuda.options import DOT_PRODUCT
 from squeezeedge.targets.cuda.source import parameters
+from squeezeedge.targets.device.run import Trace
 
 FAKE = Path(__file__).with_name("fake_cuda.c")
 TARGET = {"kind": "llvm", "opt-level": 1}
@@ -70,6 +74,47 @@ def run_loops(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, checked:
         values[launch.out] = out
     sums: NDArray[np.int32] = values[launches[-1].out].numpy().reshape(len(images), -1)
     return sums
+
+
+class LoopTracer:
+    """The loop forms of a graph's kernels, one by one: what the device would leave in its workspace.
+
+    Args:
+        graph: the network.
+        isa: of the kernels.
+    """
+
+    def __init__(self, graph: IntegerGraph, isa: str = DOT_PRODUCT) -> None:
+        legal = legalize(graph, CUDA.supports)
+        self._launches = graph_launches(legal)
+        self._library = build_loops([launch.kernel for launch in self._launches], 1, isa)
+        self._plan = plan_launches(
+            self._launches, INSTRUCTION_SETS[isa], legal.input_shape[0] * legal.input_shape[1] * 3
+        )
+        self._said = Trace(json.loads(json.dumps(tensor_places(self._launches, self._plan).to_json())))
+
+    def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """What every kernel leaves, found as the device's side finds it."""
+        workspace = np.full(self._plan.workspace, 0xAB, np.uint8)
+        values = {IMAGE: image.ravel()}
+        for number, (launch, call) in enumerate(zip(self._launches, self._plan.calls, strict=True)):
+            size, dtype = launch.kernel.out
+            out = tvm.runtime.tensor(np.full(size, 0, dtype))
+            arrays = [*(values[name] for name in launch.inputs), *launch.kernel.constants]
+            self._library[launch.kernel.name](*map(tvm.runtime.tensor, arrays), out)
+            values[launch.out] = out.numpy()
+            if launch is self._launches[-1]:
+                yield self._said.head, values[launch.out]
+                return
+            start = call.arguments[-1].offset
+            workspace[start : start + size] = values[launch.out]
+            for place in self._said.places:
+                if place.step == number:
+                    yield place.name, place.values(workspace[place.begin : place.end])
+
+    def unseen(self) -> Mapping[str, str]:
+        """What is computed on the way."""
+        return self._said.unseen
 
 
 def build_fake_driver(kernels: Sequence[Kernel], source: str, folder: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
-from squeezeedge.graph.oracle import run
+from squeezeedge.graph.oracle import execute, run
 from squeezeedge.targets.cuda import device as device_side
 from squeezeedge.targets.cuda.device import Network
 from squeezeedge.targets.device.run import Artifact
@@ -76,6 +76,23 @@ def test_the_package_runs_the_same_code(emulated: Emulated, fake_driver: Callabl
     np.testing.assert_array_equal(result.sums, run(emulated.graph, images))
     assert result.latency_ms.shape == (3,) and result.metrics["device_ms"] > 0
     assert result.metrics["code"] == "sm_90"
+
+
+def test_the_tensors_between_the_kernels(emulated: Emulated, fake_driver: Callable[..., None], tmp_path: Path) -> None:
+    """Launched one by one, copied one by one; the graph of a later run is what it was, and nothing is left over."""
+    fake_driver(FAKE_CUDA_TRACE=str(tmp_path / "trace.txt"))
+    network = Network(Artifact(emulated.artifact))
+    (image,) = random_images(emulated.graph, 1, 0)
+    seen = dict(network.trace(image))
+    expected = dict(execute(emulated.graph, image))
+    assert list(seen) == list(expected) and not network.unseen()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(seen[name], values, name)
+    np.testing.assert_array_equal(network.run(image[None])[0][0], expected[emulated.graph.head.name])
+    with pytest.raises(ValueError, match="an image must be uint8"):
+        list(network.trace(image[1:]))
+    network.close()
+    assert (tmp_path / "trace.txt").read_text().splitlines()[-1] == "cuDevicePrimaryCtxRelease leaks 0"
 
 
 @pytest.mark.parametrize(

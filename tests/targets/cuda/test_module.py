@@ -1,15 +1,18 @@
 """The launches of a whole network: what is fused, what is copied, what lies where."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from squeezeedge.graph import IMAGE, IntegerGraph
+from squeezeedge.graph.oracle import execute
 from squeezeedge.targets.cuda.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cuda.lower import graph_launches
 from squeezeedge.targets.cuda.module import plan_launches
-from tests.graphs import GraphBuilder, squeezenet_graph
+from tests.graphs import GraphBuilder, random_images, squeezenet_graph
+from tests.targets.cuda.emulation import LoopTracer
 
 
 def test_launches(golden: Callable[[str, str], None]) -> None:
@@ -57,3 +60,16 @@ def test_the_plan_is_the_same_for_every_instruction_set(every_kernel: IntegerGra
     for array, place in zip(expected, places, strict=True):
         held = plan.constants[place.offset : place.offset + array.nbytes].view(place.dtype)
         np.testing.assert_array_equal(held, array)
+
+
+@pytest.mark.slow
+def test_every_tensor_is_found_where_a_kernel_leaves_it(every_kernel: IntegerGraph) -> None:
+    """Convolutions side by side, pixels that are filled up; a pooling that another kernel does is told."""
+    (image,) = random_images(every_kernel, 1, 3)
+    tracer, expected = LoopTracer(every_kernel), dict(execute(every_kernel, image))
+    found = dict(tracer.trace(image))
+    assert found.keys() | tracer.unseen().keys() == expected.keys() and not found.keys() & tracer.unseen().keys()
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], name)
+    ((pooled, why),) = tracer.unseen().items()
+    assert pooled in expected and re.fullmatch("it is pooled while conv[0-9]+ loads its input", why)

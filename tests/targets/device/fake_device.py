@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squeezeedge.targets.device.run import Artifact
 
 FAULT = os.environ.get("FAKE_FAULT", "")
@@ -48,6 +50,15 @@ class Network:
         sums = self._gain * totals[:, None] * self._weight + self._offset
         latency = 1.0 + np.arange(len(images))
         return sums.astype(np.int32), {"latency_ms": latency, "fake_ms": latency / 2}
+
+    def trace(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        if FAULT == "no-trace":
+            raise RuntimeError("the FAKE device shows nothing")
+        yield "blocks/1", image ^ np.uint8(255)
+        yield "head", self.run(image[None])[0][0]
+
+    def unseen(self) -> dict[str, str]:
+        return {"blocks/2": "it is a FAKE"}
 
     def about(self) -> dict[str, Any]:
         return {"gain": self._gain, "fake": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import json
@@ -178,6 +179,49 @@ def test_the_standard_input(made: FakeArtifact) -> None:
 
 
 @pytest.mark.slow
+def test_the_tensors_of_the_first_image_in_a_file(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", made.images)
+    done = made.run(tmp_path / "images.npy", tmp_path / "images.npy", "--trace", tmp_path / "made.npz")
+    assert done.returncode == 0 and len(done.lines) == 6, done.stderr
+    with np.load(tmp_path / "made.npz") as file:
+        assert file.files == ["blocks/1", "head"]
+        np.testing.assert_array_equal(file["blocks/1"], 255 - made.images[0])
+        np.testing.assert_array_equal(file["head"], made.sums[0])
+
+
+def test_the_tensors_of_every_image_in_lines(made: FakeArtifact, tmp_path: Path) -> None:
+    """In front of the answers of their file."""
+    np.save(tmp_path / "images.npy", made.images[:2])
+    done = made.run(tmp_path / "images.npy", "--trace", "-")
+    assert [next(iter(line)) for line in done.lines] == ["tensor"] * 4 + ["image"] * 2
+    assert [(line["tensor"], line["index"]) for line in done.lines[:3]] == [
+        ("blocks/1", 0),
+        ("head", 0),
+        ("blocks/1", 1),
+    ]
+    line = done.lines[2]
+    assert (line["dtype"], line["shape"]) == ("uint8", [6, 5, 3])
+    assert base64.b64decode(line["data"]) == (255 - made.images[1]).tobytes()
+
+
+def test_a_trace_that_fails(made: FakeArtifact, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", made.images)
+    made.fails(1, "shows nothing", tmp_path / "images.npy", "--trace", "-", FAKE_FAULT="no-trace")
+    assert made.run("--trace", "made.txt").returncode == 2
+    device = made.folder / "device.py"
+    device.write_text(device.read_text().replace("def trace", "def other"))
+    made.seal()
+    assert made.run("--trace", "-").returncode == 2, "a device that has none does not offer it"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"head": "h", "tensors": [{}], "unseen": {}}', "[" * 10000])
+def test_a_damaged_trace(made: FakeArtifact, text: str) -> None:
+    (made.folder / "trace.json").write_text(text)
+    made.seal()
+    with pytest.raises(ValueError, match=r"trace\.json: damaged \(.*\); copy the artifact again"):
+        program.Artifact(made.folder).trace()
+
+
 def test_no_standard_streams(made: FakeArtifact, tmp_path: Path) -> None:
     """Nothing can be answered, which is no success; and an error is never printed as an answer."""
     command = f'"{sys.executable}" -I "{made.folder}/run.py" --check'

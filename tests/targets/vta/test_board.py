@@ -9,10 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError
+from squeezeedge.graph.rules import Shape
+from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.protocol import RunResult
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
+from squeezeedge.targets.trace import Place, Trace
+from squeezeedge.targets.vta.isa.program import read_program
 from tests.targets.devices import FakeBoard
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
 
@@ -58,6 +62,23 @@ def test_sums_and_latency(remote: FakeBoard, made: Made) -> None:
         *("run.py", "device.py", "manifest.json", "golden.npz", "SHA256SUMS"),
         *("program.json", "dram.bin", "vta.bit", "vta.hwh"),
     }
+
+
+@pytest.mark.slow
+def test_tensors_in_the_board_s_memory(remote: FakeBoard, made: Made) -> None:
+    artifact, images, sums = made
+    program = read_program(Artifact(artifact))
+    region, packing = program.region(program.packings[0].region), program.packings[0]
+    shape, row = Shape(packing.height, packing.width, packing.block), packing.width * packing.block
+    place = Place("patches", 0, shape, ((region.offset, packing.block),), row, packing.block, 128)
+    Trace("conv", (place,), {"other": "it stays on the chip"}).write(artifact)
+    write_manifest(artifact)
+    with open_session(artifact, TARGET, "vta", BOARD, trace=True) as session:
+        found, unseen = dict(session.trace(images[0])), session.unseen()
+    packed = program.host().packings[0].pack(images[0]).reshape(-1, *shape)
+    np.testing.assert_array_equal(found["patches"], packed[0] ^ 128)
+    np.testing.assert_array_equal(found["conv"], sums[0])
+    assert unseen == {"other": "it stays on the chip"}
 
 
 @pytest.mark.slow

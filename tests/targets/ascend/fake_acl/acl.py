@@ -159,10 +159,12 @@ def _destroy_dataset(dataset: int) -> int:
 def _execute(model: int, inputs: int, outputs: int) -> int:
     if os.environ.get("FAKE_FAULT") == "hang-up":
         return 507011
-    (source, _), (target, size) = _buffers[_datasets[inputs][0]], _buffers[_datasets[outputs][0]]
-    data = _models[model].run(bytes(_memory[source])).tobytes()
-    assert len(data) == size
-    _memory[target][:] = data
+    source, _ = _buffers[_datasets[inputs][0]]
+    made = _models[model].run(bytes(_memory[source]))
+    for buffer, values in zip(_datasets[outputs], made, strict=True):
+        target, size = _buffers[buffer]
+        assert values.nbytes == size
+        _memory[target][:] = values.tobytes()
     return OK
 
 
@@ -183,7 +185,8 @@ mdl = SimpleNamespace(
     get_desc=_get_desc,
     destroy_desc=_destroy_desc,
     get_input_size_by_index=lambda description, index: _described(description).input_size,
-    get_output_size_by_index=lambda description, index: _described(description).output_size,
+    get_num_outputs=lambda description: len(_described(description).output_sizes),
+    get_output_size_by_index=lambda description, index: _described(description).output_sizes[index],
     get_output_data_type=lambda description, index: int(os.environ.get("FAKE_TYPE", "0")),
     create_dataset=_create_dataset,
     add_dataset_buffer=_add_dataset_buffer,

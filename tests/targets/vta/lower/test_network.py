@@ -32,7 +32,7 @@ def lowered(graph: IntegerGraph) -> VtaLowered:
 
 def test_files(graph: IntegerGraph, lowered: VtaLowered, tmp_path: Path) -> None:
     entry = lowered.write(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([PROGRAM, DRAM])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([PROGRAM, DRAM, "trace.json"])
     program = VtaProgram.from_json(json.loads((tmp_path / PROGRAM).read_text()), (tmp_path / DRAM).read_bytes())
     check(graph, program)
     assert entry == {

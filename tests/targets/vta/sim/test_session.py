@@ -13,8 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
+from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.trace import Place, Trace
 from squeezeedge.targets.vta.isa.geometry import Geometry
+from squeezeedge.targets.vta.isa.program import read_program
 from squeezeedge.targets.vta.isa.published import Gemm
 from squeezeedge.targets.vta.isa.words import encode
 from squeezeedge.targets.vta.sim.session import SimulatorNetwork, profile_on_simulator
@@ -46,6 +49,29 @@ def test_many_images_at_a_time(network: SimulatorNetwork, made: Made) -> None:
     np.testing.assert_allclose(timings["latency_ms"] - timings["pack_ms"], run_ms)
     assert about["gemm_utilization"] == 1000 / 256 / about["cycles"]
     assert (timings["pack_ms"] > 0).all()
+
+
+def test_tensors(network: SimulatorNetwork, made: Made) -> None:
+    """What lies in the DRAM after a run, here the image's patches; a place outside of it is refused."""
+    folder, images, sums = made
+    program = read_program(Artifact(folder))
+    region, packing = program.region(program.packings[0].region), program.packings[0]
+    shape, row = Shape(packing.height, packing.width, packing.block), packing.width * packing.block
+    for first, right in ((region.offset, True), (program.dram_bytes, False)):
+        place = Place("patches", 0, shape, ((first, packing.block),), row, packing.block, 128)
+        Trace("conv", (place,), {"other": "it stays on the chip"}).write(folder)
+        write_manifest(folder, {"clock_mhz": 100, "macs": 1000})
+        opened = SimulatorNetwork(Artifact(folder))
+        if right:
+            found = dict(opened.trace(images[0]))
+            assert list(found) == ["patches", "conv"] and opened.unseen() == {"other": "it stays on the chip"}
+            packed = program.host().packings[0].pack(images[0]).reshape(-1, *shape)
+            np.testing.assert_array_equal(found["patches"], packed[0] ^ 128)
+            np.testing.assert_array_equal(found["conv"], sums[0])
+        else:
+            with pytest.raises(ValueError, match=r"trace\.json is of another program"):
+                next(opened.trace(images[0]))
+        opened.close()
 
 
 def test_no_images(network: SimulatorNetwork) -> None:

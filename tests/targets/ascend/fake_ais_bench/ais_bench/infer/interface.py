@@ -26,7 +26,7 @@ class InferSession:
         """Static models only, as :class:`FakeModel`."""
         if self._model is None or mode != "static" or len(feeds) != 1:
             raise RuntimeError("FAKE: freed session, another mode or several inputs")
-        return [self._model.run(feeds[0].tobytes())]
+        return list(self._model.run(feeds[0].tobytes()))
 
     def free_resource(self) -> None:
         """Once."""

@@ -1,0 +1,78 @@
+"""Where the tensors of a compiled network lie in a device's memory: trace.json of an artifact.
+
+Kernels stay what they are: what they leave in memory is read, tensor by tensor, under the integer graph's names, by
+:class:`squeezeedge.targets.device.run.Trace`. A tensor may lie there with a border, in blocks of channels or in another
+order of channels: every target says so in the same form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squeezeedge.graph.rules import Shape
+from squeezeedge.targets.device.run import TRACE
+
+__all__ = ["Place", "Trace", "runs"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: byte (y, x) of a run of channels at its first byte + y * row + x * pixel.
+
+    Attributes:
+        name: of the tensor.
+        step: number of the step of a run that makes it, in the device's own count; 0 where nothing of the memory is
+            overwritten before a run's end.
+        shape: of the tensor.
+        runs: (first byte of pixel (0, 0), number of channels) one after the other, in the order of the channels.
+        row: bytes from one row to the next.
+        pixel: bytes from one pixel to the next.
+        flip: what every byte is combined with by exclusive or; 128 where q - 128 is stored (R7).
+    """
+
+    name: str
+    step: int
+    shape: Shape
+    runs: tuple[tuple[int, int], ...]
+    row: int
+    pixel: int
+    flip: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All tensors of a network.
+
+    Attributes:
+        head: name of the layer that makes the class sums.
+        places: of what lies in memory, in execution order.
+        unseen: name of every other tensor -> why it does not, a part of a sentence.
+    """
+
+    head: str
+    places: tuple[Place, ...]
+    unseen: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"head": self.head, "tensors": [vars(place) for place in self.places], "unseen": dict(self.unseen)}
+
+    def write(self, folder: Path) -> None:
+        """Write trace.json into a folder."""
+        (folder / TRACE).write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+
+
+def runs(addresses: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Addresses of a pixel's channels, in their order, as (first, number) of those that follow each other."""
+    found: list[tuple[int, int]] = []
+    for address in addresses:
+        first, count = found[-1] if found else (address, 0)
+        if found and address == first + count:
+            found[-1] = (first, count + 1)
+        else:
+            found.append((address, 1))
+    return tuple(found)
