@@ -20,6 +20,7 @@ import squeezeedge as sq
 from benchmarks.peers import PEERS, float_onnx
 from benchmarks.quantization import PREPROCESSING, source_model
 from benchmarks.report import note, print_table, versions, write_report
+from squeezeedge.calib.selection import calibration_images
 from squeezeedge.evaluation.tables import number
 from squeezeedge.targets.cpu.device import Network
 from squeezeedge.targets.cpu.options import CpuOptions, choose_isa
@@ -35,14 +36,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="calibration images")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quantized", type=Path, help=".sqe of the network; else it is quantized")
     parser.add_argument("--isa", default="auto,avx512-vnni", help="instruction sets, separated by commas")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
 
-    model = sq.quantize(source_model(options.network, options.weights), options.data)
-    assert model.floating is not None and model.calibration is not None
-    pixels = model.calibration.load(model.preprocessing)
-    normalized = model.preprocessing.normalize(pixels)
+    source = source_model(options.network, options.weights)
+    assert source.floating is not None
+    pixels = calibration_images(options.data).load(source.preprocessing)
+    normalized = source.preprocessing.normalize(pixels)
+    model = sq.quantize(source, options.data) if options.quantized is None else sq.load(options.quantized)
     runs: dict[str, Callable[[], object]] = {}
     notes: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +53,7 @@ def main() -> None:
             artifact = sq.compile(model, "cpu", Path(folder) / isa, isa=isa)
             network = Network(DeviceArtifact(artifact.path), options.threads)
             runs[f"squeezeedge {isa}"] = partial(network.run, pixels[:1])
-        floating = float_onnx(model.floating)
+        floating = float_onnx(source.floating)
         for name, peer in PEERS.items():
             found = versions(peer.packages)
             notes[name] = found or "not installed"

@@ -165,7 +165,7 @@ def padded_squeezenet(net: FloatNet) -> FloatGraph:
         (depthwise, 28),
         (grouped, 28),
         (groups_everywhere, 38),
-        (averages, 30),
+        (averages, 27),
         (partial(depthwise, limit=1.5), 28),
         (limited_sums, 28),
     ],
