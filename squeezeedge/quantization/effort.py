@@ -29,7 +29,7 @@ class Effort:
     """
 
     compensate: bool = True
-    ridge: float = 0.1
+    ridge: float = 1.0
     search: bool = True
     gptq: bool = True
     rows: int = 12_000
