@@ -70,7 +70,7 @@ OTHER in every earlier channel (both in :mod:`planes`), with the same coefficien
    A frequency of 1 in binary symbols is clipped to TOTAL/128 .. TOTAL - TOTAL/128.
 
 **Limits.** So that a small file cannot take long, a code of n bytes has at most 2^22 + 64 n elements, and its weights
-at most 4096 + n // 64 planes.
+at most 1024 + n // 256 planes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ __all__ = ["Kind", "decode", "encode", "most_elements", "weight_bits"]
 
 FREE_ELEMENTS, ELEMENTS_A_BYTE = 2**22, 64
 """Elements that any code may have, and how many more for each of its bytes."""
-FREE_PLANES, BYTES_A_PLANE = 4096, 64
+FREE_PLANES, BYTES_A_PLANE = 1024, 256
 """Planes of weights that any code may have, and of how many bytes each further one must be."""
 FEWEST_STATES, MOST_STATES = 32, 4096
 BYTES_A_STATE, OTHER_BYTES_A_STATE = 330, 100
