@@ -62,7 +62,7 @@ from squeezeedge.calib.imagenet import imagenet_classes
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import CorruptFileError, UnsupportedError
 from squeezeedge.files import write_file
-from squeezeedge.graph.coding import MOST, Kind, decode, encode
+from squeezeedge.graph.coding import Kind, decode, encode, most_elements
 from squeezeedge.graph.header import fields_of, integer_of, list_of, no_constant, node_of, value_of
 from squeezeedge.graph.integer import IntegerGraph
 
@@ -310,7 +310,7 @@ class _Arrays:
         """The arrays of a code of that many bytes; their shapes are checked before anything is made."""
         kinds: dict[str, Kind] = {}
         code = self._bytes("code", size)
-        left = min(MAX_ELEMENTS, MOST * len(code))
+        left = min(MAX_ELEMENTS, most_elements(len(code)))
         for name, entry in entries.items():
             values = fields_of(f"array {name!r}", entry, {"dtype", "shape"})
             dtype, sides = _shape(name, values, left)

@@ -75,12 +75,6 @@ class Family:
         units += self._sums.take(index)
         return units
 
-    def _within(self, run: Integers, start: Integers, frequency: Integers, i: Integers) -> tuple[Integers, Integers]:
-        """Start and frequency of the i-th symbol of a run."""
-        width = self._knots.first.take(run + 1) - self._knots.first.take(run)
-        low = frequency * i // width
-        return start + low, frequency * (i + 1) // width - low
-
     def parts(self, values: Integers) -> tuple[Integers, Integers]:
         """Starts and frequencies of all symbols."""
         knots = self._knots
@@ -91,28 +85,38 @@ class Family:
             steps = self._at(self._place + knots.bounds[inside]) - self._base
             return np.where(run == len(knots.bounds), TOTAL, knots.first[inside] + (steps * self._scale >> 32))
 
-        start = cumulative(run)
-        return self._within(run, start, cumulative(run + 1) - start, values - knots.first[run])
+        start, width, i = cumulative(run), np.diff(knots.first)[run], values - knots.first[run]
+        frequency = cumulative(run + 1) - start
+        low = frequency * i // width
+        return start + low, frequency * (i + 1) // width - low
 
     def find(self, slots: Integers, part: slice) -> tuple[Integers, Integers, Integers]:
         """The symbols that these slots are of, see :data:`squeezeedge.graph.coding.rans.Slots`."""
         knots, place, base, scale = self._knots, self._place[part], self._base[part], self._scale[part]
-        run, start, end = np.zeros_like(slots), np.zeros_like(slots), np.full_like(slots, TOTAL)
-        for step in knots.steps:
-            tried = run + step
-            reached = self._at(knots.search_bounds.take(tried) + place)
+
+        def cumulative(run: Integers) -> Integers:
+            reached = knots.search_bounds.take(run)
+            reached += place
+            reached = self._at(reached)
             reached -= base
             reached *= scale
             reached >>= 32
-            reached += knots.search_first.take(tried)
-            right = reached <= slots
-            run += step * right
-            start = np.maximum(start, reached * right)
-            end = np.minimum(end, reached + TOTAL * right)
+            reached += knots.search_first.take(run)
+            return reached
+
+        run = np.zeros_like(slots)
+        for step in knots.steps:
+            tried = run + step
+            np.copyto(run, tried, where=cumulative(tried) <= slots)
+        start, after = cumulative(run), run + 1
+        frequency = np.minimum(cumulative(after), TOTAL)
+        frequency -= start
         first = knots.first.take(run)
-        i = ((slots - start + 1) * (knots.first.take(run + 1) - first) - 1) // (end - start)
-        start, frequency = self._within(run, start, end - start, i)
-        return first + i, start, frequency
+        width = knots.first.take(after)
+        width -= first
+        i = ((slots - start + 1) * width - 1) // frequency
+        low = frequency * i // width
+        return first + i, start + low, frequency * (i + 1) // width - low
 
 
 class Coder(Protocol):
@@ -148,9 +152,9 @@ class Encoder:
         """Length of the code without its states, ideally."""
         return math.fsum(float((TOTAL_BITS - np.log2(frequency)).sum()) for _, frequency in self._arrays)
 
-    def code(self, width: int) -> bytes:
-        """The code with so many states."""
-        return words_of(self._arrays, width)
+    def code(self, width: int, rest: bytes = b"") -> bytes:
+        """The code with so many states, and bytes beside the symbols."""
+        return words_of(self._arrays, width, rest)
 
     def binary(self, ones: Integers, values: Integers | None) -> Integers:
         """See :class:`Coder`."""
@@ -183,9 +187,8 @@ class Decoder:
 
         def slots(slot: Integers, part: slice) -> tuple[Integers, Integers, Integers]:
             border = ones[part]
-            one = (slot < border).astype(np.int64)
-            start = border * (1 - one)
-            return one, start, border + (TOTAL - 2 * border) * (1 - one)
+            one = slot < border
+            return one.astype(np.int64), np.where(one, 0, border), np.where(one, border, TOTAL - border)
 
         return self._reader.read(len(ones), slots)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEW_CHANNELS", "Planes"]
+__all__ = ["FEW_CHANNELS", "Planes", "plane_count"]
 
 FEW_CHANNELS = 4
 """Up to so many input channels, every one is a plane of its own."""
@@ -17,6 +17,13 @@ SAME = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
 """Else these: (down, right) in the same input channel,"""
 OTHER = ((0, 0), (0, -1), (-1, 0), (0, 1), (1, 0))
 """and these in every earlier one."""
+
+
+def plane_count(shape: tuple[int, ...]) -> int:
+    """How many planes a weight int8 [out, kernel_h, kernel_w, in] has."""
+    _, height, width, channels = shape
+    count = height * width * (channels if channels <= FEW_CHANNELS and height * width > 1 else 1)
+    return count if count <= MOST_PLANES else 1
 
 
 class Planes:
@@ -35,7 +42,7 @@ class Planes:
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Lay out a weight int8 [out, kernel_h, kernel_w, in]."""
         out, height, width, channels = shape
-        if height * width * (channels if channels <= FEW_CHANNELS else 1) > MOST_PLANES:
+        if plane_count(shape) == 1:
             height, width, channels = 1, 1, height * width * channels
         self._whole, self._given = (out, height, width, channels), shape
         self._split = channels <= FEW_CHANNELS and height * width > 1
@@ -74,7 +81,7 @@ class Planes:
         rows = whole.transpose(3, 1, 2, 0) if self._split else whole.transpose(1, 2, 0, 3)
         return np.ascontiguousarray(rows.reshape(self.count, *self.shape), np.int64)
 
-    def weight(self, planes: NDArray[np.int64]) -> NDArray[np.int8]:
+    def weight(self, planes: NDArray[np.int16]) -> NDArray[np.int8]:
         """The weight of planes."""
         out, height, width, channels = self._whole
         if self._split:

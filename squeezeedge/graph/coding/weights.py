@@ -18,7 +18,7 @@ __all__ = ["WeightModel"]
 
 Integers = NDArray[np.int64]
 
-LONGEST = 2048
+LONGEST = 4096
 """Most weights between two updates."""
 SHORTEST = 128
 """Fewest, at a kernel's beginning."""
@@ -91,6 +91,29 @@ FIRST_ONES = np.array(
 """Assumed frequency of weights that are not 0 in each context: of dense kernels, of others."""
 
 
+class _Known:
+    """What is known of a kernel's planes, [planes, out, in] each.
+
+    Attributes:
+        values: int16: the weights.
+        used: int8: 1 where they are not 0.
+        sizes: int32: their magnitudes in steps of 2**-10.
+        expected: int32: what was expected of these magnitudes before neighbours; 0 where a weight is 0.
+    """
+
+    def __init__(self, planes: Planes) -> None:
+        shape = planes.count, *planes.shape
+        self.values, self.used = np.zeros(shape, np.int16), np.zeros(shape, np.int8)
+        self.sizes, self.expected = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+
+    def end(self, plane: int) -> None:
+        """All of a plane's weights are known."""
+        np.abs(self.values[plane], out=self.sizes[plane])
+        self.sizes[plane] <<= FRACTION_BITS
+        self.used[plane] = self.values[plane] != 0
+        self.expected[plane] *= self.used[plane]
+
+
 class WeightModel:
     """Learns from weight to weight and from kernel to kernel of a graph."""
 
@@ -107,16 +130,17 @@ class WeightModel:
         known = None if weight is None else planes.of(weight)
         stated = self._state(coder, planes, None if known is None else fit(planes, known))
         self._begin()
-        values = np.zeros((planes.count, *planes.shape), np.int64)
+        coded = _Known(planes)
         size = SHORTEST
         for plane in range(planes.count):
-            context = self._context(planes, stated, values, plane)
-            result = values[plane].reshape(-1)
+            context = self._context(planes, stated, coded, plane)
+            result = coded.values[plane].reshape(-1)
             for part in chunks(result.size, size, LONGEST):
                 target = None if known is None else known[plane].reshape(-1)[part]
                 result[part] = self._part(coder, [array[part] for array in context], stated.odds is not None, target)
                 size = min(2 * size, LONGEST)
-        return planes.weight(values)
+            coded.end(plane)
+        return planes.weight(coded.values)
 
     def _begin(self) -> None:
         """Forget a part of what was learned."""
@@ -148,34 +172,29 @@ class WeightModel:
         known = None if values is None else np.clip(values, -STATED, STATED) + STATED
         return self._stated[model].code(coder, count, known) - STATED
 
-    def _context(self, planes: Planes, stated: Fit, values: Integers, plane: int) -> list[Integers]:
+    def _context(self, planes: Planes, stated: Fit, known: _Known, plane: int) -> list[Integers]:
         """Of each weight of a plane, int64 [weights]: level of its magnitude, context of its odds, prediction."""
-
-        def level_of(plane: int) -> Integers:
-            return np.clip(STEP * _sum(stated.magnitudes, plane), LOWEST, HIGHEST)
-
-        level = level_of(plane)
+        level = _clip(STEP * _sum(stated.magnitudes, plane), LOWEST, HIGHEST)
+        expected = MAGNITUDES.take(level - LOWEST)
+        known.expected[plane] = expected
         odds = level // STEP + DENSE_LEVELS if stated.odds is None else _sum(stated.odds, plane) + LEVELS // 2
-        context = np.clip(odds, 0, LEVELS - 1) * (COUNTED * ADJACENT)
+        context = _clip(odds, 0, LEVELS - 1) * (COUNTED * ADJACENT)
         prediction = np.zeros_like(level)
         if planes.neighbours[plane]:
-            seen = NEIGHBOUR_PRIOR * MAGNITUDES.take(level - LOWEST)
-            expected = seen.copy()
-            used = np.zeros_like(level)
-            for other, coefficient in planes.neighbours[plane]:
-                near, not_zero = values[other], values[other] != 0
-                seen += np.abs(near) << FRACTION_BITS
-                expected += MAGNITUDES.take(level_of(other) - LOWEST) * not_zero
-                used += not_zero
-                prediction += stated.coefficients[coefficient] * near
-            level = np.clip(level + log2(seen) - log2(expected), LOWEST, HIGHEST)
-            context += np.minimum(used, COUNTED - 1) * ADJACENT
+            prior = NEIGHBOUR_PRIOR * expected
+            near = np.array([other for other, _ in planes.neighbours[plane]])
+            level += log2(prior + known.sizes[near].sum(0)) - log2(prior + known.expected[near].sum(0))
+            level = _clip(level, LOWEST, HIGHEST)
+            context += np.minimum(known.used[near].sum(0), COUNTED - 1) * ADJACENT
             for bit, other in enumerate(planes.adjacent[plane]):
                 if other >= 0:
-                    context += (values[other] != 0) << bit
+                    context += known.used[other] << bit
+            for other, slot in planes.neighbours[plane]:
+                if coefficient := int(stated.coefficients[slot]):
+                    prediction += coefficient * known.values[other]
             magnitude = MAGNITUDES.take(level - LOWEST)
             quarters = (prediction * (8 << FRACTION_BITS) // COEFFICIENT + magnitude) // (2 * magnitude)
-            prediction = np.clip(quarters, -PREDICTIONS, PREDICTIONS)
+            prediction = _clip(quarters, -PREDICTIONS, PREDICTIONS)
         return [np.ravel(array) for array in (level, context, prediction)]
 
     def _part(self, coder: Coder, context: list[Integers], sparse: bool, known: Integers | None) -> Integers:
@@ -209,7 +228,13 @@ class WeightModel:
 
 def _possible(ones: Integers) -> Integers:
     """Frequencies of ones within what :meth:`squeezeedge.graph.coding.coder.Coder.binary` takes."""
-    return np.clip(ones, CERTAIN, TOTAL - CERTAIN)
+    return _clip(ones, CERTAIN, TOTAL - CERTAIN)
+
+
+def _clip(values: Integers, least: int, most: int) -> Integers:
+    """``np.clip`` in place and without its checks, which take longer than such small arrays."""
+    np.maximum(values, least, out=values)
+    return np.minimum(values, most, out=values)
 
 
 def _sum(stated: Sides, plane: int) -> Integers:
