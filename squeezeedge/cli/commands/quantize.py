@@ -89,6 +89,7 @@ def quantize_command(
     quantized.save(out, force=force)  # without it, also not what was made there meanwhile
     graph = quantized.integer
     assert graph is not None and quantized.calibration is not None
+    shifts = {conv.name: conv.shift for conv in graph.convolutions if isinstance(conv, Conv)}
     found = given.explained(quantized) if explain else None
     if found is not None and plot is not None:
         from squeezeedge.evaluation.attribution_plot import plot_attribution
@@ -107,9 +108,8 @@ def quantize_command(
                 "preprocessing": preprocessing_json(quantized),
                 "suspicion": suspicion_json(quantized.suspicion),
                 "layers": [
-                    {"name": conv.name, "shift_min": int(conv.shift.min()), "shift_max": int(conv.shift.max())}
-                    for conv in graph.convolutions
-                    if isinstance(conv, Conv)
+                    {"name": name, "shift_min": int(shift.min()), "shift_max": int(shift.max())}
+                    for name, shift in shifts.items()
                 ],
                 **({} if found is None else {"errors": found.to_json()}),
             }
@@ -120,8 +120,8 @@ def quantize_command(
             conv.name,
             "x".join(map(str, conv.weight.shape)),
             *(
-                [f"{conv.shift.min()}..{conv.shift.max()}", str(graph.tensors[conv.name].zero_point)]
-                if isinstance(conv, Conv)
+                [f"{shifts[conv.name].min()}..{shifts[conv.name].max()}", str(graph.tensors[conv.name].zero_point)]
+                if conv.name in shifts
                 else ["-", "-"]  # the head gives its sums as they are
             ),
         ]
