@@ -66,6 +66,8 @@ class EncodedImage:
             CorruptFileError: the file cannot be read or ends early.
             UnsupportedError: it is larger than any image that would be decoded.
         """
+        if self.size == 0:
+            raise CorruptFileError(f"{self}: holds nothing, is a device or a link to nothing; replace or remove it")
         try:
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116  (a pipe would be waited for)
                 raise CorruptFileError(f"{self}: is no file but a folder or a device; move it away")

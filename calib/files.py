@@ -7,8 +7,10 @@ whatever they say, no file is written.
 from __future__ import annotations
 
 import os
+import posixpath
 import tarfile
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -30,6 +32,9 @@ MADE_BY_SYSTEMS = (
     *("Thumbs.db", "desktop.ini"),
 )
 """What file managers and servers leave; like what is hidden, it is no part of the data."""
+
+MAX_LINKS = 40
+"""Links in a row that are followed, as Linux does."""
 
 _Parts = tuple[str, ...]
 
@@ -90,12 +95,17 @@ def _refuse(error: OSError) -> None:
 def list_tar(path: Path) -> Listing:
     """The image files in an uncompressed .tar; of a name that occurs twice, the last member.
 
+    Links are followed within the archive. What has the name of an image and is none is among them, to be counted where
+    it is read: links to nothing, devices.
+
     Raises:
         CorruptFileError: not such an archive, damaged or truncated.
     """
     found: dict[_Parts, EncodedImage] = {}
     folders: list[_Parts] = []
     others: list[_Parts] = []
+    files: dict[_Parts, EncodedImage] = {}
+    links: dict[_Parts, _Parts] = {}
     end = 0
     try:
         with tarfile.open(path, "r:") as archive:
@@ -103,15 +113,21 @@ def list_tar(path: Path) -> Listing:
                 if member.size < 0 or member.offset < end:  # would make tarfile go in circles
                     raise tarfile.ReadError(f"member of {member.size} bytes at byte {member.offset}")
                 end = member.offset_data + member.size
-                parts = tuple(part for part in PurePosixPath(member.name).parts if part not in ("/", "//"))
+                parts = _parts(member.name)
+                below = posixpath.dirname(member.name) if member.issym() else ""
+                links.pop(parts, None)
+                if member.isreg() and not member.issparse():
+                    files[parts] = EncodedImage(str(path), member.name, member.offset_data, member.size)
+                elif member.issym() or member.islnk():
+                    links[parts] = _parts(posixpath.normpath(posixpath.join(below, member.linkname)))
                 if not _is_visible(parts):
                     continue
                 if member.isdir():
                     folders.append(parts)
                 elif not parts[-1].lower().endswith(SUFFIXES):
                     others.append(parts)
-                elif member.isreg() and not member.issparse():
-                    found[parts] = EncodedImage(str(path), member.name, member.offset_data, member.size)
+                else:
+                    found[parts] = files.get(parts, EncodedImage(str(path), member.name, 0, 0))
             with path.open("rb") as file:
                 # A damaged header looks like the end to tarfile; the real end is a block of zeros.
                 file.seek(archive.offset)
@@ -121,7 +137,17 @@ def list_tar(path: Path) -> Listing:
         raise CorruptFileError(
             f"{path}: not an uncompressed .tar, or damaged or truncated: {error}; get it again or decompress it"
         ) from error
+    for parts in found.keys() & links:
+        target = parts
+        for _ in range(MAX_LINKS):
+            target = links.get(target, target)
+        found[parts] = replace(files.get(target, found[parts]), member=found[parts].member)
     return Listing(dict(sorted(found.items())), _empty(folders, [*found, *others]))
+
+
+def _parts(name: str) -> _Parts:
+    """Components of a member's name."""
+    return tuple(part for part in PurePosixPath(name).parts if part not in ("/", "//"))
 
 
 def _is_visible(parts: _Parts) -> bool:

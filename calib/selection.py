@@ -107,7 +107,7 @@ class Selection:
 
     def watch(self, *, strict: bool = False) -> Unreadable:
         """What takes note of those that cannot be read."""
-        return Unreadable(self.dataset.name, len(self), strict=strict)
+        return Unreadable(self.dataset.name, len(self), strict=strict, spare=len(self.spare) > 0)
 
     def without(self, unreadable: Unreadable, count: int) -> Selection:
         """The ``count`` of them that can be read, once all have been asked for."""

@@ -51,6 +51,8 @@ WHOLE = 0
 """``resize``: the whole image is scaled to the network's input, its aspect ratio is not kept."""
 MOST_NORMALIZED = 512.0
 """Largest span of normalized values that is no mistake: 0..255 with a standard deviation of 1 spans 255."""
+LEAST_NORMALIZED = 1 / 32
+"""Smallest one: 0..1 with a standard deviation of 58, which is of pixels in 0..255, spans 1/58."""
 SAME = 2e-3
 """Relative difference of statements that are equal but for rounding: 123.68 is 0.485 * 255."""
 NORMALIZATION = ("mean", "std", "scale")
@@ -309,7 +311,7 @@ def _order(stated: Statement, known: Statement, network: NetworkInput, name: str
 
 
 def _check_units(stated: Statement, name: str) -> None:
-    """Refuse a mean outside of the pixels' range, and a deviation far below it: they are in other units."""
+    """Refuse a mean outside of the pixels' range, and a deviation far below or above it: they are in other units."""
     top = 255 * (stated.scale or UNIT)
     mean, std = stated.mean or ZERO, stated.std or ONE
     sources = sorted({stated.sources[key] for key in NORMALIZATION if key in stated.sources})
@@ -319,11 +321,12 @@ def _check_units(stated: Statement, name: str) -> None:
             f"{name}: a mean of {mean}{said} is not within pixels of 0..{top:.4g}; "
             "state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
         )
-    if top / min(std) > MOST_NORMALIZED:
-        raise SqueezeEdgeError(
-            f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std}{said} span {top / min(std):.6g} after "
-            "it; state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
-        )
+    for span in (top / min(std), top / max(std)):
+        if not LEAST_NORMALIZED <= span <= MOST_NORMALIZED:
+            raise SqueezeEdgeError(
+                f"{name}: pixels of 0..{top:.4g} with a standard deviation of {std}{said} span {span:.6g} after it; "
+                "state the `scale` that it belongs to (1 for pixels of 0..255, 1/255 for 0..1)"
+            )
 
 
 def _geometry(

@@ -110,7 +110,7 @@ def unrelated(path: Path) -> tuple[str, ...]:
     """A remark, where a file beside a weight file has the name of timm's configuration, but is no JSON object."""
     file = path.parent / TIMM
     try:
-        _json(_content(file))
+        _object(json.loads(_content(file).decode("utf-8-sig")))
     except (ValueError, RecursionError):
         return (f"{file}: not a JSON object, so it says nothing of the preprocessing: ignored",)
     except OSError:  # there is none, or :func:`beside` says that it cannot be read
@@ -154,9 +154,7 @@ def in_metadata(metadata: Mapping[str, str], path: Path, what: str) -> list[Stat
 def _record(text: str, source: str) -> Statement:
     if len(text) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES} bytes")
-    table = json.loads(text)
-    if not isinstance(table, dict):
-        raise ValueError(f"must be a JSON object, not a {type(table).__name__}")
+    table = _object(json.loads(text, object_pairs_hook=_once))
     try:
         whole = Preprocessing.from_json(table)
     except CorruptFileError:
@@ -207,8 +205,21 @@ def _content(path: Path) -> bytes:
     return data
 
 
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys occur once each, or with one value."""
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table and table[key] != value:
+            raise ValueError(f"{key[:80]!r} is there several times, with different values")
+        table[key] = value
+    return table
+
+
 def _json(data: bytes) -> dict[str, Any]:
-    table = json.loads(data.decode("utf-8-sig"))
+    return _object(json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once))
+
+
+def _object(table: object) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError(f"must be a JSON object, not a {type(table).__name__}")
     return table

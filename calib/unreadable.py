@@ -22,13 +22,15 @@ class Unreadable:
         name: of the data, for messages.
         total: how many images are asked for.
         strict: any such image is an error.
+        spare: whether others can take the place of those that cannot be read.
 
     Attributes:
         errors: why, one text that names the image for each of them; in their order.
     """
 
-    def __init__(self, name: str, total: int, *, strict: bool = False) -> None:
+    def __init__(self, name: str, total: int, *, strict: bool = False, spare: bool = False) -> None:
         self._name, self._total, self._strict = name, total, strict
+        self._alone = total == 1 and not spare
         self._places: list[int] = []
         self._before = 0
         self.errors: list[str] = []
@@ -40,7 +42,7 @@ class Unreadable:
             SqueezeEdgeError: the error itself where there was but one image, or any is an error.
             CorruptFileError: more than half of all images cannot be read.
         """
-        if self._strict or self._total == 1:
+        if self._strict or self._alone:
             raise error
         self._places.append(self._before + place)
         self.errors.append(str(error))
@@ -56,7 +58,7 @@ class Unreadable:
         Raises:
             CorruptFileError: they are more than half.
         """
-        if 2 * count > self._total:
+        if 2 * count > max(self._total, 2):  # of one that is asked for alone, the next one is tried
             first = f"; the first is {self.errors[0]}" if self.errors else ""
             raise CorruptFileError(f"{self._name}: more than half of {self._total} images cannot be read{first}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,11 +92,11 @@ class ModelOptions:
     stated: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 
     def load(self, model: str | None, *, tell: bool = True) -> Model:
-        """The model, with notes that it is loaded and on what is assumed of its preprocessing.
+        """The model, with notes that it is loaded (by the first process of several), and on what is assumed.
 
         Args:
             model: as on the command line.
-            tell: print the notes.
+            tell: print what is assumed.
 
         Raises:
             SqueezeEdgeError: see :func:`squeezeedge.load`.
@@ -103,7 +104,7 @@ class ModelOptions:
         from squeezeedge.cli.output import note
         from squeezeedge.networks.registry import DEFAULT
 
-        if tell and not str(model).endswith(".sqe"):  # which is read at once
+        if os.environ.get("RANK", "0") == "0" and not str(model).endswith(".sqe"):  # which is read at once
             note(f"loading {model or self.weights or DEFAULT}")
         from squeezeedge.loading import load
 

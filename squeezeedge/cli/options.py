@@ -101,7 +101,15 @@ Calib = Annotated[
         show_default=False,
     ),
 ]
-CalibImages = Annotated[int, typer.Option(min=1, help="Number of calibration images.", rich_help_panel=_DATA)]
+CalibImages = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Number of calibration images. Default: {CALIB_IMAGES}.",
+        rich_help_panel=_DATA,
+        show_default=False,
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),

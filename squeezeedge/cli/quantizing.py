@@ -41,13 +41,15 @@ class EffortOptions:
     """How a network is quantized that is not yet."""
 
     effort: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="fast|best",
-            help="`best` takes minutes and adds 5 % of multiply-accumulates, unless --extra-macs says otherwise.",
+            help="`best` takes minutes and adds 5 % of multiply-accumulates, unless --extra-macs says otherwise. "
+            "Default: fast.",
             rich_help_panel=_PANEL,
+            show_default=False,
         ),
-    ] = "fast"
+    ] = None
     extra_macs: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +61,20 @@ class EffortOptions:
         ),
     ] = None
 
+    def check_fixed(self, model: object, **others: object) -> None:
+        """Refuse these options, whatever their values, for what is quantized already.
+
+        Args:
+            model: which, for the message.
+            others: more options that say how a network is quantized; not given: ``None``.
+
+        Raises:
+            UsageError: one was given.
+        """
+        for name, value in (others | vars(self)).items():
+            if value is not None:
+                raise UsageError(f"`{name}`: {model} is quantized already; give it when the network is quantized")
+
     def chosen(self) -> Effort:
         """What they say.
 
@@ -68,12 +84,12 @@ class EffortOptions:
         from squeezeedge.quantization.effort import with_budget
 
         if self.extra_macs is None:
-            return with_budget(self.effort)
+            return with_budget(self.effort or "fast")
         try:
             percent = float(self.extra_macs.removesuffix("%"))
         except ValueError:
             raise UsageError(f"`extra_macs` {self.extra_macs}: must be a percentage, as 5%") from None
-        return with_budget(self.effort, percent / 100)
+        return with_budget(self.effort or "fast", percent / 100)
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class DataOptions:
         data: images to evaluate on.
         calib: images to calibrate on.
         classes: class list.
-        calib_images: how many to calibrate on.
+        calib_images: how many to calibrate on; ``None``: :data:`CALIB_IMAGES`.
         limit: most images to evaluate on.
         seed: of every random choice.
         strict: an image that cannot be read is an error.
@@ -93,7 +109,7 @@ class DataOptions:
     data: str | None = None
     calib: str | None = None
     classes: Path | None = None
-    calib_images: int = CALIB_IMAGES
+    calib_images: int | None = None
     limit: int | None = None
     seed: int = 0
     strict: bool = False
@@ -109,7 +125,8 @@ class DataOptions:
         spec = self.calib or self.data or model.dataset
         if spec is None:
             raise UsageError(f"{model.name}: calibration images are needed: give --calib (or --data)")
-        return calibration_images(spec, model.labels, count=self.calib_images, seed=self.seed, classes=self.classes)
+        count = CALIB_IMAGES if self.calib_images is None else self.calib_images
+        return calibration_images(spec, model.labels, count=count, seed=self.seed, classes=self.classes)
 
     def evaluation(self, model: Model, calibration: Selection | None = None) -> Selection:
         """The images to evaluate on: of ``--data``, else of the embedded data set.

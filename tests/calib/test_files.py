@@ -95,14 +95,28 @@ def test_names_of_members_are_not_paths(tmp_path: Path) -> None:
     assert not outside.exists()
 
 
-def test_only_plain_members_count(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as archive:
-        for name, kind in [("l.png", tarfile.SYMTYPE), ("h.png", tarfile.LNKTYPE), ("f.png", tarfile.FIFOTYPE)]:
+def test_links_of_an_archive_are_followed_within_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a/1.png": png(1), "blob": png(2), "etc/passwd.png": png(3)})
+    links = {
+        "b/soft.png": (tarfile.SYMTYPE, "../a/1.png"),
+        "b/hard.png": (tarfile.LNKTYPE, "a/1.png"),
+        "b/far.png": (tarfile.SYMTYPE, "./mid"),
+        "b/mid": (tarfile.SYMTYPE, "../blob"),
+        "c/loop.png": (tarfile.SYMTYPE, "loop.png"),
+        "c/out.png": (tarfile.SYMTYPE, "../../../etc/passwd"),
+        "c/pipe.png": (tarfile.FIFOTYPE, ""),
+    }
+    with tarfile.open(path, "a") as archive:
+        for name, (kind, target) in links.items():
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, "/etc/passwd"
+            member.type, member.linkname = kind, target
             archive.addfile(member)
-    assert not list_tar(path).images
+    images = list_tar(path).images
+    assert [images["b", name].read() for name in ("soft.png", "hard.png", "far.png")] == [png(1), png(1), png(2)]
+    assert str(images["b", "soft.png"]).endswith("'b/soft.png'")
+    for name in ("loop.png", "out.png", "pipe.png"):  # counted where they are read, as those of a folder
+        with pytest.raises(CorruptFileError, match=rf"'c/{name}': holds nothing, is a device or a link to nothing"):
+            images["c", name].read()
 
 
 def test_the_last_of_two_members_counts(tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ def test_others_take_the_place_of_calibration_images_that_cannot_be_read(tmp_pat
     assert again.indices.tolist() == expected and np.array_equal(same, pixels)
     all_, _ = calibration_images(data, count=19, seed=3).readable(TINY)
     assert len(all_) == 17 and all_.replaced == 1
+    seed = next(seed for seed in range(99) if calibration_images(data, count=1, seed=seed).indices[0] == order[0])
+    single, _ = calibration_images(data, count=1, seed=seed).readable(TINY)
+    assert len(single) == single.replaced == len(single.unreadable) == 1
 
 
 def test_of_an_iterator_the_first_are_taken() -> None:

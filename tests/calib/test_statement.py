@@ -117,6 +117,8 @@ REFUSED: list[tuple[Statement, NetworkInput, str]] = [
         r"a mean of \(9, 9, 9\) \(metadata_props of net\) is",
     ),
     (Statement(std=(0.2, 0.2, 0.2), scale=1), SMALL, r"standard deviation of .* span 1275 after it; state the `scale`"),
+    (Statement(std=(58, 57, 57)), SMALL, r"deviation of .* span 0\.0175439 after it; state the `scale`"),
+    (Statement(std=(0.2, 1e300, 0.2)), SMALL, r"pixels of 0\.\.1 with .* span 1e-300 after it"),
     (
         CAFFE,
         NetworkInput(gray=True),

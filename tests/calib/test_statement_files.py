@@ -207,6 +207,9 @@ def test_files_beside(tmp_path: Path) -> None:
     for name in ("net.onnx", "net.pth", "net.pth.tar"):
         sources = [next(iter(statement.sources.values())) for statement in beside(tmp_path / name)]
         assert sources == ["net.preprocessing.toml", "config.json", "preprocessor_config.json"]
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.5, "image_std": 1, "image_mean": 0.1}')
+    with pytest.raises(CorruptFileError, match=r"config\.json: .*'image_mean' is there several times, with different"):
+        beside(tmp_path / "net.onnx")
     (tmp_path / "preprocessor_config.json").write_text("[" * 100_000)
     with pytest.raises(CorruptFileError, match=r"preprocessor_config\.json: not a valid"):
         beside(tmp_path / "net.onnx")

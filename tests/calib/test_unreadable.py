@@ -38,6 +38,15 @@ def test_the_only_one_and_any_where_it_is_strict(total: int, strict: bool) -> No
         Unreadable("data", total, strict=strict)(0, ERROR)
 
 
+def test_the_only_one_has_a_stand_in() -> None:
+    unreadable = Unreadable("data", 1, spare=True)
+    unreadable(0, ERROR)
+    unreadable.go_on(1)
+    assert unreadable.places(0, 1).tolist() == [1]
+    with pytest.raises(CorruptFileError, match="more than half of 2 images"):
+        unreadable(0, ERROR)
+
+
 def test_the_remark_names_the_first() -> None:
     assert remark("data", (), 9) == ""
     assert remark("data", ["a.png: bad"], 9) == (

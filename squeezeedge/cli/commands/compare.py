@@ -74,7 +74,7 @@ def compare_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = 64,
+    calib_images: CalibImages = None,
     limit: Annotated[
         int, typer.Option(min=1, help="Compare at most so many images, drawn by --seed.", rich_help_panel="Data")
     ] = 8,

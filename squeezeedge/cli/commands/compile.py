@@ -11,7 +11,6 @@ import typer
 from squeezeedge.cli.completion import targets
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
-    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -47,7 +46,7 @@ def compile_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = CALIB_IMAGES,
+    calib_images: CalibImages = None,
     seed: Seed = 0,
     strict: Strict = False,
     quantizing: EffortOptions,
@@ -74,6 +73,8 @@ def compile_command(
     if out is None:
         out = Path(f"{loaded.name}-{target}")
         check_artifact_output(out, force=force)
+    if loaded.integer is not None:
+        quantizing.check_fixed(model)
     golden = None
     if loaded.integer is not None and (calib or data):  # any images check a device
         some = replace(given, calib_images=GOLDEN_IMAGES).calibration(loaded)

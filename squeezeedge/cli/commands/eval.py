@@ -11,7 +11,6 @@ import typer
 from squeezeedge.cli.completion import devices, models
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
-    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from squeezeedge.artifact import Artifact
-    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import Model
 
 __all__ = ["eval_command", "register"]
@@ -78,7 +76,7 @@ def eval_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = CALIB_IMAGES,
+    calib_images: CalibImages = None,
     limit: Limit = None,
     seed: Seed = 0,
     strict: Strict = False,
@@ -137,7 +135,7 @@ def eval_command(
     with scratch_folder() as scratch, _in_own_words(scratch, model or "the embedded network"):
         if opened is not None:
             loaded = Model.of_graph(opened.graph, opened.manifest["source"])
-            _check_fixed(f"{opened.path}", given)
+            quantizing.check_fixed(opened.path, calib=calib, calib_images=calib_images)
             reference = _reference_of(opened, source, target_options)
             artifacts = [opened]
             images = given.evaluation(loaded)
@@ -145,7 +143,7 @@ def eval_command(
         else:
             loaded = given.settled(source.load(model))
             if loaded.integer is not None:
-                _check_fixed(f"{model}", given)
+                quantizing.check_fixed(model, calib=calib, calib_images=calib_images)
             reference = loaded.reference()
             images = given.evaluation(loaded, given.calibration(loaded) if loaded.integer is None else None)
             gates.check_judgeable(images.dataset.name, images.labels is not None, reference is not None)
@@ -233,17 +231,6 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
             "with it"
         )
     return artifact.reference(source.weights)
-
-
-def _check_fixed(model: str, given: DataOptions) -> None:
-    """Refuse options of a calibration for what is quantized already.
-
-    Raises:
-        UsageError: one was given.
-    """
-    option = "--calib" if given.calib else "--calib-images" if given.calib_images != CALIB_IMAGES else None
-    if option is not None:
-        raise UsageError(f"{option}: {model} is quantized already; give it when the network is quantized")
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import typer
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
-    CALIB_IMAGES,
     Calib,
     CalibImages,
     Classes,
@@ -53,7 +52,7 @@ def quantize_command(
     data: Data = None,
     classes: Classes = None,
     calib: Calib = None,
-    calib_images: CalibImages = CALIB_IMAGES,
+    calib_images: CalibImages = None,
     seed: Seed = 0,
     strict: Strict = False,
     quantizing: EffortOptions,

@@ -124,7 +124,9 @@ def test_a_device_of_another_target_is_refused_before_any_work(
     )
 
 
-@pytest.mark.parametrize("options", [("--ema",), ("--pretrained",), ("--calib", "digits"), ("--calib-images", "9")])
+@pytest.mark.parametrize(
+    "options", [("--ema",), ("--pretrained",), ("--calib", "digits"), ("--calib-images", "64"), ("--effort", "fast")]
+)
 def test_options_of_a_float_network_are_none_of_an_artifact(
     invoke: Invoke, program: Path, options: tuple[str, ...]
 ) -> None:

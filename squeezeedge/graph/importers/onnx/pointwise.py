@@ -36,6 +36,8 @@ WHOLE_NUMBERS = (
 def _per_channel(node: NodeProto, value: Value, constant: NDArray[Any]) -> F64:
     """A constant operand, one number for each channel that a channel-wise layer reads."""
     shape, array = value.shape, np.asarray(constant, np.float64)
+    if np.isnan(array).any():
+        raise refused(node, "a constant holds NaN; its weights are damaged, or its training diverged: export it again")
     try:
         wide = np.broadcast_to(array, shape)
     except ValueError:

@@ -176,6 +176,10 @@ def _trained_dropout(writer: OnnxWriter, value: str) -> str:
             lambda w, v: w.node("Div", v, w.weight("w", np.zeros(1, np.float32))),
             "multiplier holds values that are",
         ),
+        (
+            lambda w, v: w.node("PRelu", v, w.weight("w", np.full((5, 1, 1), np.nan, np.float32))),
+            r"/prelu_1 \(PRelu\): a constant holds NaN",
+        ),
     ],
 )
 def test_refused_by_node_and_reason(tmp_path: Path, build_part: Callable[[OnnxWriter, str], str], match: str) -> None:
