@@ -220,6 +220,7 @@ class _Work:
             size = sized(quality, self.pixels)
             if target_size is None or size <= target_size:
                 return uncompressed, replace(best, quality=quality, bytes=size), [*points, uncompressed]
+            self.on_phase(f"{size:,} bytes, {size - target_size:,} too many: once more, of a little less quality")
         raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, [replace(best, bytes=size)]))
 
     def _quantize(
