@@ -31,7 +31,9 @@ def compress_command(
     target_size: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Bytes that the file may have: a number, or with B, kB, MB, KiB, MiB.", show_default=False
+            metavar="SIZE",
+            help="Bytes that the file may have: a number, or with B, kB, MB, KiB, MiB.",
+            show_default=False,
         ),
     ] = None,
     max_drop: Annotated[
