@@ -114,9 +114,9 @@ def open_sides(
     if meant[0] == meant[1]:
         raise UsageError(f"both sides are {_same(a, b)}; compare with {FP32}, {ONNX} or a device (cpu, vta-sim, ...)")
     of_artifacts = {name for subject in (a, b) if isinstance(subject, Artifact) for name in subject.target.devices}
-    for name in devices:
-        if name not in of_artifacts:
-            raise UsageError(f"`device`: neither side is an artifact that runs on {name}; give {name} itself as a side")
+    for wish in devices:
+        if wish not in of_artifacts:
+            raise UsageError(f"`device`: neither side is an artifact that runs on {wish}; give {wish} itself as a side")
     chosen = [_device(subject, devices) for subject in meant]
     remote = [name is not None and name in device_target(name).remote for name in chosen]
     if board is not None and not any(remote):
