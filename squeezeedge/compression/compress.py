@@ -174,7 +174,7 @@ class _Work:
 
     def run(self, target_size: int | None, max_drop: float | None) -> tuple[Point, Point, list[Point]]:
         """Make the graph; returns the uncompressed point, the result and the points that were judged."""
-        self.on_phase(f"the uncompressed graph, on {counted(len(self.pixels), 'image')}")
+        self.on_phase(f"quantizing without compression, on {counted(len(self.pixels), 'image')}")
         size = self._quantize(None, self.pixels, self.on_remark)
         known = graph_logits(self.graph, self.pixels)
         judge = Judge(self.pixels[self.judged], known[self.judged], known, self.labels)
@@ -183,7 +183,7 @@ class _Work:
             return uncompressed, uncompressed, [uncompressed]
         floating, preprocessing = self.model.floating, self.model.preprocessing
         assert floating is not None
-        self.on_phase("how much the logits notice of each weight")
+        self.on_phase("measuring how much each weight moves the logits")
         folded = folded_graph(floating, preprocessing)
         gradients = weight_gradients(folded, evidence(self.pixels).pixels, self.seed, self.on_step)
         weights = sum(conv.weight.size for conv in folded.convolutions)
@@ -195,9 +195,10 @@ class _Work:
 
         def walk(quality: float) -> Point:
             self.on_phase(
-                f"weights at {quality:.1f} dB, on {counted(len(self.calibrating), 'image')}; the others judge"
+                f"quantizing for {quality:.1f} dB, on {counted(len(self.calibrating), 'image')}; the others judge"
             )
-            point = judge.point(self.graph, sized(quality, self.pixels[self.calibrating]), quality)
+            size = sized(quality, self.pixels[self.calibrating])  # makes self.graph
+            point = judge.point(self.graph, size, quality)
             self.on_phase(said(point))
             return point
 
@@ -215,10 +216,11 @@ class _Work:
         best = max(met, key=_quality) if target_size is not None else min(met, key=_quality)
         for attempt in range(ATTEMPTS):
             quality = _quality(best) - attempt * LESS
-            self.on_phase(f"weights at {quality:.1f} dB, on all {counted(len(self.pixels), 'image')}")
+            self.on_phase(f"quantizing for {quality:.1f} dB, on all {counted(len(self.pixels), 'image')}")
             size = sized(quality, self.pixels)
             if target_size is None or size <= target_size:
                 return uncompressed, replace(best, quality=quality, bytes=size), [*points, uncompressed]
+            self.on_phase(f"{size:,} bytes, {size - target_size:,} too many: once more, of a little less quality")
         raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, [replace(best, bytes=size)]))
 
     def _quantize(
@@ -250,7 +252,7 @@ def file_bytes(model: Model) -> int:
 
 def said(point: Point) -> str:
     """One line on a point of the curve."""
-    top1 = "" if point.top1_drop is None else f", top-1 {-point.top1_drop:+.1f} points"
+    top1 = "" if point.top1_drop is None else f", top-1 {-point.top1_drop:+z.1f} points"
     return f"{point.bytes:,} bytes, {point.agreement:.1f} % of the uncompressed graph's class{top1}"
 
 

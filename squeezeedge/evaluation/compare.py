@@ -312,7 +312,7 @@ def _beside_fp32(
     on_progress: Callable[[int, int], None],
 ) -> FloatComparison:
     if sides[0].floating and sides[1].floating:
-        raise UsageError("both sides are fp32; compare it with something else")
+        raise UsageError("both sides are fp32; compare with an artifact or a model")
     floating, integers = sides if sides[0].floating else (sides[1], sides[0])
     tallies = {node.name: _Tally(graph, node.name) for node in graph.nodes}
     head, changed = graph.head.name, 0

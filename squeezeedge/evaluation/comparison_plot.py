@@ -38,8 +38,8 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
         above.bar(range(len(layers)), shares, color=colors)
         above.set(ylabel="values that differ, %", ylim=(0, max(1.0, *shares) * 1.05))
         below.bar(range(len(layers)), [layer.largest for layer in layers], color=colors)
-        below.set(ylabel="largest difference")
         below.set_yscale("symlog", linthresh=1)
+        below.set(ylabel="largest difference", ylim=(0, 2 * max(1, *(layer.largest for layer in layers))))
         meaning = {MADE: "the layer makes faults", PASSED_ON: "it only passes them on", NOT_SEEN: "not compared"}
         used = [MADE, PASSED_ON, *([NOT_SEEN] if any(unseen) else [])]
         above.legend(handles=[Patch(color=color, label=meaning[color]) for color in used], loc="upper left")
@@ -63,5 +63,6 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
         below.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     else:
         below.set_xlabel("layers in execution order")
-    above.set_title(comparison.title)
+    same = isinstance(comparison, ExactComparison) and not any(layer.differing for layer in comparison.layers)
+    above.set_title(f"{comparison.title}: nothing differs" if same else comparison.title)
     write_figure(path, figure)

@@ -66,7 +66,8 @@ def integer_graph(a: Subject, b: Subject) -> tuple[IntegerGraph, Artifact | Mode
     """
     held = [subject for subject in (a, b) if not isinstance(subject, str)]
     if not held:
-        raise UsageError(f"{a} and {b} are of no network; give an artifact or a model as one of the two")
+        words = " and ".join(dict.fromkeys(map(str, (a, b))))
+        raise UsageError(f"{words}: of which network? Give an artifact or a model as one of the two sides")
     graphs = []
     for subject in held:
         graph = subject.graph if isinstance(subject, Artifact) else subject.integer
@@ -103,15 +104,19 @@ def open_sides(
         weights: the file that an integer graph was made of, for fp32.
 
     Raises:
-        UsageError: they are the same, of no network or of different ones, fp32 is not known, or no device can be on a
-            board.
+        UsageError: they are the same, of no network or of different ones, fp32 is not known, no artifact runs on one
+            of the devices, or no device can be on a board.
         UnavailableError: a device or tool is missing.
         SqueezeEdgeError: a device fails, or a file is damaged.
     """
     graph, source = integer_graph(a, b)
     meant = [ORACLE if isinstance(subject, Model) else subject for subject in (a, b)]
     if meant[0] == meant[1]:
-        raise UsageError(f"both sides are {meant[0]}; compare it with something else")
+        raise UsageError(f"both sides are {_same(a, b)}; compare with {FP32}, {ONNX} or a device (cpu, vta-sim, ...)")
+    of_artifacts = {name for subject in (a, b) if isinstance(subject, Artifact) for name in subject.target.devices}
+    for wish in devices:
+        if wish not in of_artifacts:
+            raise UsageError(f"`device`: neither side is an artifact that runs on {wish}; give {wish} itself as a side")
     chosen = [_device(subject, devices) for subject in meant]
     remote = [name is not None and name in device_target(name).remote for name in chosen]
     if board is not None and not any(remote):
@@ -133,6 +138,13 @@ def open_sides(
         else:
             sides.append(Side(ORACLE, partial(execute, graph)))
     return sides[0], sides[1]
+
+
+def _same(a: Subject, b: Subject) -> str:
+    """What both sides are, where they are the same."""
+    if isinstance(a, Artifact):
+        return str(a.path)
+    return f"the {ORACLE}, which runs models" if isinstance(a, Model) or isinstance(b, Model) else a
 
 
 def _name(subject: Artifact | Model) -> str:

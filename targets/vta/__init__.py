@@ -89,7 +89,9 @@ class VtaTarget:
         from squeezeedge.targets.vta.sim.native import SIMULATOR, require_compiler
 
         if device == "vta" and board is None and importlib.util.find_spec("pynq") is None:
-            raise UnavailableError("`device` vta runs on a board: name one with `board` user@host, or use vta-sim")
+            raise UnavailableError(
+                "`device` vta runs on a board: name one with `board` user@host, or use `device` vta-sim"
+            )
         if device == "vta" and options is not None and not (options.bitstream or options.bitstream_file):
             raise UnavailableError(f"`device` vta: {NO_BITSTREAM}")
         if device == "vta-sim":

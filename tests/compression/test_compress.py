@@ -51,8 +51,10 @@ def test_a_size_is_met(network: Model, made: tuple[Compression, list[str], int],
     assert compression.model.integer is not None and graph.digest() == compression.model.integer.digest()
     assert compression.uncompressed.bytes == whole and compression.uncompressed.drop == 0
     assert [point.bytes for point in compression.curve] == sorted(point.bytes for point in compression.curve)
+    compressed = [point for point in compression.curve if point.quality is not None]
+    assert compressed and all(point.sqnr_db is not None for point in compressed)  # each judges its own graph
     assert len(compression.model.calibrated_on) == 8 and compression.model.golden is not None
-    assert phases[0] == "the uncompressed graph, on 8 images" and "on all 8 images" in phases[-1]
+    assert phases[0] == "quantizing without compression, on 8 images" and "on all 8 images" in phases[-1]
     again = compress(network, IMAGES, target_size=target)
     assert again.to_json() == compression.to_json() and again.model.integer is not None
     assert again.model.integer.digest() == graph.digest()

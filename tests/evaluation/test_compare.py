@@ -279,9 +279,9 @@ def test_the_network_beside_fp32(digits_model: Model, digits_pixels: NDArray[np.
 def test_what_is_refused(graph: IntegerGraph, images: NDArray[np.uint8], digits_network: Model, tmp_path: Path) -> None:
     other = Model.of_graph(dataclasses.replace(graph, name="other"))
     refused: list[tuple[object, object, str]] = [
-        ("oracle", "fp32", "oracle and fp32 are of no network; give an artifact or a model"),
-        (graph, "oracle", "both sides are oracle"),
-        (graph, graph, "both sides are oracle"),
+        ("oracle", "fp32", r"oracle and fp32: of which network\? Give an artifact or a model"),
+        (graph, "oracle", "both sides are the oracle"),
+        (graph, graph, "both sides are the oracle"),
         (graph, other, "small and other hold different integer graphs, .* compare each with fp32"),
         (digits_network, "oracle", "squeezenet1_1_digits: is not quantized"),
         (graph, "fp32", "small: its float network is not known here; give `weights`"),

@@ -39,6 +39,11 @@ def test_bars_of_an_exact_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({MADE, PASSED_ON, NOT_SEEN, FP32}) == 4
 
 
+def test_nothing_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    above, below = drawn(SAME, monkeypatch).axes
+    assert above.get_title() == f"{SAME.title}: nothing differs" and below.get_ylim() == (0, 2)
+
+
 def test_bars_beside_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     above, below = drawn(FLOAT, monkeypatch).axes
     assert [bar.get_height() for bar in above.containers[0]] == [0, 0, 33.456, 51]

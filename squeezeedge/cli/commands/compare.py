@@ -34,7 +34,7 @@ def compare_command(
     b: Annotated[
         str,
         typer.Argument(
-            metavar="[B]",
+            metavar="B",
             help="The other side, likewise. A device runs the artifact of the other side, or its network compiled for "
             "it.",
             show_default="oracle",
@@ -43,8 +43,8 @@ def compare_command(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="Device that an artifact runs on, where its target has several; may be given twice. Default: the "
-            "hardware.",
+            help="Device that an artifact runs on, where its target has several (vta-sim); may be given twice. "
+            "Default: the hardware.",
             show_default=False,
         ),
     ] = None,

@@ -31,7 +31,9 @@ def compress_command(
     target_size: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Bytes that the file may have: a number, or with kB, MB, KiB, MiB.", show_default=False
+            metavar="SIZE",
+            help="Bytes that the file may have: a number, or with B, kB, MB, KiB, MiB.",
+            show_default=False,
         ),
     ] = None,
     max_drop: Annotated[
@@ -66,7 +68,8 @@ def compress_command(
     """Quantize a model to an integer graph whose .sqe is of a given size, or as small as a given drop allows.
 
     Weights are rounded with regard to the length of their code; nothing is trained. Give --target-size or --max-drop.
-    The drop is judged on calibration images that were not calibrated on.
+    The drop is judged on calibration images that were not calibrated on. "aim dB" is the quality that a graph was
+    made for; "agreement" and "SQNR" (signal to noise of the logits) are what was found, beside the uncompressed graph.
     """
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions

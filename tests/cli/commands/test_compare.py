@@ -83,8 +83,8 @@ def test_exit_code_4_where_they_differ(sqe: str, run: Callable[..., Any], monkey
 @pytest.mark.slow
 def test_usage(sqe: str, run: Callable[..., Any], tmp_path: Path) -> None:
     for arguments, text in (
-        ((sqe,), "both sides are oracle"),
-        (("cpu", "oracle"), "are of no network"),
+        ((sqe,), "both sides are the oracle"),
+        (("cpu", "oracle"), "cpu and oracle: of which network?"),
         ((sqe, "fp32", "--plot", tmp_path / "x.txt"), "must end in .png, .svg, .pdf"),
         ((sqe, "onnx", "--board", "user@host"), "--board: neither side runs on another machine"),
         ((tmp_path, "onnx"), "not an artifact"),
