@@ -117,7 +117,7 @@ def compress(
     if model.floating is None:
         raise UsageError(
             f"{model.name}: is an integer graph; compression starts from the float weights: give the file that the "
-            "graph was made of"
+            "graph was made of, or the name of an embedded network"
         )
     if (images := model.dataset if images is None else images) is None:
         raise UsageError(f"{model.name}: calibration images are needed: give some")
