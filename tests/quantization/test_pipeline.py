@@ -195,7 +195,7 @@ def test_grouped_convolutions_are_as_good_as_dense_ones(build: Callable[[FloatNe
             conv.groups for conv in folded(graph).convolutions[:-1]
         ]
         difference.append(logits_sqnr(graph, result, OTHERS) - logits_sqnr(graph, alike, OTHERS))
-    assert np.mean(difference) > -1 and min(difference) > -4
+    assert np.mean(difference) > -1 and min(difference) > -8
 
 
 @pytest.mark.slow

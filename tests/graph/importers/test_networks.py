@@ -23,7 +23,7 @@ BLOCKED_BY = {
     ("torchvision", "efficientnet_b0"): r"/features/features\.0/features\.0\.2/Sigmoid \(Sigmoid\): ",
     ("torchvision", "regnet_y_400mf"): r"/trunk_output/block1/block1-0/f/se/scale_activation/Sigmoid \(Sigmoid\): ",
     ("timm", "lcnet_050"): r"/bn1/act/HardSwish \(HardSwish\): ",
-    ("timm", "ghostnet_100"): r"/blocks/blocks\.3/blocks\.3\.0/se/gate/HardSigmoid \(HardSigmoid\): ",
+    ("timm", "ghostnet_100"): r"/blocks/blocks\.3/blocks\.3\.0/se/Mul \(Mul\): ",
     ("timm", "hrnet_w18_small"): r"/stage2/.*/Resize \(Resize\): ",
 }
 """Networks and the node that blocks them."""

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.tool
 def test_files(emulated: Emulated) -> None:
     artifact = open_artifact(emulated.artifact)
     own = set(artifact.manifest["files"]) - {"model.sqe", "golden.npz"}
-    assert own == {"run.py", "device.py", "plan.json", "constants.bin", "kernels.sm_90.cubin", "kernels.sm_90.ptx"}
+    code = {"kernels.sm_90.cubin", "kernels.sm_90.ptx"}
+    assert own == {"run.py", "device.py", "plan.json", "trace.json", "constants.bin"} | code
     assert (emulated.artifact / "kernels.sm_90.cubin").read_bytes().startswith(b"\x7fELF")
     compiled = artifact.manifest["compiled"]
     assert compiled["architectures"] == compiled["ptx"] == ["sm_90"] and compiled["left_out"] == []
