@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and what their values must be."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from squeezeedge.cli.completion import models, networks
+from squeezeedge.errors import UsageError
 
 __all__ = [
     "CALIB_IMAGES",
@@ -23,7 +24,10 @@ __all__ = [
     "Seed",
     "Size",
     "Strict",
+    "Timeout",
     "Weights",
+    "check_picture",
+    "check_sqe",
 ]
 
 CALIB_IMAGES = 64
@@ -125,3 +129,34 @@ Strict = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists, once the new one is whole.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=86400,
+        metavar="SECONDS",
+        help="Wait so long for the board to set the device up, and for each answer. Default: 300, then 100 times "
+        "what a golden input took, at least 60.",
+        show_default=False,
+    ),
+]
+
+
+def check_picture(plot: Path) -> None:
+    """Raise UsageError for a file name of which no kind of picture follows."""
+    if plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+
+
+def check_sqe(out: Path, *, force: bool) -> None:
+    """Raise before any work where an integer graph cannot be written.
+
+    Raises:
+        UsageError: the file exists and ``force`` does not hold, or it would not be known by its name.
+        SqueezeEdgeError: it cannot be written.
+    """
+    from squeezeedge.files import check_output
+
+    check_output(out, force=force)
+    if out.suffix != ".sqe":
+        raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")

@@ -34,7 +34,7 @@ from squeezeedge.quantization.evidence import evidence
 from squeezeedge.quantization.gptq import Rounding
 from squeezeedge.quantization.passes import folded_graph
 
-__all__ = ["Compression", "compress", "file_bytes"]
+__all__ = ["Compression", "check_float", "check_goal", "compress", "file_bytes"]
 
 JUDGED = 4
 """One of so many images judges."""
@@ -108,17 +108,13 @@ def compress(
         UsageError: both or neither goal, the model has no float graph, or there are too few images.
         SqueezeEdgeError: the goal cannot be met; the text says what was reached. Also as :func:`squeezeedge.quantize`.
     """
-    _check_goal(target_size, max_drop)
+    check_goal(target_size, max_drop)
     check_whole("count", count, 2)
     check_whole("seed", seed, 0)
     if not isinstance(model, Model):
         check_path("model", model)
         model = load(model)
-    if model.floating is None:
-        raise UsageError(
-            f"{model.name}: is an integer graph; compression starts from the float weights: give the file that the "
-            "graph was made of, or the name of an embedded network"
-        )
+    check_float(model, model.name)
     if (images := model.dataset if images is None else images) is None:
         raise UsageError(f"{model.name}: calibration images are needed: give some")
     chosen = calibration_images(images, count=count, seed=seed, classes=classes)
@@ -144,6 +140,17 @@ def compress(
         result,
         tuple(sorted(points, key=lambda point: point.bytes)),
     )
+
+
+def check_float(model: Model, name: str) -> None:
+    """Raise UsageError for a model without its float weights; the text names what it was given as."""
+    if model.floating is None:
+        weights = model.origin.get("weights")
+        here = f", here {weights}" if weights else ""
+        raise UsageError(
+            f"{name}: is an integer graph; compression starts from the float weights: give the file that the "
+            f"graph was made of{here}, or the name of an embedded network"
+        )
 
 
 class _Work:
@@ -256,7 +263,8 @@ def said(point: Point) -> str:
     return f"{point.bytes:,} bytes, {point.agreement:.1f} % of the uncompressed graph's class{top1}"
 
 
-def _check_goal(target_size: int | None, max_drop: float | None) -> None:
+def check_goal(target_size: int | None, max_drop: float | None) -> None:
+    """Raise UsageError unless one of both is given, as :func:`compress` takes them."""
     if (target_size is None) == (max_drop is None):
         raise UsageError("give either `target_size` or `max_drop`")
     if target_size is not None:

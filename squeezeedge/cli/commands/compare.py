@@ -9,7 +9,7 @@ import typer
 
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
-from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict
+from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, Timeout
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,16 +56,7 @@ def compare_command(
             show_default=False,
         ),
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=86400,
-            metavar="SECONDS",
-            help="Wait so long for the board to set the device up, and for each answer.",
-            show_default=False,
-        ),
-    ] = None,
+    timeout: Timeout = None,
     plot: Annotated[
         Path | None, typer.Option(help="Write a picture of the layers (.png, .svg, .pdf).", show_default=False)
     ] = None,

@@ -12,7 +12,19 @@ import typer
 
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
-from squeezeedge.cli.options import CALIB_IMAGES, Calib, Classes, Data, Force, Json, Model, Seed, Strict
+from squeezeedge.cli.options import (
+    CALIB_IMAGES,
+    Calib,
+    Classes,
+    Data,
+    Force,
+    Json,
+    Model,
+    Seed,
+    Strict,
+    check_picture,
+    check_sqe,
+)
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,31 +85,19 @@ def compress_command(
     """
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
-    from squeezeedge.compression.compress import compress
+    from squeezeedge.compression.compress import check_float, check_goal, compress
     from squeezeedge.files import check_output
 
-    if (target_size is None) == (max_drop is None):
-        raise UsageError("give either `target_size` or `max_drop`")
     wanted = None if target_size is None else parse_size(target_size)
-    if max_drop is not None and not 0 <= max_drop <= 100:
-        raise UsageError(f"`max_drop` is {max_drop:g}; it must be 0 to 100 points")
+    check_goal(wanted, max_drop)
     if out is not None:
-        check_output(out, force=force)
-        if out.suffix != ".sqe":
-            raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
+        check_sqe(out, force=force)
     if plot is not None:
         check_output(plot, force=True)
-        if plot.suffix not in (".png", ".svg", ".pdf"):
-            raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+        check_picture(plot)
     given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = source.load(model)
-    if loaded.floating is None:
-        weights = loaded.origin.get("weights")
-        made_of = f", here {weights}" if weights else ""
-        raise UsageError(
-            f"{model}: is an integer graph; compression starts from the float weights: give the file that it was made "
-            f"of{made_of}"
-        )
+    check_float(loaded, str(model))
     loaded = given.settled(loaded)
     if out is None:
         out = Path(f"{loaded.name}.sqe")

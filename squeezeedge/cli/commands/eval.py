@@ -19,6 +19,7 @@ from squeezeedge.cli.options import (
     Limit,
     Seed,
     Strict,
+    Timeout,
 )
 from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command, options_of
@@ -60,17 +61,7 @@ def eval_command(
         str | None,
         typer.Option(metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=86400,
-            metavar="SECONDS",
-            help="Wait so long for the board to set the device up, and for each answer. Default: 300, then 100 times "
-            "what a golden input took, at least 60.",
-            show_default=False,
-        ),
-    ] = None,
+    timeout: Timeout = None,
     *,
     source: ModelOptions,
     data: Data = None,

@@ -11,7 +11,7 @@ import typer
 from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json
-from squeezeedge.cli.options import Json
+from squeezeedge.cli.options import Json, check_picture
 from squeezeedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def inspect_command(
 
     if plot is not None:
         check_output(plot, force=True)
-        if plot.suffix not in (".png", ".svg", ".pdf"):
-            raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+        check_picture(plot)
     targets = dict(all_targets())
     if model is not None and Path(model).is_dir():
         loaded, targets = _of_artifact(Path(model), source)

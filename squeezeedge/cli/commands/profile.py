@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squeezeedge.cli.options import Json
+from squeezeedge.cli.options import Json, check_picture
 from squeezeedge.errors import UsageError
 from squeezeedge.targets.protocol import Profiler
 from squeezeedge.targets.registry import all_targets
@@ -46,8 +46,8 @@ def profile_command(
     if not isinstance(target, Profiler):
         able = " and ".join(name for name, other in all_targets().items() if isinstance(other, Profiler))
         raise UsageError(f"{artifact}: compiled for {target.name}, which tells no cycles per layer; {able} does")
-    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+    if plot is not None:
+        check_picture(plot)
     result = target.profile(opened.path, opened.golden[0])
     if timeline is not None:
         from json import dumps

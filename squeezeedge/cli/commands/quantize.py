@@ -21,6 +21,8 @@ from squeezeedge.cli.options import (
     Model,
     Seed,
     Strict,
+    check_picture,
+    check_sqe,
 )
 from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.errors import UsageError, counted
@@ -69,12 +71,9 @@ def quantize_command(
         if not explain:
             raise UsageError("--plot is a picture of what --explain measures; give that, too")
         check_output(plot, force=True)
-        if plot.suffix not in (".png", ".svg", ".pdf"):
-            raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+        check_picture(plot)
     if out is not None:
-        check_output(out, force=force)
-        if out.suffix != ".sqe":
-            raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
+        check_sqe(out, force=force)
     effort = quantizing.chosen()
     given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = source.load(model)
