@@ -74,9 +74,9 @@ def main() -> None:
             with artifact.open("vta-sim") as device:
                 answer = device.run(pixels)
             simulation_s = (time.perf_counter() - start) / len(pixels)
-            profiled = TARGET.profile(artifact.path, pixels[0]).layers
-        grouped = [layer for layer in profiled if layer.name.partition("+")[0] in names]
-        cycles, macs = sum(layer.cycles for layer in grouped), sum(layer.macs for layer in grouped)
+            profile = TARGET.profile(artifact.path, pixels[0])
+        grouped = [layer for layer in profile.layers if layer.name.partition("+")[0] in names]
+        cycles, macs = sum(layer.time for layer in grouped), sum(layer.macs for layer in grouped)
         results[instructions] = {
             **answer.metrics,
             "latency_ms": float(np.median(answer.latency_ms)),
@@ -85,7 +85,7 @@ def main() -> None:
             "artifact_bytes": artifact.model_bytes,
             "simulation_s_per_image": simulation_s,
             "grouped": {"cycles": cycles, "macs": macs, "utilization": macs / array / max(cycles, 1)},
-            "layers": {layer.name: [layer.utilization, layer.bound] for layer in profiled},
+            "layers": {layer.name: [profile.utilization(layer), layer.figures["bound"]] for layer in profile.layers},
         }
         if options.untimed:
             for key in TIMES:

@@ -20,16 +20,19 @@ if TYPE_CHECKING:  # numpy is not needed to list targets and their options
     from squeezeedge.targets.device.run import Artifact
 
 __all__ = [
+    "Column",
     "Kind",
     "LayerProfile",
     "Lowered",
     "Network",
     "NetworkOpener",
+    "Peak",
     "Profile",
     "Profiler",
     "Requirement",
     "RunResult",
     "Target",
+    "Timer",
     "Tracer",
 ]
 
@@ -112,6 +115,23 @@ class Tracer(Protocol):
 
     def unseen(self) -> Mapping[str, str]:
         """Name of every tensor that :meth:`trace` does not yield -> why, a part of a sentence."""
+
+
+@runtime_checkable
+class Timer(Protocol):
+    """What a :class:`Network` offers that reads a clock between its kernels, which stay what they are."""
+
+    def kernel_times(self, image: NDArray[np.uint8], runs: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Run an image, uint8 [height, width, 3], so many times.
+
+        Returns:
+            Class sums int32 [classes]; float64 [runs, kernels + 1]: milliseconds from the beginning of each run's first
+            kernel, which are 0, to that, and to the end of each kernel.
+
+        Raises:
+            ValueError: an image of another shape or type, or the artifact's files tell no times.
+            RuntimeError: the device failed.
+        """
 
 
 class NetworkOpener(Protocol):
@@ -202,28 +222,52 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True)
+class Column:
+    """A figure that one kind of device tells of every layer, beside those that all devices tell.
+
+    Attributes:
+        key: in :attr:`LayerProfile.figures` and in JSON.
+        title: for people.
+        scale: what the figure is multiplied by for people.
+        digits: behind the point.
+    """
+
+    key: str
+    title: str
+    scale: float = 1.0
+    digits: int = 0
+
+
+@dataclass(frozen=True)
 class LayerProfile:
-    """A layer's share of a run.
+    """What one kernel of a run takes, by the name of the tensor that it makes.
 
     Attributes:
         name: of the layer.
-        macs: multiply-accumulates of the network.
-        cycles: of the run; the layers' sum is the run's.
-        utilization: multiply-accumulates / (those the array can do in these cycles).
-        bound: the unit that limits the layer.
-        bound_cycles: in which that unit is busy with the layer.
-        busy: unit -> cycles in which it is busy with the layer.
-        dram_bytes: read and written.
+        macs: its multiply-accumulates; 0 of what does not multiply.
+        time: in the profile's unit; the layers' sum is the profile's.
+        bytes: moved for it: :attr:`Profile.moved` says between what.
+        figures: by the keys of the profile's columns: numbers, or words.
     """
 
     name: str
     macs: int
-    cycles: int
-    utilization: float
-    bound: str
-    bound_cycles: int
-    busy: Mapping[str, int]
-    dram_bytes: int
+    time: float
+    bytes: int
+    figures: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most that a device multiplies.
+
+    Attributes:
+        rate: multiply-accumulates in one unit of time of the profile.
+        meaning: how it is known, a part of a sentence.
+    """
+
+    rate: float
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -233,25 +277,67 @@ class Profile:
     Attributes:
         device: what was run.
         kind: what that is.
-        cycles: of the run.
-        clock_mhz: clock of the device.
-        utilization: of the whole run.
+        unit: of all times.
+        unit_ms: milliseconds of one unit.
+        time: of the run.
+        runs: how many were made; the times are their medians.
+        moved: what the layers' bytes are, for people: the title of their column.
         layers: in execution order.
-        timeline: Chrome trace (Trace Event Format) as JSON values, times in microseconds.
+        columns: of the layers' figures.
+        peak: the most that the device multiplies; ``None``: it was not measured.
+        facts: what else is to be known of the device or the runs, as JSON values.
+        notes: the same for people, parts of sentences.
+        sums: int32 [classes]: what the device answered.
+        timeline: Chrome trace (Trace Event Format) of one run as JSON values, times in microseconds.
     """
 
     device: str
     kind: Kind
-    cycles: int
-    clock_mhz: float
-    utilization: float
+    unit: Literal["cycles", "ms"]
+    unit_ms: float
+    time: float
+    runs: int
+    moved: str
     layers: Sequence[LayerProfile]
+    columns: Sequence[Column]
+    peak: Peak | None
+    facts: Mapping[str, Any]
+    notes: Sequence[str]
+    sums: NDArray[np.int32]
     timeline: Mapping[str, Any]
+
+    @property
+    def macs(self) -> int:
+        """Of all layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def milliseconds(self) -> float:
+        """Of the run."""
+        return self.time * self.unit_ms
+
+    def share(self, layer: LayerProfile) -> float:
+        """A layer's part of the run, 0 to 1."""
+        return layer.time / self.time if self.time else 0.0
+
+    def utilization(self, layer: LayerProfile | None = None) -> float | None:
+        """Share of the multiply-accumulates possible in the time of a layer, or of the run; ``None``: no peak."""
+        macs, time = (self.macs, self.time) if layer is None else (layer.macs, layer.time)
+        if self.peak is None:
+            return None
+        return macs / (self.peak.rate * time) if time else 0.0
 
 
 @runtime_checkable
 class Profiler(Protocol):
     """What a target offers whose device or simulator tells where the time goes."""
 
-    def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
-        """Run one image (uint8 [H, W, 3])."""
+    def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 50) -> Profile:
+        """Run one image (uint8 [H, W, 3]) so many times, and before that until the device is warm.
+
+        A simulator, whose runs all take the same cycles, makes one.
+
+        Raises:
+            UnavailableError: the device or a tool is missing.
+            SqueezeEdgeError: the device fails, or a file is damaged.
+        """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.protocol import Kind, Network, RunResult, Target, Tracer
+from squeezeedge.targets.protocol import Kind, Network, RunResult, Target, Timer, Tracer
 
 if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
@@ -55,9 +55,7 @@ class Session:
         """
         import numpy as np
 
-        if self._closed:
-            raise UsageError(f"{self.device}: the device is closed; run images inside of the block that opens it")
-
+        self._check_open()
         with self._origin.named():
             sums, timings = self._network.run(images)
             about = self._network.about()
@@ -96,9 +94,25 @@ class Session:
         with self._origin.named():
             return tracer.unseen()
 
-    def _tracer(self) -> Tracer:
+    def kernel_times(self, image: NDArray[np.uint8], runs: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Run an image so many times: :meth:`squeezeedge.targets.protocol.Timer.kernel_times`.
+
+        Raises:
+            UsageError: the device is closed, or tells no times of its kernels.
+            SqueezeEdgeError: an image of another shape or type, or the device failed.
+        """
+        self._check_open()
+        if not isinstance(self._network, Timer):
+            raise UsageError(f"{self.device}: the device tells no times of its kernels")
+        with self._origin.named():
+            return self._network.kernel_times(image, runs)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"{self.device}: the device is closed; run images inside of the block that opens it")
+
+    def _tracer(self) -> Tracer:
+        self._check_open()
         if not isinstance(self._network, Tracer):
             raise UsageError(f"{self.device}: the device shows no tensors but the class sums; use another one")
         return self._network
@@ -142,6 +156,7 @@ def open_session(
     timeout: float | None = None,
     *,
     trace: bool = False,
+    elsewhere: bool = True,
 ) -> Iterator[Session]:
     """Open a device for one artifact; it is given back at the end of the block.
 
@@ -153,6 +168,7 @@ def open_session(
         timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100 times
             what a golden input took, at least 60.
         trace: whether the tensors between the kernels are asked for, which a board must know from the start.
+        elsewhere: whether the message that this machine lacks the device says where else images could be run.
 
     Raises:
         UsageError: the target has no such device, or that can not be on another machine.
@@ -168,7 +184,7 @@ def open_session(
     from squeezeedge.targets.device.run import Artifact
 
     module: Any = importlib.import_module(target.device_module)
-    failures = _Failures(artifact, module.Unavailable, _elsewhere(target, device))
+    failures = _Failures(artifact, module.Unavailable, _elsewhere(target, device) if elsewhere else "")
     with nullcontext() if board is None else _closed_when_terminated():
         with failures.named():
             files = Artifact(artifact)

@@ -70,6 +70,11 @@ class Argument:
     size: int
     dtype: str
 
+    @property
+    def bytes(self) -> int:
+        """Its size in bytes."""
+        return self.size * np.dtype(self.dtype).itemsize
+
 
 @dataclass(frozen=True)
 class Call:
@@ -77,6 +82,11 @@ class Call:
 
     function: str
     arguments: tuple[Argument, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its buffers."""
+        return sum(argument.bytes for argument in self.arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,12 @@ class Stage:
         last = self.nodes[-1]
         return last if isinstance(last, Head) else None
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        shapes = [(conv, self.shape(conv.name)) for conv in self.convolutions]
+        return sum(shape.height * shape.width * conv.weight.size for conv, shape in shapes)
+
     def shape(self, name: str) -> Shape:
         """Shape of a tensor; of the head's, that of its accumulators."""
         return self.tensors[name].shape

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isa
-from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Profile, Requirement
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from squeezeedge.graph import IntegerGraph
     from squeezeedge.targets.cpu.lower import CpuLowered
 
@@ -67,6 +70,12 @@ class CpuTarget:
         from squeezeedge.targets.cpu.device import Network
 
         return Network
+
+    def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 50) -> Profile:
+        """Times of every kernel on this machine's processor."""
+        from squeezeedge.targets.cpu.profile import profile_on_processor
+
+        return profile_on_processor(self, artifact, image, runs)
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The machine code as binutils prints it.

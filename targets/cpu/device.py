@@ -160,6 +160,7 @@ class Network:
         library, self._memory = _load(path, artifact.read(name))
         self._handle: int | None = library._handle
         self._trace = getattr(library, f"{prefix}_trace", None)
+        self._profile = getattr(library, f"{prefix}_profile", None)
         try:
             self._begin(library, prefix, path, artifact)
         except BaseException:
@@ -173,6 +174,8 @@ class Network:
             self._error = library[f"{prefix}_error"]
             self._shape = tuple((ctypes.c_int32 * 3).in_dll(library, f"{prefix}_input"))
             self._classes = ctypes.c_int32.in_dll(library, f"{prefix}_classes").value
+            if self._profile is not None:
+                self._kernels = ctypes.c_int32.in_dll(library, f"{prefix}_kernels").value
         except (AttributeError, ValueError) as error:
             raise ValueError(f"{path}: another library ({error}); compile the model again") from error
         self._open.restype = self._error.restype = ctypes.c_char_p
@@ -233,6 +236,29 @@ class Network:
         for place in said.places:
             yield place.name, place.values(np.frombuffer(found[place.name], np.uint8))
         yield said.head, sums
+
+    def kernel_times(self, image: np.ndarray, runs: int) -> tuple[np.ndarray, np.ndarray]:
+        """Run an image, uint8 [H, W, 3], so many times.
+
+        Returns:
+            Class sums int32 [classes]; float64 [runs, kernels + 1]: milliseconds from the beginning of each run's first
+            kernel, which are 0, to that, and to the end of each kernel.
+
+        Raises:
+            ValueError: an image of another shape or type, or a library that reads no clock.
+            RuntimeError: the library failed.
+        """
+        image = np.ascontiguousarray(image)
+        if image.dtype != np.uint8 or image.shape != self._shape:
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self._shape))}]")
+        if self._profile is None:
+            raise ValueError(f"{self._artifact.folder}: the library tells no times; compile the model again")
+        sums, clock = np.empty(self._classes, np.int32), np.empty((runs, self._kernels + 1), np.int64)
+        for times in clock:
+            arguments = (ctypes.c_void_p(array.ctypes.data) for array in (image, sums, times))
+            if self._profile(*arguments):
+                raise RuntimeError(f"the library failed: {self._error().decode()}")
+        return sums, (clock - clock[:, :1]) / 1e6
 
     def unseen(self) -> dict[str, str]:
         """The tensors that lie nowhere in memory -> why."""

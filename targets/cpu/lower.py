@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
-from squeezeedge.graph import IntegerGraph, rules
+from squeezeedge.graph import IMAGE, IntegerGraph, rules
 from squeezeedge.lower.call_plan import CallPlan, plan_calls
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
@@ -23,6 +23,7 @@ from squeezeedge.targets.cpu.library import kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.cpu.processor import llvm_target
+from squeezeedge.targets.kernel_times import KernelLayer
 from squeezeedge.targets.trace import Trace
 
 __all__ = ["STACK_BYTES", "CpuLowered", "lower"]
@@ -45,6 +46,7 @@ class CpuLowered:
         machine_code: object file of the kernels.
         interface: what a program sees of the network.
         trace: where the kernels leave the graph's tensors.
+        layers: what each kernel of the plan makes, and what that takes.
     """
 
     isa: InstructionSet
@@ -54,6 +56,7 @@ class CpuLowered:
     machine_code: bytes
     interface: Interface
     trace: Trace
+    layers: Sequence[KernelLayer]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Link the library and write it, shared and static, with its header, and where its tensors lie.
@@ -77,6 +80,7 @@ class CpuLowered:
             "workspace_bytes": self.plan.workspace,
             "constant_bytes": len(self.plan.constants),
             "stack_bytes": STACK_BYTES,
+            "layers": [vars(layer) for layer in self.layers],
             **needs,
         }
 
@@ -105,8 +109,11 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     shape = graph.input_shape
     parts = stages(partition(to_relax(graph), FUSIONS), graph)
     plan = plan_calls(kernel_calls(parts, shape, isa), shape.height * shape.width * shape.channels)
+    named = [(IMAGE, 0), *((stage.name, stage.macs) for stage in parts)]  # the first kernel copies the image
+    layers = [KernelLayer(*made, call.bytes) for made, call in zip(named, plan.calls, strict=True)]
     machine_code = kernel_object(plan.kernels, target)
-    return CpuLowered(isa, target, compiler, plan, machine_code, interface, tensor_places(parts, orders))
+    places = tensor_places(parts, orders)
+    return CpuLowered(isa, target, compiler, plan, machine_code, interface, places, layers)
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:

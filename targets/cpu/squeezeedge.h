@@ -8,9 +8,10 @@
 extern "C" {
 #endif
 
-/* Height, width, channels of the uint8 RGB image, and the number of classes. */
+/* Height, width, channels of the uint8 RGB image, the number of classes, and of the kernels that a run calls. */
 extern const int32_t squeezeedge_input[3];
 extern const int32_t squeezeedge_classes;
+extern const int32_t squeezeedge_kernels;
 
 /* Start `threads` threads, 1 to 64, the caller's included; an open network is closed first.
  * Returns NULL, or the reason why this machine can't run it.
@@ -39,6 +40,10 @@ int32_t squeezeedge_run(const uint8_t *image, int32_t *sums);
  * trace.json says which kernel makes which tensor, and where in these bytes each of its values lies. */
 int32_t squeezeedge_trace(const uint8_t *image, int32_t *sums,
                           void (*seen)(void *user, int32_t kernel, const void *bytes, int64_t size), void *user);
+
+/* As squeezeedge_run, and tells where its time goes: writes the clock (CLOCK_MONOTONIC, in nanoseconds) before the first
+ * kernel and after each one, int64 [kernels + 1]. The other calls read no clock. */
+int32_t squeezeedge_profile(const uint8_t *image, int32_t *sums, int64_t *times);
 
 /* float [classes]: what a class's sum is multiplied by to get its logit. */
 const float *squeezeedge_scale(void);

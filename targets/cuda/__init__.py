@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from squeezeedge.lower.feature import Feature
 from squeezeedge.targets.cuda.options import CudaOptions, asked_architectures
-from squeezeedge.targets.protocol import Kind, NetworkOpener, Requirement
+from squeezeedge.targets.protocol import Kind, NetworkOpener, Profile, Requirement
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from squeezeedge.graph import IntegerGraph
     from squeezeedge.targets.cuda.lower import CudaLowered
 
@@ -81,6 +84,12 @@ class CudaTarget:
         from squeezeedge.targets.cuda.device import Network
 
         return Network
+
+    def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 50) -> Profile:
+        """Times of every kernel on this machine's first GPU."""
+        from squeezeedge.targets.cuda.profile import profile_on_gpu
+
+        return profile_on_gpu(self, artifact, image, runs)
 
     def listing(self, artifact: Path) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.

@@ -283,9 +283,15 @@ class Buffers:
             driver.cuGraphDestroy(graph)
 
     def _launch(self, network: Network, after: Callable[[int], None] = lambda number: None) -> None:
-        """Every kernel once; a buffer of a batch lies at as many times its offset as there are images."""
+        """Every kernel once; a buffer of a batch lies at as many times its offset as there are images.
+
+        Args:
+            network: whose.
+            after: called with -1 before the first kernel, and with the number of each kernel after it.
+        """
         sums = self.images * network.plan["classes"]
         self._driver.cuMemsetD32Async(self._output, 0, sums, self._stream)  # what the last kernel adds to
+        after(-1)
         for number, (launch, function) in enumerate(zip(network.plan["launches"], network.functions)):  # noqa: B905
             values = [
                 c_uint64(self._starts[place] + offset * (1 if place == "constants" else self.images))
@@ -319,6 +325,29 @@ class Buffers:
         finally:
             driver.cuMemFreeHost(host)
         return found
+
+    def timed(self, network: Network, runs: int) -> np.ndarray:
+        """Compute the inputs so many times, an event after each kernel: milliseconds [runs, kernels + 1]."""
+        driver, clock = self._driver, np.zeros((runs, len(network.functions) + 1))
+        events = [HANDLE() for _ in clock[0]]
+        try:
+            for event in events:
+                driver.cuEventCreate(byref(event), 0)
+            driver.cuMemcpyHtoDAsync_v2(self._input, self._in_host, self._in_bytes, self._stream)
+            for run in clock:
+                self._launch(network, lambda number: driver.cuEventRecord(events[number + 1], self._stream))
+                driver.cuStreamSynchronize(self._stream)
+                for number in range(1, len(events)):
+                    elapsed = c_float()
+                    driver.cuEventElapsedTime(byref(elapsed), events[0], events[number])
+                    run[number] = elapsed.value
+            driver.cuMemcpyDtoHAsync_v2(self._out_host, self._output, self._out_bytes, self._stream)
+            driver.cuStreamSynchronize(self._stream)
+        finally:
+            for event in events:
+                if event.value is not None:
+                    driver.cuEventDestroy_v2(event)
+        return clock
 
     def start(self) -> None:
         """Copy the inputs to the device, compute, copy the sums back; returns at once."""
@@ -460,16 +489,35 @@ class Network:
             ValueError: an image of another shape or type, or trace.json is damaged or of another plan.
             RuntimeError: the driver failed.
         """
-        image, said = np.asarray(image), self._artifact.trace()
-        if image.dtype != np.uint8 or image.shape != tuple(self.plan["input"]):
-            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self.plan['input']))}]")
+        buffers, said = self._holding(image), self._artifact.trace()
         last, end = len(self.plan["launches"]) - 1, self.plan["workspace_bytes"]
         if any(place.step > last or place.end > end for place in said.places):
             raise ValueError(f"{self._artifact.folder}: trace.json is of another plan; compile the model again")
-        buffers = self.buffers(1)
-        buffers.inputs[0] = image
         yield from buffers.traced(self, said.places)
         yield said.head, buffers.sums[0].copy()
+
+    def kernel_times(self, image: np.ndarray, runs: int) -> tuple[np.ndarray, np.ndarray]:
+        """Run an image, uint8 [H, W, 3], so many times; the kernels are launched one by one instead of as a graph.
+
+        Returns:
+            Class sums int32 [classes]; float64 [runs, kernels + 1]: milliseconds from the beginning of each run's first
+            kernel, which are 0, to that, and to the end of each kernel.
+
+        Raises:
+            ValueError: an image of another shape or type.
+            RuntimeError: the driver failed.
+        """
+        buffers = self._holding(image)
+        clock = buffers.timed(self, runs)
+        return buffers.sums[0].copy(), clock
+
+    def _holding(self, image: np.ndarray) -> Buffers:
+        """The buffers of one image, which it is put into."""
+        if image.dtype != np.uint8 or image.shape != tuple(self.plan["input"]):
+            raise ValueError(f"an image must be uint8 [{', '.join(map(str, self.plan['input']))}]")
+        buffers = self.buffers(1)
+        buffers.inputs[0] = image
+        return buffers
 
     def unseen(self) -> dict[str, str]:
         """The tensors that lie nowhere in memory -> why."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.lower.call_plan import CallPlan
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
@@ -21,6 +21,7 @@ from squeezeedge.targets.cuda.module import Launch, kernel_launches, plan_launch
 from squeezeedge.targets.cuda.options import ARCHITECTURES, CudaOptions, asked_architectures
 from squeezeedge.targets.cuda.source import cuda_source, most_images, parameters
 from squeezeedge.targets.cuda.toolchain import find_compiler, known_architectures
+from squeezeedge.targets.kernel_times import KernelLayer
 from squeezeedge.targets.trace import Trace
 
 __all__ = ["CudaLowered", "graph_launches", "lower"]
@@ -42,6 +43,7 @@ class CudaLowered:
         left_out: architectures that were asked for and that the compiler does not know.
         launches: what the device's side reads (plan.json).
         trace: where the kernels leave the graph's tensors.
+        layers: what each kernel of the plan makes, and what that takes.
     """
 
     plan: CallPlan
@@ -51,6 +53,7 @@ class CudaLowered:
     left_out: tuple[str, ...]
     launches: Mapping[str, Any]
     trace: Trace
+    layers: Sequence[KernelLayer]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write machine code for each architecture, PTX, the constants, the plan, and where the tensors lie.
@@ -72,6 +75,7 @@ class CudaLowered:
             "kernels": len(self.plan.calls),
             "workspace_bytes": self.plan.workspace,
             "constant_bytes": len(self.plan.constants),
+            "layers": [vars(layer) for layer in self.layers],
         }
 
 
@@ -120,6 +124,7 @@ def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
         left_out=tuple(arch for arch in asked if arch not in architectures),
         launches=listed,
         trace=tensor_places(launches, plan),
+        layers=[_layer(launch, call.bytes) for launch, call in zip(launches, plan.calls, strict=True)],
     )
 
 
@@ -130,6 +135,12 @@ def graph_launches(graph: IntegerGraph) -> list[Launch]:
         UnsupportedError: they cannot compute a layer exactly; the text has its name.
     """
     return kernel_launches(stages(partition(to_relax(graph), FUSIONS), graph), graph.input_shape)
+
+
+def _layer(launch: Launch, moved: int) -> KernelLayer:
+    if launch.stage is None:
+        return KernelLayer(IMAGE, 0, moved)
+    return KernelLayer(launch.stage.name, launch.stage.macs, moved)
 
 
 def _file(arch: str, ending: str) -> str:

@@ -117,8 +117,8 @@ class VtaTarget:
 
         return SimulatorNetwork
 
-    def profile(self, artifact: Path, image: NDArray[np.uint8]) -> Profile:
-        """Cycles of every layer on the simulator."""
+    def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 1) -> Profile:
+        """Cycles of every layer on the simulator, where every run takes the same: one is made."""
         from squeezeedge.targets.vta.sim.session import profile_on_simulator
 
         return profile_on_simulator(artifact, image)

@@ -51,6 +51,7 @@ def test_fused_stages_of_squeezenet() -> None:
     assert [node.name for node in first.nodes] == ["conv1", "pool1"]
     assert first.name == "pool1" and first.inputs == (IMAGE,) and first.out == graph.tensors["pool1"].shape
     assert first.pooling is graph.nodes[1] and first.convolutions == (graph.nodes[0],)
+    assert sum(stage.macs for stage in _stages(graph, FUSIONS)) == graph.macs and first.macs == 31 * 31 * 27 * 64
     assert (squeeze.name, squeeze.inputs) == ("fire2.squeeze", ("pool1",))
     assert [conv.name for conv in expand.convolutions] == ["fire2.expand1x1", "fire2.expand3x3"]
     assert expand.inputs == ("fire2.squeeze",)

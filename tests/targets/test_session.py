@@ -49,6 +49,19 @@ def test_tensors_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> No
         session.unseen()
 
 
+def test_times_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_session(made.folder, TARGET, "fake") as session:
+        with pytest.raises(UsageError, match="fake: the device tells no times of its kernels"):
+            session.kernel_times(made.images[0], 2)
+        asked: list[object] = []
+        times = lambda self, *given: asked.append(given)  # noqa: E731
+        monkeypatch.setattr(fake_device.Network, "kernel_times", times, raising=False)
+        session.kernel_times(made.images[0], 2)
+        assert len(asked) == 1
+    with pytest.raises(UsageError, match="the device is closed"):
+        session.kernel_times(made.images[0], 2)
+
+
 def test_failures_here(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="target fake has no device 'real'; it has: fake, fake-emulation"):
         with open_session(made.folder, TARGET, "real"):

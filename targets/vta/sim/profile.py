@@ -13,15 +13,18 @@ from typing import get_args
 
 import numpy as np
 
-from squeezeedge.targets.protocol import LayerProfile
+from squeezeedge.targets.protocol import Column, LayerProfile
 from squeezeedge.targets.vta.isa.encoding import Instruction, Module, Unit
 from squeezeedge.targets.vta.isa.program import VtaProgram
 from squeezeedge.targets.vta.sim.simulator import Report, Timing
 
-__all__ = ["UNITS", "layer_profiles"]
+__all__ = ["COLUMNS", "UNITS", "layer_profiles"]
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
 """In the order of a layer's record."""
+
+COLUMNS = (Column("bound", "bound"), Column("busy", "busy %", 100), *(Column(unit, unit) for unit in UNITS))
+"""The unit that is busy longest with a layer, for what share of the layer's cycles, and the cycles of every unit."""
 
 
 def layer_profiles(
@@ -48,14 +51,11 @@ def layer_profiles(
             busy[UNITS.index(instruction.unit), owner] += share
         moved[owner] += instruction.bytes_moved(program.geometry)
     busy[UNITS.index("dram")] = -(-moved // timing.bytes_per_cycle)
-    array = program.geometry.block**2
     profiles = []
     for index, layer in enumerate(program.layers):
         own = int(cycles[index])
         shares: dict[str, int] = {unit: int(busy[row, index]) for row, unit in enumerate(UNITS)}
         bound = max(UNITS, key=lambda unit: shares[unit])
-        utilization = layer.macs / array / max(own, 1)
-        profiles.append(
-            LayerProfile(layer.name, layer.macs, own, utilization, bound, shares[bound], shares, int(moved[index]))
-        )
+        figures = {"bound": bound, "busy": shares[bound] / max(own, 1), **shares}
+        profiles.append(LayerProfile(layer.name, layer.macs, own, int(moved[index]), figures))
     return profiles

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.device.run import Artifact
-from squeezeedge.targets.protocol import Profile
+from squeezeedge.targets.protocol import Peak, Profile
 from squeezeedge.targets.vta import device
 from squeezeedge.targets.vta.isa.program import NUMBER_LIMIT, VtaProgram, read_program
 from squeezeedge.targets.vta.sim.native import load_simulator
-from squeezeedge.targets.vta.sim.profile import layer_profiles
+from squeezeedge.targets.vta.sim.profile import COLUMNS, layer_profiles
 from squeezeedge.targets.vta.sim.simulator import Registers, Report, Simulator, Timing
 from squeezeedge.targets.vta.sim.timeline import chrome_trace
 
@@ -157,21 +157,29 @@ def profile_on_simulator(folder: Path, image: NDArray[np.uint8]) -> Profile:
         artifact = Artifact(folder)
     except ValueError as error:
         raise CorruptFileError(str(error)) from error
-    program, (clock_mhz, macs) = read_program(artifact), _facts(artifact)
+    program, (clock_mhz, _) = read_program(artifact), _facts(artifact)
     try:
         device.check_images(image[None], artifact.shape)
         instructions = program.decoded()
     except (ValueError, CorruptFileError) as error:
         raise CorruptFileError(f"{folder}: {error}; compile the model again") from error
-    _, report, _ = Board(program).run(image)
+    sums, report, _ = Board(program).run(image)
     names = [program.layers[owner].name for owner in program.instruction_layers]
+    block = program.geometry.block
     return Profile(
         device="vta-sim",
         kind="simulator",
-        cycles=report.cycles,
-        clock_mhz=clock_mhz,
-        utilization=_utilization(program, macs, report),
+        unit="cycles",
+        unit_ms=1e-3 / clock_mhz,
+        time=report.cycles,
+        runs=1,
+        moved="DRAM kB",
         layers=layer_profiles(program, instructions, report, Timing()),
+        columns=COLUMNS,
+        peak=Peak(block**2, f"the array's {block} x {block} multipliers"),
+        facts={"clock_mhz": clock_mhz},
+        notes=[f"the clock: {clock_mhz} MHz"],
+        sums=sums,
         timeline=chrome_trace(instructions, report, clock_mhz, names),
     )
 

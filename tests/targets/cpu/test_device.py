@@ -121,6 +121,23 @@ def test_the_tensors_between_the_kernels(copy: Path, images: NDArray[np.uint8], 
         network.close()
 
 
+def test_times_of_the_kernels(artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
+    network = Network(Artifact(artifact))
+    sums, clock = network.kernel_times(images[1], 3)
+    np.testing.assert_array_equal(sums, run(graph, images[1:2])[0])
+    layers = Artifact(artifact).compiled["layers"]
+    assert clock.shape == (3, len(layers) + 1) and not clock[:, 0].any() and (np.diff(clock, axis=1) >= 0).all()
+    assert [layer["name"] for layer in layers] == [IMAGE, *(node.name for node in graph.nodes)]
+    assert sum(layer["macs"] for layer in layers) == graph.macs and layers[0]["macs"] == 0
+    assert all(layer["bytes"] > node.weight.nbytes for layer, node in zip(layers[1:], graph.convolutions, strict=True))
+    with pytest.raises(ValueError, match=r"an image must be uint8 \[9, 8, 3\]"):
+        network.kernel_times(images, 1)
+    network._profile = None
+    with pytest.raises(ValueError, match="the library tells no times; compile the model again"):
+        network.kernel_times(images[0], 1)
+    network.close()
+
+
 def test_on_another_machine(
     artifact: Path, graph: IntegerGraph, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,19 @@ def test_what_the_kernels_leave(graph: IntegerGraph, library: ctypes.CDLL) -> No
     assert library.net_trace(None, pointer(sums), seen, None) == -1 and len(kernels) == 3
 
 
+def test_the_clock_between_the_kernels(graph: IntegerGraph, library: ctypes.CDLL) -> None:
+    """The sums are those of a run; the clock is read before the kernels and after each, and never goes back."""
+    (image,) = random_images(graph, 1, 1)
+    kernels = ctypes.c_int32.in_dll(library, "net_kernels").value
+    assert kernels == 3, "the image's copy, a convolution, the head"
+    sums, times = np.empty(graph.classes, np.int32), np.full(kernels + 2, -1, np.int64)
+    assert library.net_profile(pointer(image), pointer(sums), pointer(times)) == 0
+    np.testing.assert_array_equal(sums, run(graph, image[None])[0])
+    assert times[0] > 0 and (np.diff(times[:-1]) >= 0).all() and times[-1] == -1
+    for given in ((None, sums, times), (image, None, times), (image, sums, None)):
+        assert library.net_profile(*(None if one is None else pointer(one) for one in given)) == -1
+
+
 def test_names(graph: IntegerGraph, library: ctypes.CDLL) -> None:
     assert [library.net_label(i).decode() for i in range(graph.classes)] == list(graph.labels)
     assert library.net_label(-1) is None and library.net_label(graph.classes) is None

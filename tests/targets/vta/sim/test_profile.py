@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from squeezeedge.targets.vta.isa.program import Layer, VtaProgram
-from squeezeedge.targets.vta.sim.profile import UNITS, layer_profiles
+from squeezeedge.targets.vta.sim.profile import COLUMNS, UNITS, layer_profiles
 from squeezeedge.targets.vta.sim.simulator import Report, Timing
 from tests.targets.vta.verify.by_hand import GOOD, program
 
@@ -30,24 +30,23 @@ def report(cycles: int) -> Report:
 def test_shares_add_up_to_the_run(good: VtaProgram) -> None:
     """Along the compute module, waits included; what comes after the last instruction is the last layer's."""
     stem, fire = layer_profiles(good, GOOD, report(210), Timing())
-    assert fire.cycles == 100 - 80
-    assert stem.cycles == 210 - fire.cycles
+    assert fire.time == 100 - 80
+    assert stem.time == 210 - fire.time
     assert (stem.name, fire.name) == ("stem", "fire")
 
 
 def test_the_unit_that_limits_a_layer(good: VtaProgram) -> None:
     stem, fire = layer_profiles(good, GOOD, report(210), Timing())
     moved = (32 * 4 + 8 * 16, 8 * 256 + 8 * 16)  # micro-ops and inputs; weights and outputs
-    assert (stem.dram_bytes, fire.dram_bytes) == moved
-    assert stem.busy == {"gemm": 8, "alu": 200 - 196, "pool": 0, "dram": moved[0] // 8}
-    assert fire.busy == {"gemm": 8, "alu": 0, "pool": 0, "dram": moved[1] // 8}
-    assert (stem.bound, stem.bound_cycles) == ("dram", 32)
-    assert set(stem.busy) == set(UNITS)
+    assert (stem.bytes, fire.bytes) == moved
+    assert [stem.figures[unit] for unit in UNITS] == [8, 200 - 196, 0, moved[0] // 8]
+    assert [fire.figures[unit] for unit in UNITS] == [8, 0, 0, moved[1] // 8]
+    assert (stem.figures["bound"], stem.figures["busy"]) == ("dram", 32 / 190)
+    assert stem.figures.keys() == {column.key for column in COLUMNS}
     faster, _ = layer_profiles(good, GOOD, report(210), Timing(bytes_per_cycle=64))
-    assert (faster.bound, faster.bound_cycles) == ("gemm", 8)
+    assert (faster.figures["bound"], faster.figures["busy"]) == ("gemm", 8 / 190)
 
 
-def test_utilization(good: VtaProgram) -> None:
+def test_multiply_accumulates(good: VtaProgram) -> None:
     stem, fire = layer_profiles(good, GOOD, report(210), Timing())
-    assert (stem.macs, stem.utilization) == (5120, 5120 / 256 / 190)
-    assert fire.utilization == 100 / 256 / 20
+    assert (stem.macs, fire.macs) == (5120, 100)

@@ -115,8 +115,11 @@ def test_a_program_that_would_run_for_hours(made: Made) -> None:
 
 
 def test_profile(made: Made) -> None:
-    folder, images, _ = made
+    folder, images, sums = made
     profile = profile_on_simulator(folder, images[0])
     (layer,) = profile.layers
-    assert layer.cycles == profile.cycles and layer.bound == "dram"
-    assert layer.macs == 6 * 5 * 27 * 5 and set(layer.busy) == {"gemm", "alu", "pool", "dram"}
+    assert layer.time == profile.time and layer.figures["bound"] == "dram"
+    assert layer.macs == 6 * 5 * 27 * 5 and set(layer.figures) == {"bound", "busy", "gemm", "alu", "pool", "dram"}
+    np.testing.assert_array_equal(profile.sums, sums[0])
+    assert profile.milliseconds == pytest.approx(profile.time / 100e3) and profile.runs == 1
+    assert profile.utilization(layer) == layer.macs / 256 / layer.time

@@ -1,0 +1,45 @@
+"""Where a processor's time goes, kernel by kernel, and what it multiplies at most with the artifact's instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezeedge.errors import CorruptFileError
+from squeezeedge.targets.cpu.device import Network
+from squeezeedge.targets.cpu.options import FEATURES, CpuOptions
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.kernel_times import profile_kernels
+from squeezeedge.targets.peak import measured_rate, suitable
+from squeezeedge.targets.protocol import Peak, Profile, Target
+
+__all__ = ["profile_on_processor"]
+
+SIZE, CHANNELS = 16, (32, 32, 64, 64)
+"""Of the convolutions that suit every instruction set: at most 96 kB of the fastest caches for each."""
+
+
+def profile_on_processor(target: Target, folder: Path, image: NDArray[np.uint8], runs: int) -> Profile:
+    """Run an image, uint8 [H, W, 3]; raises as :meth:`squeezeedge.targets.protocol.Profiler.profile`."""
+    return profile_kernels(folder, target, "cpu", image, runs, partial(_peak, target))
+
+
+def _peak(target: Target, artifact: Artifact, about: Mapping[str, Any]) -> Peak:
+    """Of one thread, times the threads: what they would do if none had to share anything."""
+    isa, tuned = artifact.compiled.get("isa"), artifact.manifest.get("options", {}).get("mcpu")
+    if not isinstance(isa, str) or isa not in FEATURES:
+        raise CorruptFileError(f"{artifact.folder}: the manifest names no instruction set; compile the model again")
+    options = CpuOptions(isa=isa, mcpu=tuned)
+    target.check_options(options)
+    rate, threads = (
+        measured_rate(target, options, suitable(SIZE, CHANNELS), partial(Network, threads=1)),
+        about["threads"],
+    )
+    each = f"{rate / 1e6:.1f} billion on one thread" + (f", times {threads} threads" if threads > 1 else "")
+    meaning = f"measured with the kernels for {isa} on 3x3 convolutions in the cache"
+    return Peak(rate * threads, meaning + (f" ({each})" if threads > 1 else ", one thread"))
