@@ -37,6 +37,9 @@ from squeezeedge.targets.protocol import Target
 
 __all__ = ["Inspection", "Layer", "inspect_float", "inspect_integer"]
 
+SUM_BYTES = 4
+"""Of a class sum."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -52,8 +55,8 @@ class Layer:
         device_macs: the same in the integer graph, before a target rewrites it.
         folded: quantization makes it a part of the layers beside it.
         support: target -> how it runs the layer; empty where it is folded, or the network is not supported at all.
-        integer: of an integer graph: ``zero_point``, and where it has them ``shift_min``, ``shift_max``,
-            ``weight_bytes``.
+        integer: of an integer graph: ``zero_point``, ``activation_bytes`` of what it makes, and where it has them
+            ``shift_min``, ``shift_max``, ``weight_bytes``.
     """
 
     name: str
@@ -216,6 +219,7 @@ def inspect_integer(graph: IntegerGraph, targets: Mapping[str, Target]) -> Inspe
         facts, numbers = _integer_facts(node, tensor.shape)
         numbers = numbers if node is graph.head else {"zero_point": tensor.zero_point, **numbers}
         shape = Shape(1, 1, graph.classes) if node is graph.head else tensor.shape
+        numbers["activation_bytes"] = math.prod(shape) * (SUM_BYTES if node is graph.head else 1)
         layers.append(
             Layer(
                 node.name,

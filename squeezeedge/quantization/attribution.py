@@ -60,6 +60,16 @@ class LayerError:
     weights: float
     together: float
 
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Kind of error -> its part of the noise that the three make, each alone, 0 to 1; empty without noise.
+
+        Errors that make up for each other count, each, so that the noise of all together can be less than the sum.
+        """
+        noise = {kind: 10 ** (-getattr(self, kind) / 10) for kind in KINDS}
+        total = sum(noise.values())
+        return {kind: value / total for kind, value in noise.items()} if 0 < total < math.inf else {}
+
     def to_json(self) -> dict[str, Any]:
         """JSON values; infinite: ``None``."""
         return {key: None if value == math.inf else value for key, value in vars(self).items()}

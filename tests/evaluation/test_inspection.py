@@ -59,6 +59,15 @@ def test_a_float_network() -> None:
     assert "ReLU" in found.notes()[0] and "batch norm" in found.notes()[0]
 
 
+def test_bytes_of_an_integer_graph() -> None:
+    """One a value of a tensor and of a weight, four of a class sum."""
+    builder = GraphBuilder(np.random.default_rng(0), (8, 8))
+    graph = builder.finish(builder.pool(builder.conv(IMAGE, 5, (3, 3), (2, 2))), 7)
+    found = inspect_integer(graph, {}).layers
+    assert [layer.integer["activation_bytes"] for layer in found] == [3 * 3 * 5, 5, 4 * 7]
+    assert [layer.integer.get("weight_bytes") for layer in found] == [5 * 27, None, 5 * 7]
+
+
 def test_every_layer_is_folded_or_supported() -> None:
     """And what the quantizer adds is told, so that nothing is missing."""
     for seed in range(6):
@@ -105,4 +114,5 @@ def test_additions_have_shifts() -> None:
     builder = GraphBuilder(np.random.default_rng(0), (6, 5))
     graph = builder.finish(builder.add(builder.conv(IMAGE, 4), builder.conv(IMAGE, 4)), 3)
     layers = [layer for layer in inspect_integer(graph, TARGETS).layers if layer.operator == "add"]
-    assert layers and all(layer.integer.keys() == {"zero_point", "shift_min", "shift_max"} for layer in layers)
+    keys = {"zero_point", "shift_min", "shift_max", "activation_bytes"}
+    assert layers and all(layer.integer.keys() == keys for layer in layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from squeezeedge.evaluation import inspection_plot
+from squeezeedge.evaluation.comparison import FloatComparison, FloatLayer
 from squeezeedge.evaluation.inspection import Inspection, Layer
 from squeezeedge.evaluation.inspection_plot import plot_inspection
+from squeezeedge.evaluation.layer_errors import LayerErrors
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.support import NATIVE, Support
+from squeezeedge.quantization.attribution import Attribution, LayerError
 
 
 def layer(name: str, parameters: int, macs: int, *support: Support) -> Layer:
@@ -57,3 +61,22 @@ def test_names_that_could_not_be_read_are_left_out(drawn: list[Figure], monkeypa
     _, parameters = drawn[0].axes
     assert parameters.get_xlabel() == "layers in execution order"
     assert "layer1" not in [label.get_text() for label in parameters.get_xticklabels()]
+
+
+def test_errors_are_drawn_below(drawn: list[Figure]) -> None:
+    """Every layer has a place; one that makes no error has no share, one without noise no ratio."""
+    beside = FloatComparison(
+        "net", "oracle", "fp32", 2, 0, (),
+        (
+            FloatLayer("first", Shape(1, 1, 1), 200, 40.0, 0.1, 50),
+            FloatLayer("pool", Shape(1, 1, 1), 100, math.inf, 0.0, 0),
+            FloatLayer("deep", Shape(1, 1, 1), 100, 30.0, 0.1, 1),
+        ),
+    )  # fmt: skip
+    alone = (LayerError("first", 30, math.inf, 30, 27), LayerError("deep", math.inf, 20, math.inf, 20))
+    errors = LayerErrors(beside, Attribution(alone, LayerError("network", 30, 20, 30, 19), 2))
+    plot_inspection(Inspection(LAYERS, Shape(32, 48, 3)), "net", Path("p.png"), errors)
+    macs, _, ratios, saturation, shares = drawn[0].axes
+    assert _heights(macs) == [3, 0, 1] and _heights(ratios) == [40, 0, 30] and _heights(saturation) == [25, 0, 1]
+    assert _heights(shares) == pytest.approx([50, 0, 0, 0, 0, 100, 50, 0, 0]), "rounding, clipping, weights"
+    assert [label.get_text() for label in shares.get_xticklabels()] == ["first", "pool", "deep"]

@@ -12,7 +12,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.graph import IMAGE, Conv, Head, IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
-from squeezeedge.quantization.attribution import attribute
+from squeezeedge.quantization.attribution import LayerError, attribute
 from squeezeedge.quantization.effort import Effort
 from squeezeedge.quantization.pipeline import quantize
 from tests.marks import first_quick
@@ -103,3 +103,11 @@ def test_other_networks_and_no_images_are_refused() -> None:
         attribute(other, graph, PIXELS)
     with pytest.raises(SqueezeEdgeError, match="was made of another network"):
         attribute(FloatNet(0, PLAIN.size).classifier(IMAGE), graph, PIXELS)
+
+
+def test_shares_of_the_noise() -> None:
+    """Powers, not decibels; without noise there are none, and where the signal is 0 neither."""
+    shares = LayerError("a", 20, 20, 30, 17).shares
+    assert shares == pytest.approx({"rounding": 10 / 21, "clipping": 10 / 21, "weights": 1 / 21})
+    assert LayerError("a", math.inf, 40, math.inf, 40).shares == {"rounding": 0, "clipping": 1, "weights": 0}
+    assert LayerError("a", *NONE).shares == {} == LayerError("a", -math.inf, 20, 20, -math.inf).shares

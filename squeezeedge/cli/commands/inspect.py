@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -11,12 +12,15 @@ import typer
 from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json
-from squeezeedge.cli.options import Json, check_picture
-from squeezeedge.errors import UsageError
+from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, check_picture
+from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.inspection import Inspection, Layer
+    from squeezeedge.evaluation.layer_errors import LayerErrors
     from squeezeedge.model import Model
+    from squeezeedge.quantization.attribution import LayerError
     from squeezeedge.targets.protocol import Target
 
 __all__ = ["inspect_command", "register"]
@@ -38,13 +42,27 @@ def inspect_command(
     ] = None,
     *,
     source: ModelOptions,
+    data: Data = None,
+    classes: Classes = None,
+    calib: Calib = None,
+    calib_images: CalibImages = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Measure on at most so many images, drawn by --seed.", rich_help_panel="Data")
+    ] = 16,
+    seed: Seed = 0,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """What was read of a model: layers, shapes, costs, preprocessing, what is folded, and which target takes what.
 
     Of an integer graph also the zero points and the range of the shifts (rule R3). Nothing is compiled: limits of sizes
     that a target has are told by `squeezeedge compile`.
+
+    With --data also each layer's error beside fp32, and what of it comes from rounded activations, from clipped ones
+    and from integer weights. A network that is not quantized yet is quantized first. Of an .sqe or an artifact, fp32 is
+    the file that it was made of (--weights).
     """
+    from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.inspection import inspect_float, inspect_integer
     from squeezeedge.files import check_output
     from squeezeedge.targets.registry import all_targets
@@ -53,27 +71,54 @@ def inspect_command(
         check_output(plot, force=True)
         check_picture(plot)
     targets = dict(all_targets())
+    if data is None and any(value is not None for value in (classes, calib, calib_images)):
+        raise UsageError("`classes` and `calib` are of the images that errors are measured on; give `data`, too")
+    given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     if model is not None and Path(model).is_dir():
-        loaded, targets = _of_artifact(Path(model), source)
+        loaded, targets = _of_artifact(Path(model), source, measured=data is not None)
     else:
         loaded = source.load(model, tell=False)
+    if data is not None:
+        loaded = given.quantized(given.settled(loaded))
     if loaded.integer is not None:
         found = inspect_integer(loaded.integer, targets)
     else:
         assert loaded.floating is not None
         found = inspect_float(loaded.floating, loaded.preprocessing, targets)
     notes = [*loaded.remarks, *found.notes()]
+    errors = None if data is None else _measured(loaded, given, source.weights)
     if plot is not None:
         from squeezeedge.evaluation.inspection_plot import plot_inspection
 
-        plot_inspection(found, loaded.name, plot)
+        plot_inspection(found, loaded.name, plot, errors)
     if json:
-        _emit(loaded, found, targets, notes)
+        _emit(loaded, found, targets, notes, errors)
     else:
-        _show(loaded, found, targets, notes)
+        _show(loaded, found, targets, notes, errors)
 
 
-def _of_artifact(path: Path, source: ModelOptions) -> tuple[Model, dict[str, Target]]:
+def _measured(model: Model, given: DataOptions, weights: Path | None) -> LayerErrors:
+    """The errors on the images given."""
+    from squeezeedge.cli.output import note, progress
+    from squeezeedge.evaluation.layer_errors import measure_errors
+
+    images = given.evaluation(model, model.calibration)
+    for remark in images.remarks:
+        note(remark)
+    images, pixels = images.readable(model.preprocessing, strict=given.strict)
+    if images.unreadable:
+        note(images.loss)
+    with progress("beside fp32", len(pixels)) as advance:
+        return measure_errors(
+            model,
+            pixels,
+            weights=weights if model.floating is None else None,
+            on_image=lambda done, total: advance(done=done, total=total),
+            on_layer=lambda name, index, total: advance(detail=name, done=index, total=total),
+        )
+
+
+def _of_artifact(path: Path, source: ModelOptions, *, measured: bool) -> tuple[Model, dict[str, Target]]:
     """The integer graph of an artifact, and the target that it was compiled for.
 
     Raises:
@@ -83,13 +128,19 @@ def _of_artifact(path: Path, source: ModelOptions) -> tuple[Model, dict[str, Tar
     from squeezeedge.artifact import open_artifact
     from squeezeedge.model import Model
 
-    if source != ModelOptions():
+    if source != ModelOptions(weights=source.weights if measured else None):
         raise UsageError(f"{path}: is compiled already; options of a model are for a MODEL")
     artifact = open_artifact(path)
     return Model.of_graph(artifact.graph, artifact.manifest["source"]), {artifact.target.name: artifact.target}
 
 
-def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes: Sequence[str]) -> None:
+def _emit(
+    model: Model,
+    found: Inspection,
+    targets: Mapping[str, Target],
+    notes: Sequence[str],
+    errors: LayerErrors | None,
+) -> None:
     from squeezeedge.cli.output import emit_json
     from squeezeedge.cli.wording import in_options
 
@@ -107,7 +158,11 @@ def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
             "parameters": found.parameters,
             "macs": found.macs,
             "device_macs": found.device_macs,
-            "layers": [layer.to_json() for layer in found.layers],
+            **({} if errors is None else {"errors": errors.to_json()}),
+            "layers": [
+                layer.to_json() | ({} if errors is None else {"errors": errors.layer_json(layer.name)})
+                for layer in found.layers
+            ],
             "added": [layer.name for layer in found.added],
             "notes": [in_options(text) for text in notes],
             "refused": found.refused,
@@ -120,7 +175,13 @@ def _emit(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
     )
 
 
-def _show(model: Model, found: Inspection, targets: Mapping[str, Target], notes: Sequence[str]) -> None:
+def _show(
+    model: Model,
+    found: Inspection,
+    targets: Mapping[str, Target],
+    notes: Sequence[str],
+    errors: LayerErrors | None,
+) -> None:
     from squeezeedge.cli.output import emit_table, emit_text
 
     height, width, _ = found.input_shape
@@ -131,6 +192,9 @@ def _show(model: Model, found: Inspection, targets: Mapping[str, Target], notes:
     emit_text(f"input {height}x{width}: {_preprocessing(model)}\n")
     title = f"{found.parameters / 1e6:.2f} million parameters, {found.macs / 1e6:.1f} MMAC"
     emit_table(title, *_layers(found, integer=model.integer is not None))
+    if errors is not None:
+        title = f"beside fp32, {counted(errors.beside.images, 'image')}; then the noise in the logits by a layer alone"
+        emit_table(title, *_errors(errors))
     if found.refused:
         emit_text(f"no target takes it: {found.refused}")
     else:
@@ -192,6 +256,27 @@ def _integer_row(layer: Layer) -> list[str]:
         shifts,
         str(values.get("zero_point", "-")),
     ]
+
+
+def _errors(errors: LayerErrors) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows; the last one is of all layers together."""
+    from squeezeedge.quantization.attribution import KINDS
+
+    def decibels(value: float) -> str:
+        return f"{value:.1f}" if math.isfinite(value) else "-"
+
+    def shares(of: LayerError | None) -> list[str]:
+        found = {} if of is None else of.shares
+        return [f"{100 * found[kind]:.0f}" if kind in found else "-" for kind in KINDS]
+
+    rows = []
+    for name, (beside, alone) in errors.layers.items():
+        saturated = [str(beside.saturated), f"{100 * beside.saturated / max(beside.values, 1):.2f}"]
+        own = "-" if alone is None else decibels(alone.together)
+        rows.append([name, decibels(beside.sqnr_db), *saturated, own, *shares(alone)])
+    network = errors.alone.network
+    rows.append(["all layers", "-", "-", "-", decibels(network.together), *shares(network)])
+    return ["layer", "SQNR dB", "saturated", "%", "alone dB", *(f"{kind} %" for kind in KINDS)], rows
 
 
 def _targets(found: Inspection, targets: Mapping[str, Target]) -> tuple[list[str], list[list[str]]]:

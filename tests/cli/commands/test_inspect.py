@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,45 @@ def test_an_artifact(invoke: Invoke, program: Path, tmp_path: Path) -> None:
     assert isinstance(invoke("inspect", tmp_path / "no").exception, UsageError)
     (tmp_path / "no" / "manifest.json").write_text("{")
     assert isinstance(invoke("inspect", tmp_path / "no").exception, CorruptFileError)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_once")
+def test_errors_beside_fp32(invoke: Invoke, artifact: Path, digits_model: Model, tmp_path: Path) -> None:
+    """Of an artifact made of the embedded weights, whose fp32 is known."""
+    result = invoke("inspect", artifact, "--data", "digits", "--limit", "2", "--json", "--plot", tmp_path / "p.svg")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    graph, layers = digits_model.integer, {layer["name"]: layer["errors"] for layer in told["layers"]}
+    assert graph is not None and told["errors"]["images"] == told["errors"]["attributed_on"] == 2
+    for node in graph.nodes:
+        own, shape = layers[node.name], graph.tensors[node.name].shape
+        assert own["values"] == 2 * (graph.classes if node is graph.head else math.prod(shape))
+        assert 0 <= own["saturated"] <= own["values"] and own["sqnr_db"] > 10
+        assert ("alone" in own) == (node in graph.convolutions), "no additions here"
+        if "alone" in own:
+            assert sum(own["alone"]["shares"].values()) == pytest.approx(1)
+    logits = told["errors"]["logits"]
+    assert layers[graph.head.name]["sqnr_db"] == pytest.approx(logits["together"], rel=1e-3)
+    assert "SQNR beside fp32" in (tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_once")
+def test_the_table_of_errors(invoke: Invoke, artifact: Path) -> None:
+    result = invoke("inspect", artifact, "--data", "digits", "--limit", "1")
+    assert result.exit_code == 0 and max(map(len, result.stdout.splitlines())) <= 80
+    for text in ("beside fp32, 1 image", "saturated", "rounding", "clipping", "all layers"):
+        assert text in result.stdout
+
+
+def test_what_errors_need(invoke: Invoke, integer: Path, program: Path) -> None:
+    wrong = invoke("inspect", integer, "--calib", "digits")
+    assert isinstance(wrong.exception, UsageError) and "give --data, too" in str(wrong.exception)
+    wrong = invoke("inspect", program, "--weights", "net.pth")
+    assert isinstance(wrong.exception, UsageError) and "is compiled already" in str(wrong.exception)
+    wrong = invoke("inspect", program, "--data", program.parent / "images.npz")
+    assert isinstance(wrong.exception, UsageError) and "give --weights, the file it was made of" in str(wrong.exception)
 
 
 @pytest.mark.usefixtures("network")
