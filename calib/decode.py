@@ -16,7 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -49,12 +49,14 @@ class EncodedImage:
         member: its name in the archive; empty for a plain file.
         offset: of its first byte in ``path``.
         size: in bytes; ``None`` for a plain file: all of it.
+        data: the bytes themselves, where they came through a pipe; ``path`` is then a name for people.
     """
 
     path: str
     member: str = ""
     offset: int = 0
     size: int | None = None
+    data: bytes | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.member!r}" if self.member else self.path
@@ -66,6 +68,10 @@ class EncodedImage:
             CorruptFileError: the file cannot be read or ends early.
             UnsupportedError: it is larger than any image that would be decoded.
         """
+        if self.data is not None:
+            if len(self.data) > MAX_FILE_BYTES:
+                raise UnsupportedError(f"{self}: more bytes than an image file of {MAX_FILE_BYTES}")
+            return self.data
         if self.size == 0:
             raise CorruptFileError(f"{self}: holds nothing, is a device or a link to nothing; replace or remove it")
         try:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge._version import __version__
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
 from squeezeedge.files import check_output, sha256_of, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -113,10 +113,43 @@ class Artifact:
         Raises:
             CorruptFileError: the file is damaged.
         """
+        return self._golden()[0]
+
+    @property
+    def golden_sums(self) -> NDArray[np.int32]:
+        """What the device must answer to them: class sums int32 [n, classes], the oracle's.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+        """
+        return self._golden()[1]
+
+    def _golden(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         try:
-            return DeviceArtifact(self.path).golden()[0]
+            return DeviceArtifact(self.path).golden()
         except ValueError as error:
             raise CorruptFileError(str(error)) from error
+
+    def check_device(self, device: str, board: str | None = None) -> None:
+        """Raise before any work where it is certain that a device cannot run this artifact.
+
+        Args:
+            device: one of the target's.
+            board: ``user@host[:port]`` of the machine that it is on; ``None``: this one.
+
+        Raises:
+            UsageError: the target has no such device, or it runs on this machine only.
+            UnavailableError: the device, or a file that it needs, is missing.
+        """
+        from squeezeedge.targets.session import check_files
+
+        target = self.target
+        if device not in target.devices:
+            raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
+        if board is not None and device not in target.remote:
+            raise UsageError(f"`board`: device {device} runs on this machine only")
+        target.check_device(device, board)
+        check_files(self.path, target, device)
 
     @property
     def model_bytes(self) -> int:
@@ -150,6 +183,8 @@ class Artifact:
         timeout: float | None = None,
         *,
         trace: bool = False,
+        threads: int | None = None,
+        batch: int | None = None,
     ) -> Iterator[Device]:
         """Make a device ready, until the end of the block.
 
@@ -161,12 +196,15 @@ class Artifact:
                 times what a golden input took, at least 60.
             trace: whether :meth:`squeezeedge.device.Device.trace` will be asked, which a board must know from the
                 start.
+            threads: how many compute; ``None``: as the device chooses.
+            batch: how many images are computed at once; ``None``: as the device chooses.
 
         Yields:
             What runs images.
 
         Raises:
-            UsageError: the target has no such device, or it runs on this machine only.
+            UsageError: the target has no such device, it runs on this machine only, or it has no choice of threads or
+                batches.
             UnavailableError: the device or a tool that it needs is missing.
             GateError: the device's own check on the golden inputs failed.
             SqueezeEdgeError: the device fails, or a file is damaged.
@@ -179,9 +217,14 @@ class Artifact:
             raise UsageError(f"{self.path}: holds another network than when it was opened; open it again")
         for argument, text in (("device", device), ("board", board)):
             check_type(argument, text, (str, type(None)), "a name, or None")
+        for argument, count in (("threads", threads), ("batch", batch)):
+            if count is not None:
+                check_whole(argument, count, 1)
         name = next(iter(target.devices)) if device is None else device
         target.check_device(name, board)
-        with open_session(self.path, target, name, board, timeout, trace=trace) as session:
+        with open_session(
+            self.path, target, name, board, timeout, trace=trace, threads=threads, batch=batch
+        ) as session:
             yield Device(session, graph)
 
 

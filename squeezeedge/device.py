@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.calib.decode import AnyImage, EncodedImage, decode
+from squeezeedge.calib.decode import EncodedImage, OnUnreadable, decode
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.selection import Selection
 from squeezeedge.calib.sources import ImageSource, image_stream
 from squeezeedge.errors import SqueezeEdgeError, UsageError, check_type, check_whole
@@ -17,7 +18,7 @@ from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.session import Session
 
-__all__ = ["Answer", "Device", "RankedClass"]
+__all__ = ["Answer", "Device", "RankedClass", "answers"]
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,16 @@ class Device:
         """
         return self._session.unseen()
 
-    def classify(self, images: ImageSource | Selection, top: int = 5) -> Iterator[Answer]:
+    def classify(
+        self, images: ImageSource | Selection, top: int = 5, on_unreadable: OnUnreadable | None = None
+    ) -> Iterator[Answer]:
         """Say what is on images, one after the other, each preprocessed as the network's training asks for.
 
         Args:
             images: in any form; an iterator is read as its answers are asked for.
             top: how many classes an answer names.
+            on_unreadable: called with the position of an image that cannot be read, and why; then the next one is
+                answered. ``None``: such an image is an error.
 
         Returns:
             One answer an image, in order, each made when it is asked for.
@@ -160,22 +165,66 @@ class Device:
             UsageError: something is not an image, or ``top`` is less than 1.
             SqueezeEdgeError: an image is damaged, or the device fails.
         """
-        check_whole("top", top, 1)
-        chosen = images.images() if isinstance(images, Selection) else image_stream(images)
-        return (self._answer(image, position, top) for position, image in enumerate(chosen))
+        graph = self._graph
 
-    def _answer(self, image: AnyImage, position: int, top: int) -> Answer:
-        result = self.run(decode(image, self._graph.preprocessing)[None])
-        (logits,) = self._graph.logits(result.sums).astype(np.float64)
-        weights = np.exp(logits - logits.max())
-        scores = weights / weights.sum()
-        names = self._graph.labels
-        best = np.argsort(-logits, kind="stable")[:top].tolist()
-        return Answer(
-            image=str(image) if isinstance(image, EncodedImage) else position,
-            top=tuple(
-                RankedClass(names[index] if names else str(index), index, float(scores[index]), float(logits[index]))
-                for index in best
-            ),
-            latency_ms=float(result.latency_ms[0]),
-        )
+        def logits_of(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+            result = self.run(pixels[None])
+            return graph.logits(result.sums)[0], float(result.latency_ms[0])
+
+        return answers(images, top, graph.preprocessing, graph.labels, logits_of, on_unreadable)
+
+
+def answers(
+    images: ImageSource | Selection,
+    top: int,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    logits_of: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], float]],
+    on_unreadable: OnUnreadable | None = None,
+) -> Iterator[Answer]:
+    """Say what is on images: :meth:`Device.classify` of whatever computes logits.
+
+    Args:
+        images: in any form.
+        top: how many classes an answer names.
+        preprocessing: of the network.
+        labels: class names in index order; empty if unknown.
+        logits_of: one preprocessed image, uint8 [H, W, 3] -> its logits, float32 [classes], and milliseconds.
+        on_unreadable: as :meth:`Device.classify` has it.
+
+    Raises:
+        UsageError, SqueezeEdgeError: as :meth:`Device.classify`.
+    """
+    check_whole("top", top, 1)
+    chosen = images.images() if isinstance(images, Selection) else image_stream(images)
+
+    def each() -> Iterator[Answer]:
+        for position, image in enumerate(chosen):
+            try:
+                pixels = decode(image, preprocessing)
+            except SqueezeEdgeError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(position, error)
+            else:
+                name = str(image) if isinstance(image, EncodedImage) else position
+                yield _answer(name, *logits_of(pixels), top, labels)
+
+    return each()
+
+
+def _answer(
+    image: str | int, logits: NDArray[np.float32], latency_ms: float, top: int, labels: Sequence[str]
+) -> Answer:
+    wide = logits.astype(np.float64)
+    weights = np.exp(wide - wide.max())
+    scores = weights / weights.sum()
+    best = np.argsort(-wide, kind="stable")[:top].tolist()
+    return Answer(
+        image=image,
+        top=tuple(
+            RankedClass(labels[index] if labels else str(index), index, float(scores[index]), float(wide[index]))
+            for index in best
+        ),
+        latency_ms=latency_ms,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.calib.decode import OnUnreadable
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.calib.statement import ChannelOrder, Resolved, of_preset
+from squeezeedge.device import Answer, answers
 from squeezeedge.errors import SqueezeEdgeError, UsageError, check_path, check_whole
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.graph import FloatGraph
+from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import CHANNEL_ORDER, GOLDEN_IMAGES, ORIGIN, SAID, Record, write_sqe
 from squeezeedge.networks.registry import NETWORKS
 from squeezeedge.quantization.effort import Effort, with_budget
@@ -122,6 +126,27 @@ class Model:
         from squeezeedge.loading import load_reference
 
         return None if self.integer is None else load_reference(self.integer, self.origin, weights, floating=False)
+
+    def classify(
+        self, images: ImageSource | Selection, top: int = 5, on_unreadable: OnUnreadable | None = None
+    ) -> Iterator[Answer]:
+        """Say what is on images, by the float network, or by the oracle where only the integer graph is known.
+
+        Arguments, answers and failures are those of :meth:`squeezeedge.device.Device.classify`; an answer's latency is
+        that of this machine.
+        """
+        floating, integer = self.float_logits, self.integer
+
+        def logits_of(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+            start = time.perf_counter()
+            if floating is not None:
+                (logits,) = floating(pixels[None])
+            else:
+                assert integer is not None
+                (logits,) = integer.logits(run(integer, pixels[None]))
+            return logits, (time.perf_counter() - start) * 1e3
+
+        return answers(images, top, self.preprocessing, self.labels, logits_of, on_unreadable)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = True) -> None:
         """Write the integer graph as .sqe, with origin, fingerprints and golden images, whole or not at all.

@@ -92,6 +92,7 @@ class BoardNetwork:
         timeout: seconds that setting up and each answer may take; ``None``: 300 s, then 100 times as long as a golden
             input, at least 60 s.
         trace: whether :meth:`trace` will be called: then the script prints every image's tensors.
+        threads: how many compute; ``None``: as the device chooses.
 
     Raises:
         UsageError: not the name of a board, or no time-out.
@@ -109,6 +110,7 @@ class BoardNetwork:
         root: bool,
         timeout: float | None = None,
         trace: bool = False,
+        threads: int | None = None,
     ) -> None:
         if timeout is not None and not 0 < timeout <= LONGEST_S:
             raise UsageError(f"a time-out of {timeout} s: must be more than 0 and at most {LONGEST_S:.0f}")
@@ -121,7 +123,8 @@ class BoardNetwork:
         self._closed = False
         folder = remote.place(_files(artifact, patterns))
         self._artifact = artifact
-        options = " ".join(["-", "--check", "--top", "1", "--sums", *(["--trace", "-"] if trace else [])])
+        chosen = [*(["--trace", "-"] if trace else []), *(["--threads", str(threads)] if threads is not None else [])]
+        options = " ".join(["-", "--check", "--top", "1", "--sums", *chosen])
         script = f'python3 -c {shlex.quote(WATCHED)} "$0/{SCRIPT}" {options}'
         command = remote.logged_in(script, f"$PWD/{folder}", root=root)
         self._errors = tempfile.TemporaryFile()

@@ -135,7 +135,11 @@ class Timer(Protocol):
 
 
 class NetworkOpener(Protocol):
-    """Makes a device ready: a class :class:`Network`, or a function that returns one."""
+    """Makes a device ready: a class :class:`Network`, or a function that returns one.
+
+    Where it has a parameter ``threads`` or ``batch`` with a default, the number of threads that compute, or of images
+    that are computed at once, can be chosen; for another machine, ``--threads`` of its run.py is the same.
+    """
 
     def __call__(self, artifact: Artifact) -> Network:
         """Open an artifact, whose files are checked as they are read.
@@ -217,8 +221,18 @@ class Target(Protocol):
     def network(self, device: str) -> NetworkOpener:
         """What opens one of :attr:`devices` on this machine: hardware, simulator or emulation."""
 
-    def listing(self, artifact: Path) -> Iterator[str]:
-        """What the device executes, line by line."""
+    def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
+        """What the device executes, line by line.
+
+        Args:
+            artifact: the folder.
+            layer: only what makes this layer of the integer graph, with what is fused with it; ``None``: everything.
+
+        Raises:
+            UsageError: there is no such layer.
+            UnavailableError: a tool is missing.
+            CorruptFileError: a file is damaged.
+        """
 
 
 @dataclass(frozen=True)

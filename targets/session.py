@@ -7,6 +7,7 @@ runs beside its device.py, and :mod:`.board` speaks with it.
 from __future__ import annotations
 
 import importlib
+import inspect
 import signal
 import sys
 import threading
@@ -22,7 +23,10 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "check_files", "check_ready", "open_session"]
+__all__ = ["Session", "check_files", "check_ready", "open_session", "takes"]
+
+SETTINGS = ("threads", "batch")
+"""What can be chosen of a device whose opener has a parameter of the name."""
 
 
 class Session:
@@ -157,6 +161,8 @@ def open_session(
     *,
     trace: bool = False,
     elsewhere: bool = True,
+    threads: int | None = None,
+    batch: int | None = None,
 ) -> Iterator[Session]:
     """Open a device for one artifact; it is given back at the end of the block.
 
@@ -169,9 +175,12 @@ def open_session(
             what a golden input took, at least 60.
         trace: whether the tensors between the kernels are asked for, which a board must know from the start.
         elsewhere: whether the message that this machine lacks the device says where else images could be run.
+        threads: how many compute; ``None``: the device's own choice.
+        batch: how many images are computed at once, on this machine; ``None``: the device's own choice.
 
     Raises:
-        UsageError: the target has no such device, or that can not be on another machine.
+        UsageError: the target has no such device, or that can not be on another machine, or it has no choice of threads
+            or batches.
         UnavailableError: the device or a library for it is missing, or the board is not reached.
         GateError: the board's own check on the golden inputs failed.
         SqueezeEdgeError: a file is damaged, or the device fails.
@@ -180,6 +189,12 @@ def open_session(
         raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
     if board is not None and device not in target.remote:
         raise UsageError(f"`board`: device {device} runs on this machine only")
+    settings = {name: value for name, value in zip(SETTINGS, (threads, batch), strict=True) if value is not None}
+    for name in settings:
+        if not takes(target, device, name):
+            raise UsageError(f"`{name}`: device {device} has no choice of it; leave it out")
+    if board is not None and batch is not None:
+        raise UsageError("`batch`: another machine gets one image after the other; leave it out")
     check_files(artifact, target, device)
     from squeezeedge.targets.device.run import Artifact
 
@@ -190,11 +205,14 @@ def open_session(
             files = Artifact(artifact)
             network: Network
             if board is None:
-                network = target.network(device)(files)
+                opener: Any = target.network(device)
+                network = opener(files, **settings)
             else:
                 from squeezeedge.targets.board import BoardNetwork
 
-                network = BoardNetwork(files, board, module.FILES, root=target.needs_root, timeout=timeout, trace=trace)
+                network = BoardNetwork(
+                    files, board, module.FILES, root=target.needs_root, timeout=timeout, trace=trace, threads=threads
+                )
         done = False
         try:
             session = Session(network, device, target.devices[device], failures)
@@ -208,6 +226,11 @@ def open_session(
             except SqueezeEdgeError:
                 if done:  # else what went wrong before tells more
                     raise
+
+
+def takes(target: Target, device: str, setting: str) -> bool:
+    """Whether one of :data:`SETTINGS` can be chosen for a device; a program on another machine is the same one."""
+    return setting in inspect.signature(target.network(device)).parameters
 
 
 def check_ready(board: str, *, root: bool) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squeezeedge.errors import UsageError, did_you_mean
 from squeezeedge.graph.rules import Shape
-from squeezeedge.targets.device.run import TRACE
+from squeezeedge.targets.device.run import TRACE, Artifact
 
-__all__ = ["Place", "Trace", "runs"]
+__all__ = ["Place", "Trace", "no_such_layer", "runs", "step_of"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,33 @@ def runs(addresses: Iterable[int]) -> tuple[tuple[int, int], ...]:
         else:
             found.append((address, 1))
     return tuple(found)
+
+
+def step_of(artifact: Artifact, layer: str, last: int) -> int:
+    """Number of the step that makes a layer's tensor, in the device's own count.
+
+    Args:
+        artifact: with its trace.json.
+        layer: a name of the integer graph.
+        last: number of the step that makes the class sums.
+
+    Raises:
+        UsageError: no layer has that name, or its tensor is made on the way to another one.
+        ValueError: trace.json is missing or damaged.
+    """
+    trace = artifact.trace()
+    if layer == trace.head:
+        return last
+    if layer in trace.unseen:
+        raise UsageError(f"`layer` {layer}: is part of another one: {trace.unseen[layer]}")
+    steps = {place.name: place.step for place in trace.places}
+    if layer not in steps:
+        raise no_such_layer(layer, [*steps, trace.head])
+    return steps[layer]
+
+
+def no_such_layer(layer: str, known: Iterable[str]) -> UsageError:
+    """The error for a layer that an artifact does not have."""
+    known = list(known)
+    hint = did_you_mean(layer, known) or f"; there are: {', '.join(known)}"
+    return UsageError(f"`layer` {layer}: the artifact has no such layer{hint}")

@@ -94,15 +94,16 @@ class AscendTarget:
 
         return Network
 
-    def listing(self, artifact: Path) -> Iterator[str]:
+    def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
         """The deploy model as text.
 
         Raises:
+            UsageError: no layer has that name.
             CorruptFileError: it can not be read.
         """
         from squeezeedge.targets.ascend.listing import model_lines
 
-        return model_lines(artifact)
+        return model_lines(artifact, layer)
 
 
 TARGET = AscendTarget()

@@ -77,16 +77,17 @@ class CpuTarget:
 
         return profile_on_processor(self, artifact, image, runs)
 
-    def listing(self, artifact: Path) -> Iterator[str]:
+    def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
         """The machine code as binutils prints it.
 
         Raises:
+            UsageError: no layer has that name.
             UnavailableError: binutils for the artifact's processor are not installed.
             CorruptFileError: the library is none.
         """
         from squeezeedge.targets.cpu.listing import disassemble
 
-        return disassemble(artifact)
+        return disassemble(artifact, layer)
 
 
 TARGET = CpuTarget()

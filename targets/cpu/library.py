@@ -23,7 +23,7 @@ from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.device import library_name
 from squeezeedge.targets.cpu.interface import HEADER, Interface
 
-__all__ = ["compile_options", "kernel_object", "link_library", "write_sources"]
+__all__ = ["compile_options", "compiler_version", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
 SOURCES = ("driver.c", "glibc.c")
@@ -118,6 +118,16 @@ def link_library(
         for name in (library, archive, HEADER):
             shutil.copy(scratch / name, out / name)
     return max(found, key=lambda version: [int(part) for part in version.split(".")], default=None)
+
+
+def compiler_version(compiler: str) -> str:
+    """Name and version of a C compiler, as it says them.
+
+    Raises:
+        UnavailableError, SqueezeEdgeError: as :func:`link_library`.
+    """
+    with scratch_folder() as scratch:
+        return _tool([compiler, "--version"], scratch).partition("\n")[0]
 
 
 def _empty_library(compiler: str, name: str, folder: Path) -> str:

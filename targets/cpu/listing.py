@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from squeezeedge.errors import CorruptFileError, UnavailableError
 from squeezeedge.targets.cpu.device import LIBRARIES, machine_of
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.trace import step_of
 
 __all__ = ["disassemble"]
 
@@ -23,10 +26,15 @@ TOOLS = {
 """Processor -> programs that read its code. The library's own header chooses, nothing that is written beside it."""
 
 
-def disassemble(artifact: Path) -> Iterator[str]:
+def disassemble(artifact: Path, layer: str | None = None) -> Iterator[str]:
     """The lines of the listing.
 
+    Args:
+        artifact: the folder.
+        layer: only the functions of the kernel that makes a layer, of the archive, where they have names.
+
     Raises:
+        UsageError: no layer has that name.
         UnavailableError: no objdump for the library's processor is on the path.
         CorruptFileError: there is no library, or it is not one that objdump reads.
     """
@@ -37,9 +45,28 @@ def disassemble(artifact: Path) -> Iterator[str]:
     machine = machine_of(library)
     if machine is None:
         raise CorruptFileError(f"{library}: is no library; compile again")
-    command = [_tool(machine), "--disassemble", "--no-show-raw-insn", library.name]
+    tool = _tool(machine)
+    if layer is None:
+        yield from _listed(tool, library)
+        return
+    try:
+        opened = Artifact(artifact)
+        step = step_of(opened, layer, int(opened.compiled["kernels"]) - 1)
+    except (ValueError, LookupError) as error:
+        raise CorruptFileError(f"{artifact}: {error}; compile again") from error
+    own = re.compile(rf"[0-9a-f]+ <(__tvm_ffi_)?stage{step - 1}_\w*>:")  # step 0 copies the image
+    inside = False
+    for line in _listed(tool, library.with_suffix(".a")):
+        if line.endswith(">:"):
+            inside = own.fullmatch(line) is not None
+        if inside:
+            yield line
+
+
+def _listed(tool: str, library: Path) -> Iterator[str]:
+    command = [tool, "--disassemble", "--no-show-raw-insn", library.name]
     with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(command, cwd=artifact, stdout=subprocess.PIPE, stderr=errors) as process:
+        with subprocess.Popen(command, cwd=library.parent, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 yield line.decode(errors="replace").rstrip("\n")

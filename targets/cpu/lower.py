@@ -19,7 +19,7 @@ from squeezeedge.lower.stages import stages
 from squeezeedge.targets.cpu.channel_order import reordered
 from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
-from squeezeedge.targets.cpu.library import kernel_object, link_library
+from squeezeedge.targets.cpu.library import compiler_version, kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.cpu.processor import llvm_target
@@ -76,6 +76,7 @@ class CpuLowered:
             "prefix": self.interface.prefix,
             "isa": self.isa.name,
             "llvm_target": self.llvm_target,
+            "compiler": compiler_version(self.compiler),
             "kernels": len(self.plan.calls),
             "workspace_bytes": self.plan.workspace,
             "constant_bytes": len(self.plan.constants),

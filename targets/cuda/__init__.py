@@ -91,15 +91,16 @@ class CudaTarget:
 
         return profile_on_gpu(self, artifact, image, runs)
 
-    def listing(self, artifact: Path) -> Iterator[str]:
+    def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
         """The PTX; the machine code for each architecture is made of the same source.
 
         Raises:
+            UsageError: no layer has that name.
             CorruptFileError: the artifact has none.
         """
         from squeezeedge.targets.cuda.listing import ptx_lines
 
-        return ptx_lines(artifact)
+        return ptx_lines(artifact, layer)
 
 
 TARGET = CudaTarget()

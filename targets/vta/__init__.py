@@ -123,15 +123,16 @@ class VtaTarget:
 
         return profile_on_simulator(artifact, image)
 
-    def listing(self, artifact: Path) -> Iterator[str]:
+    def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
         """The instructions, disassembled, each with its layer.
 
         Raises:
+            UsageError: the program has no such layer.
             CorruptFileError: the program is damaged.
         """
         from squeezeedge.targets.vta.listing import listing
 
-        return listing(artifact)
+        return listing(artifact, layer)
 
 
 TARGET = VtaTarget()

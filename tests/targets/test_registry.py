@@ -73,7 +73,7 @@ class Outside:
 
         return Network
 
-    def listing(self, artifact):
+    def listing(self, artifact, layer=None):
         yield "one layer"
 
 
