@@ -7,6 +7,8 @@ import sys
 import typer
 
 from squeezeedge.cli.commands import (
+    bench,
+    classify,
     compare,
     compress,
     disasm,
@@ -18,6 +20,7 @@ from squeezeedge.cli.commands import (
     targets,
     train,
     validate,
+    verify,
 )
 from squeezeedge.cli.commands import compile as compile_
 from squeezeedge.cli.commands import eval as eval_
@@ -40,8 +43,11 @@ with warnings_as_notes():  # the options are those of all targets, and another p
     for command in (
         compile_,
         eval_,
+        classify,
+        bench,
         compare,
         profile,
+        verify,
         disasm,
         inspect_,
         quantize,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
 
-__all__ = ["devices", "models", "networks", "one_of", "recipes", "targets"]
+__all__ = ["devices", "folders", "models", "networks", "one_of", "recipes", "targets"]
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
@@ -39,6 +39,11 @@ def networks(incomplete: str) -> list[str]:
 def models(incomplete: str) -> list[str]:
     """Names of networks, and files and folders."""
     return [*networks(incomplete), *_paths(incomplete)]
+
+
+def folders(incomplete: str) -> list[str]:
+    """Folders."""
+    return [path for path in _paths(incomplete) if path.endswith("/")]
 
 
 def recipes(incomplete: str) -> list[str]:

@@ -5,11 +5,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from squeezeedge.cli.completion import models, networks
+from squeezeedge.cli.completion import devices, folders, models, networks
 from squeezeedge.errors import UsageError
 
 __all__ = [
     "CALIB_IMAGES",
+    "ArtifactDevice",
+    "ArtifactFolder",
+    "Board",
     "Calib",
     "CalibImages",
     "Classes",
@@ -24,10 +27,12 @@ __all__ = [
     "Seed",
     "Size",
     "Strict",
+    "Threads",
     "Timeout",
     "Weights",
     "check_picture",
     "check_sqe",
+    "whole_numbers",
 ]
 
 CALIB_IMAGES = 64
@@ -128,6 +133,30 @@ Strict = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists, once the new one is whole.")]
+ArtifactFolder = Annotated[Path, typer.Argument(help="An artifact folder.", metavar="ARTIFACT", autocompletion=folders)]
+ArtifactDevice = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads it)
+    typer.Option(
+        "--device",
+        help="Device of the artifact's target to run on. Default: its hardware.",
+        show_default=False,
+        autocompletion=devices,
+    ),
+]
+Board = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads it)
+    typer.Option("--board", metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
+]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045  (typer reads it)
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads that compute, where a device has a choice. Default: SQUEEZEEDGE_THREADS, else one for each "
+        "processor, at most 8.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Timeout = Annotated[
     float | None,
@@ -160,3 +189,15 @@ def check_sqe(out: Path, *, force: bool) -> None:
     check_output(out, force=force)
     if out.suffix != ".sqe":
         raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The numbers of an option like ``1,8``.
+
+    Raises:
+        UsageError: it is no list of numbers of 1 or more.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and part.isascii() and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text}: must be numbers of 1 or more, as in 1,8")
+    return tuple(dict.fromkeys(map(int, parts)))

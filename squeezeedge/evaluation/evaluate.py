@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,15 +21,16 @@ from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
 from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.parts import PartsInThreads, images_a_batch
-from squeezeedge.evaluation.reports import DeviceReport, Report
+from squeezeedge.evaluation.reports import Beside, DeviceReport, Report
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.model import Model, suspicion_of
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.registry import device_target
+from squeezeedge.targets.session import takes
 from squeezeedge.trial import Suspicion, is_low
 
-__all__ = ["Runner", "artifact_for", "check_board", "evaluate", "run_devices"]
+__all__ = ["Runner", "artifact_for", "check_board", "check_threads", "evaluate", "run_devices"]
 
 
 T = TypeVar("T")
@@ -56,6 +58,7 @@ def evaluate(
     *,
     board: str | None = None,
     timeout: float | None = None,
+    threads: int | None = None,
     reference: Model | None = None,
     classes: Path | None = None,
     limit: int | None = None,
@@ -73,6 +76,7 @@ def evaluate(
         device: device or devices to run on, each once; ``None``: the hardware of the artifact's target.
         board: ``user@host[:port]`` of the machine with the devices that can be on another one.
         timeout: seconds that a board may take for each answer, as :meth:`squeezeedge.artifact.Artifact.open` has it.
+        threads: how many compute, of devices that have a choice; ``None``: each as it chooses.
         reference: a model with the float network; ``None``: the embedded one, if the artifact was made of that.
         classes: class list of the data, in the order of the network's classes; ``None``: classes are found by name.
         limit: at most so many images, drawn by the seed.
@@ -98,6 +102,8 @@ def evaluate(
         check_type(name, value, (kind, type(None)), f"a {kind.__name__}, or None")
     if limit is not None:
         check_whole("limit", limit, 1)
+    if threads is not None:
+        check_whole("threads", threads, 1)
     check_whole("seed", seed, 0)
     if classes is not None:
         check_path("classes", classes)
@@ -114,6 +120,7 @@ def evaluate(
     if not names:
         raise UsageError("no device was given")
     check_board(names, board)
+    check_threads(names, threads)
     chosen = [artifact_for(name, artifacts) for name in names]
     if data is None:
         data = Model.of_graph(graph).dataset
@@ -126,7 +133,14 @@ def evaluate(
         _check_reference(reference, graph)
     with ExitStack() as stack:
         runners = [
-            stack.enter_context(each.open(name, board if name in each.target.remote else None, timeout))
+            stack.enter_context(
+                each.open(
+                    name,
+                    board if name in each.target.remote else None,
+                    timeout,
+                    threads=threads if takes(each.target, name, "threads") else None,
+                )
+            )
             for each, name in zip(chosen, names, strict=True)
         ]
         reports = run_devices(
@@ -189,6 +203,16 @@ def check_board(devices: Sequence[str], board: str | None) -> None:
         raise UsageError(f"`board`: {' and '.join(devices)} does not run on another machine")
 
 
+def check_threads(devices: Sequence[str], threads: int | None) -> None:
+    """Refuse a number of threads where none of the devices has a choice.
+
+    Raises:
+        UsageError: it is given, and none has.
+    """
+    if threads is not None and not any(takes(device_target(name), name, "threads") for name in devices):
+        raise UsageError(f"`threads`: {' and '.join(devices)} has no choice of threads; leave it out")
+
+
 def run_devices(
     graph: IntegerGraph,
     devices: Sequence[Runner],
@@ -221,6 +245,7 @@ def run_devices(
         UsageError: no image is left.
     """
     fp32, results = Tally(), [_Results(graph, device) for device in devices]
+    pairs = {(a, b): Tally() for a, b in combinations(range(len(results)), 2)}
     images_seen = 0
     functions = [partial(run, graph), *(() if float_logits is None else (float_logits,))]
     with PartsInThreads() as in_parts:
@@ -239,8 +264,10 @@ def run_devices(
                 reference = references[0] if references else None
                 if reference is not None:
                     fp32.add(reference, known, None)
-                for result in results:  # alone, so that their times are their own
-                    result.add(images, oracle, known, reference)
+                # one device after the other, so that their times are their own
+                logits = [result.add(images, oracle, known, reference) for result in results]
+                for (a, b), tally in pairs.items():
+                    tally.add(logits[b], known, logits[a])
             on_progress(len(batch))
     used = results[0].logits.images
     if not used:
@@ -249,6 +276,10 @@ def run_devices(
             "give others (`data`), or quantize again on fewer or on others"
         )
     left_out, lost = images_seen - used, 0 if unreadable is None else len(unreadable.errors)
+    for (a, b), tally in pairs.items():
+        results[b].others[devices[a].name] = Beside(
+            tally.agreement, tally.changed, tally.top1_difference, tally.top1_difference_interval
+        )
     return [result.report(fp32, size, left_out, lost) for result, size in zip(results, model_bytes, strict=True)]
 
 
@@ -266,6 +297,7 @@ class _Results:
         self._differing = self._largest = self._reclassified = 0
         self._latency: list[NDArray[np.float64]] = []
         self._metrics: Mapping[str, Any] = {}
+        self.others: dict[str, Beside] = {}
 
     def add(
         self,
@@ -273,8 +305,8 @@ class _Results:
         oracle: NDArray[np.int32],
         labels: NDArray[np.int64] | None,
         reference: NDArray[np.float32] | None,
-    ) -> None:
-        """Run a batch of images on the device, beside what the oracle and fp32 say."""
+    ) -> NDArray[np.float32]:
+        """Run a batch of images on the device, beside what the oracle and fp32 say; returns its logits."""
         result = self._device.run(images)
         differences = np.abs(result.sums.astype(np.int64) - oracle)
         self._differing += int(np.count_nonzero(differences))
@@ -284,6 +316,7 @@ class _Results:
         self.logits.add(logits, labels, reference)
         self._latency.append(result.latency_ms)
         self._metrics = result.metrics
+        return logits
 
     def report(self, fp32: Tally, model_bytes: int, left_out: int, unreadable: int) -> DeviceReport:
         """Of all images together."""
@@ -314,6 +347,7 @@ class _Results:
             model_bytes=model_bytes,
             left_out=left_out,
             unreadable=unreadable,
+            others=self.others,
             metrics=dict(self._metrics),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from squeezeedge.evaluation.tables import Table, interval, number
 from squeezeedge.targets.protocol import Kind
 from squeezeedge.trial import Suspicion
 
-__all__ = ["FIVE", "DeviceReport", "Report"]
+__all__ = ["FIVE", "Beside", "DeviceReport", "Report"]
 
 DIFFERENCES = ("differing class sums", "largest difference", "other class than oracle")
 """Rows where class sums differ from the oracle's."""
@@ -22,6 +23,23 @@ ROWS = (
 )
 FIVE = 5
 """Of so many classes or fewer, the first five say nothing."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A device's answers beside another one's, to the same images.
+
+    Attributes:
+        agreement: percent of images with the same class.
+        changed: how many images get another class.
+        top1_difference: points of ``top1`` above the other's; ``None`` without labels.
+        top1_difference_interval: of it, 95 %, from pairs of answers to the same image.
+    """
+
+    agreement: float | None
+    changed: int | None
+    top1_difference: float | None
+    top1_difference_interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class DeviceReport:
         model_bytes: size of what the device loads.
         left_out: images that are not among ``images``, because the network was quantized on them.
         unreadable: images that are not among them, because they cannot be read.
+        others: each device before this one -> this one's answers beside its.
         metrics: a device's own.
     """
 
@@ -85,12 +104,13 @@ class DeviceReport:
     model_bytes: int
     left_out: int = 0
     unreadable: int = 0
+    others: Mapping[str, Beside] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Stable keys; a device's own metrics follow at the same level."""
         values = {key: value for key, value in vars(self).items() if key != "metrics"}
-        return values | self.metrics
+        return values | {"others": {name: vars(beside) for name, beside in self.others.items()}} | self.metrics
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,33 @@ class Report:
         return [report.to_json() for report in self.devices]
 
     def __str__(self) -> str:
-        return "\n".join([str(self.table()), *self.remarks, *([] if self.suspicion is None else [str(self.suspicion)])])
+        return "\n".join(
+            [
+                "\n\n".join(map(str, self.tables())),
+                *self.remarks,
+                *([] if self.suspicion is None else [str(self.suspicion)]),
+            ]
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """:meth:`table`, and of several devices :meth:`pairs`."""
+        return (self.table(), self.pairs()) if any(report.others for report in self.devices) else (self.table(),)
+
+    def pairs(self) -> Table:
+        """Each device beside each one before it, a row each."""
+        rows = [
+            [
+                f"{report.device} beside {other}",
+                number(beside.agreement),
+                "-" if beside.changed is None else str(beside.changed),
+                "-" if beside.top1_difference is None else f"{beside.top1_difference:+.2f}",
+                interval(beside.top1_difference_interval, signed=True),
+            ]
+            for report in self.devices
+            for other, beside in report.others.items()
+        ]
+        columns = ["", "same class %", "other class", "top-1 points above", "95 % paired"]
+        return Table("between the devices", columns, rows)
 
     def table(self) -> Table:
         """One column for fp32 and for each device, one row a figure."""

@@ -7,19 +7,40 @@ from typing import Annotated
 
 import typer
 
+from squeezeedge.cli.options import ArtifactFolder, Force
+
 __all__ = ["disasm_command", "register"]
 
 
 def disasm_command(
-    artifact: Annotated[Path, typer.Argument(help="An artifact folder.", metavar="ARTIFACT")],
+    artifact: ArtifactFolder,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Print only what makes this layer (`squeezeedge inspect` names them).",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write it into this file.", show_default=False)
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Print what an artifact's device executes, as text: instructions, machine code or the nodes of a graph."""
     import sys
 
     from squeezeedge.artifact import open_artifact
+    from squeezeedge.files import check_output, write_file
 
+    if out is not None:
+        check_output(out, force=force)
     opened = open_artifact(artifact)
-    for line in opened.target.listing(opened.path):
+    lines = opened.target.listing(opened.path, layer)
+    if out is not None:
+        write_file(out, "".join(f"{line}\n" for line in lines).encode(), force=force)
+        return
+    for line in lines:
         sys.stdout.write(f"{line}\n")
 
 

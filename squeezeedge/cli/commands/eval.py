@@ -19,6 +19,7 @@ from squeezeedge.cli.options import (
     Limit,
     Seed,
     Strict,
+    Threads,
     Timeout,
 )
 from squeezeedge.cli.quantizing import EffortOptions
@@ -62,6 +63,7 @@ def eval_command(
         typer.Option(metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
     ] = None,
     timeout: Timeout = None,
+    threads: Threads = None,
     *,
     source: ModelOptions,
     data: Data = None,
@@ -93,7 +95,7 @@ def eval_command(
     from squeezeedge.artifact import prepare
     from squeezeedge.cli.output import emit_json, emit_table, note, progress
     from squeezeedge.cli.quantizing import DataOptions
-    from squeezeedge.evaluation.evaluate import evaluate
+    from squeezeedge.evaluation.evaluate import check_threads, evaluate
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.files import scratch_folder
     from squeezeedge.model import Model
@@ -105,6 +107,7 @@ def eval_command(
     names = _devices(device or ["cpu"], emulate, board)
     if timeout is not None and board is None:
         raise UsageError("--timeout is for a board; name one with --board")
+    check_threads(names, threads)
     targets = [device_target(name) for name in names]
     opened = _opened(Path(model), names) if model is not None and Path(model).is_dir() else None
     options = [
@@ -164,6 +167,7 @@ def eval_command(
                 names,
                 board=board,
                 timeout=timeout,
+                threads=threads,
                 reference=reference,
                 strict=strict,
                 on_progress=advance,
@@ -181,7 +185,8 @@ def eval_command(
         for values in report.to_json():
             emit_json(values | about)
     else:
-        emit_table(*report.table())
+        for table in report.tables():
+            emit_table(*table)
     gates.check(report.devices)
 
 
