@@ -28,6 +28,7 @@ from squeezeedge.errors import (
 __all__ = [
     "Answer",
     "Artifact",
+    "BenchReport",
     "Comparison",
     "CorruptFileError",
     "Device",
@@ -43,7 +44,9 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "UsageError",
+    "Verification",
     "__version__",
+    "bench",
     "compare",
     "compile",
     "errors",
@@ -51,17 +54,20 @@ __all__ = [
     "load",
     "open_artifact",
     "quantize",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact, compile, open_artifact
     from squeezeedge.calib.preprocess import Preprocessing
     from squeezeedge.device import Answer, Device, RankedClass
+    from squeezeedge.evaluation.bench import BenchReport, bench
     from squeezeedge.evaluation.compare import compare
     from squeezeedge.evaluation.comparison import Comparison
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
     from squeezeedge.evaluation.reports import Report
+    from squeezeedge.evaluation.verify import Verification, verify
     from squeezeedge.graph import IntegerGraph
     from squeezeedge.loading import load
     from squeezeedge.model import Model, quantize
@@ -70,6 +76,7 @@ else:
     _MODULES = {
         "Answer": "device",
         "Artifact": "artifact",
+        "BenchReport": "evaluation.bench",
         "Comparison": "evaluation.comparison",
         "Device": "device",
         "Gates": "evaluation.gates",
@@ -79,12 +86,15 @@ else:
         "RankedClass": "device",
         "Report": "evaluation.reports",
         "RunResult": "targets.protocol",
+        "Verification": "evaluation.verify",
+        "bench": "evaluation.bench",
         "compare": "evaluation.compare",
         "compile": "artifact",
         "evaluate": "evaluation.evaluate",
         "load": "loading",
         "open_artifact": "artifact",
         "quantize": "model",
+        "verify": "evaluation.verify",
     }
 
     def __getattr__(name: str) -> object:

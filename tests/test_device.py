@@ -188,3 +188,12 @@ def test_what_is_refused(device: Device, tmp_path: Path) -> None:
     assert next(answers).image == 0, "what comes before it is answered"
     with pytest.raises(SqueezeEdgeError, match=r"damaged\.png"):
         next(answers)
+
+
+def test_an_image_that_cannot_be_read_is_passed_over_where_somebody_is_told(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "damaged.png").write_bytes(b"\x89PNG")
+    lost: list[tuple[int, str]] = []
+    images = [IMAGES[0], tmp_path / "damaged.png", IMAGES[1]]
+    answers = device.classify(images, on_unreadable=lambda place, error: lost.append((place, str(error))))
+    assert [answer.image for answer in answers] == [0, 2]
+    assert [place for place, _ in lost] == [1] and "damaged.png" in lost[0][1]

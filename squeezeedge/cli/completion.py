@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
 
-__all__ = ["devices", "folders", "models", "networks", "one_of", "recipes", "targets"]
+__all__ = ["data", "devices", "folders", "images", "models", "networks", "one_of", "recipes", "sides", "targets"]
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
@@ -39,6 +39,21 @@ def networks(incomplete: str) -> list[str]:
 def models(incomplete: str) -> list[str]:
     """Names of networks, and files and folders."""
     return [*networks(incomplete), *_paths(incomplete)]
+
+
+def sides(incomplete: str) -> list[str]:
+    """What `compare` compares: words, devices, networks, and files and folders."""
+    return [*_beginning(incomplete, ("oracle", "fp32", "onnx")), *devices(incomplete), *models(incomplete)]
+
+
+def data(incomplete: str) -> list[str]:
+    """The embedded data set, and files and folders."""
+    return [*_beginning(incomplete, ("digits",)), *_paths(incomplete)]
+
+
+def images(incomplete: str) -> list[str]:
+    """Files and folders."""
+    return _paths(incomplete)
 
 
 def folders(incomplete: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from squeezeedge.cli.completion import one_of
 from squeezeedge.cli.options import Ema, Network, Pretrained, Size, Weights
 from squeezeedge.errors import UsageError
 
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelOptions", "PreprocessingOptions", "preprocessing_json", "suspicion_json", "tell_assumption", "warn"]
 
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 _PANEL = "Preprocessing: (pixel * scale - mean) / std"
 
 
-def _option(text: str, metavar: str | None = None) -> Any:  # noqa: ANN401  (typer's)
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
+def _option(text: str, metavar: str | None = None, values: tuple[str, ...] = ()) -> Any:  # noqa: ANN401  (typer's)
+    return typer.Option(
+        help=text,
+        metavar="|".join(values) if values else metavar,
+        rich_help_panel=_PANEL,
+        show_default=False,
+        autocompletion=one_of(values) if values else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class PreprocessingOptions:
         None
     )
     channel_order: Annotated[
-        str | None, _option("In which the network reads the channels. Default: rgb.", "rgb|bgr|gray")
+        str | None, _option("In which the network reads the channels. Default: rgb.", values=("rgb", "bgr", "gray"))
     ] = None
     resize: Annotated[
         int | None,
@@ -58,9 +66,7 @@ class PreprocessingOptions:
             "PIXELS|SHARE",
         ),
     ] = None
-    interpolation: Annotated[
-        str | None, _option("Filter of the scaling.", "nearest|bilinear|bicubic|lanczos|box|hamming")
-    ] = None
+    interpolation: Annotated[str | None, _option("Filter of the scaling.", values=FILTERS)] = None
 
     def statement(self) -> Statement:
         """What they say: the options go before the file.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squeezeedge.cli.completion import one_of
 from squeezeedge.cli.model_options import warn
 from squeezeedge.cli.options import CALIB_IMAGES
 from squeezeedge.cli.output import note, progress
@@ -44,6 +45,7 @@ class EffortOptions:
         str | None,
         typer.Option(
             metavar="fast|best",
+            autocompletion=one_of(("fast", "best")),
             help="`best` takes minutes and adds 5 % of multiply-accumulates, unless --extra-macs says otherwise. "
             "Default: fast.",
             rich_help_panel=_PANEL,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from squeezeedge.cli.completion import one_of
 from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ Workers = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="cpu or cuda; default: a GPU if there is one.", rich_help_panel=_RUN, show_default=False),
+    typer.Option(
+        help="cpu or cuda; default: a GPU if there is one.",
+        rich_help_panel=_RUN,
+        show_default=False,
+        autocompletion=one_of(("cpu", "cuda")),
+    ),
 ]
 Qat = Annotated[
     bool,

@@ -139,7 +139,7 @@ class Recipe:
 
     Attributes:
         summary: one line for people.
-        network: a name of :data:`squeezeedge.networks.registry.NETWORKS`.
+        network: its name (``squeezeedge models``).
         epochs: times that each image is seen.
         batch_size: images a step, over all processes.
         input: how an image becomes the network's input.

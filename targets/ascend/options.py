@@ -42,6 +42,7 @@ class AscendOptions:
             "help": f"Chip, as `npu-smi info` names it behind 'Ascend'; required: {EXAMPLES}. One that is not known "
             "here is written with '=' before it: =Ascend950.",
             "emulated": EMULATED,
+            "values": CHIPS,
         },
     )
     rounding: str = field(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 __all__ = ["VtaOptions"]
 
+CONFIGS = tuple(sorted(path.stem for path in (Path(__file__).parent / "configs").glob("*.json")))
+"""Boards whose configurations are here."""
 OLD_INSTRUCTIONS = {"vta-x": "extended", "vta": "published"}
 """What the values of ``instructions`` were called before."""
 
@@ -24,7 +26,10 @@ class VtaOptions:
             "values": ("extended", "published"),
         },
     )
-    config: str = field(default="pynq-z2", metadata={"help": "Accelerator: a board's name or a JSON file."})
+    config: str = field(
+        default="pynq-z2",
+        metadata={"help": "Accelerator: a board's name or a JSON file.", "values": CONFIGS},
+    )
     clock: int | None = field(
         default=None,
         metadata={"help": "Clock of the accelerator in MHz, also of the cycle model. Default: the configuration's."},

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from squeezeedge.cli import completion
+from squeezeedge.cli import app, completion
 from squeezeedge.networks.registry import NETWORKS
 from squeezeedge.targets.registry import all_targets
 from squeezeedge.training.recipe import embedded_recipes
@@ -50,3 +51,46 @@ finally:
         [sys.executable, "-c", code], env=os.environ | words, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["avx-vnni", "[]"], done.stderr
+
+
+def test_every_option_of_known_values_offers_them() -> None:
+    """Whatever command has it."""
+    offered = {
+        "target": "cpu",
+        "isa": "avx2",
+        "arch": "sm_90",
+        "soc_version": "Ascend310P3",
+        "config": "pynq-z2",
+        "instructions": "published",
+        "rounding": "fused",
+        "recipe": "digits",
+        "network": "squeezenet1_1",
+        "device": "cpu",
+        "effort": "best",
+        "channel_order": "bgr",
+        "interpolation": "lanczos",
+        "data": "digits",
+        "calib": "digits",
+    }
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    met = set()
+    for name, command in group.commands.items():
+        for option in command.params:
+            if option.param_type_name == "option" and option.name in offered:
+                complete = option._custom_shell_complete  # type: ignore[attr-defined]
+                assert complete is not None, f"{name} --{option.name}"
+                values = [item.value for item in complete(None, None, "")]
+                assert offered[option.name] in values, f"{name} --{option.name}"
+                met.add(option.name)
+    assert met == set(offered)
+
+
+def test_what_compare_and_artifacts_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net-cpu").mkdir()
+    (tmp_path / "net.sqe").touch()
+    assert completion.folders("net") == ["net-cpu/"]
+    assert completion.images("net") == ["net-cpu/", "net.sqe"]
+    assert completion.sides("o") == ["oracle", "onnx"] and completion.sides("vta-") == ["vta-sim"]
+    assert completion.data("") == ["digits", "net-cpu/", "net.sqe"]

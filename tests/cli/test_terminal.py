@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from squeezeedge.cli.output import emit_table, note
+from squeezeedge.evaluation.reports import Beside, Report
 from squeezeedge.networks.registry import NETWORKS
 from squeezeedge.training.recipe import embedded_recipes
 from tests.cli.conftest import Terminal
+from tests.evaluation.sample import REPORT
 from tests.quantization.networks import natural_images
 from tests.test_loading import onnx_file
 
@@ -79,3 +83,27 @@ def test_names_of_columns_are_bold(terminal: Terminal, monkeypatch: pytest.Monke
     monkeypatch.setenv("NO_COLOR", "1")
     terminal.shows(lambda: emit_table(*table))
     assert b"\x1b" not in terminal.raw
+
+
+def test_bench(terminal: Terminal, program: Path) -> None:
+    lines = terminal("bench", program, "--device", "vta-sim", "--batch", "1,2")
+    _check(lines, terminal, "vta-sim", "(simulator):", "cycles", "batch")
+    assert not any(word in " ".join(lines) for word in ("p50", "p99"))
+
+
+def test_verify(terminal: Terminal, program: Path) -> None:
+    lines = terminal("verify", program, "--device", "vta-sim", "--no-rebuild")
+    _check(lines, terminal, "checksums", "manifest", "vta-sim", "pass")
+
+
+def test_classify(terminal: Terminal, program: Path, tmp_path: Path) -> None:
+    with np.load(program.parent / "images.npz") as file:
+        Image.fromarray(file["images"][0]).save(tmp_path / "a.png")
+    lines = terminal("classify", program, tmp_path / "a.png", "--device", "vta-sim", "--top", "2")
+    assert str(tmp_path / "a.png") in lines and sum(" %  " in line for line in lines) == 2
+
+
+def test_several_devices(terminal: Terminal) -> None:
+    beside = replace(REPORT, device="ascend-emulation", others={"vta-sim": Beside(99.5, 1, -0.5, (-2.0, 1.0))})
+    lines = terminal.shows(lambda: emit_table(*Report("images/", (REPORT, beside)).pairs()))
+    _check(lines, terminal, "ascend-emulation", "99.50", "-2.00..+1.00")

@@ -82,7 +82,7 @@ def test_the_table() -> None:
         "net on cpu (hardware), Fast 9000",
         "",
         "batch  threads  p50 ms  p90 ms  p99 ms  min ms  images/s  device ms     mJ/image",
-        "                                                                            GPU 0",
+        "                                                                           GPU 0",
         "1            2   1.500   2.000   2.500   1.250       625          -            -",
         "8            2   1.500   2.000   2.500   1.250       625      1.000        12.50",
         "a remark",

@@ -15,6 +15,7 @@ from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import CorruptFileError, UsageError
 from squeezeedge.evaluation.evaluate import evaluate, run_devices
+from squeezeedge.evaluation.metrics import paired_interval
 from squeezeedge.evaluation.reports import DeviceReport
 from squeezeedge.graph import IMAGE, Head, IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -60,6 +61,20 @@ class FakeDevice:
         sums = run(self._graph, images)
         sums[0, sums[0].argmax()] += self._offset
         return RunResult(sums, {"latency_ms": np.full(len(images), 2.0)}, {"cycles": 7, "device_ms": 1.5})
+
+
+def test_devices_are_compared_with_each_other(graph: IntegerGraph) -> None:
+    """By their answers to the same images: the second one is wrong on the first image of each batch."""
+    images = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
+    truth = graph.logits(run(graph, images)).argmax(1)
+    devices = [FakeDevice(graph), FakeDevice(graph, -(10**6)), FakeDevice(graph)]
+    for device, name in zip(devices, ("a", "b", "c"), strict=True):
+        device.name = name
+    a, b, c = run_devices(graph, devices, [1, 1, 1], [images[:3], images[3:]], truth, None)
+    assert a.others == {} and list(b.others) == ["a"] and list(c.others) == ["a", "b"]
+    assert (b.others["a"].agreement, b.others["a"].changed, b.others["a"].top1_difference) == (60, 2, -40)
+    assert b.others["a"].top1_difference_interval == paired_interval(0, 2, 5)
+    assert c.others["a"].agreement == 100 and c.others["b"].top1_difference == 40
 
 
 def _reports(graph: IntegerGraph, offset: int) -> list[DeviceReport]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from squeezeedge.evaluation.reports import Report
+from squeezeedge.evaluation.reports import Beside, Report
 from tests.evaluation.sample import REPORT
 
 UNKNOWN = replace(
@@ -80,3 +80,22 @@ def test_the_first_five_of_five_say_nothing() -> None:
 def test_times_that_a_device_tells_apart_have_rows() -> None:
     rows = str(Report("images/", (REPORT, replace(REPORT, metrics={"pack_ms": 0.25})))).splitlines()
     assert [row.split() for row in rows if row.startswith("pack")] == [["pack", "ms", "-", "0.250"]]
+
+
+def test_devices_beside_each_other() -> None:
+    beside = replace(REPORT, device="vta", others={"cpu": Beside(99.5, 1, -0.5, (-2.0, 1.0))})
+    unlabelled = replace(
+        REPORT, device="x", others={"cpu": Beside(100.0, 0, None, None), "vta": Beside(99.5, 1, None, None)}
+    )
+    report = Report("images/", (REPORT, beside, unlabelled))
+    assert str(report).split("\n\n", 2)[2].splitlines() == [
+        "between the devices",
+        "",
+        "                same class %  other class  top-1 points above   95 % paired",
+        "vta beside cpu         99.50            1               -0.50  -2.00..+1.00",
+        "x beside cpu          100.00            0                   -             -",
+        "x beside vta           99.50            1                   -             -",
+    ]
+    others = report.to_json()[1]["others"]
+    assert others["cpu"]["agreement"] == 99.5 and others["cpu"]["top1_difference_interval"] == (-2.0, 1.0)
+    assert len(Report("images/", (REPORT,)).tables()) == 1

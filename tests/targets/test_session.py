@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
-from squeezeedge.targets.session import check_files, open_session
+from squeezeedge.targets.device.run import Artifact
+from squeezeedge.targets.session import SETTINGS, check_files, open_session, takes
 from tests.targets.device import fake_device
 from tests.targets.device.artifact import FakeArtifact
 from tests.targets.device.target import TARGET
@@ -101,3 +102,24 @@ def test_a_file_that_is_not_always_made(made: FakeArtifact, monkeypatch: pytest.
         with pytest.raises(UnavailableError, match=rf"^{made.folder}/weights\.bin: missing, the FAKE device needs it$"):
             answers(TARGET, made.folder, made.images, "fake", board)
     check_files(made.folder, TARGET, "fake-emulation")
+
+
+def test_threads_and_batches_are_an_opener_s_parameters(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in SETTINGS:
+        assert not takes(TARGET, "fake", setting)
+        with pytest.raises(UsageError, match=f"`{setting}`: device fake has no choice of it; leave it out"):
+            with open_session(made.folder, TARGET, "fake", **{setting: 2}):
+                pass
+    given: dict[str, int] = {}
+
+    class Network(fake_device.Network):
+        def __init__(self, artifact: Artifact, threads: int = 1, batch: int = 1) -> None:
+            super().__init__(artifact)
+            given.update(threads=threads, batch=batch)
+
+    monkeypatch.setattr(type(TARGET), "network", lambda self, device: Network)
+    with open_session(made.folder, TARGET, "fake", threads=3):
+        assert given == {"threads": 3, "batch": 1}
+    with pytest.raises(UsageError, match="`batch`: another machine gets one image after the other"):
+        with open_session(made.folder, TARGET, "fake", "user@host", batch=2):
+            pass

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squeezeedge.errors import UsageError
 from squeezeedge.graph.rules import Shape
 from squeezeedge.targets.device.run import MAX_TENSOR
 from squeezeedge.targets.device.run import Trace as Read
-from squeezeedge.targets.trace import Place, Trace, runs
+from squeezeedge.targets.trace import Place, Trace, runs, step_of
 
 
 @given(st.lists(st.integers(0, 50), max_size=20))
@@ -89,3 +90,20 @@ def test_damaged_places_are_refused(change: dict[str, Any]) -> None:
 def test_a_damaged_trace_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError, AttributeError)):
         Read({"head": "h", "tensors": [RECORD], "unseen": {}, **record})
+
+
+class _Said:
+    """FAKE: an artifact of which only trace.json is asked."""
+
+    def trace(self) -> Read:
+        place = Place("a", 3, Shape(1, 1, 1), ((0, 1),), 1, 1)
+        return Read(json.loads(json.dumps(Trace("head", (place,), {"b": "it is pooled"}).to_json())))
+
+
+def test_the_step_of_a_layer() -> None:
+    artifact: Any = _Said()
+    assert step_of(artifact, "a", 7) == 3 and step_of(artifact, "head", 7) == 7
+    with pytest.raises(UsageError, match="`layer` b: is part of another one: it is pooled"):
+        step_of(artifact, "b", 7)
+    with pytest.raises(UsageError, match=r"`layer` xyz: the artifact has no such layer; there are: a, head"):
+        step_of(artifact, "xyz", 7)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squeezeedge.cli.completion import images as completed_images
 from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
@@ -37,6 +38,7 @@ def classify_command(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
+            autocompletion=completed_images,
             help="Image files, patterns, folders, a .tar or .npz; -: paths or an image from the standard input.",
         ),
     ],

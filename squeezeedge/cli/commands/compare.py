@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squeezeedge.cli.completion import devices, sides
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
 from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, Timeout
@@ -27,6 +28,7 @@ def compare_command(
         str,
         typer.Argument(
             metavar="A",
+            autocompletion=sides,
             help="An artifact folder, a MODEL as for `compile` (run by the oracle), a device, or a word: oracle, fp32, "
             "onnx.",
         ),
@@ -35,6 +37,7 @@ def compare_command(
         str,
         typer.Argument(
             metavar="B",
+            autocompletion=sides,
             help="The other side, likewise. A device runs the artifact of the other side, or its network compiled for "
             "it.",
             show_default="oracle",
@@ -43,6 +46,7 @@ def compare_command(
     device: Annotated[
         list[str] | None,
         typer.Option(
+            autocompletion=devices,
             help="Device that an artifact runs on, where its target has several (vta-sim); may be given twice. "
             "Default: the hardware.",
             show_default=False,

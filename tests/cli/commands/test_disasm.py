@@ -15,12 +15,20 @@ def test_vta(invoke: Invoke, program: Path, golden: Callable[[str, str], None]) 
     result = invoke("disasm", program)
     assert result.exit_code == 0, result.output
     golden("disasm-vta.txt", result.stdout)
+    layer = invoke("disasm", program, "--layer", "pool").stdout
+    assert layer and layer in result.stdout and "; fire.concat+pool" in layer.splitlines()[0]
     assert len(result.stdout.splitlines()) == json.loads((program / "program.json").read_text())["count"]
 
 
 def test_cpu(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = invoke("disasm", artifact)
     assert result.exit_code == 0 and "<squeezenet1_1_digits_open@@Base>:" in result.stdout
+    layer = invoke("disasm", artifact, "--layer", "features.3.squeeze", "-o", tmp_path / "layer.txt")
+    assert layer.exit_code == 0 and not layer.stdout, layer.output
+    functions = [line for line in (tmp_path / "layer.txt").read_text().splitlines() if line.endswith(">:")]
+    assert len(functions) == 2 and all("stage1_conv" in line for line in functions)
+    again = invoke("disasm", artifact, "-o", tmp_path / "layer.txt")
+    assert isinstance(again.exception, UsageError) and "exists already" in str(again.exception)
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = invoke("disasm", artifact)
     assert isinstance(missing.exception, UnavailableError) and "install binutils" in str(missing.exception)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.errors import SqueezeEdgeError, UsageError
 from squeezeedge.targets.ascend import TARGET
 from tests.targets.ascend.conftest import Make
 
@@ -18,3 +18,12 @@ def test_listing(make: Make) -> None:
     (path / "model_deploy_model.onnx").write_bytes(b"\xff\xff")
     with pytest.raises(SqueezeEdgeError, match="compile the model again"):
         list(TARGET.listing(path))
+
+
+def test_one_layer(make: Make) -> None:
+    path = make(rounding="exact")
+    lines, everything = list(TARGET.listing(path, "conv1")), list(TARGET.listing(path))
+    assert 1 < len(lines) < len(everything) and set(lines) <= set(everything)
+    assert all(line.split()[0].startswith(('["conv1"]', '["conv1.')) for line in lines)
+    with pytest.raises(UsageError, match="`layer` konv1: the artifact has no such layer"):
+        list(TARGET.listing(path, "konv1"))

@@ -6,6 +6,7 @@ import pytest
 
 from squeezeedge.errors import CorruptFileError
 from squeezeedge.targets.cuda import TARGET
+from squeezeedge.targets.cuda.listing import _entry
 from tests.targets.devices import seal
 
 
@@ -22,3 +23,9 @@ def test_listing(artifact: Path) -> None:
     (artifact / "manifest.json").unlink()
     with pytest.raises(CorruptFileError, match="this folder is no artifact"):
         TARGET.listing(artifact)
+
+
+def test_a_kernel_s_lines() -> None:
+    lines = [".version 8", ".visible .entry stage1_conv(", "{", "}", ".visible .entry stage10_conv(", "{", "}"]
+    assert list(_entry(lines, "stage1_conv")) == lines[1:4]
+    assert list(_entry(lines, "stage10_conv")) == lines[4:]

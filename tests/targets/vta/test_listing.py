@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from squeezeedge.errors import CorruptFileError
+from squeezeedge.errors import CorruptFileError, UsageError
 from squeezeedge.targets.vta.device import DRAM, PROGRAM
 from squeezeedge.targets.vta.listing import WIDTH, listing
 from tests.targets.vta.board_artifact import write_board_artifact, write_manifest
@@ -34,3 +34,9 @@ def test_a_description_that_is_none(artifact: Path) -> None:
     write_manifest(artifact)
     with pytest.raises(CorruptFileError, match=r"VTA program: damaged description .*compile again"):
         list(listing(artifact))
+
+
+def test_one_layer(artifact: Path) -> None:
+    assert list(listing(artifact, "conv")) == list(listing(artifact))
+    with pytest.raises(UsageError, match=r"`layer` konv: the artifact has no such layer \(did you mean conv\?\)"):
+        list(listing(artifact, "konv"))

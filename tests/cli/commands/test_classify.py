@@ -1,0 +1,112 @@
+"""``squeezeedge classify``: answers of an artifact, of fp32 and of the oracle, one after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from squeezeedge.artifact import open_artifact
+from squeezeedge.calib.arrays import read_digits
+from squeezeedge.errors import CorruptFileError, UsageError
+from tests.cli.conftest import Invoke
+
+pytestmark = pytest.mark.usefixtures("embedded_once")
+
+DIGITS = read_digits("test")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three digits, and a file that is no picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(3):
+        Image.fromarray(DIGITS.images[number]).save(folder / f"{number}.png")
+    (folder / "bad.png").write_bytes(b"no image")
+    return folder
+
+
+def test_an_artifact(invoke: Invoke, artifact: Path, pictures: Path) -> None:
+    result = invoke("classify", artifact, pictures, "--top", "2", "--threads", "1", "--json")
+    assert result.exit_code == 0, result.output
+    *answers, last = map(json.loads, result.stdout.splitlines())
+    assert last == {"unreadable": 1, "images": 4}
+    assert [answer["image"] for answer in answers] == [str(pictures / f"{number}.png") for number in range(3)]
+    with open_artifact(artifact).open() as device:
+        expected = list(device.classify([DIGITS.images[number] for number in range(3)], top=2))
+    for answer, ranked in zip(answers, expected, strict=True):
+        assert (answer["device"], answer["kind"]) == ("cpu", "hardware") and answer["latency_ms"] > 0
+        assert answer["classes"] == [one.index for one in ranked.top]
+        assert answer["labels"] == [one.label for one in ranked.top] and len(answer["labels"]) == 2
+        assert answer["scores"] == [one.score for one in ranked.top]
+    assert "bad.png: not an image" in result.stderr and "1 of 4 images cannot be read" in result.stderr
+    assert "run by cpu (hardware)" in result.stderr
+
+
+def test_people_read_names_and_percents(invoke: Invoke, artifact: Path, pictures: Path) -> None:
+    result = invoke("classify", artifact, pictures / "0.png", "--top", "1")
+    assert DIGITS.labels is not None
+    assert read_answer(result.stdout) == (DIGITS.classes[int(DIGITS.labels[0])], str(pictures / "0.png"))
+
+
+def read_answer(text: str) -> tuple[str, str]:
+    image, answer = text.splitlines()
+    percent, sign, label = answer.split()
+    assert sign == "%" and 0 < float(percent) <= 100
+    return label, image
+
+
+def test_fp32_and_the_oracle(invoke: Invoke, artifact: Path, pictures: Path) -> None:
+    fp32 = invoke("classify", "squeezenet1_1_digits", pictures / "0.png", "--json")
+    oracle = invoke("classify", artifact / "model.sqe", pictures / "0.png", "--json")
+    of_device = json.loads(invoke("classify", artifact, pictures / "0.png", "--json").stdout)
+    for result, name in ((fp32, "fp32"), (oracle, "oracle")):
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.stdout)
+        assert (answer["device"], answer["kind"]) == (name, "reference") and f"run by {name}" in result.stderr
+        assert answer["classes"][0] == of_device["classes"][0]
+        assert (answer["logits"] == of_device["logits"]) is (name == "oracle")
+
+
+def test_images_that_cannot_be_read(invoke: Invoke, artifact: Path, pictures: Path) -> None:
+    strict = invoke("classify", artifact, pictures / "bad.png", pictures / "0.png", "--strict")
+    assert isinstance(strict.exception, CorruptFileError) and not strict.stdout
+    most = invoke("classify", artifact, pictures / "bad.png", pictures / "bad.png", pictures / "0.png")
+    assert isinstance(most.exception, CorruptFileError) and str(most.exception).startswith("2 of 3 images cannot be")
+    assert read_answer("\n".join(most.stdout.splitlines()[:2]))[1] == str(pictures / "0.png"), "others are answered"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing.png",), "no such image file"),
+        (("--device", "vta"), "has no device 'vta'"),
+        (("--network", "squeezenet1_0"), "is compiled already; options of a model are for a MODEL"),
+    ],
+)
+def test_what_is_refused(
+    invoke: Invoke, artifact: Path, pictures: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = invoke("classify", artifact, pictures / "0.png", *arguments)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception), result.output
+
+
+@pytest.mark.parametrize("option", [("--device", "cpu"), ("--threads", "2"), ("--board", "a@b"), ("--timeout", "3")])
+def test_a_model_has_no_device(invoke: Invoke, pictures: Path, option: tuple[str, str]) -> None:
+    result = invoke("classify", "squeezenet1_1_digits", pictures / "0.png", *option)
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception).startswith(f"{option[0]}: squeezenet1_1_digits is no artifact; compile it")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_fits_several_networks_is_not_guessed(
+    invoke: Invoke, shared_file: Callable[[str], Path], pictures: Path
+) -> None:
+    weights = shared_file("weights/squeezenet1_1-imagenet.pth")
+    result = invoke("classify", weights, pictures / "0.png")
+    assert isinstance(result.exception, UsageError) and "choose with --network" in str(result.exception), result.output
+    result = invoke("classify", weights, pictures / "0.png", "--network", "squeezenet1_1", "--json")
+    assert not any(name.isdecimal() for name in json.loads(result.stdout)["labels"]), "ImageNet's names"
