@@ -68,6 +68,19 @@ def digits_artifact(digits_model: Model, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def small_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A few random layers on small images, whose classes have names, compiled for any processor."""
+    from dataclasses import replace
+
+    from squeezeedge.artifact import compile
+    from tests.graphs import random_graph
+
+    graph = random_graph(1)
+    named = replace(graph, labels=tuple(f"class {index}" for index in range(graph.classes)))
+    return compile(named, "cpu", tmp_path_factory.mktemp("small") / "small", isa="generic")
+
+
+@pytest.fixture(scope="session")
 def shared_file() -> Callable[[str], Path]:
     """``shared_file("weights/x.pth")``: a file of the folder beside the checkout, or skip the test."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
 
-__all__ = ["data", "devices", "folders", "images", "models", "networks", "one_of", "recipes", "sides", "targets"]
+__all__ = ["data_sets", "devices", "folders", "images", "models", "networks", "one_of", "recipes", "sides", "targets"]
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
@@ -46,7 +46,7 @@ def sides(incomplete: str) -> list[str]:
     return [*_beginning(incomplete, ("oracle", "fp32", "onnx")), *devices(incomplete), *models(incomplete)]
 
 
-def data(incomplete: str) -> list[str]:
+def data_sets(incomplete: str) -> list[str]:
     """The embedded data set, and files and folders."""
     return [*_beginning(incomplete, ("digits",)), *_paths(incomplete)]
 

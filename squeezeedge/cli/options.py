@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from squeezeedge.cli.completion import data, devices, folders, models, networks
+from squeezeedge.cli.completion import data_sets, devices, folders, models, networks
 from squeezeedge.errors import UsageError
 
 __all__ = [
@@ -90,7 +90,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="Images: folder (class = subfolder), .tar, .npz, CIFAR-10 or `digits`.",
-        autocompletion=data,
+        autocompletion=data_sets,
         rich_help_panel=_DATA,
         show_default=False,
     ),
@@ -106,7 +106,7 @@ Classes = Annotated[
 Calib = Annotated[
     str | None,
     typer.Option(
-        autocompletion=data,
+        autocompletion=data_sets,
         help="Images to calibrate on (of data in parts: calib or train); default: some of --data, not evaluated then.",
         rich_help_panel=_DATA,
         show_default=False,

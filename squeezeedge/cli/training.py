@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from squeezeedge.cli.completion import one_of
+from squeezeedge.cli.completion import data_sets, one_of
 from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ TestData = Annotated[
         help="Images for the last figure, not learned and not chosen by. Default: the part test of --data (else val), "
         "or a fifth of each class, held out.",
         show_default=False,
+        autocompletion=data_sets,
     ),
 ]
 Changes = Annotated[

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -78,7 +79,7 @@ def test_every_option_of_known_values_offers_them() -> None:
     for name, command in group.commands.items():
         for option in command.params:
             if option.param_type_name == "option" and option.name in offered:
-                complete = option._custom_shell_complete  # type: ignore[attr-defined]
+                complete: Any = option._custom_shell_complete
                 assert complete is not None, f"{name} --{option.name}"
                 values = [item.value for item in complete(None, None, "")]
                 assert offered[option.name] in values, f"{name} --{option.name}"
@@ -93,4 +94,4 @@ def test_what_compare_and_artifacts_take(tmp_path: Path, monkeypatch: pytest.Mon
     assert completion.folders("net") == ["net-cpu/"]
     assert completion.images("net") == ["net-cpu/", "net.sqe"]
     assert completion.sides("o") == ["oracle", "onnx"] and completion.sides("vta-") == ["vta-sim"]
-    assert completion.data("") == ["digits", "net-cpu/", "net.sqe"]
+    assert completion.data_sets("") == ["digits", "net-cpu/", "net.sqe"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from squeezeedge.evaluation import bench as module
 from squeezeedge.evaluation.bench import BenchReport, Measurement, bench
 from squeezeedge.evaluation.energy import Counter
 
-QUICK = {"seconds": 0.0, "warm_up": 0.0}
+QUICK: dict[str, Any] = {"seconds": 0.0, "warm_up": 0.0}
 ROW = Measurement(1, 2, 50, p50=1.5, p90=2.0, p99=2.5, min=1.25, mean=1.6, images_per_s=625.0)
 REPORT = BenchReport(
     model="net",
@@ -31,33 +32,33 @@ REPORT = BenchReport(
 )
 
 
-def test_every_combination_is_measured(digits_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_combination_is_measured(small_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     joules = iter(range(0, 1000, 10))
     monkeypatch.setattr(module, "find_meters", lambda: ([Counter("meter", lambda: float(next(joules)))], ""))
     done: list[int] = []
-    report = bench(digits_artifact, batches=(1, 2), threads=(1, 2), on_progress=done.append, **QUICK)
+    report = bench(small_artifact, batches=(1, 2), threads=(1, 2), on_progress=done.append, **QUICK)
     assert [(row.threads, row.batch) for row in report.rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert done == [1, 1, 1, 1] and (report.device, report.kind, report.at_once) == ("cpu", "hardware", False)
     for row in report.rows:
         assert row.runs == module.LEAST_RUNS and 0 < row.min <= row.p50 <= row.p90 <= row.p99
         assert row.images_per_s == pytest.approx(1000 * row.batch / row.mean)
         assert row.joules_per_image == {"meter": 10 / (row.runs * row.batch)} and row.cycles is None
-    assert report.compiled_with == digits_artifact.manifest["versions"] and report.versions["numpy"] == np.__version__
+    assert report.compiled_with == small_artifact.manifest["versions"] and report.versions["numpy"] == np.__version__
     assert report.remarks == ("cpu computes the images of a batch one after the other: a batch's time is their sum",)
     assert json.loads(json.dumps(report.to_json()))["rows"][3]["batch"] == 2
 
 
-def test_a_machine_without_a_meter_is_said_to_be(digits_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_meter_is_said_to_be(small_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_meters", lambda: ([], "energy is not measured: no meter"))
-    report = bench(digits_artifact, **QUICK)
+    report = bench(small_artifact, **QUICK)
     assert report.remarks == ("energy is not measured: no meter",) and report.rows[0].joules_per_image == {}
 
 
-def test_the_time_of_wrong_answers_is_not_told(digits_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    sums = digits_artifact.golden_sums + 1
+def test_the_time_of_wrong_answers_is_not_told(small_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = small_artifact.golden_sums + 1
     monkeypatch.setattr(Artifact, "golden_sums", property(lambda artifact: sums))
     with pytest.raises(GateError, match="cpu: class sums differ from the golden ones in a batch of 1"):
-        bench(digits_artifact, **QUICK)
+        bench(small_artifact, **QUICK)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,9 @@ def test_the_time_of_wrong_answers_is_not_told(digits_artifact: Artifact, monkey
         ({"board": "user@host", "batches": (8,)}, "`batch`: another machine gets one image after the other"),
     ],
 )
-def test_what_is_refused(digits_artifact: Artifact, options: dict[str, object], message: str) -> None:
+def test_what_is_refused(small_artifact: Artifact, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        bench(digits_artifact, **options)  # type: ignore[arg-type]
+        bench(small_artifact, **options)  # type: ignore[arg-type]
 
 
 def test_the_table() -> None:

@@ -67,7 +67,7 @@ def test_devices_are_compared_with_each_other(graph: IntegerGraph) -> None:
     """By their answers to the same images: the second one is wrong on the first image of each batch."""
     images = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
     truth = graph.logits(run(graph, images)).argmax(1)
-    devices = [FakeDevice(graph), FakeDevice(graph, -(10**6)), FakeDevice(graph)]
+    devices = [FakeDevice(graph), FakeDevice(graph, -(2**30)), FakeDevice(graph)]
     for device, name in zip(devices, ("a", "b", "c"), strict=True):
         device.name = name
     a, b, c = run_devices(graph, devices, [1, 1, 1], [images[:3], images[3:]], truth, None)

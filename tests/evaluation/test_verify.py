@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from squeezeedge.artifact import Artifact, compile, open_artifact
+from squeezeedge.artifact import Artifact, open_artifact
 from squeezeedge.errors import GateError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.evaluation import verify as module
 from squeezeedge.evaluation.verify import CHECKS, Verification, verify
 from squeezeedge.model import Model
-from tests.graphs import random_graph
 from tests.targets.devices import seal
 
 NAMES = ["manifest", "checksums", "graph rules", "golden sums", "device cpu", "rebuild"]
 VERSIONS = "versions differ, which is why files may: numpy 1.0, here "
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A small network, compiled for any processor."""
-    return compile(Model.of_graph(random_graph(1)), "cpu", tmp_path_factory.mktemp("verify") / "whole", isa="generic")
+@pytest.fixture
+def whole(small_artifact: Artifact) -> Artifact:
+    return small_artifact
 
 
 @pytest.fixture
@@ -204,6 +202,6 @@ def test_the_instruction_set_that_was_chosen_is_taken(copy: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("options", "message"), [({"device": "vta"}, "vta is not one of cpu"), ({"artifact": ""}, "path")]
 )
-def test_what_is_refused(whole: Artifact, options: Mapping[str, str], message: str) -> None:
+def test_what_is_refused(whole: Artifact, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        verify(**({"artifact": whole.path} | options))  # type: ignore[arg-type]
+        verify(**{"artifact": whole.path, **options})

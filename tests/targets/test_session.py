@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,10 +106,12 @@ def test_a_file_that_is_not_always_made(made: FakeArtifact, monkeypatch: pytest.
 
 
 def test_threads_and_batches_are_an_opener_s_parameters(made: FakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SETTINGS == ("threads", "batch")
     for setting in SETTINGS:
+        chosen: dict[str, Any] = {setting: 2}
         assert not takes(TARGET, "fake", setting)
         with pytest.raises(UsageError, match=f"`{setting}`: device fake has no choice of it; leave it out"):
-            with open_session(made.folder, TARGET, "fake", **{setting: 2}):
+            with open_session(made.folder, TARGET, "fake", **chosen):
                 pass
     given: dict[str, int] = {}
 

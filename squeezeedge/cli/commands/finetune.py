@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from squeezeedge.cli.completion import models, recipes
+from squeezeedge.cli.completion import data_sets, models, recipes
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Ema, Json, Network, Pretrained, Weights
@@ -32,7 +32,9 @@ def finetune_command(
     data: Annotated[
         str,
         typer.Option(
-            help="Labelled images: folder (class = subfolder), .tar, .npz, CIFAR-10 or `digits`.", show_default=False
+            help="Labelled images: folder (class = subfolder), .tar, .npz, CIFAR-10 or `digits`.",
+            show_default=False,
+            autocompletion=data_sets,
         ),
     ],
     out: Out,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.completion import recipes
+from squeezeedge.cli.completion import data_sets, recipes
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import PreprocessingOptions
 from squeezeedge.cli.options import Json
@@ -43,6 +43,7 @@ def train_command(
         typer.Option(
             help="Labelled images: folder (class = subfolder), .tar, .npz, CIFAR-10 or `digits`; default: its own.",
             show_default=False,
+            autocompletion=data_sets,
         ),
     ] = None,
     test_data: TestData = None,

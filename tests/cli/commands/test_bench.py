@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from squeezeedge.artifact import Artifact
 from squeezeedge.errors import UnavailableError, UsageError
 from tests.cli.conftest import Invoke
 
 
-def test_a_device(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+def test_a_device(invoke: Invoke, small_artifact: Artifact, tmp_path: Path) -> None:
     quick = ("--seconds", "0", "--warm-up", "0")
-    result = invoke("bench", artifact, "--threads", "1,2", *quick, "--plot", tmp_path / "b.png", "--json")
+    result = invoke("bench", small_artifact.path, "--threads", "1,2", *quick, "--plot", tmp_path / "b.png", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert [(row["threads"], row["batch"]) for row in report["rows"]] == [(1, 1), (2, 1)]
@@ -37,8 +38,8 @@ def test_a_simulator_tells_cycles_and_no_time(invoke: Invoke, program: Path) -> 
 
 
 @pytest.mark.parametrize("numbers", ["0", "1,", "a", "-1", "1;2", ""])
-def test_what_is_no_list_of_numbers(invoke: Invoke, artifact: Path, numbers: str) -> None:
-    result = invoke("bench", artifact, "--batch", numbers)
+def test_what_is_no_list_of_numbers(invoke: Invoke, program: Path, numbers: str) -> None:
+    result = invoke("bench", program, "--batch", numbers)
     assert isinstance(result.exception, UsageError) and "--batch" in str(result.exception), result.output
 
 

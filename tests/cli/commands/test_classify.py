@@ -6,37 +6,48 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from squeezeedge.artifact import open_artifact
+from squeezeedge.artifact import Artifact
 from squeezeedge.calib.arrays import read_digits
 from squeezeedge.errors import CorruptFileError, UsageError
+from squeezeedge.model import Model
 from tests.cli.conftest import Invoke
-
-pytestmark = pytest.mark.usefixtures("embedded_once")
-
-DIGITS = read_digits("test")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three digits, and a file that is no picture."""
+def artifact(small_artifact: Artifact) -> Path:
+    return small_artifact.path
+
+
+@pytest.fixture(scope="module")
+def pictures(small_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, and a file that is none."""
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(3):
-        Image.fromarray(DIGITS.images[number]).save(folder / f"{number}.png")
+        Image.fromarray(small_artifact.golden[number]).save(folder / f"{number}.png")
     (folder / "bad.png").write_bytes(b"no image")
     return folder
 
 
-def test_an_artifact(invoke: Invoke, artifact: Path, pictures: Path) -> None:
-    result = invoke("classify", artifact, pictures, "--top", "2", "--threads", "1", "--json")
+def read_answer(text: str) -> tuple[str, str]:
+    """(class, image) of an answer that names one class."""
+    image, answer = text.splitlines()
+    percent, _, label = answer.strip().partition(" %  ")
+    assert 0 < float(percent) <= 100
+    return label, image
+
+
+def test_an_artifact(invoke: Invoke, small_artifact: Artifact, pictures: Path) -> None:
+    result = invoke("classify", small_artifact.path, pictures, "--top", "2", "--threads", "1", "--json")
     assert result.exit_code == 0, result.output
     *answers, last = map(json.loads, result.stdout.splitlines())
     assert last == {"unreadable": 1, "images": 4}
     assert [answer["image"] for answer in answers] == [str(pictures / f"{number}.png") for number in range(3)]
-    with open_artifact(artifact).open() as device:
-        expected = list(device.classify([DIGITS.images[number] for number in range(3)], top=2))
+    with small_artifact.open() as device:
+        expected = list(device.classify(small_artifact.golden[:3], top=2))
     for answer, ranked in zip(answers, expected, strict=True):
         assert (answer["device"], answer["kind"]) == ("cpu", "hardware") and answer["latency_ms"] > 0
         assert answer["classes"] == [one.index for one in ranked.top]
@@ -46,37 +57,49 @@ def test_an_artifact(invoke: Invoke, artifact: Path, pictures: Path) -> None:
     assert "run by cpu (hardware)" in result.stderr
 
 
-def test_people_read_names_and_percents(invoke: Invoke, artifact: Path, pictures: Path) -> None:
-    result = invoke("classify", artifact, pictures / "0.png", "--top", "1")
-    assert DIGITS.labels is not None
-    assert read_answer(result.stdout) == (DIGITS.classes[int(DIGITS.labels[0])], str(pictures / "0.png"))
+def test_people_read_names_and_percents(invoke: Invoke, small_artifact: Artifact, pictures: Path) -> None:
+    result = invoke("classify", small_artifact.path, pictures / "0.png", "--top", "1")
+    best = int(small_artifact.graph.logits(small_artifact.golden_sums)[0].argmax())
+    assert read_answer(result.stdout) == (f"class {best}", str(pictures / "0.png"))
 
 
-def read_answer(text: str) -> tuple[str, str]:
-    image, answer = text.splitlines()
-    percent, sign, label = answer.split()
-    assert sign == "%" and 0 < float(percent) <= 100
-    return label, image
+def test_an_integer_graph_is_run_by_the_oracle(invoke: Invoke, small_artifact: Artifact, pictures: Path) -> None:
+    result = invoke("classify", small_artifact.path / "model.sqe", pictures / "0.png", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    logits = small_artifact.graph.logits(small_artifact.golden_sums)[0]
+    assert (answer["device"], answer["kind"]) == ("oracle", "reference") and "run by oracle" in result.stderr
+    assert answer["logits"] == np.sort(logits)[::-1][: len(answer["logits"])].tolist()
 
 
-def test_fp32_and_the_oracle(invoke: Invoke, artifact: Path, pictures: Path) -> None:
-    fp32 = invoke("classify", "squeezenet1_1_digits", pictures / "0.png", "--json")
-    oracle = invoke("classify", artifact / "model.sqe", pictures / "0.png", "--json")
-    of_device = json.loads(invoke("classify", artifact, pictures / "0.png", "--json").stdout)
-    for result, name in ((fp32, "fp32"), (oracle, "oracle")):
-        assert result.exit_code == 0, result.output
-        answer = json.loads(result.stdout)
-        assert (answer["device"], answer["kind"]) == (name, "reference") and f"run by {name}" in result.stderr
-        assert answer["classes"][0] == of_device["classes"][0]
-        assert (answer["logits"] == of_device["logits"]) is (name == "oracle")
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_once")
+def test_a_float_network_is_run_by_fp32(invoke: Invoke, digits_network: Model, tmp_path: Path) -> None:
+    digits = read_digits("test")
+    Image.fromarray(digits.images[0]).save(tmp_path / "0.png")
+    result = invoke("classify", "squeezenet1_1_digits", tmp_path / "0.png", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert (answer["device"], answer["kind"]) == ("fp32", "reference") and "run by fp32" in result.stderr
+    assert digits.labels is not None and answer["labels"][0] == digits.classes[int(digits.labels[0])]
+
+
+def test_classes_without_names(invoke: Invoke, program: Path) -> None:
+    images = program.parent / "images.npz"
+    result = invoke("classify", program, images, "--device", "vta-sim", "--top", "1", "--json")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["image"] for answer in answers] == list(range(6))
+    assert {answer["labels"] for answer in answers} == {None} and {answer["kind"] for answer in answers} == {
+        "simulator"
+    }
 
 
 def test_images_that_cannot_be_read(invoke: Invoke, artifact: Path, pictures: Path) -> None:
     strict = invoke("classify", artifact, pictures / "bad.png", pictures / "0.png", "--strict")
     assert isinstance(strict.exception, CorruptFileError) and not strict.stdout
-    most = invoke("classify", artifact, pictures / "bad.png", pictures / "bad.png", pictures / "0.png")
+    most = invoke("classify", artifact, pictures / "bad.png", pictures / "bad.png", pictures / "0.png", "--top", "1")
     assert isinstance(most.exception, CorruptFileError) and str(most.exception).startswith("2 of 3 images cannot be")
-    assert read_answer("\n".join(most.stdout.splitlines()[:2]))[1] == str(pictures / "0.png"), "others are answered"
+    assert read_answer(most.stdout)[1] == str(pictures / "0.png"), "others are answered"
 
 
 @pytest.mark.parametrize(
