@@ -9,27 +9,24 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge._version import __version__
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
 from squeezeedge.files import check_output, sha256_of, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
 from squeezeedge.loading import load
-from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest
+from squeezeedge.manifest import GOLDEN, GRAPH, MANIFEST, SCHEMA, is_artifact, read_manifest, versions
 from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.targets.device.run import TRACE, meaning_sha256
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
@@ -117,11 +114,7 @@ class Artifact:
 
     @property
     def golden_sums(self) -> NDArray[np.int32]:
-        """What the device must answer to them: class sums int32 [n, classes], the oracle's.
-
-        Raises:
-            CorruptFileError: the file is damaged.
-        """
+        """What the device must answer to them: class sums int32 [n, classes], the oracle's; raises as ``golden``."""
         return self._golden()[1]
 
     def _golden(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -129,27 +122,6 @@ class Artifact:
             return DeviceArtifact(self.path).golden()
         except ValueError as error:
             raise CorruptFileError(str(error)) from error
-
-    def check_device(self, device: str, board: str | None = None) -> None:
-        """Raise before any work where it is certain that a device cannot run this artifact.
-
-        Args:
-            device: one of the target's.
-            board: ``user@host[:port]`` of the machine that it is on; ``None``: this one.
-
-        Raises:
-            UsageError: the target has no such device, or it runs on this machine only.
-            UnavailableError: the device, or a file that it needs, is missing.
-        """
-        from squeezeedge.targets.session import check_files
-
-        target = self.target
-        if device not in target.devices:
-            raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
-        if board is not None and device not in target.remote:
-            raise UsageError(f"`board`: device {device} runs on this machine only")
-        target.check_device(device, board)
-        check_files(self.path, target, device)
 
     @property
     def model_bytes(self) -> int:
@@ -411,7 +383,7 @@ def _write(
                 "preprocessing": graph.preprocessing.to_json(),
                 "labels": list(graph.labels),
                 "logit_scale": [float(scale) for scale in graph.head.scale],
-                "versions": _versions(),
+                "versions": versions(),
                 "compiled": compiled,
                 "files": {
                     path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
@@ -472,12 +444,3 @@ def _source_file(module: str) -> Path:
     if found is None or found.origin is None:
         raise SqueezeEdgeError(f"{module}: no such module; install the package that it belongs to again")
     return Path(found.origin)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "squeezeedge": __version__,
-        "python": platform.python_version(),
-        "apache-tvm": metadata.version("apache-tvm"),
-        "numpy": metadata.version("numpy"),
-    }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from squeezeedge._version import __version__
 from squeezeedge.errors import CorruptFileError, UsageError
 
-__all__ = ["GOLDEN", "GRAPH", "MANIFEST", "SCHEMA", "is_artifact", "read_manifest"]
+__all__ = ["GOLDEN", "GRAPH", "MANIFEST", "SCHEMA", "is_artifact", "read_manifest", "versions"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 3
@@ -71,6 +74,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name in manifest["files"]:
         _check_name(folder, name)
     return manifest
+
+
+def versions() -> dict[str, str]:
+    """What an artifact is compiled with here: the manifest's entry "versions"."""
+    return {
+        "squeezeedge": __version__,
+        "python": platform.python_version(),
+        "apache-tvm": metadata.version("apache-tvm"),
+        "numpy": metadata.version("numpy"),
+    }
 
 
 def _check_name(folder: Path, name: str) -> None:

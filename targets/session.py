@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # numpy is loaded when a device is opened
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Session", "check_files", "check_ready", "open_session", "takes"]
+__all__ = ["Session", "check_device", "check_files", "check_ready", "open_session", "takes"]
 
 SETTINGS = ("threads", "batch")
 """What can be chosen of a device whose opener has a parameter of the name."""
@@ -265,6 +265,27 @@ def _closed_when_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def check_device(artifact: Path, target: Target, device: str, board: str | None = None) -> None:
+    """Raise before any work where it is certain that a device cannot run an artifact.
+
+    Args:
+        artifact: the folder.
+        target: that it was compiled for.
+        device: one of the target's.
+        board: ``user@host[:port]`` of the machine that it is on; ``None``: this one.
+
+    Raises:
+        UsageError: the target has no such device, or it runs on this machine only.
+        UnavailableError: the device, or a file that it needs, is missing.
+    """
+    if device not in target.devices:
+        raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
+    if board is not None and device not in target.remote:
+        raise UsageError(f"`board`: device {device} runs on this machine only")
+    target.check_device(device, board)
+    check_files(artifact, target, device)
 
 
 def check_files(artifact: Path, target: Target, device: str) -> None:

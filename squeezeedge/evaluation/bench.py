@@ -18,7 +18,7 @@ from squeezeedge.evaluation.energy import Meter, find_meters, measured
 from squeezeedge.evaluation.machine import machine, versions
 from squeezeedge.evaluation.tables import Table, number
 from squeezeedge.targets.protocol import Kind, RunResult
-from squeezeedge.targets.session import takes
+from squeezeedge.targets.session import check_device, takes
 
 __all__ = ["BenchReport", "Measurement", "bench"]
 
@@ -179,7 +179,7 @@ def bench(
     name = next(iter(target.devices)) if device is None else device
     if board is not None and set(batches) != {1}:
         raise UsageError("`batch`: another machine gets one image after the other; only 1 is possible with `board`")
-    artifact.check_device(name, board)
+    check_device(artifact.path, target, name, board)
     at_once = board is None and takes(target, name, "batch")
     kind = target.devices[name]
     meters, remarks = _meters(kind, board)

@@ -30,6 +30,7 @@ from squeezeedge.graph.oracle import run
 from squeezeedge.manifest import MANIFEST, read_manifest
 from squeezeedge.model import Model
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
+from squeezeedge.targets.session import check_device
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -217,7 +218,7 @@ def _on_device(artifact: Artifact, device: str, board: str | None, timeout: floa
     name = f"device {device}"
     where = f"{device} ({kind}){f' of {board}' if board else ''}"
     try:
-        artifact.check_device(device, board)
+        check_device(artifact.path, artifact.target, device, board)
         with artifact.open(device, board, timeout) as opened:
             images, sums = artifact.golden, artifact.golden_sums.astype(np.int64)
             differences = np.abs(opened.run(images).sums - sums)
