@@ -14,7 +14,7 @@ from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import CorruptFileError, UsageError
-from squeezeedge.evaluation.evaluate import evaluate, run_devices
+from squeezeedge.evaluation.evaluate import check_threads, evaluate, run_devices
 from squeezeedge.evaluation.metrics import paired_interval
 from squeezeedge.evaluation.reports import DeviceReport
 from squeezeedge.graph import IMAGE, Head, IntegerGraph
@@ -75,6 +75,15 @@ def test_devices_are_compared_with_each_other(graph: IntegerGraph) -> None:
     assert (b.others["a"].agreement, b.others["a"].changed, b.others["a"].top1_difference) == (60, 2, -40)
     assert b.others["a"].top1_difference_interval == paired_interval(0, 2, 5)
     assert c.others["a"].agreement == 100 and c.others["b"].top1_difference == 40
+
+
+def test_threads_are_those_that_were_asked_for(small_artifact: Artifact) -> None:
+    for count in (1, 2):
+        (report,) = evaluate(small_artifact, small_artifact.golden, "cpu", threads=count).devices
+        assert report.metrics["threads"] == count and report.bit_exact
+    check_threads(["cpu", "vta-sim"], 2)
+    with pytest.raises(UsageError, match="`threads`: vta-sim has no choice of threads"):
+        check_threads(["vta-sim"], 2)
 
 
 def _reports(graph: IntegerGraph, offset: int) -> list[DeviceReport]:
