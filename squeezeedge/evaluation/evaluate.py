@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,7 @@ from squeezeedge.calib.selection import Selection, evaluation_images
 from squeezeedge.calib.sources import ImageSource
 from squeezeedge.calib.unreadable import Unreadable
 from squeezeedge.errors import UsageError, check_path, check_type, check_whole, counted
+from squeezeedge.evaluation.answers import AnswerLog, Answers
 from squeezeedge.evaluation.metrics import Tally, percentiles
 from squeezeedge.evaluation.parts import PartsInThreads, images_a_batch
 from squeezeedge.evaluation.reports import Beside, DeviceReport, Report
@@ -143,7 +145,7 @@ def evaluate(
             )
             for each, name in zip(chosen, names, strict=True)
         ]
-        reports = run_devices(
+        reports, answers = run_devices(
             graph,
             runners,
             [each.model_bytes for each in chosen],
@@ -155,6 +157,7 @@ def evaluate(
             unreadable,
         )
     left_out, remarks = reports[0].left_out, images.remarks
+    asked, dataset = images, images.dataset
     images = images.without(unreadable, reports[0].images + left_out)
     if images.unreadable:
         remarks += (images.loss,)
@@ -163,7 +166,9 @@ def evaluate(
             f"{images.dataset.name}: {counted(left_out, 'image')} {'is' if left_out == 1 else 'are'} left out, because "
             f"{graph.name} was quantized on {'it' if left_out == 1 else 'them'}",
         )
-    return Report(images.dataset.name, tuple(reports), remarks, _suspicion(reference, images, reports[0]))
+    answers = replace(answers, places=asked.indices[answers.places])
+    suspicion = _suspicion(reference, images, reports[0])
+    return Report(dataset.name, tuple(reports), remarks, suspicion, dataset, answers)
 
 
 def _suspicion(reference: Model | None, images: Selection, report: DeviceReport) -> Suspicion | None:
@@ -223,8 +228,8 @@ def run_devices(
     on_progress: Callable[[int], None] = lambda done: None,
     without: frozenset[str] = frozenset(),
     unreadable: Unreadable | None = None,
-) -> list[DeviceReport]:
-    """Run all images on fp32, the oracle and every device; memory holds one batch at a time.
+) -> tuple[list[DeviceReport], Answers]:
+    """Run all images on fp32, the oracle and every device; memory holds one batch, and the answers.
 
     Args:
         graph: the integer graph.
@@ -239,13 +244,14 @@ def run_devices(
         unreadable: what takes note of images that the batches lack, whose labels are skipped.
 
     Returns:
-        One report a device, in their order.
+        One report a device, in their order, and what was answered to each image.
 
     Raises:
         UsageError: no image is left.
     """
     fp32, results = Tally(), [_Results(graph, device) for device in devices]
     pairs = {(a, b): Tally() for a, b in combinations(range(len(results)), 2)}
+    fp32_answers, used_places = AnswerLog(), []
     images_seen = 0
     functions = [partial(run, graph), *(() if float_logits is None else (float_logits,))]
     with PartsInThreads() as in_parts:
@@ -260,10 +266,12 @@ def run_devices(
                 images, places = batch[kept], places[kept]
             if len(images):
                 known = None if labels is None else labels[places]
+                used_places.append(places)
                 oracle, *references = in_parts(functions, images)
                 reference = references[0] if references else None
                 if reference is not None:
                     fp32.add(reference, known, None)
+                    fp32_answers.add(reference)
                 # one device after the other, so that their times are their own
                 logits = [result.add(images, oracle, known, reference) for result in results]
                 for (a, b), tally in pairs.items():
@@ -280,7 +288,15 @@ def run_devices(
         results[b].others[devices[a].name] = Beside(
             tally.agreement, tally.changed, tally.top1_difference, tally.top1_difference_interval
         )
-    return [result.report(fp32, size, left_out, lost) for result, size in zip(results, model_bytes, strict=True)]
+    reports = [result.report(fp32, size, left_out, lost) for result, size in zip(results, model_bytes, strict=True)]
+    places = np.concatenate(used_places)
+    return reports, Answers(
+        places,
+        None if labels is None else labels[places],
+        None if float_logits is None else fp32_answers.ranked(),
+        tuple(result.answers.ranked() for result in results),
+        tuple(result.latency_ms for result in results),
+    )
 
 
 class _Results:
@@ -293,7 +309,7 @@ class _Results:
 
     def __init__(self, graph: IntegerGraph, device: Runner) -> None:
         self._graph, self._device = graph, device
-        self.logits = Tally()
+        self.logits, self.answers = Tally(), AnswerLog()
         self._differing = self._largest = self._reclassified = 0
         self._latency: list[NDArray[np.float64]] = []
         self._metrics: Mapping[str, Any] = {}
@@ -314,13 +330,19 @@ class _Results:
         logits = self._graph.logits(result.sums)
         self._reclassified += int((logits.argmax(1) != self._graph.logits(oracle).argmax(1)).sum())
         self.logits.add(logits, labels, reference)
+        self.answers.add(logits)
         self._latency.append(result.latency_ms)
         self._metrics = result.metrics
         return logits
 
+    @property
+    def latency_ms(self) -> NDArray[np.float64]:
+        """float64 [N]."""
+        return np.concatenate(self._latency)
+
     def report(self, fp32: Tally, model_bytes: int, left_out: int, unreadable: int) -> DeviceReport:
         """Of all images together."""
-        latency = np.concatenate(self._latency)
+        latency = self.latency_ms
         return DeviceReport(
             model=self._graph.name,
             device=self._device.name,

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from squeezeedge.calib.datasets import Dataset
 from squeezeedge.errors import counted
+from squeezeedge.evaluation.answers import Answers
 from squeezeedge.evaluation.metrics import Interval
 from squeezeedge.evaluation.tables import Table, interval, number
 from squeezeedge.targets.protocol import Kind
@@ -122,12 +124,16 @@ class Report:
         devices: one report a device, in the order asked for.
         remarks: what people should know of the images.
         suspicion: why the network's preprocessing is suspect, if it is.
+        dataset: the images, with the network's class indices as labels.
+        answers: to each image, whose places are those in the data set.
     """
 
     data: str
     devices: tuple[DeviceReport, ...]
     remarks: tuple[str, ...] = ()
     suspicion: Suspicion | None = None
+    dataset: Dataset | None = field(default=None, repr=False, compare=False)
+    answers: Answers | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a device, see :meth:`DeviceReport.to_json`."""

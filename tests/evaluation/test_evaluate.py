@@ -90,7 +90,7 @@ def _reports(graph: IntegerGraph, offset: int) -> list[DeviceReport]:
     images = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
     truth = graph.logits(run(graph, images))
     done: list[int] = []
-    reports = run_devices(
+    reports, answers = run_devices(
         graph,
         [FakeDevice(graph, offset)],
         [123],
@@ -99,7 +99,11 @@ def _reports(graph: IntegerGraph, offset: int) -> list[DeviceReport]:
         lambda batch: graph.logits(run(graph, batch)),
         done.append,
     )
-    assert done == [3, 2]
+    assert done == [3, 2] and answers.fp32 is not None and answers.labels is not None
+    assert answers.places.tolist() == [0, 1, 2, 3, 4] and answers.labels.tolist() == truth.argmax(1).tolist()
+    assert answers.fp32.classes.tolist() == truth.argmax(1).tolist() and answers.latency_ms[0].tolist() == [2.0] * 5
+    (own,) = answers.devices
+    assert reports[0].changed == int((own.classes != answers.fp32.classes).sum())
     return reports
 
 
@@ -137,7 +141,8 @@ def test_images_quantized_on_are_left_out(graph: IntegerGraph) -> None:
     decoded = iter([images[:3], images[3:5], images[5:]])  # one batch has no other images
     arguments = (graph, [FakeDevice(graph)], [1], decoded, labels, lambda batch: graph.logits(run(graph, batch)))
     without = frozenset(fingerprints(images[[0, 3, 4]]))
-    (report,) = run_devices(*arguments, done.append, without)
+    (report,), answers = run_devices(*arguments, done.append, without)
+    assert answers.places.tolist() == [1, 2, 5, 6]
     assert (report.images, report.left_out, report.top1, report.fp32_top1) == (4, 3, 100.0, 100.0)
     assert done == [3, 2, 2] and report.to_json()["left_out"] == 3
     with pytest.raises(UsageError, match=r"was quantized on all 2 images, none is left .* \(`data`\)"):
@@ -157,15 +162,17 @@ def test_images_that_cannot_be_read_shift_no_label(graph: IntegerGraph) -> None:
         yield images[[4, 6]]
 
     without = frozenset(fingerprints(images[:1]))
-    (report,) = run_devices(
+    (report,), answers = run_devices(
         graph, [FakeDevice(graph)], [1], batches(), labels, None, without=without, unreadable=unreadable
     )
     assert (report.images, report.left_out, report.unreadable, report.top1) == (4, 1, 2, 100.0)
+    assert answers.places.tolist() == [1, 3, 4, 6] and answers.fp32 is None
 
 
 def test_what_is_not_known_is_none(graph: IntegerGraph) -> None:
     images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
-    (report,) = run_devices(graph, [FakeDevice(graph)], [1], [images], None, None)
+    (report,), answers = run_devices(graph, [FakeDevice(graph)], [1], [images], None, None)
+    assert answers.labels is None and answers.fp32 is None
     assert report.bit_exact and report.images == 2
     unknown = (report.top1, report.top5, report.fp32_top1, report.fp32_top5, report.agreement, report.logits_sqnr_db)
     assert unknown == (None,) * 6
