@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from squeezeedge.evaluation.machine import processor
 from squeezeedge.evaluation.tables import Table
 from squeezeedge.files import write_file
 
@@ -44,10 +45,5 @@ def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: AN
 
 def _machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
     own = versions(("squeezeedge", "apache-tvm", "torch", "numpy"))
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version(), "versions": own}
+    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), "versions": own}
