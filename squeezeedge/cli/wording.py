@@ -16,8 +16,10 @@ import typer.core
 
 from squeezeedge.errors import SqueezeEdgeError, UsageError
 
-__all__ = ["Group", "in_options", "joined_lines"]
+__all__ = ["Group", "command_line", "in_options", "joined_lines"]
 
+_GIVEN = "squeezeedge.arguments"
+_COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("the command line, while a command runs")
 _OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("argument -> option, while a command runs")
 _EMPTY = re.compile(r"--[a-z][a-z-]*=")
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -36,11 +38,12 @@ class Group(typer.core.TyperGroup):
             if not argument or _EMPTY.fullmatch(argument):
                 option = before if before.startswith("-") and not argument else argument[:-1]
                 raise UsageError(f"{option or 'an argument'} is empty; give a value or leave it out")
+        ctx.meta[_GIVEN] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the context's type is the command line's own)
         """Run the command of a context."""
-        before = _OPTIONS.set(_options(self))
+        before, line = _OPTIONS.set(_options(self)), _COMMAND_LINE.set((str(ctx.info_name), *ctx.meta[_GIVEN]))
         try:
             return super().invoke(ctx)
         except SqueezeEdgeError as failure:
@@ -48,6 +51,12 @@ class Group(typer.core.TyperGroup):
             raise
         finally:
             _OPTIONS.reset(before)
+            _COMMAND_LINE.reset(line)
+
+
+def command_line() -> tuple[str, ...]:
+    """The words of the command line that is run, as they were given; outside of a command none."""
+    return _COMMAND_LINE.get(())
 
 
 def in_options(text: str) -> str:

@@ -169,7 +169,14 @@ class Report:
         return Table("between the devices", columns, rows)
 
     def table(self) -> Table:
-        """One column for fp32 and for each device, one row a figure."""
+        """One column for fp32 and for each device, one row a figure; what differs only where something does."""
+        title, columns, rows = self.full_table()
+        if all(report.bit_exact for report in self.devices):
+            rows = [row for row in rows if row[0] not in DIFFERENCES]
+        return Table(title, columns, rows)
+
+    def full_table(self) -> Table:
+        """The same with the rows of differences in any case."""
         first = self.devices[0]
         fp32 = [""] * len(ROWS)
         fp32[0], fp32[1] = number(first.fp32_top1), interval(first.fp32_top1_interval)
@@ -178,8 +185,6 @@ class Report:
         rows = [[name, *figures] for name, *figures in zip(ROWS, *columns, strict=True)]
         if first.classes <= FIVE:
             del rows[4]
-        if all(report.bit_exact for report in self.devices):
-            rows = [row for row in rows if row[0] not in DIFFERENCES]
         rows[-2:-2] = self._parts_of_latency()
         names = [f"{report.device} ({report.kind})" for report in self.devices]
         return Table(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from squeezeedge.cli.output import note
-from squeezeedge.cli.wording import in_options
+from squeezeedge.cli.wording import command_line, in_options
 from squeezeedge.errors import UsageError
 from tests.cli.conftest import Invoke
 
@@ -90,3 +90,10 @@ def test_an_empty_argument_is_refused(invoke: Invoke, arguments: tuple[str, ...]
     result = invoke(*arguments)
     assert isinstance(result.exception, UsageError)
     assert str(result.exception) == f"{what} is empty; give a value or leave it out"
+
+
+def test_the_command_line_is_known_while_a_command_runs(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr("squeezeedge.cli.output.emit_json", lambda value: seen.append(command_line()))
+    assert invoke("recipes", "--json").exit_code == 0
+    assert seen and seen[0][1:] == ("recipes", "--json") and command_line() == ()
