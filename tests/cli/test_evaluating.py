@@ -16,7 +16,13 @@ from squeezeedge.errors import UsageError
 
 
 def ready(models: Sequence[object], devices: Sequence[str] = (), **options: Any) -> Any:  # noqa: ANN401
-    settings: dict[str, Any] = {"emulate": False, "board": None, "timeout": None, "source": ModelOptions()}
+    settings: dict[str, Any] = {
+        "emulate": False,
+        "board": None,
+        "timeout": None,
+        "threads": None,
+        "source": ModelOptions(),
+    }
     settings |= {"given": DataOptions("digits", limit=5), "quantizing": EffortOptions(), "target_options": {}}
     return prepared([str(model) for model in models], devices, **settings | options)
 

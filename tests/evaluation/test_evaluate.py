@@ -70,7 +70,7 @@ def test_devices_are_compared_with_each_other(graph: IntegerGraph) -> None:
     devices = [FakeDevice(graph), FakeDevice(graph, -(2**30)), FakeDevice(graph)]
     for device, name in zip(devices, ("a", "b", "c"), strict=True):
         device.name = name
-    a, b, c = run_devices(graph, devices, [1, 1, 1], [images[:3], images[3:]], truth, None)
+    (a, b, c), _ = run_devices(graph, devices, [1, 1, 1], [images[:3], images[3:]], truth, None)
     assert a.others == {} and list(b.others) == ["a"] and list(c.others) == ["a", "b"]
     assert (b.others["a"].agreement, b.others["a"].changed, b.others["a"].top1_difference) == (60, 2, -40)
     assert b.others["a"].top1_difference_interval == paired_interval(0, 2, 5)
