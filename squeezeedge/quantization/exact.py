@@ -83,8 +83,10 @@ def exact_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int
     by_output = unit.reshape(groups, -1).repeat_interleave(len(weight) // groups, 0)[:, :, None, None]
     kernel, step = fixed_point(weight.double() * by_output, bits - bits // 2, (1, 2, 3))
     flat = kernel.flatten(1).T if groups == 1 and weight.shape[2:] == (1, 1) and stride == (1, 1) else None
-    parts = []
-    for part in torch.split(x, max(1, PART_VALUES // math.prod(x.shape[1:]))):
+    height, width = ((size - of) // by + 1 for size, of, by in zip(x.shape[2:], weight.shape[2:], stride, strict=True))
+    result = torch.empty(len(x), height, width, len(weight))
+    images = max(1, PART_VALUES // math.prod(x.shape[1:]))
+    for part, made in zip(torch.split(x, images), torch.split(result, images), strict=True):
         if flat is not None:
             sums = part.permute(0, 2, 3, 1).double().div_(unit.flatten()).round_() @ flat
         elif len(weight) == groups == x.shape[1]:
@@ -93,8 +95,8 @@ def exact_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int
         else:
             integers = part.contiguous().double().div_(unit).round_()
             sums = F.conv2d(integers, kernel, None, stride, groups=groups).permute(0, 2, 3, 1)
-        parts.append(sums.mul_(step.flatten()).add_(bias.double()).float())
-    return torch.cat(parts).permute(0, 3, 1, 2)
+        made.copy_(sums.mul_(step.flatten()).add_(bias.double()))
+    return result.permute(0, 3, 1, 2)
 
 
 def _by_channel(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:

@@ -125,9 +125,9 @@ class RangeObserver:
             raise SqueezeEdgeError(not_finite(self.name))
         self._peaks.append(natural if self.limit is None else highest.clamp(0, self.limit))
         self._natural.append(natural.amax(0))
-        self._active = self._active + (value != 0 if self.limit is None else value > 0).sum((0, 2, 3))
+        self._active = self._active + _count(value != 0 if self.limit is None else value > 0)
         if self.limit is not None and math.isfinite(self.limit):
-            self._limited = self._limited + (value >= self.limit).sum((0, 2, 3))
+            self._limited = self._limited + _count(value >= self.limit)
         self._pixels = value.shape[2] * value.shape[3]
 
     def range(self) -> Range:
@@ -143,3 +143,8 @@ class RangeObserver:
         level = torch.where(peaks[0] > 0, peaks[0], natural).clamp_max(limit)
         limited = self._limited.expand_as(self._active).double() / (len(peaks) * self._pixels)
         return Range(peaks, active - limited, level, self._pixels, limited, limit)
+
+
+def _count(found: Tensor) -> Tensor:
+    """How many of a part's values are found: int64 [channels], added up as int32, which is faster."""
+    return found.sum((0, 2, 3), dtype=torch.int32).long()
