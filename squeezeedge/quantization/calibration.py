@@ -2,6 +2,9 @@
 
 Float values and the quantized network's codes of the tensors that are still to be read are kept for all images;
 everything else goes in parts of a few images.
+
+A mirrored copy of an image is another image to a network, whose kernels are not symmetric: of few images, it tells
+much of the values that others will have.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ PART_VALUES = 2**24
 MEMORY = 4 * 2**30
 """Most bytes of values that are kept."""
 
+MOST_MIRRORED = 128
+"""Images, copies included, up to which mirrored copies are made: of more images, they are not worth their time."""
+
 SEED = 0
 
 
@@ -63,12 +69,19 @@ class Calibration:
         graph: the folded graph.
         pixels: uint8 [N, height, width, 3].
         rows: most output positions that a layer is fitted on.
+        mirror: add mirrored copies, unless there are more than ``MOST_MIRRORED`` images then or than fit into memory.
 
     Raises:
         UsageError: no images, or more than fit into memory.
     """
 
-    def __init__(self, graph: FoldedGraph, pixels: NDArray[np.uint8], rows: int = EFFORTS["fast"].rows) -> None:
+    def __init__(
+        self,
+        graph: FoldedGraph,
+        pixels: NDArray[np.uint8],
+        rows: int = EFFORTS["fast"].rows,
+        mirror: bool = EFFORTS["fast"].mirror,
+    ) -> None:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*graph.input_size, 3):
             raise ValueError(f"calibration images must be uint8 [N, {graph.input_size[0]}, {graph.input_size[1]}, 3]")
         if len(pixels) == 0:
@@ -79,6 +92,8 @@ class Calibration:
                 f"{len(pixels)} images of {graph.input_size[0]}x{graph.input_size[1]} pixels are more than fit into "
                 f"memory while calibrating; use at most {most} (64 are usually enough)"
             )
+        if mirror and 2 * len(pixels) <= min(most, MOST_MIRRORED):
+            pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
         self.graph, self.rows = graph, rows
         self.count = len(pixels)
         self.codes = {IMAGE: torch.from_numpy(pixels).permute(0, 3, 1, 2)}

@@ -25,6 +25,7 @@ class Effort:
         search: scales by expected error (:mod:`scale_search`); else the least that clip nothing seen.
         gptq: rounding with regard to the inputs (:mod:`gptq`); else to the nearest.
         rows: most output positions that a layer is fitted on.
+        mirror: mirrored copies of the calibration images are calibrated on, too (:mod:`calibration`).
         extra_macs: multiply-accumulates that splitting channels may add (:mod:`split_channels`), as a share.
     """
 
@@ -33,10 +34,13 @@ class Effort:
     search: bool = True
     gptq: bool = True
     rows: int = 12_000
+    mirror: bool = False
     extra_macs: float = 0.0
 
 
-EFFORTS: Mapping[str, Effort] = MappingProxyType({"fast": Effort(), "best": Effort(rows=40_000, extra_macs=0.05)})
+EFFORTS: Mapping[str, Effort] = MappingProxyType(
+    {"fast": Effort(), "best": Effort(rows=40_000, mirror=True, extra_macs=0.05)}
+)
 """By name, as on the command line."""
 
 

@@ -110,7 +110,8 @@ def quantize(
             on_remark(text)
         divided = split(graph, plan(graph, seen.pixels, effort.extra_macs))
         graph = divided.graph
-        quantizer = _Quantizer(divided, Calibration(graph, seen.pixels, effort.rows), effort, on_remark, rounding)
+        calibration = Calibration(graph, seen.pixels, effort.rows, effort.mirror)
+        quantizer = _Quantizer(divided, calibration, effort, on_remark, rounding)
         layers = [*graph.scaled, graph.head.name]
         for node in graph.nodes:
             if node.name in layers:

@@ -99,6 +99,24 @@ def test_pad_codes_are_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pad_codes(conv).max() == 100
 
 
+def test_mirrored_copies_are_calibrated_on_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = grouped_graph(1)
+    conv = graph.convolutions[0]
+    both = np.concatenate([PIXELS, PIXELS[:, :, ::-1]])
+    expected, samples = (values.sample(conv) for values in (Calibration(graph, both), mirrored(graph)))
+    assert torch.equal(samples.rows, expected.rows) and torch.equal(samples.range.peaks, expected.range.peaks)
+    alone = mirrored(graph).count
+    monkeypatch.setattr(calibration, "MOST_MIRRORED", 2 * len(PIXELS) - 1)
+    assert (alone, mirrored(graph).count) == (2 * len(PIXELS), len(PIXELS))
+    monkeypatch.undo()
+    monkeypatch.setattr(calibration, "MEMORY", (2 * len(PIXELS) - 1) * calibration._kept_bytes(graph))
+    assert mirrored(graph).count == len(PIXELS)
+
+
+def mirrored(graph: FoldedGraph) -> Calibration:
+    return Calibration(graph, PIXELS, mirror=True)
+
+
 def test_bad_calibration_images(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = grouped_graph(1)
     with pytest.raises(UsageError, match="no images"):
