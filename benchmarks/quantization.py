@@ -2,11 +2,14 @@
 
     python -m benchmarks.quantization squeezenet1_0 --weights FILE --data IMAGES -o FILE.json
     python -m benchmarks.quantization efficientnet_lite0 --weights FILE.onnx --data IMAGES -o FILE.json
+    python -m benchmarks.quantization squeezenet1_0 --ablation --only squeezeedge ...
+    python -m benchmarks.quantization squeezenet1_0 --calib-images 256 ...
 
 Calibrates on some of the images (64) and compares on the others: top-1, top-5, share of images with fp32's class,
 logits SQNR, and processor time of quantization, of all threads. Several draws, because agreement varies by more than a
 point from one to the next. The peers' answers are those of exact sums, whatever this processor's 8-bit instructions do
-(benchmarks/peers.py). Prints a table of the means and writes a JSON file of all, anew after every draw.
+(benchmarks/peers.py). With ``--ablation`` also ours with each of its passes left out. Prints a table of the means and
+writes a JSON file of all, anew after every draw.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +39,24 @@ from squeezeedge.evaluation.tables import number
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.float.run import run_float
 from squeezeedge.graph.oracle import run
+from squeezeedge.quantization.effort import EFFORTS, Effort
 from squeezeedge.quantization.pipeline import quantize
 
 PREPROCESSING = {
     "efficientnet_lite0": Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic")
 }
 """Networks that are ONNX files of ImageNet -> what the files do not say."""
-OURS_AND_PEERS = ("squeezeedge", *QUANTIZERS)
+OURS: dict[str, Effort] = {"squeezeedge": EFFORTS["fast"], "squeezeedge best": EFFORTS["best"]}
+ABLATION: dict[str, Effort] = {
+    "without compensate": Effort(compensate=False),
+    "without ridge": Effort(ridge=0),
+    "without search": Effort(search=False),
+    "without gptq": Effort(gptq=False),
+    "best without mirror": replace(EFFORTS["best"], mirror=False),
+    "best without extra_macs": replace(EFFORTS["best"], extra_macs=0),
+}
+"""Ours with one of its passes left out: of the effort ``fast``, except where it says ``best``."""
+OURS_AND_PEERS = (*OURS, *ABLATION, *QUANTIZERS)
 COLUMNS = ("top1", "top5", "agreement", "logits_sqnr_db", "cpu_seconds")
 
 
@@ -53,7 +67,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True, help="labelled images")
     parser.add_argument("--draws", type=int, default=3, help="sets of calibration images, by the seeds 0, 1, 2, ...")
-    parser.add_argument("--calibration", type=int, default=64, help="images in each of them (default: 64)")
+    parser.add_argument("--calib-images", type=int, default=64, help="images in each of them (default: 64)")
     parser.add_argument("--threads", type=int, default=2, help="of everything (default: 2)")
     parser.add_argument(
         "--quantized",
@@ -62,7 +76,10 @@ def main() -> None:
         default=[],
         help=".sqe of the first draws, of `squeezeedge quantize --seed`",
     )
-    parser.add_argument("--only", nargs="+", choices=OURS_AND_PEERS, default=OURS_AND_PEERS, help="what is compared")
+    parser.add_argument("--ablation", action="store_true", help="also ours with each of its passes left out")
+    parser.add_argument(
+        "--only", nargs="+", choices=OURS_AND_PEERS, default=(*OURS, *QUANTIZERS), help="what is compared"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file; its figures of others are kept")
     options = parser.parse_args()
 
@@ -76,26 +93,28 @@ def main() -> None:
         for name, peer in QUANTIZERS.items()
     }
     draws: list[dict[str, dict[str, Any]]] = []
-    before = _before(options.out, options.network, options.calibration)
+    only = {*options.only, *(ABLATION if options.ablation else ())}
+    before = _before(options.out, options.network, options.calib_images)
     for seed in range(options.draws):
-        calibration = calibration_images(options.data, count=options.calibration, seed=seed)
+        calibration = calibration_images(options.data, count=options.calib_images, seed=seed)
         quantized = options.quantized[seed] if seed < len(options.quantized) else None
         kept = before[seed] if seed < len(before) else {}
-        figures = kept | _draw(source, options.data, calibration, options.threads, quantized, options.only)
+        figures = kept | _draw(source, options.data, calibration, options.threads, quantized, only)
         draws.append({name: figures[name] for name in ("fp32", *OURS_AND_PEERS) if name in figures})
-        means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in draws[0]}
+        everywhere = [name for name in draws[0] if all(name in draw for draw in draws)]
+        means = {name: {column: _mean(draws, name, column) for column in COLUMNS} for name in everywhere}
         write_report(
             options.out,
             "quantization",
             network=options.network,
-            calibration_images=options.calibration,
+            calibration_images=options.calib_images,
             threads=options.threads,
             peers=notes,
             results=means,
             draws=draws,
         )
     print_table(
-        f"{options.network}: means of {len(draws)} draws of {options.calibration} images, tested on the others",
+        f"{options.network}: means of {len(draws)} draws of {options.calib_images} images, tested on the others",
         ["", *COLUMNS],
         [[name, *(number(figures[column]) for column in COLUMNS)] for name, figures in means.items()],
     )
@@ -131,7 +150,7 @@ def source_model(network: str, weights: Path) -> sq.Model:
 
 
 def _draw(
-    source: sq.Model, data: str, calibration: Selection, threads: int, quantized: Path | None, only: Sequence[str]
+    source: sq.Model, data: str, calibration: Selection, threads: int, quantized: Path | None, only: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """Figures of what is asked for and is here, quantized on these images, or on the same before."""
     assert source.floating is not None and source.float_logits is not None
@@ -140,14 +159,16 @@ def _draw(
     normalized = source.preprocessing.normalize(pixels)
     logits = {"fp32": source.float_logits(images)}
     seconds: dict[str, float] = {}
-    if "squeezeedge" in only:
-        if quantized is None:
-            start = time.process_time()
-            graph = quantize(source.floating, source.preprocessing, pixels, name=source.name)
-            seconds["squeezeedge"] = time.process_time() - start
-        else:
+    for name, effort in (OURS | ABLATION).items():
+        if name not in only:
+            continue
+        if name == "squeezeedge" and quantized is not None:
             graph = _quantized_before(quantized, pixels)
-        logits["squeezeedge"] = graph.logits(run(graph, images))
+        else:
+            start = time.process_time()
+            graph = quantize(source.floating, source.preprocessing, pixels, name=source.name, effort=effort)
+            seconds[name] = time.process_time() - start
+        logits[name] = graph.logits(run(graph, images))
     model = float_onnx(source.floating)
     for name, peer in QUANTIZERS.items():
         if name not in only or versions(peer.packages) is None:
