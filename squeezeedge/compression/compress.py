@@ -29,6 +29,7 @@ from squeezeedge.files import scratch_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.loading import choose_network, load
 from squeezeedge.model import GOLDEN_IMAGES, Model, suspicion_of
+from squeezeedge.networks.registry import NETWORKS, default_weights
 from squeezeedge.quantization import pipeline
 from squeezeedge.quantization.evidence import evidence
 from squeezeedge.quantization.gptq import Rounding
@@ -145,12 +146,14 @@ def compress(
 def check_float(model: Model, name: str) -> None:
     """Raise UsageError for a model without its float weights; the text names what it was given as."""
     if model.floating is None:
-        weights = model.origin.get("weights")
-        here = f", here {weights}" if weights else ""
-        raise UsageError(
-            f"{name}: is an integer graph; compression starts from the float weights: give the file that the "
-            f"graph was made of{here}, or the name of an embedded network"
-        )
+        network, weights = model.origin.get("network"), model.origin.get("weights")
+        if network in NETWORKS and NETWORKS[network].embedded and weights == default_weights().name:
+            fix = f"give {network}, the embedded network that it was made of, in its place"
+        elif weights:
+            fix = f"give {weights}, the file that it was made of, in its place"
+        else:
+            fix = "give the file that it was made of in its place (it does not say which)"
+        raise UsageError(f"{name}: is an integer graph, and compression starts from the float weights: {fix}")
 
 
 class _Work:

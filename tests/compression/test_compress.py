@@ -101,8 +101,11 @@ def test_bad_arguments(network: Model, given: dict[str, Any], reason: str) -> No
 
 
 def test_an_integer_graph_has_no_float_weights() -> None:
-    with pytest.raises(UsageError, match="give the file that the graph was made of"):
+    with pytest.raises(UsageError, match="give the file that it was made of in its place"):
         compress(Model.of_graph(random_graph(3)), IMAGES, max_drop=1)
+    origin = {"network": "squeezenet1_1_digits", "weights": "squeezenet1_1_digits.safetensors", "sha256": "0"}
+    with pytest.raises(UsageError, match="small.sqe: is an .* give squeezenet1_1_digits, the embedded network"):
+        module.check_float(Model.of_graph(random_graph(3), origin), "small.sqe")
 
 
 def test_labels_of_other_classes_are_not_judged_by(network: Model, tmp_path: Path) -> None:

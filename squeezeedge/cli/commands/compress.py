@@ -85,6 +85,7 @@ def compress_command(
     """
     from squeezeedge.cli.output import emit_json, emit_table, note
     from squeezeedge.cli.quantizing import DataOptions
+    from squeezeedge.cli.wording import in_options
     from squeezeedge.compression.compress import check_float, check_goal, compress
     from squeezeedge.files import check_output
 
@@ -133,7 +134,7 @@ def compress_command(
                 "file": str(out),
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
-                "warnings": list(made.model.remarks),
+                "warnings": [in_options(text) for text in made.model.remarks],
                 "preprocessing": preprocessing_json(made.model),
                 "suspicion": suspicion_json(made.model.suspicion),
                 **made.to_json(),

@@ -69,8 +69,9 @@ OTHER in every earlier channel (both in :mod:`planes`), with the same coefficien
 
    A frequency of 1 in binary symbols is clipped to TOTAL/128 .. TOTAL - TOTAL/128.
 
-**Limits.** So that a small file cannot take long, a code of n bytes has at most 2^22 + 64 n elements, and its weights
-at most 1024 + n // 256 planes.
+**Limits.** So that a small file cannot take long (one of 1 MB at most a few seconds), a code of n bytes has at most
+2^22 + 8 n elements, of which at most 2^18 + n // 16 are no weights; its weights are at most 1024 + n // 512 planes, and
+at most 2^17 of them are there for each state.
 """
 
 from __future__ import annotations
@@ -91,9 +92,13 @@ from squeezeedge.graph.coding.weights import WeightModel
 
 __all__ = ["Kind", "decode", "encode", "most_elements", "weight_bits"]
 
-FREE_ELEMENTS, ELEMENTS_A_BYTE = 2**22, 64
+FREE_ELEMENTS, ELEMENTS_A_BYTE = 2**22, 8
 """Elements that any code may have, and how many more for each of its bytes."""
-FREE_PLANES, BYTES_A_PLANE = 1024, 256
+FREE_OTHERS, BYTES_AN_OTHER = 2**18, 16
+"""Elements of arrays that are no weights, which take longer, and of how many bytes each further one must be."""
+MOST_A_STATE = 2**17
+"""Weights for each state: so many steps of all states decoding takes."""
+FREE_PLANES, BYTES_A_PLANE = 1024, 512
 """Planes of weights that any code may have, and of how many bytes each further one must be."""
 FEWEST_STATES, MOST_STATES = 32, 4096
 BYTES_A_STATE, OTHER_BYTES_A_STATE = 330, 100
@@ -117,7 +122,8 @@ def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     weights, others = Encoder(), Encoder()
     _code_weights(weights, kinds, arrays)
     _code_others(others, kinds, arrays)
-    code = _written(weights, BYTES_A_STATE, _written(others, OTHER_BYTES_A_STATE))
+    fewest = -(-_weights_in(kinds) // MOST_A_STATE)
+    code = _written(weights, BYTES_A_STATE, _written(others, OTHER_BYTES_A_STATE), fewest)
     if problem := _problem(len(code), kinds):
         raise UnsupportedError(f"its weights are split too finely, or almost all are 0: {problem}")
     return code
@@ -136,6 +142,8 @@ def decode(code: bytes, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
     if problem := _problem(len(code), kinds):
         raise CorruptFileError(problem)
     reader = _reader(code)
+    if (count := _weights_in(kinds)) > MOST_A_STATE * reader.width:
+        raise CorruptFileError(f"a code of {reader.width} states cannot hold {count} weights")
     arrays = _code_weights(Decoder(reader), kinds, None)
     rest = reader.rest()
     inner = _reader(rest)
@@ -197,15 +205,23 @@ def _problem(length: int, kinds: Mapping[str, Kind]) -> str:
     elements = sum(math.prod(shape) for _, shape in kinds.values())
     if elements > most_elements(length):
         return f"a code of {length} bytes cannot hold {elements} elements"
+    others = elements - _weights_in(kinds)
+    if others > FREE_OTHERS + length // BYTES_AN_OTHER:
+        return f"a code of {length} bytes cannot hold {others} elements beside the weights"
     planes = sum(plane_count(kind[1]) for kind in kinds.values() if _is_weight(kind))
     if planes > FREE_PLANES + length // BYTES_A_PLANE:
         return f"a code of {length} bytes cannot hold weights of {planes} planes"
     return ""
 
 
-def _written(encoder: Encoder, bytes_a_state: int, rest: bytes = b"") -> bytes:
+def _weights_in(kinds: Mapping[str, Kind]) -> int:
+    """How many weights arrays of these kinds have."""
+    return sum(math.prod(kind[1]) for kind in kinds.values() if _is_weight(kind))
+
+
+def _written(encoder: Encoder, bytes_a_state: int, rest: bytes = b"", fewest: int = FEWEST_STATES) -> bytes:
     """The number of states, then the code with so many."""
-    states = min(max(int(encoder.bits) // (8 * bytes_a_state), FEWEST_STATES), MOST_STATES)
+    states = min(max(int(encoder.bits) // (8 * bytes_a_state), FEWEST_STATES, fewest), MOST_STATES)
     return states.to_bytes(2, "little") + encoder.code(states, rest)
 
 

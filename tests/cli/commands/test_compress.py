@@ -96,5 +96,5 @@ def test_what_is_made(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert failed.exit_code == 1 and "--target-size: 1,000 bytes cannot be met" in str(failed.exception)
     assert file.read_bytes() == before
     integer = invoke("compress", file, "--max-drop", "1", "-o", tmp_path / "other.sqe")
-    assert isinstance(integer.exception, UsageError) and "of, here own.onnx" in str(integer.exception)
+    assert isinstance(integer.exception, UsageError) and "give own.onnx, the file that" in str(integer.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.svg", "images.npz", "net.sqe", "own.onnx"]

@@ -78,6 +78,24 @@ def test_many_tiny_kernels_are_refused() -> None:
         decode(bytes(1000), kinds)
 
 
+def test_what_would_take_long_is_refused_before_it_is_decoded() -> None:
+    """Small codes of many elements, of few states, or of many numbers that are no weights."""
+    code, million = bytes(2) + b"\xff" * 10**6, 10**6
+    int8, float32 = np.dtype(np.int8), np.dtype(np.float32)
+    for kind, reason in (
+        ((int8, (13, 1, 1, million)), "cannot hold 13000000 elements"),
+        ((float32, (400_000,)), "cannot hold 400000 elements beside the weights"),
+        ((int8, (8, 1, 1, million)), "a code of 32 states cannot hold 8000000 weights"),
+    ):
+        with pytest.raises(CorruptFileError, match=reason):
+            decode((32).to_bytes(2, "little") + code, {"a.weight": kind})
+
+
+def test_an_encoder_takes_as_many_states_as_the_weights_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squeezeedge.graph.coding.MOST_A_STATE", 16)
+    check({"a.weight": np.zeros((16, 1, 1, 40), np.int8)})
+
+
 def test_a_graph_that_could_not_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squeezeedge.graph.coding.FREE_PLANES", 8)
     with pytest.raises(UnsupportedError, match=r"split too finely.* cannot hold weights of 18 planes"):
