@@ -201,7 +201,8 @@ class _Work:
         importances: dict[str, Tensor] = {}
 
         def sized(quality: float, pixels: NDArray[np.uint8]) -> int:
-            return self._quantize(RateRounding(price_of_bit(quality, power, weights), gradients, importances), pixels)
+            price = price_of_bit(quality, power, weights)
+            return self._quantize(RateRounding(price, gradients, importances, folded.head.name), pixels)
 
         def walk(quality: float) -> Point:
             self.on_phase(

@@ -25,7 +25,7 @@ from squeezeedge.compression.importance import importance
 from squeezeedge.graph import rules
 from squeezeedge.quantization.gptq import Factor, nearest, round_weights
 
-__all__ = ["RateRounding"]
+__all__ = ["LAST", "RateRounding", "code_lengths"]
 
 LEVELS = 2 * rules.WEIGHT_LIMIT + 1
 PER_OCTAVE = 2
@@ -36,6 +36,7 @@ ROUNDS = 3
 """How often integers and the lengths of their codes are settled by each other before the layer is rounded."""
 LEAST = 1e-3
 """Importance that a channel has at least, beside the mean of its layer's."""
+LAST = 2.0
 UNSEEN = 0.5
 """Count of integers that do not occur."""
 
@@ -47,18 +48,26 @@ class RateRounding:
         price_of_bit: in squared error of the logits.
         gradients: of the weights, see :func:`squeezeedge.compression.importance.weight_gradients`.
         importances: convolution -> float64 [out]; of those that are missing, they are computed and kept here.
+        head: the convolution of the classes. They are equally important: of which images there will be, a few dozen
+            say nothing; and each counts :data:`LAST` times, because no layer comes that makes up for its errors.
     """
 
     def __init__(
-        self, price_of_bit: float, gradients: Mapping[str, Tensor], importances: dict[str, Tensor] | None = None
+        self,
+        price_of_bit: float,
+        gradients: Mapping[str, Tensor],
+        importances: dict[str, Tensor] | None = None,
+        head: str | None = None,
     ) -> None:
-        self.price_of_bit, self.gradients = price_of_bit, gradients
+        self.price_of_bit, self.gradients, self.head = price_of_bit, gradients, head
         self.importances: dict[str, Tensor] = {} if importances is None else importances
 
     def price(self, name: str, weight: Tensor, units: Tensor, factor: Factor) -> Callable[[Tensor], Tensor]:
         """See :class:`squeezeedge.quantization.gptq.Rounding`."""
         if name not in self.importances:
             found = importance(self.gradients[name], units, factor)
+            if name == self.head:
+                found = LAST * found.mean().expand_as(found)
             self.importances[name] = found.clamp_min(max(LEAST * float(found.mean()), torch.finfo(torch.float32).tiny))
         bit = self.price_of_bit / self.importances[name]
         groups = len(factor.order)

@@ -104,7 +104,7 @@ def test_an_integer_graph_has_no_float_weights() -> None:
     with pytest.raises(UsageError, match="give the file that it was made of in its place"):
         compress(Model.of_graph(random_graph(3)), IMAGES, max_drop=1)
     origin = {"network": "squeezenet1_1_digits", "weights": "squeezenet1_1_digits.safetensors", "sha256": "0"}
-    with pytest.raises(UsageError, match="small.sqe: is an .* give squeezenet1_1_digits, the embedded network"):
+    with pytest.raises(UsageError, match=r"small\.sqe: is an .* give squeezenet1_1_digits, the embedded network"):
         module.check_float(Model.of_graph(random_graph(3), origin), "small.sqe")
 
 

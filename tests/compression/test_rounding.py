@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from squeezeedge.compression.rounding import RateRounding, code_lengths
+from squeezeedge.compression.rounding import LAST, RateRounding, code_lengths
 from squeezeedge.graph import rules
 from squeezeedge.quantization.gptq import inverse_factor
 
@@ -75,3 +75,12 @@ def test_lengths_are_those_of_a_code() -> None:
     assert abs(float(torch.exp2(-lengths).sum()) - 1) < 1e-9
     zero, one, five, many = lengths[rules.WEIGHT_LIMIT + torch.tensor([0, 1, 5, 100])]
     assert zero < one < five < many
+
+
+def test_all_classes_are_equally_important() -> None:
+    gradients = {"conv": torch.randn(4, *WEIGHT.shape, generator=RANDOM)}
+    each, alike = RateRounding(1.0, gradients), RateRounding(1.0, gradients, head="conv")
+    for made in (each, alike):
+        made.price("conv", WEIGHT, UNITS, FACTOR)
+    found = LAST * each.importances["conv"].mean()
+    assert torch.allclose(alike.importances["conv"], found.expand(GROUPS * OUTPUTS))
