@@ -20,6 +20,7 @@ from torch import Tensor
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.selection import Selection, calibration_images, evaluation_images
 from squeezeedge.calib.sources import ImageSource
+from squeezeedge.compression.finetune import Finetuning, Lesson, finetune, more_images
 from squeezeedge.compression.importance import weight_gradients
 from squeezeedge.compression.judge import Judge, graph_logits
 from squeezeedge.compression.rounding import RateRounding
@@ -41,6 +42,8 @@ JUDGED = 4
 """One of so many images judges."""
 DECIBELS_PER_BIT = 6.02
 """One more bit for every weight."""
+ROOM = 0.005
+"""Share of the size that is left to fine-tuning."""
 ATTEMPTS = 5
 """How often the size is tried with all images."""
 LESS = 0.15
@@ -59,12 +62,14 @@ class Compression:
         result: the compressed graph: its bytes, and its quality; its agreement and drop are those of the graph that was
             made at that quality without the judged images.
         curve: all points that were judged, by size.
+        finetuning: what fine-tuning did, or ``None``; the points are from before it, except for the result's bytes.
     """
 
     model: Model
     uncompressed: Point
     result: Point
     curve: tuple[Point, ...]
+    finetuning: Finetuning | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -72,6 +77,7 @@ class Compression:
             "uncompressed": self.uncompressed.to_json(),
             "result": self.result.to_json(),
             "curve": [point.to_json() for point in self.curve],
+            "finetuning": None if self.finetuning is None else self.finetuning.to_json(),
         }
 
 
@@ -81,6 +87,7 @@ def compress(
     *,
     target_size: int | None = None,
     max_drop: float | None = None,
+    epochs: int = 0,
     count: int = 64,
     seed: int = 0,
     classes: Path | None = None,
@@ -97,6 +104,8 @@ def compress(
         target_size: bytes that the file may have.
         max_drop: points by which agreement with the uncompressed integer graph, and accuracy where there are labels,
             may be lower. One of both is given.
+        epochs: of fine-tuning (:mod:`squeezeedge.compression.finetune`) on the images beside those to calibrate on, of
+            which a quarter judges whether it helped; 0: none.
         count: how many images.
         seed: of their choice.
         classes: class list of the data.
@@ -110,6 +119,7 @@ def compress(
         SqueezeEdgeError: the goal cannot be met; the text says what was reached. Also as :func:`squeezeedge.quantize`.
     """
     check_goal(target_size, max_drop)
+    check_whole("epochs", epochs, 0)
     check_whole("count", count, 2)
     check_whole("seed", seed, 0)
     if not isinstance(model, Model):
@@ -123,14 +133,33 @@ def compress(
     chosen, pixels = chosen.readable(model.preprocessing, on_decode, strict=strict)
     if len(pixels) < 2:
         raise UsageError(f"{chosen.dataset.name}: {counted(len(pixels), 'image')} cannot both calibrate and judge")
+    if epochs:
+        learned, judging = more_images(chosen)
     doubt = suspicion_of(model, chosen, pixels)
     remarks = [chosen.loss] if chosen.unreadable else []
     work = _Work(model, pixels, _labels(model, chosen), seed, on_phase, on_step, remarks.append)
-    uncompressed, result, points = work.run(target_size, max_drop)
+    room = ROOM if epochs else 0
+    uncompressed, result, points = work.run(target_size, max_drop, room)
+    graph, tuned = work.graph, None
+    if epochs and result.quality is not None:
+        on_phase(f"fine-tuning on {counted(len(learned) + len(pixels), 'image')}; {len(judging)} others judge")
+        lessons = [Lesson.of(model, part, on_decode, strict=strict) for part in (learned, judging)]
+        graph, tuned = finetune(
+            graph,
+            lessons[0].joined(Lesson.answered(model, pixels)),
+            lessons[1],
+            work.bytes_of,
+            int(result.bytes * (1 + room)) if target_size is None else target_size,
+            epochs=epochs,
+            seed=seed,
+            on_step=on_step,
+        )
+        on_phase(str(tuned))
+        result = replace(result, bytes=tuned.after.bytes if tuned.kept else result.bytes)
     return Compression(
         replace(
             model,
-            integer=work.graph,
+            integer=graph,
             calibration=chosen,
             calibrated_on=frozenset(fingerprints(pixels)),
             golden=pixels[:GOLDEN_IMAGES].copy(),
@@ -140,6 +169,7 @@ def compress(
         uncompressed,
         result,
         tuple(sorted(points, key=lambda point: point.bytes)),
+        tuned,
     )
 
 
@@ -182,8 +212,14 @@ class _Work:
         judged = max(1, len(pixels) // JUDGED)
         self.judged, self.calibrating = np.sort(order[:judged]), np.sort(order[judged:])
 
-    def run(self, target_size: int | None, max_drop: float | None) -> tuple[Point, Point, list[Point]]:
-        """Make the graph; returns the uncompressed point, the result and the points that were judged."""
+    def run(self, target_size: int | None, max_drop: float | None, room: float = 0) -> tuple[Point, Point, list[Point]]:
+        """Make the graph; returns the uncompressed point, the result and the points that were judged.
+
+        Args:
+            target_size: as in :func:`compress`,
+            max_drop: likewise.
+            room: share of the size that is left free.
+        """
         self.on_phase(f"quantizing without compression, on {counted(len(self.pixels), 'image')}")
         size = self._quantize(None, self.pixels, self.on_remark)
         known = graph_logits(self.graph, self.pixels)
@@ -215,8 +251,9 @@ class _Work:
 
         per_decibel = weights / 8 / DECIBELS_PER_BIT
         if target_size is not None:
-            points = found(walk, lambda point: (point.bytes - target_size) / per_decibel, feasible_above=False)
-            met = [point for point in points if point.bytes <= target_size]
+            aim = int(target_size * (1 - room))
+            points = found(walk, lambda point: (point.bytes - aim) / per_decibel, feasible_above=False)
+            met = [point for point in points if point.bytes <= aim]
         else:
             assert max_drop is not None
             points = found(walk, lambda point: _spare(point.drop, max_drop), feasible_above=True)
@@ -229,9 +266,9 @@ class _Work:
             quality = _quality(best) - attempt * LESS
             self.on_phase(f"quantizing for {quality:.1f} dB, on all {counted(len(self.pixels), 'image')}")
             size = sized(quality, self.pixels)
-            if target_size is None or size <= target_size:
+            if target_size is None or size <= aim:
                 return uncompressed, replace(best, quality=quality, bytes=size), [*points, uncompressed]
-            self.on_phase(f"{size:,} bytes, {size - target_size:,} too many: once more, of a little less quality")
+            self.on_phase(f"{size:,} bytes, {size - aim:,} too many: once more, of a little less quality")
         raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, [replace(best, bytes=size)]))
 
     def _quantize(
@@ -249,8 +286,12 @@ class _Work:
             on_remark=on_remark,
             rounding=rounding,
         )
+        return self.bytes_of(self.graph)
+
+    def bytes_of(self, graph: IntegerGraph) -> int:
+        """Bytes of a graph's file."""
         seen, golden = frozenset(fingerprints(self.pixels)), self.pixels[:GOLDEN_IMAGES]
-        return file_bytes(replace(self.model, integer=self.graph, calibrated_on=seen, golden=golden))
+        return file_bytes(replace(self.model, integer=graph, calibrated_on=seen, golden=golden))
 
 
 def file_bytes(model: Model) -> int:

@@ -61,6 +61,16 @@ def test_a_size_is_met(network: Model, made: tuple[Compression, list[str], int],
 
 
 @pytest.mark.slow
+def test_fine_tuning_keeps_the_size(network: Model, whole: int) -> None:
+    images = np.concatenate([IMAGES, natural_images(16, PREPROCESSING.size, seed=5)])
+    compression = compress(network, images, target_size=whole - 600, count=8, epochs=1)
+    tuned = compression.finetuning
+    assert tuned is not None and (tuned.learned, tuned.judged) == (8 + 12, 4)
+    assert module.file_bytes(compression.model) == compression.result.bytes <= whole - 600
+    assert compression.result.bytes == (tuned.after if tuned.kept else tuned.before).bytes
+
+
+@pytest.mark.slow
 def test_a_drop_is_met(network: Model, whole: int) -> None:
     compression = compress(network, IMAGES, max_drop=20)
     assert compression.result.drop <= 20 and compression.result.bytes < whole
@@ -92,6 +102,8 @@ def test_a_size_that_cannot_be_met_says_what_was_reached(network: Model) -> None
         ({"max_drop": -1}, "0 to 100 points"),
         ({"max_drop": "1"}, "0 to 100 points"),
         ({"max_drop": 1, "count": 1}, "`count` is 1 (int); it must be a whole number of 2 or more"),
+        ({"max_drop": 1, "epochs": -1}, "`epochs` is -1"),
+        ({"max_drop": 1, "epochs": 1}, "has 0 images beside the 8 to calibrate on, and fine-tuning needs at least 12"),
         ({"max_drop": 1, "images": IMAGES[:1]}, "cannot both calibrate and judge"),
     ],
 )

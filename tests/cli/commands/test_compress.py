@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from squeezeedge.cli.commands.compress import parse_size
+from squeezeedge.cli.commands.compress import EPOCHS, parse_size
 from squeezeedge.compression import compress as module
 from squeezeedge.compression.compress import Compression
 from squeezeedge.compression.search import Point
@@ -42,6 +43,7 @@ def test_what_is_no_size(text: str) -> None:
     [
         ((), "give either --target-size or --max-drop"),
         (("--target-size", "1kB", "--max-drop", "1"), "give either --target-size or --max-drop"),
+        (("--max-drop", "1", "--epochs", "3"), "--epochs: goes with --finetune; give that, too"),
         (("--target-size", "1kb"), "--target-size is '1kb'; it must be"),
         (("--max-drop", "nan"), "--max-drop is nan; it must be 0 to 100 points"),
         (("--max-drop", "1", "-o", "net.bin"), "net.bin: must end in .sqe"),
@@ -70,6 +72,7 @@ def test_what_is_made(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path:
         options["on_step"]("conv", 0, 2)
         quantized = quantize(model, images)
         points = Point(30.0, 900, 95.0, 30.0, 40.0, 5.0), Point(None, 1000, 100.0, None, 45.0, 0.0)
+        quantized = replace(quantized, remarks=(*quantized.remarks, "less, as `max_drop` says"))
         return Compression(quantized, points[1], points[0], points)
 
     monkeypatch.setattr(module, "compress", made)
@@ -80,11 +83,13 @@ def test_what_is_made(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path:
     result = invoke(*command, "--plot", picture, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert (given["target_size"], given["max_drop"], given["images"]) == (1000, None, 4)
+    assert (given["target_size"], given["max_drop"], given["images"], given["epochs"]) == (1000, None, 4, 0)
+    assert report["finetuning"] is None and report["warnings"][-1] == "less, as --max-drop says"
     assert report["bytes"] == file.stat().st_size and report["graph_sha256"] == read_sqe(file).digest()
     assert [point["bytes"] for point in report["curve"]] == [900, 1000] and report["result"]["drop"] == 5.0
     assert "weights at 30.0 dB\n" in result.stderr and picture.read_text().startswith("<?xml")
-    table = invoke(*command, "--force").stdout
+    table = invoke(*command, "--force", "--finetune").stdout
+    assert given["epochs"] == EPOCHS
     assert "drop of 5.0 points" in table and "30.0" in table and "95.0" in table
 
     def unmet(*_: object, **__: object) -> None:
