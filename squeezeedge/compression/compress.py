@@ -24,7 +24,7 @@ from squeezeedge.compression.finetune import Finetuning, Lesson, finetune, more_
 from squeezeedge.compression.importance import weight_gradients
 from squeezeedge.compression.judge import Judge, graph_logits
 from squeezeedge.compression.rounding import RateRounding
-from squeezeedge.compression.search import NEAR, WORST, Point, found, price_of_bit
+from squeezeedge.compression.search import BEST, NEAR, WORST, Point, found, price_of_bit
 from squeezeedge.errors import SqueezeEdgeError, UsageError, check_path, check_whole, counted
 from squeezeedge.files import scratch_folder
 from squeezeedge.graph import IntegerGraph
@@ -48,6 +48,8 @@ ATTEMPTS = 5
 """How often the size is tried with all images."""
 LESS = 0.15
 """Decibels by which the quality is lowered each time."""
+TAKEN = 0.8
+"""Share of the decibels that the size has left to spare which the first attempt takes."""
 LEAST_DROP = 0.05
 """Points below which a drop is as good as none."""
 
@@ -60,7 +62,7 @@ class Compression:
         model: with the compressed integer graph.
         uncompressed: the graph without compression, judged beside itself.
         result: the compressed graph: its bytes, and its quality; its agreement and drop are those of the graph that was
-            made at that quality without the judged images.
+            made at about that quality without the judged images.
         curve: all points that were judged, by size.
         finetuning: what fine-tuning did, or ``None``; the points are from before it, except for the result's bytes.
     """
@@ -176,7 +178,7 @@ def compress(
 def check_float(model: Model, name: str) -> None:
     """Raise UsageError for a model without its float weights; the text names what it was given as."""
     if model.floating is None:
-        network, weights = model.origin.get("network"), model.origin.get("weights")
+        network, weights = str(model.origin.get("network")), model.origin.get("weights")
         if network in NETWORKS and NETWORKS[network].embedded and weights == default_weights().name:
             fix = f"give {network}, the embedded network that it was made of, in its place"
         elif weights:
@@ -254,16 +256,19 @@ class _Work:
             aim = int(target_size * (1 - room))
             points = found(walk, lambda point: (point.bytes - aim) / per_decibel, feasible_above=False)
             met = [point for point in points if point.bytes <= aim]
+            best_bytes = max((point.bytes for point in met), default=aim)
+            reserve = min(TAKEN * (aim - best_bytes) / per_decibel, NEAR)
         else:
             assert max_drop is not None
             points = found(walk, lambda point: _spare(point.drop, max_drop), feasible_above=True)
             met = [point for point in points if point.drop <= max_drop]
+            reserve = 0.0
         points.sort(key=lambda point: point.bytes)
         if not met:
             raise SqueezeEdgeError(_unmet(target_size, max_drop, uncompressed, points))
         best = max(met, key=_quality) if target_size is not None else min(met, key=_quality)
         for attempt in range(ATTEMPTS):
-            quality = _quality(best) - attempt * LESS
+            quality = min(_quality(best) + reserve - attempt * LESS, BEST)
             self.on_phase(f"quantizing for {quality:.1f} dB, on all {counted(len(self.pixels), 'image')}")
             size = sized(quality, self.pixels)
             if target_size is None or size <= aim:

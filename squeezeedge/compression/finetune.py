@@ -222,7 +222,7 @@ def finetuned(
     groups = []
     for layer in network.layer_of.values():
         used = layer.codes().weight.detach() != 0
-        layer.weight.register_hook(_kept(used))
+        layer.weight.register_hook(_kept(used))  # type: ignore[no-untyped-call]
         step = 1 / layer.gain.flatten()
         groups.append({"params": [layer.weight], "lr": RATE * float(step[step > 0].median())})
         unit = layer.step * torch.exp2(layer.shift.double())

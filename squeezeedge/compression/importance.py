@@ -22,6 +22,7 @@ because few images show few classes (measured: docs/compression.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -109,7 +110,7 @@ def _combination(logits: Tensor, random: torch.Generator) -> Tensor:
     chance = torch.softmax(logits / TEMPERATURE, 1)
     sure *= chance.sqrt()
     sure -= chance * sure.sum(1, keepdim=True)
-    return ((1 - SHARE) * classes) ** 0.5 * sure + SHARE**0.5 * (even - even.mean(1, keepdim=True))
+    return math.sqrt((1 - SHARE) * classes) * sure + math.sqrt(SHARE) * (even - even.mean(1, keepdim=True))
 
 
 def _logits(graph: FoldedGraph, pixels: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
