@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -30,9 +31,11 @@ def plot_curve(compression: Compression, model: str, path: Path) -> None:
     accuracy = [(point.bytes / 1e3, point.top1) for point in compression.curve if point.top1 is not None]
     if accuracy:
         axes.plot(*zip(*accuracy, strict=True), marker="s", label="top-1")
+    values = [point.agreement for point in compression.curve] + [top1 for _, top1 in accuracy]
+    lowest = 10 * math.floor(min(*values, 99) / 10)
     result = compression.result
     axes.axvline(result.bytes / 1e3, color="black", linestyle="--", linewidth=0.8, label="written")
-    axes.set(xlabel="kB", ylabel="% of images, expected", ylim=(0, 101))
+    axes.set(xlabel="kB", ylabel="% of images, expected", ylim=(lowest, 100 + (100 - lowest) / 50))
     axes.set_title(
         f"{model}: {result.bytes:,} bytes at a drop of {result.drop:.1f} points; "
         f"uncompressed {compression.uncompressed.bytes:,}"
