@@ -69,7 +69,7 @@ OTHER in every earlier channel (both in :mod:`planes`), with the same coefficien
 
    A frequency of 1 in binary symbols is clipped to TOTAL/128 .. TOTAL - TOTAL/128.
 
-**Limits.** So that a small file cannot take long (one of 1 MB at most a few seconds), a code of n bytes has at most
+**Limits.** So that a small file cannot take long (one of 1 MB less than 10 s), a code of n bytes has at most
 2^22 + 8 n elements, of which at most 2^18 + n // 16 are no weights; its weights are at most 1024 + n // 512 planes, and
 at most 2^17 of them are there for each state.
 """
