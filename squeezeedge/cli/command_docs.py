@@ -17,8 +17,8 @@ INTRODUCTION = """\
 Every command explains itself: `squeezeedge COMMAND --help`. This page says the same. It is written from the program by
 `pytest tests/cli/test_command_docs.py --update-golden`.
 
-Results go to the standard output; notes, warnings and progress go to the standard error. `--json` prints one JSON object
-a line instead of a table.
+Results go to the standard output; notes, warnings and progress go to the standard error. `--json` prints one JSON
+object a line instead of a table.
 
 | exit code | meaning |
 | --- | --- |
@@ -30,7 +30,7 @@ a line instead of a table.
 
 | environment variable | meaning |
 | --- | --- |
-| `SQUEEZEEDGE_THREADS` | threads of a CPU artifact in Python and in `run.py` (1 to 64); default: the processors, at most 8 |
+| `SQUEEZEEDGE_THREADS` | threads of a CPU artifact, but in C (1 to 64); default: the processors, at most 8 |
 | `OMP_NUM_THREADS` | threads of PyTorch, which quantizes and trains; it never changes the graph |
 | `CXX` | the C++ compiler that builds the accelerator's simulator |
 | `XDG_CACHE_HOME` | where the built simulator and bitstreams are kept; default: `~/.cache` |
@@ -69,7 +69,9 @@ def _option(parameter: Any) -> str:  # noqa: ANN401  (typer's own class)
     """Names, what follows them and what they do; without the names of types, which differ from typer to typer."""
     value = "" if parameter.is_flag else f" {parameter.metavar or 'VALUE'}"
     default = (
-        "" if parameter.default is None or parameter.default is False or not parameter.show_default else f" Default: {parameter.default}."
+        ""
+        if parameter.default is None or parameter.default is False or not parameter.show_default
+        else f" Default: {parameter.default}."
     )
     return _item(f"{', '.join(parameter.opts)}{value}", parameter.help + default)
 
