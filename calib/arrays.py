@@ -199,7 +199,7 @@ def _unpickle(path: Path) -> dict[str, object]:
     except Exception as error:  # the unpickler raises whatever a malformed stream makes it trip over
         raise CorruptFileError(f"{path}: not a CIFAR-10 batch: {error}; get CIFAR-10 (python version) again") from error
     if not isinstance(loaded, dict):
-        raise CorruptFileError(f"{path}: not a CIFAR-10 batch but a {type(loaded).__name__}; get CIFAR-10 again")
+        raise CorruptFileError(f"{path}: is a {type(loaded).__name__}, not a CIFAR-10 batch; get CIFAR-10 again")
     return {
         str(_text(key)): [_text(item) for item in value] if isinstance(value, list) else value
         for key, value in loaded.items()

@@ -76,7 +76,7 @@ class EncodedImage:
             raise CorruptFileError(f"{self}: holds nothing, is a device or a link to nothing; replace or remove it")
         try:
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116  (a pipe would be waited for)
-                raise CorruptFileError(f"{self}: is no file but a folder or a device; move it away")
+                raise CorruptFileError(f"{self}: is a folder or a device, not an image file; move it away")
             with open(self.path, "rb") as file:  # noqa: PTH123  (a str pickles to training's workers in a third of the time)
                 size = os.fstat(file.fileno()).st_size if self.size is None else self.size
                 if size > MAX_FILE_BYTES:

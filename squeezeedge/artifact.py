@@ -82,7 +82,9 @@ class Artifact:
         """
         graph = read_sqe(self.path / GRAPH)
         if graph.digest() != self.manifest["graph_sha256"]:
-            raise CorruptFileError(f"{self.path / GRAPH}: not the graph of {MANIFEST}; compile the model again")
+            raise CorruptFileError(
+                f"{self.path / GRAPH}: is not the graph that {MANIFEST} names; compile the model again"
+            )
         said = {
             "labels": list(graph.labels),
             "logit_scale": graph.head.scale.tolist(),
@@ -90,7 +92,9 @@ class Artifact:
         }
         for key, value in said.items():
             if self.manifest.get(key) != value:
-                raise CorruptFileError(f"{self.path / MANIFEST}: {key} is not that of {GRAPH}; compile the model again")
+                raise CorruptFileError(
+                    f"{self.path / MANIFEST}: its {key} differs from that of {GRAPH}; compile the model again"
+                )
         return graph
 
     @property
@@ -396,7 +400,7 @@ def _write(
             if out.exists() and not is_artifact(out):
                 raise FileExistsError
     except FileExistsError as error:
-        raise UsageError(f"{out}: somebody else has written it meanwhile; choose another output folder") from error
+        raise UsageError(f"{out}: another process has written it meanwhile; choose another output folder") from error
     except OSError as error:
         raise SqueezeEdgeError(f"{out}: cannot be written: {error.strerror or error}") from error
     return Artifact(out, manifest)

@@ -258,7 +258,7 @@ def _unwritable(path: Path, error: OSError | ValueError) -> SqueezeEdgeError:
 
 def _taken(path: Path, descriptor: int) -> UsageError:
     holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-    return UsageError(f"{path}: {holder} works in this folder; wait for its end, or choose another folder")
+    return UsageError(f"{path}: {holder} is using this folder; wait until it ends, or choose another folder")
 
 
 def _exists(path: Path) -> UsageError:

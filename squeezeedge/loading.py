@@ -110,7 +110,7 @@ def _check_names(labels: object) -> None:
     for name in labels if isinstance(labels, Sequence) else ():
         check_type("labels", name, str, what)
         if UNPRINTABLE.search(name):
-            raise UsageError(f"`labels`: the name {name!r} holds control characters or halves of one")
+            raise UsageError(f"`labels`: the name {name!r} contains control characters")
 
 
 def _load(

@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptFileError(f"{path}: not readable as JSON: {error}; compile the model again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise CorruptFileError(f"{path}: schema {found!r}; this version reads {SCHEMA}; compile the model again")
+        raise CorruptFileError(f"{path}: has schema {found!r}; this version reads {SCHEMA}; compile the model again")
     expected = {
         "model": str,
         "target": str,
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptFileError(f"{path}: 'calibration' is damaged; compile the model again")
     for name in (GRAPH, GOLDEN):
         if name not in manifest["files"]:
-            raise CorruptFileError(f"{path}: lists no {name}; compile the model again")
+            raise CorruptFileError(f"{path}: lists no file named {name}; compile the model again")
     for name, entry in manifest["files"].items():
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise CorruptFileError(f"{path}: the entry of {name} is damaged; compile the model again")

@@ -161,7 +161,7 @@ class Model:
         """
         check_path("path", path)
         if self.integer is None:
-            raise UsageError(f"{self.name}: only an integer graph is written; save what quantize has returned")
+            raise UsageError(f"{self.name}: only an integer graph can be saved; save what quantize returned")
         known = self.origin if all(key in self.origin for key in ORIGIN) else {}
         keys = (*ORIGIN, *SAID)
         origin = {"network": self.name, **{key: str(known[key]) for key in keys if key in known}}
@@ -227,7 +227,7 @@ def quantize(
     if images is None:
         images = model.dataset
     if images is None:
-        raise UsageError(f"{model.name}: calibration images are needed: give some")
+        raise UsageError(f"{model.name}: quantization needs calibration images; give some")
     chosen = calibration_images(images, model.labels, count=count, seed=seed, classes=classes)
     model = choose_network(model, chosen)
     assert model.floating is not None

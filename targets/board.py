@@ -358,7 +358,7 @@ class BoardNetwork:
         try:
             self._process.wait(CLOSING_S)
         except subprocess.TimeoutExpired:
-            raise self._error(f"{SCRIPT} prints no more and does not end") from None
+            raise self._error(f"{SCRIPT} has stopped printing and does not end") from None
         if self._process.returncode:
             self._errors.seek(-min(MOST_ERRORS, self._errors.seek(0, os.SEEK_END)), os.SEEK_CUR)
             raise self._remote.failure(self._process.returncode, self._errors.read())

@@ -313,7 +313,7 @@ def test_who_is_later_leaves_the_other_ones(
         shutil.copytree(sound, out)
 
     monkeypatch.setattr(module, "write_sqe", write_late)
-    with pytest.raises(UsageError, match="out: somebody else has written it meanwhile"):
+    with pytest.raises(UsageError, match="out: another process has written it meanwhile"):
         compile(GRAPH, "fake", out)
     assert manifest_of(out) == manifest_of(sound) and [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -459,7 +459,7 @@ def test_a_file_that_is_needed_and_not_listed(copy: Path, name: str) -> None:
     manifest = manifest_of(copy)
     del manifest["files"][name]
     write_manifest(copy, manifest)
-    with pytest.raises(CorruptFileError, match=f"lists no {name}; compile the model again"):
+    with pytest.raises(CorruptFileError, match=f"lists no file named {name}; compile the model again"):
         open_artifact(copy)
 
 
@@ -525,7 +525,9 @@ def test_another_graph_or_golden_file_with_its_checksum(copy: Path) -> None:
     (copy / "golden.npz").write_bytes(b"nothing yet")
     seal(copy)
     artifact = open_artifact(copy)
-    with pytest.raises(CorruptFileError, match=r"model\.sqe: not the graph of manifest\.json; compile the model again"):
+    with pytest.raises(
+        CorruptFileError, match=r"model\.sqe: is not the graph that manifest\.json names; compile the model again"
+    ):
         _ = artifact.graph
     np.savez(copy.parent / "other.npz", sums=np.zeros(3))
     for content in (b"no arrays", b"", b"PK\x03\x04", (copy.parent / "other.npz").read_bytes()):

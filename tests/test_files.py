@@ -294,10 +294,10 @@ def test_scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with locked_folder(folder):
-        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ is using this folder; wait"):
             with locked_folder(folder):
                 pass
-        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ works in this folder; wait"):
+        with pytest.raises(UsageError, match=rf"run: process {os.getpid()} of \S+ is using this folder; wait"):
             check_unlocked(folder)
         assert names(folder) == [LOCK], "the second one leaves the first one's lock"
         assert is_leftover(folder / LOCK) and not is_leftover(folder)

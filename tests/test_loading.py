@@ -314,7 +314,7 @@ def test_labels_are_given_or_read(tmp_path: Path) -> None:
         ({"model": "FILE", "weights": "a.pth"}, "`weights` goes with a network's name or an .sqe, not with"),
         ({"model": "FILE", "pretrained": True}, "`pretrained` goes with a network's name, not with"),
         ({"size": 10**9}, "`size` 1000000000: 1000000000x1000000000 are more than the 89478485 pixels"),
-        ({"labels": ["a"] * 9 + ["b\x1b[31m"]}, r"`labels`: the name 'b\\x1b\[31m' holds control characters"),
+        ({"labels": ["a"] * 9 + ["b\x1b[31m"]}, r"`labels`: the name 'b\\x1b\[31m' contains control characters"),
         ({"model": "FILE"}, r"file\.txt: the ending must be one of \.sqe \.onnx \.pth \.pt \.safetensors"),
     ],
 )

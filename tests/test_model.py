@@ -33,7 +33,7 @@ def small_network() -> Model:
 
 
 def test_a_float_network_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="net: only an integer graph is written; save what quantize has returned"):
+    with pytest.raises(UsageError, match="net: only an integer graph can be saved; save what quantize returned"):
         small_network().save(tmp_path / "net.sqe")
     assert not list(tmp_path.iterdir())
 
@@ -127,7 +127,7 @@ def test_what_quantize_refuses(tmp_path: Path) -> None:
     network = small_network()
     with pytest.raises(UsageError, match="is an integer graph already"):
         quantize(Model.of_graph(GRAPH), "digits")
-    with pytest.raises(UsageError, match="net: calibration images are needed: give some"):
+    with pytest.raises(UsageError, match="net: quantization needs calibration images; give some"):
         quantize(network)
     with pytest.raises(UsageError, match="no such file or folder"):
         quantize(network, tmp_path / "nowhere")

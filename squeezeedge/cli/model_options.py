@@ -49,11 +49,10 @@ class PreprocessingOptions:
         str | None, _option("Mean in the units of pixel * scale, in the network's order of channels.", "A,B,C|A")
     ] = None
     std: Annotated[str | None, _option("Standard deviation, likewise.", "A,B,C|A")] = None
-    scale: Annotated[str | None, _option("What pixels of 0..255 are multiplied by. Default: 1/255.", "NUMBER|A/B")] = (
-        None
-    )
+    scale: Annotated[str | None, _option("Factor of the pixels of 0..255. Default: 1/255.", "NUMBER|A/B")] = None
     channel_order: Annotated[
-        str | None, _option("In which the network reads the channels. Default: rgb.", values=("rgb", "bgr", "gray"))
+        str | None,
+        _option("Order in which the network reads the channels. Default: rgb.", values=("rgb", "bgr", "gray")),
     ] = None
     resize: Annotated[
         int | None,
@@ -66,7 +65,7 @@ class PreprocessingOptions:
             "PIXELS|SHARE",
         ),
     ] = None
-    interpolation: Annotated[str | None, _option("Filter of the scaling.", values=FILTERS)] = None
+    interpolation: Annotated[str | None, _option("Filter that scales the image.", values=FILTERS)] = None
 
     def statement(self) -> Statement:
         """What they say: the options go before the file.

@@ -54,7 +54,7 @@ Model = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        help="Checkpoint of a network given by name; of an .sqe or artifact, the file that it was made of.",
+        help="Checkpoint of a network that is given by name; for an .sqe or artifact, the file that it was made of.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),
@@ -64,8 +64,8 @@ Network = Annotated[
     typer.Option(
         "--network",
         metavar="NAME",
-        help="The network that a checkpoint is of (`squeezeedge models`). Default: what the file says; where it says "
-        "nothing and its tensors fit several, the one that answers labelled calibration images best.",
+        help="Network of a checkpoint (`squeezeedge models`). Default: what the file says; if it says nothing and its "
+        "tensors fit several networks, the one that answers labelled calibration images best.",
         autocompletion=networks,
         rich_help_panel=_MODEL,
         show_default=False,
@@ -75,7 +75,7 @@ Ema = Annotated[
     bool,
     typer.Option(
         "--ema",
-        help="Of a checkpoint that holds weights and their moving average (EMA), take the average.",
+        help="Take the moving average (EMA) of a checkpoint that holds one beside its weights.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -84,7 +84,7 @@ Pretrained = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option(min=8, help="Input height and width in pixels, if not the network's own.", rich_help_panel=_MODEL),
+    typer.Option(min=8, help="Input height and width in pixels. Default: the network's own.", rich_help_panel=_MODEL),
 ]
 Data = Annotated[
     str | None,
@@ -98,7 +98,7 @@ Data = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
-        help="The network's classes in index order, by folder name (JSON or one a line). Default: by name.",
+        help="File of the network's classes in index order, by folder name (JSON or one a line). Default: by name.",
         rich_help_panel=_DATA,
         show_default=False,
     ),
@@ -123,14 +123,16 @@ CalibImages = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, help="Use at most so many images, drawn by --seed.", rich_help_panel=_DATA, show_default=False),
+    typer.Option(
+        min=1, help="Largest number of images to use, drawn by --seed.", rich_help_panel=_DATA, show_default=False
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.", rich_help_panel=_DATA)]
 Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="An image that cannot be read is an error. Default: left out and counted, unless more than half are.",
+        help="Fail if an image cannot be read. Default: leave it out and count it, unless more than half are.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -166,8 +168,8 @@ Timeout = Annotated[
         min=0.001,
         max=86400,
         metavar="SECONDS",
-        help="Wait so long for the board to set the device up, and for each answer. Default: 300, then 100 times "
-        "what a golden input took, at least 60.",
+        help="Longest wait for the board to set the device up, and for each answer. Default: 300, then 100 times what "
+        "a golden input took, at least 60.",
         show_default=False,
     ),
 ]

@@ -56,8 +56,8 @@ class EffortOptions:
         str | None,
         typer.Option(
             metavar="PERCENT%",
-            help="Multiply-accumulates that may be added for more resolution where it pays: channels are split into "
-            "coarse and fine ones. Default: 0%, with `--effort best` 5%.",
+            help="Budget of multiply-accumulates for more resolution where it pays: channels are split into coarse "
+            "and fine ones. Default: 0%, with `--effort best` 5%.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
@@ -126,7 +126,7 @@ class DataOptions:
 
         spec = self.calib or self.data or model.dataset
         if spec is None:
-            raise UsageError(f"{model.name}: calibration images are needed: give --calib (or --data)")
+            raise UsageError(f"{model.name}: quantization needs calibration images; give --calib (or --data)")
         count = CALIB_IMAGES if self.calib_images is None else self.calib_images
         return calibration_images(spec, model.labels, count=count, seed=self.seed, classes=self.classes)
 
@@ -143,7 +143,7 @@ class DataOptions:
 
         spec = self.data or model.dataset
         if spec is None:
-            raise UsageError(f"{model.name}: images to evaluate on are needed: give --data")
+            raise UsageError(f"{model.name}: evaluation needs images; give --data")
         return evaluation_images(
             spec,
             model.classes,

@@ -43,8 +43,8 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.", sho
 TestData = Annotated[
     str | None,
     typer.Option(
-        help="Images for the last figure, not learned and not chosen by. Default: the part test of --data (else val), "
-        "or a fifth of each class, held out.",
+        help="Images for the last figure; training neither learns nor chooses by them. Default: the part test of "
+        "--data (else val), or a fifth of each class, held out.",
         show_default=False,
         autocompletion=data_sets,
     ),
@@ -52,7 +52,7 @@ TestData = Annotated[
 Changes = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Instead of the recipe's value; may be repeated.", show_default=False
+        "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.", show_default=False
     ),
 ]
 Resume = Annotated[
@@ -62,7 +62,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Processes that prepare images; default: one a processor, none for images kept in memory.",
+        help="Processes that prepare images. Default: one for each processor, none for images kept in memory.",
         rich_help_panel=_RUN,
         show_default=False,
     ),
@@ -70,7 +70,7 @@ Workers = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(
-        help="cpu or cuda; default: a GPU if there is one.",
+        help="Where to train: cpu or cuda. Default: a GPU if there is one.",
         rich_help_panel=_RUN,
         show_default=False,
         autocompletion=one_of(("cpu", "cuda")),

@@ -231,16 +231,16 @@ def read_recorded(path: Path) -> tuple[IntegerGraph, Record | None]:
 
 def _decode(content: bytes) -> tuple[IntegerGraph, Record | None]:
     if not content.startswith(MAGIC):
-        raise CorruptFileError("not an .sqe file: it does not start with its magic")
+        raise CorruptFileError("is not an .sqe file: it does not start as one")
     if len(content) < PREFIX.size + CHECKSUM_BYTES:
         raise CorruptFileError(f"truncated: {len(content)} bytes")
     body = memoryview(content)[:-CHECKSUM_BYTES]
     if hashlib.sha256(body).digest() != content[-CHECKSUM_BYTES:]:
-        raise CorruptFileError("truncated or damaged: its checksum does not match")
+        raise CorruptFileError("is truncated or damaged: its checksum does not match")
     _, version, length = PREFIX.unpack_from(body)
     if not OLDEST_VERSION <= version <= VERSION:
         raise UnsupportedError(
-            f"version {version} of the format; this squeezeedge reads versions {OLDEST_VERSION} to {VERSION}: use "
+            f"has version {version} of the format; this squeezeedge reads versions {OLDEST_VERSION} to {VERSION}: use "
             "the one that wrote it, or quantize the network again"
         )
     start = PREFIX.size + length

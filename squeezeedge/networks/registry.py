@@ -242,7 +242,7 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
     assert best is not None
     nearest = f"The nearest is {best[1]}: {_distance(best[2], shapes, best[3])}" if best[0][0] else "None of them fits"
     raise SqueezeEdgeError(
-        f"none of the networks here: it holds {_summary(shapes)}, and looked for were torchvision's names "
+        f"none of the networks here: it holds {_summary(shapes)}; squeezeedge looked for torchvision's names "
         f"(features.0.weight .. classifier.1.bias) in the shapes of {', '.join(NETWORKS)}. "
         f"{nearest}; give another network as ONNX, which says what is computed"
     )

@@ -222,7 +222,8 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     path = embedded.get(name, Path(name))
     if not path.is_file():
         raise UsageError(
-            f"{name}: no such recipe{did_you_mean(name, embedded)}; give a .toml file or one of: {', '.join(embedded)}"
+            f"{name}: there is no such recipe{did_you_mean(name, embedded)}; give a .toml file or one of: "
+            f"{', '.join(embedded)}"
         )
     try:
         with path.open("rb") as file:

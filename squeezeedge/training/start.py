@@ -230,7 +230,7 @@ def train(
     world, watcher = world or World(), watcher or _Silent()
     spec = data or recipe.dataset
     if not spec:
-        raise UsageError("labelled images are needed: give `data`")
+        raise UsageError("training needs labelled images; give `data`")
     if resume and make_form is None and (out / START).is_file():
         raise UsageError(f"{out}: the run in it is one with `qat`; give that, too")
     if make_form is not None:

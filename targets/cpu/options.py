@@ -68,15 +68,15 @@ class CpuOptions:
         },
     )
     mtriple: str | None = field(
-        default=None, metadata={"help": "Another machine's triple, as aarch64-linux-gnu: compile for it."}
+        default=None, metadata={"help": "Triple of another machine to compile for, such as aarch64-linux-gnu."}
     )
-    mcpu: str | None = field(default=None, metadata={"help": "LLVM's name of the processor to tune for."})
+    mcpu: str | None = field(default=None, metadata={"help": "Processor to tune for, by LLVM's name."})
     prefix: str | None = field(
         default=None,
-        metadata={"help": "Beginning of the names in C: PREFIX_open, libPREFIX.so. Default: the network's name."},
+        metadata={"help": "First part of the names in C: PREFIX_open, libPREFIX.so. Default: the network's name."},
     )
     cc: str | None = field(
-        default=None, metadata={"help": "C compiler that links the library. Default: cc, with --mtriple TRIPLE-gcc."}
+        default=None, metadata={"help": "C compiler that links the library. Default: cc; with --mtriple, TRIPLE-gcc."}
     )
 
 
@@ -130,7 +130,7 @@ def check_prefix(prefix: str | None) -> None:
         text = f"must be a letter and then letters, digits and _, at most {_LONGEST_PREFIX} in all"
         raise UsageError(f"`prefix` {prefix!r}: {text}")
     if prefix in RESERVED:
-        raise UsageError(f"`prefix` {prefix}: names of the system begin like that; choose another")
+        raise UsageError(f"`prefix` {prefix}: libraries of the system have names that begin with it; choose another")
 
 
 def check_processor(options: CpuOptions) -> None:

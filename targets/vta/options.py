@@ -38,7 +38,7 @@ class VtaOptions:
         default=False, metadata={"help": "Build the FPGA's bitstream too (Vitis HLS and Vivado, about an hour)."}
     )
     bitstream_file: Path | None = field(
-        default=None, metadata={"help": "Take this .bit file, with its .hwh beside it, instead of building one."}
+        default=None, metadata={"help": "Use this .bit file, with its .hwh beside it, instead of building one."}
     )
     tvm_module: bool = field(
         default=False,

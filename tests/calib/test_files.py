@@ -82,7 +82,9 @@ def test_what_is_called_an_image_and_is_none_is_listed_and_cannot_be_read(tmp_pa
     bad = [("a", "folder.jpg"), ("a", "gone.png"), ("a", "pipe.png"), ("c.png",)]
     assert sorted(listing.images) == sorted([("a", "1.png"), ("b.png", "2.png"), *bad])
     for parts in bad:
-        with pytest.raises(CorruptFileError, match=r"cannot be read: No such file|is no file but a folder or a device"):
+        with pytest.raises(
+            CorruptFileError, match=r"cannot be read: No such file|is a folder or a device, not an image file"
+        ):
             listing.images[parts].read()
 
 

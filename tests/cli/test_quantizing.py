@@ -56,7 +56,7 @@ def test_calibration_images_are_of_calib_then_of_data_then_of_the_embedded_set(d
     assert greys(DataOptions(data).calibration(EMBEDDED)) == list(range(10))
     embedded = DataOptions().calibration(EMBEDDED)
     assert embedded.dataset.name == "digits" and len(embedded) == 64
-    with pytest.raises(UsageError, match=r"calibration images are needed: give --calib \(or --data\)"):
+    with pytest.raises(UsageError, match=r"quantization needs calibration images; give --calib \(or --data\)"):
         DataOptions().calibration(MODEL)
 
 
@@ -71,7 +71,7 @@ def test_images_to_evaluate_on_are_of_data_then_of_the_embedded_set(data: str, c
     assert greys(DataOptions(data, calib).evaluation(MODEL)) == list(range(10))
     assert DataOptions(calib=calib).evaluation(EMBEDDED).dataset.name == "digits"
     assert len(DataOptions(data, limit=3).evaluation(MODEL)) == 3
-    with pytest.raises(UsageError, match="images to evaluate on are needed: give --data"):
+    with pytest.raises(UsageError, match="evaluation needs images; give --data"):
         DataOptions(calib=calib).evaluation(MODEL)
 
 

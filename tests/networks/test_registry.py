@@ -98,7 +98,9 @@ def test_identify_says_what_was_looked_for() -> None:
     del state["features.4.squeeze.bias"]
     with pytest.raises(SqueezeEdgeError, match=r"classifier.1.bias.*nearest is squeezenet1_1.*4\.squeeze\.bias \[16\]"):
         identify(state)
-    found = r"none of the networks here: it holds 51 tensors \(features.0.weight \[64, 3, 3, 3\], .*, \.\.\.\), and"
+    found = (
+        r"none of the networks here: it holds 51 tensors \(features.0.weight \[64, 3, 3, 3\], .*, \.\.\.\); squeezeedge"
+    )
     with pytest.raises(SqueezeEdgeError, match=f"{found} .*: 51 of its 52 tensors fit; .* as ONNX"):
         identify(state)
     with pytest.raises(SqueezeEdgeError, match=r"it holds 1 tensor \(layer1.*\. None of them fits; give"):

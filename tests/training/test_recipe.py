@@ -138,7 +138,9 @@ def test_changes_are_judged_together(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"cifar: no such recipe \(did you mean cifar10\?\); .* one of: cifar10"):
+    with pytest.raises(
+        UsageError, match=r"cifar: there is no such recipe \(did you mean cifar10\?\); .* one of: cifar10"
+    ):
         load_recipe("cifar")
 
 

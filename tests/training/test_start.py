@@ -124,9 +124,11 @@ def test_two_runs_in_one_folder(tmp_path: Path, data: str, resume: bool) -> None
             lambda: check_folder(tmp_path / "run", resume),
             lambda: train(RECIPE, data, tmp_path / "run", resume=resume, workers=0),
         ):
-            with pytest.raises(UsageError, match=r"run: process \d+ of \S+ works in this folder; wait for its end, or"):
+            with pytest.raises(
+                UsageError, match=r"run: process \d+ of \S+ is using this folder; wait until it ends, or"
+            ):
                 second()
-        with pytest.raises(UsageError, match="labelled images are needed"):  # a process that writes nothing
+        with pytest.raises(UsageError, match="training needs labelled images"):  # a process that writes nothing
             train(RECIPE, None, tmp_path / "run", world=World(rank=1, size=2))
 
 
@@ -211,7 +213,7 @@ def test_a_network_that_keeps_its_last_layer_keeps_its_classes(tmp_path: Path, d
 
 
 def test_images_are_needed(tmp_path: Path, data: str) -> None:
-    with pytest.raises(UsageError, match="labelled images are needed"):
+    with pytest.raises(UsageError, match="training needs labelled images"):
         train(RECIPE, None, tmp_path / "run")
     with pytest.raises(
         SqueezeEdgeError, match=r"has 2 classes \('dark', 'light'\) instead of 3; give that number or none"

@@ -56,7 +56,7 @@ def compare_command(
         str | None,
         typer.Option(
             metavar="USER@HOST[:PORT]",
-            help="Machine of the first device that can be on another one, over ssh.",
+            help="Another machine, over ssh, on which the first device that can be there runs.",
             show_default=False,
         ),
     ] = None,
@@ -71,7 +71,7 @@ def compare_command(
     calib: Calib = None,
     calib_images: CalibImages = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Compare at most so many images, drawn by --seed.", rich_help_panel="Data")
+        int, typer.Option(min=1, help="Largest number of images to compare, drawn by --seed.", rich_help_panel="Data")
     ] = 8,
     seed: Seed = 0,
     strict: Strict = False,

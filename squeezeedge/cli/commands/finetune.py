@@ -54,7 +54,7 @@ def finetune_command(
     *,
     stated: PreprocessingOptions,
     classes: Annotated[
-        int | None, typer.Option(min=1, help="Number of classes; default: those of the images.", show_default=False)
+        int | None, typer.Option(min=1, help="Number of classes. Default: the images' own.", show_default=False)
     ] = None,
     recipe: Annotated[
         str,
@@ -129,14 +129,14 @@ def _trained(
     if weights is not None and pretrained:
         raise UsageError("--weights and --pretrained exclude each other")
     if network is None and weights is None:
-        raise UsageError("a network is needed: give its name (`squeezeedge models`) or a checkpoint")
+        raise UsageError("fine-tuning needs a network; give its name (`squeezeedge models`) or a checkpoint")
     if of_network is not None and of_network not in NETWORKS:
         raise UsageError(f"{of_network}: no such network{did_you_mean(of_network, NETWORKS)}")
     if network is not None and network in NETWORKS:
         if of_network not in (None, network):
             raise UsageError(f"--network {of_network} contradicts {network}")
         if weights is None and not pretrained and not resume:
-            raise UsageError("trained weights are needed: give --weights FILE or --pretrained")
+            raise UsageError("fine-tuning needs trained weights; give --weights FILE or --pretrained")
         return network, weights
     if network is not None:
         path = Path(network)

@@ -182,7 +182,9 @@ class FloatGraph:
     def __post_init__(self) -> None:
         height, width = self.input_size
         if min(height, width) < 1 or height * width > MAX_PIXELS:
-            raise UnsupportedError(f"network {self.name}: an input of {height}x{width} pixels")
+            raise UnsupportedError(
+                f"network {self.name}: its input has {height}x{width} pixels; 1 to {MAX_PIXELS} are supported"
+            )
         if not self.nodes:
             raise UnsupportedError(f"network {self.name}: it has no layers")
         shapes: dict[str, Shape] = {IMAGE: Shape(height, width, 3)}
@@ -255,7 +257,7 @@ def _max_pool(node: FloatMaxPool, inputs: Sequence[Shape]) -> Shape:
 def _average_pool(node: FloatAveragePool, inputs: Sequence[Shape]) -> Shape:
     (source,) = inputs
     if node.divisor < 1:
-        raise UnsupportedError(f"{node.name}: an average of {node.divisor} pixels")
+        raise UnsupportedError(f"{node.name}: it averages {node.divisor} pixels; it must average 1 or more")
     return _windows(node.name, source, source.channels, node.kernel, node.stride, node.padding)
 
 
@@ -269,21 +271,23 @@ def _batch_norm(node: FloatBatchNorm, inputs: Sequence[Shape]) -> Shape:
 @_SHAPES.implements(FloatRelu)
 def _relu(node: FloatRelu, inputs: Sequence[Shape]) -> Shape:
     if not node.limit > 0:
-        raise UnsupportedError(f"{node.name}: a ReLU with the limit {node.limit}; it must be positive")
+        raise UnsupportedError(f"{node.name}: its ReLU has the limit {node.limit}; it must be positive")
     return inputs[0]
 
 
 @_SHAPES.implements(FloatConcat)
 def _concat(node: FloatConcat, inputs: Sequence[Shape]) -> Shape:
     if any(shape[:2] != inputs[0][:2] for shape in inputs):
-        raise UnsupportedError(f"{node.name}: concatenates {' and '.join(map(_text, inputs))}")
+        raise UnsupportedError(
+            f"{node.name}: it concatenates {' and '.join(map(_text, inputs))}; the maps must be of one size"
+        )
     return inputs[0]._replace(channels=sum(shape.channels for shape in inputs))
 
 
 @_SHAPES.implements(FloatAdd)
 def _add(node: FloatAdd, inputs: Sequence[Shape]) -> Shape:
     if any(shape != inputs[0] for shape in inputs):
-        raise UnsupportedError(f"{node.name}: adds {' and '.join(map(_text, inputs))}; the shapes must be equal")
+        raise UnsupportedError(f"{node.name}: it adds {' and '.join(map(_text, inputs))}; the shapes must be equal")
     return inputs[0]
 
 
@@ -297,7 +301,7 @@ def _linear(node: FloatLinear, inputs: Sequence[Shape]) -> Shape:
     height, width, channels = inputs[0]
     if (height, width) != (1, 1):
         raise UnsupportedError(
-            f"{node.name}: a fully connected layer on a map of {height}x{width} pixels; "
+            f"{node.name}: the fully connected layer reads a map of {height}x{width} pixels; "
             "it must follow a global average pooling (R6)"
         )
     _check_array(node.name, "weight", node.weight, (*node.weight.shape[:1], channels), 2)

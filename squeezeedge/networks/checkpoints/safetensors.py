@@ -54,7 +54,7 @@ def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     if CHECKSUM in metadata:
         plain = data[:end].replace(_entry(metadata[CHECKSUM]), _entry(_UNKNOWN))
         if hashlib.sha256(plain + data[end:]).hexdigest() != metadata[CHECKSUM]:
-            raise ValueError("its checksum is another one")
+            raise ValueError("its contents differ from its checksum")
     return state, metadata
 
 

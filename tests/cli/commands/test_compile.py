@@ -148,7 +148,7 @@ def test_two_compiles_into_one_folder(invoke: Invoke, program: Path, tmp_path: P
 
     graph = read_sqe(program / "model.sqe")
     golden = np.zeros((1, *graph.input_shape), np.uint8)
-    with pytest.raises(UsageError, match="somebody else has written it"):
+    with pytest.raises(UsageError, match="another process has written it"):
         write_artifact(graph, Late(), target.options(), out, golden=golden, source={})
     open_artifact(out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

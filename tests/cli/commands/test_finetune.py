@@ -134,7 +134,7 @@ def test_a_checkpoint_without_a_name(invoke: Invoke, tmp_path: Path, weights: Pa
 
 def test_a_network_is_needed(invoke: Invoke, tmp_path: Path, data: Path) -> None:
     result = invoke("finetune", "--data", data, "-o", tmp_path / "run")
-    assert isinstance(result.exception, UsageError) and "a network is needed" in str(result.exception)
+    assert isinstance(result.exception, UsageError) and "fine-tuning needs a network" in str(result.exception)
 
 
 def test_the_folder_must_be_free(invoke: Invoke, tmp_path: Path, data: Path, weights: Path) -> None:

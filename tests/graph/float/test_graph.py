@@ -141,11 +141,11 @@ def test_the_ways_to_end(nodes: list[FloatNode]) -> None:
         ([_conv(shape=(4, 3, 11, 3)), _mean("conv")], "conv: its input of 9x12 pixels is smaller than its kernel"),
         ([_conv(), _pool((8, 1), (1, 1)), _mean("pool")], "pool: its input of 7x10 pixels is smaller"),
         ([_conv(), _average((9, 1)), _mean("average")], "average: its input of 7x10 pixels is smaller"),
-        ([_conv(), _average(divisor=0), _mean("average")], "average: an average of 0 pixels"),
+        ([_conv(), _average(divisor=0), _mean("average")], "average: it averages 0 pixels"),
         ([_conv(), FloatBatchNorm("bn", ("conv",), _ones(4), _ones(3)), _mean("bn")], r"bn: offset is float32 \[3\]"),
-        ([_conv(), _pool(), FloatAdd("sum", ("conv", "pool")), _mean("sum")], "sum: adds 4x7x10 and 4x3x4"),
-        ([_conv(), _pool(), FloatConcat("j", ("conv", "pool")), _mean("j")], "j: concatenates 4x7x10 and 4x3x4"),
-        ([_conv(), _linear("conv")], "fc: a fully connected layer on a map of 7x10 pixels"),
+        ([_conv(), _pool(), FloatAdd("sum", ("conv", "pool")), _mean("sum")], "sum: it adds 4x7x10 and 4x3x4"),
+        ([_conv(), _pool(), FloatConcat("j", ("conv", "pool")), _mean("j")], "j: it concatenates 4x7x10 and 4x3x4"),
+        ([_conv(), _linear("conv")], "fc: the fully connected layer reads a map of 7x10 pixels"),
         ([_conv(), _mean("conv"), _linear(shape=(5, 3))], r"fc: weight is float32 \[5, 3\], must be float32 \[5, 4\]"),
         ([_conv(), _mean("conv"), FloatRelu("relu", ("mean",))], "mean: a global average pooling must be the last"),
         (
@@ -165,7 +165,7 @@ def test_what_does_not_fit_together(nodes: list[FloatNode], match: str) -> None:
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (10**5, 10**5)])
 def test_image_sizes(size: tuple[int, int]) -> None:
-    with pytest.raises(UnsupportedError, match=f"an input of {size[0]}x{size[1]} pixels"):
+    with pytest.raises(UnsupportedError, match=f"its input has {size[0]}x{size[1]} pixels"):
         _graph(_conv(), _mean("conv"), size=size)
 
 

@@ -233,7 +233,7 @@ class _Function(nn.Module):
         (lambda m, x: x.mean(1, keepdim=True).expand(1, 6, 15, 12), r"^mean: mean over axes \[1\]"),
         (lambda m, x: F.dropout(x, training=True), "^dropout: dropout that is active"),
         (lambda m, x: F.adaptive_avg_pool2d(x, 1), "^adaptive_avg_pool2d: a global average pooling must be the last"),
-        (lambda m, x: x + F.adaptive_avg_pool2d(x, 1), "^add: adds 6x15x12 and 6x1x1"),
+        (lambda m, x: x + F.adaptive_avg_pool2d(x, 1), "^add: it adds 6x15x12 and 6x1x1"),
         (lambda m, x: x.view(1, 6, 12, 15), r"^view: aten\.view\.default from \[1, 6, 15, 12\] to \[1, 6, 12, 15\]"),
         (lambda m, x: x.clamp(-1, 1), r"^clamp: aten\.clamp\.default to -1\.*.*1; supported: from 0 to a limit"),
         (lambda m, x: F.conv2d(x, m.scale.relu()), "relu: .*constant operand"),
