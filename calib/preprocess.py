@@ -147,7 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     except Exception as error:  # a palette or transparency that does not fit the pixels; Pillow documents no set
         raise CorruptFileError(
-            f"the image is damaged, its colours cannot be read: {error}; replace or remove it"
+            f"damaged image, its colours cannot be read: {error}; replace or remove it"
         ) from error
 
 

@@ -47,7 +47,7 @@ def commands_markdown(program: typer.core.TyperGroup) -> str:
     return INTRODUCTION + "".join(sections)
 
 
-def _section(command: typer.core.TyperCommand, parent: typer.Context) -> str:
+def _section(command: Any, parent: typer.Context) -> str:  # noqa: ANN401  (typer's own class)
     context = typer.Context(command, info_name=command.name, parent=parent)
     name = f"squeezeedge {command.name}"
     usage = " ".join([name, *command.collect_usage_pieces(context)])

@@ -163,7 +163,7 @@ HOSTILE = {
     "more objects": _operations(b"N", b"r\xff\xff\xff\x7f"),
     "more objects than": _operations(MANY),
     "expected 1099511627776 bytes": _operations(b"\x8e" + struct.pack("<Q", 1 << 40) + b"x"),
-    "but a list": _operations(b"]"),
+    "is a list, not a CIFAR-10 batch": _operations(b"]"),
     "not a CIFAR-10 batch": b"",
     "'labels' is no list": _operations(b"}"),
 }

@@ -194,7 +194,7 @@ def test_any_flipped_bits_of_the_code(folder: Path, content: bytes, data: st.Dat
 
 def test_another_version_says_so(folder: Path, content: bytes) -> None:
     body = content[:8] + struct.pack("<I", 6) + content[12:-32]
-    with pytest.raises(UnsupportedError, match=r"changed\.sqe: version 6 .* reads versions 1 to 5"):
+    with pytest.raises(UnsupportedError, match=r"changed\.sqe: has version 6 .* reads versions 1 to 5"):
         _read(folder, _sealed(body))
 
 

@@ -251,7 +251,7 @@ def test_refused_by_node_and_reason(function: Callable[[nn.Module, Tensor], Tens
         (nn.BatchNorm2d(6, track_running_stats=False), r"^part\.0: batch normalization without running statistics"),
         (nn.SiLU(), r"^part\.0: operator aten\.silu\.default is not supported; supported: convolution"),
         (nn.Conv2d(6, 6, 99, padding=9), "torch.export cannot trace it at 17x14"),
-        (nn.Linear(12, 12), r"^part\.0: a fully connected layer on a map of 15x12"),
+        (nn.Linear(12, 12), r"^part\.0: the fully connected layer reads a map of 15x12"),
     ],
 )
 def test_layers_that_are_refused(part: nn.Module, match: str) -> None:
