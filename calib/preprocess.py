@@ -146,9 +146,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             image = image.convert("RGBA")
         return image.convert("RGB")
     except Exception as error:  # a palette or transparency that does not fit the pixels; Pillow documents no set
-        raise CorruptFileError(
-            f"damaged image, its colours cannot be read: {error}; replace or remove it"
-        ) from error
+        raise CorruptFileError(f"damaged image, its colours cannot be read: {error}; replace or remove it") from error
 
 
 def _integer(value: object) -> int:

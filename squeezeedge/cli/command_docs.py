@@ -67,13 +67,14 @@ def _argument(parameter: Any) -> str:  # noqa: ANN401  (typer's own class)
 
 def _option(parameter: Any) -> str:  # noqa: ANN401  (typer's own class)
     """Names, what follows them and what they do; without the names of types, which differ from typer to typer."""
+    names = (*parameter.opts, *parameter.secondary_opts)
     value = "" if parameter.is_flag else f" {parameter.metavar or 'VALUE'}"
     default = (
         ""
         if parameter.default is None or parameter.default is False or not parameter.show_default
         else f" Default: {parameter.default}."
     )
-    return _item(f"{', '.join(parameter.opts)}{value}", parameter.help + default)
+    return _item(f"{', '.join(names)}{value}", parameter.help + default)
 
 
 def _item(names: str, text: str) -> str:
