@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UsageError, check_path, check_type, check_whole
+from squeezeedge.errors import (
+    CorruptFileError,
+    SqueezeEdgeError,
+    UnavailableError,
+    UsageError,
+    check_path,
+    check_type,
+    check_whole,
+)
 from squeezeedge.files import check_output, sha256_of, write_folder
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
@@ -70,8 +78,16 @@ class Artifact:
 
     @property
     def target(self) -> Target:
-        """The target it was compiled for."""
-        return get_target(str(self.manifest["target"]))
+        """The target it was compiled for.
+
+        Raises:
+            UnavailableError: no installed package has it.
+        """
+        try:
+            return get_target(str(self.manifest["target"]))
+        except UsageError as error:
+            text = f"{self.path}: {error}; install the package that added the target, or compile the model again"
+            raise UnavailableError(text) from None
 
     @cached_property
     def graph(self) -> IntegerGraph:

@@ -11,7 +11,7 @@ from typing import Any
 from squeezeedge._version import __version__
 from squeezeedge.errors import CorruptFileError, UsageError
 
-__all__ = ["GOLDEN", "GRAPH", "MANIFEST", "SCHEMA", "is_artifact", "read_manifest", "versions"]
+__all__ = ["GOLDEN", "GRAPH", "MANIFEST", "SCHEMA", "is_artifact", "is_part", "read_manifest", "versions"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 3
@@ -21,11 +21,24 @@ GOLDEN = "golden.npz"
 
 def is_artifact(path: Path) -> bool:
     """Whether a folder is one, of any version, be it damaged."""
+    return bool(_files(path))
+
+
+def is_part(file: Path) -> bool:
+    """Whether a file is one of an artifact, which would be damaged without it."""
+    file = file.resolve()
+    return any(file.relative_to(folder).as_posix() in _files(folder) for folder in file.parents)
+
+
+def _files(folder: Path) -> set[str]:
+    """Names of an artifact's files, of any version, be it damaged; empty if the folder is none."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and {"schema", "graph_sha256", "files"} <= manifest.keys()
+        return set()
+    if not isinstance(manifest, dict) or not {"schema", "graph_sha256", "files"} <= manifest.keys():
+        return set()
+    return {MANIFEST, *(manifest["files"] if isinstance(manifest["files"], dict) else ())}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -56,6 +69,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         "graph_sha256": str,
         "options": dict,
         "source": dict,
+        "versions": dict,
+        "compiled": dict,
         "files": dict,
     }
     for key, kind in expected.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -85,6 +86,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; a known failure is one message and its exit code, without a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SqueezeEdgeError as failure:

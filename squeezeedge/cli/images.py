@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import CorruptFileError, UsageError
 
 if TYPE_CHECKING:
     from squeezeedge.calib.decode import AnyImage
@@ -17,6 +19,10 @@ __all__ = ["PIPE", "named_images"]
 
 PIPE = "-"
 """Stands for the standard input."""
+HEADER = 32
+"""Bytes by which an image is known: it begins so, or one of them is 0, which no path has."""
+IMAGES = (b"\xff\xd8", b"\x89PNG", b"GIF8", *(b"P%d\n" % kind for kind in range(1, 8)))
+"""How images begin that may have no 0 there."""
 
 
 def named_images(arguments: Sequence[str]) -> Iterator[AnyImage]:
@@ -59,26 +65,17 @@ def named_images(arguments: Sequence[str]) -> Iterator[AnyImage]:
     return (image for part in parts for image in (_piped(sys.stdin.buffer) if part is None else part))
 
 
-def _piped(stream: BinaryIO) -> Iterator[AnyImage]:
+def _piped(stream: BufferedReader) -> Iterator[AnyImage]:
     """One image, or those whose paths are the lines of a text."""
     from squeezeedge.calib.decode import MAX_FILE_BYTES, EncodedImage
 
-    first = stream.readline(MAX_FILE_BYTES)
-    if not _is_text(first):
-        yield EncodedImage(PIPE, data=first + stream.read(MAX_FILE_BYTES))
+    begin = stream.peek(HEADER)[:HEADER]
+    if begin.startswith(IMAGES) or b"\0" in begin:
+        yield EncodedImage(PIPE, data=stream.read(MAX_FILE_BYTES + 1))
         return
-    while first:
-        name = first.decode().strip("\r\n")
+    while line := stream.readline(MAX_FILE_BYTES):
+        name = os.fsdecode(line.rstrip(b"\r\n"))
+        if "\0" in name:
+            raise CorruptFileError(f"{PIPE}: a line has a NUL, so it is no path; give paths, one a line, or one image")
         if name:
             yield EncodedImage(name)
-        first = stream.readline(MAX_FILE_BYTES)
-
-
-def _is_text(line: bytes) -> bool:
-    """Whether a line is a path: images begin with bytes that no text has."""
-    if line.startswith((b"GIF8", b"P3\n", b"P6\n")):
-        return False
-    try:
-        return "\0" not in line.decode()
-    except UnicodeDecodeError:
-        return False

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and what their values must be."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -30,6 +31,7 @@ __all__ = [
     "Threads",
     "Timeout",
     "Weights",
+    "check_file",
     "check_picture",
     "check_sqe",
     "whole_numbers",
@@ -175,10 +177,35 @@ Timeout = Annotated[
 ]
 
 
-def check_picture(plot: Path) -> None:
-    """Raise UsageError for a file name of which no kind of picture follows."""
-    if plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {plot}: must end in .png, .svg or .pdf")
+def check_file(out: Path, *, force: bool, option: str = "", endings: Sequence[str] = ()) -> None:
+    """Raise before any work where a file cannot be written.
+
+    Args:
+        out: the file.
+        force: whether one that is there is replaced.
+        option: that named it, for the message.
+        endings: of which its name must have one, in upper or lower case; empty: it may be any name.
+
+    Raises:
+        UsageError: the file exists and ``force`` does not hold, it is an artifact's, or its name has another ending.
+        SqueezeEdgeError: it cannot be written.
+    """
+    from squeezeedge.files import check_output
+    from squeezeedge.manifest import is_part
+
+    check_output(out, force=force)
+    if endings and out.suffix.lower() not in endings:
+        *others, last = endings
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{option} {out}: must end in {known}")
+    if out.exists() and is_part(out):
+        raise UsageError(f"{out}: is a file of an artifact, which would be damaged; choose another output")
+
+
+def check_picture(plot: Path | None) -> None:
+    """Raise as :func:`check_file` where a picture cannot be written; one that is there is replaced."""
+    if plot is not None:
+        check_file(plot, force=True, option="--plot", endings=(".png", ".svg", ".pdf"))
 
 
 def check_sqe(out: Path, *, force: bool) -> None:
@@ -188,9 +215,7 @@ def check_sqe(out: Path, *, force: bool) -> None:
         UsageError: the file exists and ``force`` does not hold, or it would not be known by its name.
         SqueezeEdgeError: it cannot be written.
     """
-    from squeezeedge.files import check_output
-
-    check_output(out, force=force)
+    check_file(out, force=force)
     if out.suffix != ".sqe":
         raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
 

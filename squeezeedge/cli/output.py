@@ -5,23 +5,37 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from squeezeedge.cli.wording import in_options
 from squeezeedge.errors import PackageWarning
 
-__all__ = ["emit_json", "emit_table", "emit_text", "error", "note", "progress", "warnings_as_notes"]
+__all__ = [
+    "emit_json",
+    "emit_lines",
+    "emit_table",
+    "emit_text",
+    "error",
+    "note",
+    "printable",
+    "progress",
+    "warnings_as_notes",
+]
 
 
 FOR_USERS = (FutureWarning, PackageWarning)
 """Warnings of what will change, and of packages that cannot be used."""
 DEFAULT_WIDTH = 80
 """Columns where no terminal says how many it has."""
+
+_COMMANDS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that command a terminal or turn the order of others, and bytes of names that are no text."""
 
 
 def emit_json(value: object) -> None:
@@ -42,7 +56,23 @@ def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """Print a table on stdout, as wide as the terminal; elsewhere of 80 columns, or what ``COLUMNS`` says."""
     from squeezeedge.evaluation.tables import Table
 
-    sys.stdout.write(f"{Table(title, columns, rows).text(_width(), _heading)}\n\n")
+    shown = Table(printable(title), [*map(printable, columns)], [[*map(printable, row)] for row in rows])
+    sys.stdout.write(f"{shown.text(_width(), _heading)}\n\n")
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, none of which is broken, whatever its length."""
+    for line in lines:
+        sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """A text as one line that commands no terminal: control characters and bytes that are no text are written out.
+
+    Names of files, layers and classes come from anywhere.
+    """
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def emit_text(text: str) -> None:
@@ -62,11 +92,12 @@ def _heading(line: str) -> str:
 
 
 def _broken(text: str, width: int | None) -> str:
-    """Lines of at most ``width`` columns, unless a word is longer; what was indented stays so."""
+    """Printable lines of at most ``width`` columns, unless a word is longer; what was indented stays so."""
+    given = [*map(printable, text.splitlines())]
     if width is None:
-        return text
+        return "\n".join(given)
     lines = []
-    for line in text.splitlines():
+    for line in given:
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         lines += textwrap.wrap(
             line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -130,7 +161,7 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    text = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -138,6 +169,6 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
 
         def advance(steps: int = 1, detail: str = "", done: int | None = None, total: int | None = None) -> None:
             counted: dict[str, Any] = {"advance": steps} if done is None else {"completed": done, "total": total}
-            bar.update(task, description=f"{label} {detail}".rstrip(), **counted)
+            bar.update(task, description=printable(f"{label} {detail}".rstrip()), **counted)
 
         yield advance

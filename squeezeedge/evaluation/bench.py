@@ -205,7 +205,7 @@ def bench(
         about={key: value for key, value in about.items() if key not in ("threads", "batch", *rows[0].parts_ms)},
         machine=machine(),
         versions=versions(PACKAGES),
-        compiled_with=dict(artifact.manifest.get("versions", {})),
+        compiled_with=dict(artifact.manifest["versions"]),
     )
 
 

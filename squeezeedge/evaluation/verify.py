@@ -298,7 +298,7 @@ def _said(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What an artifact was compiled with."""
     compiler = manifest[COMPILED].get(COMPILER)
-    return {**manifest.get(VERSIONS, {}), **({} if compiler is None else {COMPILER: compiler})}
+    return {**manifest[VERSIONS], **({} if compiler is None else {COMPILER: compiler})}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -52,7 +52,7 @@ def disassemble(artifact: Path, layer: str | None = None) -> Iterator[str]:
     try:
         opened = Artifact(artifact)
         step = step_of(opened, layer, int(opened.compiled["kernels"]) - 1)
-    except (ValueError, LookupError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise CorruptFileError(f"{artifact}: {error}; compile again") from error
     own = re.compile(rf"[0-9a-f]+ <(__tvm_ffi_)?stage{step - 1}_\w*>:")  # step 0 copies the image
     inside = False

@@ -34,6 +34,8 @@ def _peak(target: Target, artifact: Artifact, about: Mapping[str, Any]) -> Peak:
     isa, tuned = artifact.compiled.get("isa"), artifact.manifest.get("options", {}).get("mcpu")
     if not isinstance(isa, str) or isa not in FEATURES:
         raise CorruptFileError(f"{artifact.folder}: the manifest names no instruction set; compile the model again")
+    if not isinstance(tuned, str | None):
+        raise CorruptFileError(f"{artifact.folder}: the manifest's mcpu is damaged; compile the model again")
     options = CpuOptions(isa=isa, mcpu=tuned)
     target.check_options(options)
     rate, threads = (

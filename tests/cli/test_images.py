@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from PIL import Image
 
 from squeezeedge.calib.decode import EncodedImage
 from squeezeedge.cli.images import named_images
-from squeezeedge.errors import UsageError
+from squeezeedge.errors import CorruptFileError, UsageError
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, data: bytes, *, terminal: bool = False) -> None:
-    stream = SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: terminal)
+    stream = SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(data)), isatty=lambda: terminal)
     monkeypatch.setattr(sys, "stdin", stream)
 
 
@@ -79,3 +80,22 @@ def test_an_image_through_a_pipe(monkeypatch: pytest.MonkeyPatch, kind: str) -> 
     piped(monkeypatch, data.getvalue())
     (image,) = named_images(["-"])
     assert isinstance(image, EncodedImage) and image.read() == data.getvalue() and str(image) == "-"
+
+
+@pytest.mark.parametrize(("kind", "size"), [("BMP", (51, 3)), ("BMP", (3, 83)), ("TIFF", (10, 7))])
+def test_an_image_whose_first_line_looks_like_text_is_no_list_of_paths(
+    monkeypatch: pytest.MonkeyPatch, kind: str, size: tuple[int, int]
+) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", size).save(data, kind)
+    piped(monkeypatch, data.getvalue())
+    (image,) = named_images(["-"])
+    assert isinstance(image, EncodedImage) and image.data == data.getvalue()
+
+
+def test_paths_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    piped(monkeypatch, b"\xff\xfe.png\na.png\n\xff b.png\n")
+    assert [os.fsencode(str(image)) for image in named_images(["-"])] == [b"\xff\xfe.png", b"a.png", b"\xff b.png"]
+    piped(monkeypatch, b"a.png\n" * 10 + b"b\0.png\n")
+    with pytest.raises(CorruptFileError, match="-: a line has a NUL"):
+        list(named_images(["-"]))

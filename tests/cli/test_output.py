@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from squeezeedge.cli.output import emit_json, emit_table, note, warnings_as_notes
+from squeezeedge.cli.output import emit_json, emit_lines, emit_table, emit_text, error, note, warnings_as_notes
 
 
 def test_results_are_on_stdout_and_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +60,16 @@ def test_elsewhere_than_on_a_terminal_a_note_is_one_line(
     monkeypatch.setenv("COLUMNS", "40")
     note("many words " * 40)
     assert capsys.readouterr().err == "many words " * 40 + "\n"
+
+
+def test_no_name_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "red\x1b[31m\x9b\r\b\u202e\udcff ä\t中"
+    emit_lines([f"{name}\nnext"])
+    emit_text(name)
+    emit_table(name, ["name", name], [[f"{name}\nnext", name]])
+    note(f"first\n{name}")
+    error(name)
+    printed = "".join(capsys.readouterr())
+    printed.encode()
+    assert not {"\x1b", "\x9b", "\r", "\b", "\u202e"} & {*printed}
+    assert "red\\x1b[31m" in printed and "\\udcff ä" in printed and "中\\nnext" in printed and "first\n" in printed

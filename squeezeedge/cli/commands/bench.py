@@ -40,11 +40,8 @@ def bench_command(
     from squeezeedge.artifact import open_artifact
     from squeezeedge.cli.output import emit_json, emit_table, note, progress
     from squeezeedge.evaluation.bench import bench
-    from squeezeedge.files import check_output
 
-    if plot is not None:
-        check_output(plot, force=True)
-        check_picture(plot)
+    check_picture(plot)
     batches = whole_numbers("--batch", batch)
     counts = whole_numbers("--threads", threads) if threads is not None else ()
     opened = open_artifact(artifact)

@@ -137,11 +137,9 @@ def _to_json(answer: Answer, *, named: bool) -> dict[str, object]:
 
 def _show(answer: Answer) -> None:
     """An image's name, and its classes below."""
-    import sys
+    from squeezeedge.cli.output import emit_lines
 
-    lines = [str(answer.image), *(f"  {100 * ranked.score:5.1f} %  {ranked.label}" for ranked in answer.top)]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    emit_lines([str(answer.image), *(f"  {100 * ranked.score:5.1f} %  {ranked.label}" for ranked in answer.top)])
 
 
 def register(app: typer.Typer) -> None:

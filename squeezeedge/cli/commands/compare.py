@@ -10,8 +10,7 @@ import typer
 from squeezeedge.cli.completion import devices, sides
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
-from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, Timeout
-from squeezeedge.errors import UsageError
+from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, Timeout, check_picture
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from squeezeedge.model import Model
 
 __all__ = ["compare_command", "register"]
-
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def compare_command(
@@ -86,12 +83,8 @@ def compare_command(
     from squeezeedge.cli.output import emit_json, emit_table, emit_text, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.compare import compare
-    from squeezeedge.files import check_output
 
-    if plot is not None:
-        check_output(plot, force=True)
-        if plot.suffix not in PICTURES:
-            raise UsageError(f"--plot {plot}: must end in {', '.join(PICTURES)}")
+    check_picture(plot)
     given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     first = _side(a, source, given)
     second = first if b == a else _side(b, source, given)

@@ -58,7 +58,7 @@ def compile_command(
     from dataclasses import replace
 
     from squeezeedge.artifact import PROGRAM, check_artifact_output, prepare
-    from squeezeedge.cli.output import emit_json, note, progress
+    from squeezeedge.cli.output import emit_json, emit_lines, note, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.model import GOLDEN_IMAGES
 
@@ -107,7 +107,7 @@ def compile_command(
     else:
         made_for = artifact.manifest["compiled"].get("isa") or options.get("instructions")
         kind = f" ({made_for})" if made_for else ""
-        print(f"{out}: {quantized.name} for {target}{kind}, {artifact.model_bytes / 1e6:.2f} MB")
+        emit_lines([f"{out}: {quantized.name} for {target}{kind}, {artifact.model_bytes / 1e6:.2f} MB"])
     note(f"next: {_evaluation(out, chosen, quantized, data)}; on the device itself: python3 {PROGRAM} in that folder")
 
 

@@ -109,9 +109,7 @@ def compress_command(
         raise UsageError("`epochs`: goes with `finetune`; give that, too")
     if out is not None:
         check_sqe(out, force=force)
-    if plot is not None:
-        check_output(plot, force=True)
-        check_picture(plot)
+    check_picture(plot)
     given = DataOptions(data, calib, classes, calib_images, None, seed, strict)
     loaded = source.load(model)
     check_float(loaded, str(model))

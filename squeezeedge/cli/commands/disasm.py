@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.options import ArtifactFolder, Force
+from squeezeedge.cli.options import ArtifactFolder, Force, check_file
 
 __all__ = ["disasm_command", "register"]
 
@@ -28,20 +28,18 @@ def disasm_command(
     force: Force = False,
 ) -> None:
     """Print what an artifact's device executes, as text: instructions, machine code or the nodes of a graph."""
-    import sys
-
     from squeezeedge.artifact import open_artifact
-    from squeezeedge.files import check_output, write_file
+    from squeezeedge.cli.output import emit_lines
+    from squeezeedge.files import write_file
 
     if out is not None:
-        check_output(out, force=force)
+        check_file(out, force=force)
     opened = open_artifact(artifact)
     lines = opened.target.listing(opened.path, layer)
     if out is not None:
         write_file(out, "".join(f"{line}\n" for line in lines).encode(), force=force)
         return
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    emit_lines(lines)
 
 
 def register(app: typer.Typer) -> None:

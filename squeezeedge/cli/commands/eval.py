@@ -9,6 +9,7 @@ import typer
 from squeezeedge.cli.completion import devices, models
 from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
 from squeezeedge.cli.options import (
+    Board,
     Calib,
     CalibImages,
     Classes,
@@ -48,10 +49,7 @@ def eval_command(
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
     ] = False,
-    board: Annotated[
-        str | None,
-        typer.Option(metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
-    ] = None,
+    board: Board = None,
     timeout: Timeout = None,
     threads: Threads = None,
     *,

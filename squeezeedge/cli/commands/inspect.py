@@ -64,12 +64,9 @@ def inspect_command(
     """
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.inspection import inspect_float, inspect_integer
-    from squeezeedge.files import check_output
     from squeezeedge.targets.registry import all_targets
 
-    if plot is not None:
-        check_output(plot, force=True)
-        check_picture(plot)
+    check_picture(plot)
     targets = dict(all_targets())
     if data is None and any(value is not None for value in (classes, calib, calib_images)):
         raise UsageError("`classes` and `calib` are of the images that errors are measured on; give `data`, too")

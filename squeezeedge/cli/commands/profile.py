@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.options import Json, check_picture
+from squeezeedge.cli.options import ArtifactFolder, Json, check_file, check_picture
 
 __all__ = ["profile_command", "register"]
 
 
 def profile_command(
-    artifact: Annotated[Path, typer.Argument(help="An artifact folder.", metavar="ARTIFACT")],
+    artifact: ArtifactFolder,
     runs: Annotated[int, typer.Option(min=1, help="Runs whose medians are told; a simulator makes one.")] = 50,
     timeline: Annotated[
         Path | None,
         typer.Option(help="Write a Chrome trace (.json, for Perfetto or chrome://tracing).", show_default=False),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write a picture of layers and timeline (.png, .svg).", show_default=False)
+        Path | None, typer.Option(help="Write a picture of layers and timeline (.png, .svg, .pdf).", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -33,13 +33,11 @@ def profile_command(
     from squeezeedge.artifact import open_artifact
     from squeezeedge.cli.output import emit_json, emit_table, emit_text
     from squeezeedge.evaluation.profiling import profile, profile_json, profile_notes, profile_table
-    from squeezeedge.files import check_output, write_file
+    from squeezeedge.files import write_file
 
-    for file in (timeline, plot):
-        if file is not None:
-            check_output(file, force=True)
-    if plot is not None:
-        check_picture(plot)
+    check_picture(plot)
+    if timeline is not None:
+        check_file(timeline, force=True, option="--timeline", endings=(".json",))
     opened = open_artifact(artifact)
     model = str(opened.manifest["model"])
     found = profile(opened, runs)

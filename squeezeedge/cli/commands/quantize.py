@@ -70,7 +70,6 @@ def quantize_command(
     if plot is not None:
         if not explain:
             raise UsageError("--plot is a picture of what --explain measures; give that, too")
-        check_output(plot, force=True)
         check_picture(plot)
     if out is not None:
         check_sqe(out, force=force)

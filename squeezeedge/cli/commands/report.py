@@ -10,6 +10,7 @@ import typer
 from squeezeedge.cli.completion import devices, models
 from squeezeedge.cli.model_options import ModelOptions, warn
 from squeezeedge.cli.options import (
+    Board,
     Calib,
     CalibImages,
     Classes,
@@ -21,15 +22,13 @@ from squeezeedge.cli.options import (
     Strict,
     Threads,
     Timeout,
+    check_file,
 )
 from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command
 from squeezeedge.cli.wording import command_line, in_options
-from squeezeedge.errors import UsageError
 
 __all__ = ["register", "report_command"]
-
-SUFFIXES = (".html", ".htm")
 
 
 def report_command(
@@ -55,10 +54,7 @@ def report_command(
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
     ] = False,
-    board: Annotated[
-        str | None,
-        typer.Option(metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
-    ] = None,
+    board: Board = None,
     timeout: Timeout = None,
     threads: Threads = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.html).", show_default=True)] = Path(
@@ -86,11 +82,8 @@ def report_command(
     from squeezeedge.cli.evaluating import prepared
     from squeezeedge.cli.output import emit_json, emit_text, note, progress
     from squeezeedge.cli.quantizing import DataOptions
-    from squeezeedge.files import check_output
 
-    check_output(out, force=force)
-    if out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {out}: must end in .html, by which a browser knows the file")
+    check_file(out, force=force, option="-o", endings=(".html", ".htm"))
     with prepared(
         model or [],
         device or [],

@@ -85,7 +85,7 @@ def test_usage(sqe: str, run: Callable[..., Any], tmp_path: Path) -> None:
     for arguments, text in (
         ((sqe,), "both sides are the oracle"),
         (("cpu", "oracle"), "cpu and oracle: of which network?"),
-        ((sqe, "fp32", "--plot", tmp_path / "x.txt"), "must end in .png, .svg, .pdf"),
+        ((sqe, "fp32", "--plot", tmp_path / "x.txt"), "must end in .png, .svg or .pdf"),
         ((sqe, "onnx", "--board", "user@host"), "--board: neither side runs on another machine"),
         ((tmp_path, "onnx"), "not an artifact"),
     ):
