@@ -18,7 +18,7 @@ from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.targets.protocol import Kind, RunResult
 from squeezeedge.targets.session import Session
 
-__all__ = ["Answer", "Device", "RankedClass", "answers"]
+__all__ = ["Answer", "Device", "RankedClass", "answers", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,20 @@ def answers(
     return each()
 
 
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Probabilities [..., classes] of logits [..., classes]; where one of them is infinite or none, not a number."""
+    wide = logits.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        weights = np.exp(wide - wide.max(-1, keepdims=True))
+        probabilities: NDArray[np.float64] = weights / weights.sum(-1, keepdims=True)
+    return probabilities
+
+
 def _answer(
     image: str | int, logits: NDArray[np.float32], latency_ms: float, top: int, labels: Sequence[str]
 ) -> Answer:
     wide = logits.astype(np.float64)
-    weights = np.exp(wide - wide.max())
-    scores = weights / weights.sum()
+    scores = softmax(wide)
     best = np.argsort(-wide, kind="stable")[:top].tolist()
     return Answer(
         image=image,

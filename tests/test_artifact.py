@@ -21,7 +21,7 @@ from squeezeedge import artifact as module
 from squeezeedge.artifact import Artifact, compile, open_artifact, write_artifact
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.preprocess import Preprocessing
-from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnsupportedError, UsageError
+from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UnsupportedError, UsageError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import read_sqe, write_sqe
@@ -444,7 +444,9 @@ def test_another_schema(copy: Path, manifest: object) -> None:
         open_artifact(copy)
 
 
-@pytest.mark.parametrize("key", ["model", "target", "graph_sha256", "options", "source", "files"])
+@pytest.mark.parametrize(
+    "key", ["model", "target", "graph_sha256", "options", "source", "versions", "compiled", "files"]
+)
 @pytest.mark.parametrize("value", ["missing", None, 3, ["a"]])
 def test_an_entry_that_is_missing_or_of_another_kind(copy: Path, key: str, value: object) -> None:
     manifest = manifest_of(copy)
@@ -570,3 +572,9 @@ def test_any_change_is_harmless_or_refused(sound: Path, tmp_path: Path, data: st
         assert str(folder) in str(error)
     else:
         assert opened.model_bytes <= 4 * GRAPH.classes and (opened.golden == GOLDEN).all()
+
+
+def test_a_target_that_no_package_has(copy: Path) -> None:
+    write_manifest(copy, manifest_of(copy) | {"target": "abacus"})
+    with pytest.raises(UnavailableError, match=f"^{copy}: no target 'abacus'; .*; install the package that added"):
+        _ = open_artifact(copy).target

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.device import softmax
+
 __all__ = ["AnswerLog", "Answers", "Ranked"]
 
 
@@ -53,9 +55,7 @@ class AnswerLog:
     def add(self, logits: NDArray[Any]) -> None:
         """Add a batch, float [n, classes], n at least 1."""
         best = logits.argmax(1)
-        with np.errstate(invalid="ignore", over="ignore"):  # of logits that are infinite
-            weights = np.exp(logits - logits.max(1, keepdims=True).astype(np.float64))
-            scores = np.take_along_axis(weights, best[:, None], 1)[:, 0] / weights.sum(1)
+        scores = np.take_along_axis(softmax(logits), best[:, None], 1)[:, 0]
         self._classes.append(best.astype(np.int64))
         self._scores.append(scores.astype(np.float32))
 

@@ -9,6 +9,7 @@ import pytest
 
 from squeezeedge.errors import CorruptFileError, UnavailableError, UsageError
 from tests.cli.conftest import Invoke
+from tests.targets.devices import seal
 
 
 def test_vta(invoke: Invoke, program: Path, golden: Callable[[str, str], None]) -> None:
@@ -34,6 +35,18 @@ def test_cpu(invoke: Invoke, artifact: Path, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = invoke("disasm", artifact)
     assert isinstance(missing.exception, UnavailableError) and "install binutils" in str(missing.exception)
+
+
+@pytest.mark.parametrize("kernels", [None, [], "many"])
+def test_a_number_of_kernels_that_is_none(invoke: Invoke, artifact: Path, tmp_path: Path, kernels: object) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["compiled"]["kernels"] = kernels
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy)
+    result = invoke("disasm", copy, "--layer", "features.3.squeeze")
+    assert isinstance(result.exception, CorruptFileError) and str(copy) in str(result.exception)
 
 
 @pytest.mark.parametrize("command", ["disasm", "profile"])

@@ -38,15 +38,23 @@ def test_kernels_and_peak(digits_artifact: Artifact, monkeypatch: pytest.MonkeyP
     assert [event["name"] for event in found.timeline["traceEvents"][1:]] == [layer.name for layer in found.layers]
 
 
-def test_an_instruction_set_that_is_none(
-    digits_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ("compiled", "isa", ["odd"], "the manifest names no instruction set"),
+        ("options", "mcpu", 5, "the manifest's mcpu is damaged"),
+    ],
+)
+def test_what_is_no_processor(
+    digits_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: tuple[str, str, object, str]
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(digits_artifact.path, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["compiled"]["isa"] = ["odd"]
+    section, key, value, said = entry
+    manifest[section][key] = value
     (folder / "manifest.json").write_text(json.dumps(manifest))
     seal(folder)
     monkeypatch.setattr(profile, "measured_rate", lambda *_: 1.0)
     found = TARGET.profile(folder, digits_artifact.golden[0], 1)
-    assert found.peak is None and "the manifest names no instruction set" in found.notes[-1]
+    assert found.peak is None and said in found.notes[-1]
