@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from squeezeedge.cli.options import check_timeout
 from squeezeedge.cli.target_options import options_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
 from squeezeedge.targets.registry import device_target, emulation
@@ -82,8 +83,7 @@ def prepared(
     from squeezeedge.targets.session import check_files, check_ready
 
     effort = quantizing.chosen()
-    if timeout is not None and board is None:
-        raise UsageError("--timeout is for a board; name one with --board")
+    check_timeout(timeout, board)
     names = _devices(devices, emulate, board) if devices else []
     opened = _opened(models, names)
     if not names:
@@ -247,14 +247,14 @@ def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
 
 
 def _devices(names: Sequence[str], emulate: bool, board: str | None) -> list[str]:
-    """The devices to run on.
+    """The devices to run on, each once.
 
     Raises:
         UsageError: no such device, ``--emulate`` where nothing can be emulated, ``--board`` where nothing is remote.
     """
     from squeezeedge.evaluation.evaluate import check_board
 
-    chosen = [emulation(name) if emulate else name for name in names]
+    chosen = list(dict.fromkeys(emulation(name) if emulate else name for name in names))
     kinds = [device_target(name).devices[name] for name in chosen]
     if emulate and "emulation" not in kinds:
         raise UsageError(f"--emulate: there is no emulation of {' or '.join(names)}")

@@ -34,6 +34,7 @@ __all__ = [
     "check_file",
     "check_picture",
     "check_sqe",
+    "check_timeout",
     "whole_numbers",
 ]
 
@@ -220,6 +221,12 @@ def check_sqe(out: Path, *, force: bool) -> None:
         raise UsageError(f"{out}: must end in .sqe, by which the other commands know the file")
 
 
+def check_timeout(timeout: float | None, board: str | None) -> None:
+    """Raise UsageError for a time limit where nothing is waited for."""
+    if timeout is not None and board is None:
+        raise UsageError("--timeout is for a board; name one with --board")
+
+
 def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     """The numbers of an option like ``1,8``.
 
@@ -227,6 +234,6 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
         UsageError: it is no list of numbers of 1 or more.
     """
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and part.isascii() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and part.isascii() and len(part) <= 18 and int(part) > 0 for part in parts):
         raise UsageError(f"{option} {text}: must be numbers of 1 or more, as in 1,8")
     return tuple(dict.fromkeys(map(int, parts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,8 @@ LEAST_RUNS = 5
 """Runs that are measured at least, however long one takes."""
 MODEL_RUNS = 1
 """Runs of a simulator: its cycles are the same in each."""
+MOST_BYTES = 1 << 30
+"""Of the images of a batch."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,9 @@ def bench(
             raise UsageError(f"`{name}` is {value}; it must be 0 or more")
     if not batches:
         raise UsageError("no batch size was given")
+    image_bytes = math.prod(artifact.graph.input_shape)
+    if max(batches) * image_bytes > MOST_BYTES:
+        raise UsageError(f"`batch` is {max(batches)}; at most {MOST_BYTES // image_bytes} of these images are measured")
     target = artifact.target
     name = next(iter(target.devices)) if device is None else device
     if board is not None and set(batches) != {1}:

@@ -118,7 +118,7 @@ def evaluate(
             raise UsageError(f"{other.path}: holds another integer graph than {artifacts[0].path}")
     if device is None:
         device = [next(iter(each.target.devices)) for each in artifacts]
-    names = _several("device", device, str, "a device's name, or several")
+    names = list(dict.fromkeys(_several("device", device, str, "a device's name, or several")))
     if not names:
         raise UsageError("no device was given")
     check_board(names, board)

@@ -35,6 +35,11 @@ def test_an_artifact_runs_on_its_hardware(digits_artifact: Artifact, capsys: pyt
     assert "evaluating squeezenet1_1_digits on 5 images of digits" in capsys.readouterr().err
 
 
+def test_a_device_that_is_named_twice_runs_once(digits_artifact: Artifact) -> None:
+    with ready([digits_artifact.path], ["cpu", "cpu"]) as found:
+        assert found.devices == ["cpu"]
+
+
 def test_the_check_comes_before_any_work(digits_artifact: Artifact) -> None:
     def check(images: object, reference: object) -> None:
         raise UsageError("not these")

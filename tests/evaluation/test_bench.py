@@ -66,6 +66,7 @@ def test_the_time_of_wrong_answers_is_not_told(small_artifact: Artifact, monkeyp
     [
         ({"batches": ()}, "no batch size"),
         ({"batches": (0,)}, "`batches` is 0"),
+        ({"batches": (1, 10**12)}, "`batch` is 1000000000000; at most"),
         ({"threads": (True,)}, "`threads` is True"),
         ({"seconds": -1.0}, "`seconds` is -1.0; it must be 0 or more"),
         ({"warm_up": float("nan")}, "`warm_up` is nan"),

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.options import ArtifactDevice, ArtifactFolder, Board, Json, Timeout, check_picture, whole_numbers
+from squeezeedge.cli.options import (
+    ArtifactDevice,
+    ArtifactFolder,
+    Board,
+    Json,
+    Timeout,
+    check_picture,
+    check_timeout,
+    whole_numbers,
+)
 
 __all__ = ["bench_command", "register"]
 
@@ -42,6 +51,7 @@ def bench_command(
     from squeezeedge.evaluation.bench import bench
 
     check_picture(plot)
+    check_timeout(timeout, board)
     batches = whole_numbers("--batch", batch)
     counts = whole_numbers("--threads", threads) if threads is not None else ()
     opened = open_artifact(artifact)

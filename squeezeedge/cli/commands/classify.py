@@ -13,7 +13,7 @@ from squeezeedge.cli.completion import images as completed_images
 from squeezeedge.cli.completion import models
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
-from squeezeedge.cli.options import ArtifactDevice, Board, Json, Strict, Threads, Timeout
+from squeezeedge.cli.options import ArtifactDevice, Board, Json, Strict, Threads, Timeout, check_timeout
 from squeezeedge.errors import CorruptFileError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _opened(
     from squeezeedge.targets.session import check_device
 
     if Path(model).is_dir():
+        check_timeout(timeout, board)
         if source != ModelOptions():
             raise UsageError(f"{model}: is compiled already; options of a model are for a MODEL")
         artifact = open_artifact(model)

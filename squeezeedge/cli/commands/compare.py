@@ -10,7 +10,18 @@ import typer
 from squeezeedge.cli.completion import devices, sides
 from squeezeedge.cli.groups import expanded
 from squeezeedge.cli.model_options import ModelOptions
-from squeezeedge.cli.options import Calib, CalibImages, Classes, Data, Json, Seed, Strict, Timeout, check_picture
+from squeezeedge.cli.options import (
+    Calib,
+    CalibImages,
+    Classes,
+    Data,
+    Json,
+    Seed,
+    Strict,
+    Timeout,
+    check_picture,
+    check_timeout,
+)
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact
@@ -85,6 +96,7 @@ def compare_command(
     from squeezeedge.evaluation.compare import compare
 
     check_picture(plot)
+    check_timeout(timeout, board)
     given = DataOptions(data, calib, classes, calib_images, limit, seed, strict)
     first = _side(a, source, given)
     second = first if b == a else _side(b, source, given)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from squeezeedge.cli.options import ArtifactDevice, ArtifactFolder, Board, Json, Timeout
+from squeezeedge.cli.options import ArtifactDevice, ArtifactFolder, Board, Json, Timeout, check_timeout
 
 __all__ = ["register", "verify_command"]
 
@@ -31,6 +31,7 @@ def verify_command(
     from squeezeedge.cli.wording import in_options
     from squeezeedge.evaluation.verify import CHECKS, verify
 
+    check_timeout(timeout, board)
     with progress("verify", CHECKS - (not rebuild)) as advance:
         found = verify(artifact, device, board=board, timeout=timeout, rebuild=rebuild, on_progress=advance)
     if json:

@@ -348,7 +348,7 @@ def _layers(findings: Findings) -> list[LayerRow]:
     """The integer graph's layers, with their noise where it is known."""
     noise = {} if findings.noise is None else {layer.name: layer for layer in findings.noise.layers}
     finite = [layer.sqnr_db for layer in noise.values() if math.isfinite(layer.sqnr_db)]
-    highest = max(finite, default=1.0)
+    highest = max([1.0, *finite])
     rows = []
     for layer in inspect_integer(findings.graph, {}).layers:
         own = noise.get(layer.name)

@@ -37,7 +37,7 @@ def test_a_simulator_tells_cycles_and_no_time(invoke: Invoke, program: Path) -> 
     assert "no time was measured" in result.stderr
 
 
-@pytest.mark.parametrize("numbers", ["0", "1,", "a", "-1", "1;2", ""])
+@pytest.mark.parametrize("numbers", ["0", "1,", "a", "-1", "1;2", "", "9" * 20, "9" * 5000, "٣"])
 def test_what_is_no_list_of_numbers(invoke: Invoke, program: Path, numbers: str) -> None:
     result = invoke("bench", program, "--batch", numbers)
     assert isinstance(result.exception, UsageError) and "--batch" in str(result.exception), result.output
