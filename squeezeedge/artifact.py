@@ -6,7 +6,6 @@ leaves nothing behind. ``open_artifact`` checks every file against the manifest 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -39,7 +38,7 @@ from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.targets.device.run import TRACE, meaning_sha256
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.protocol import Lowered, Target
-from squeezeedge.targets.registry import get_target
+from squeezeedge.targets.registry import get_target, source_file
 
 if TYPE_CHECKING:
     from squeezeedge.device import Device
@@ -383,7 +382,7 @@ def _write(
     calibrated_on: Collection[str],
     force: bool,
 ) -> Artifact:
-    program = {PROGRAM: _source_file(PROGRAM_MODULE), DEVICE: _source_file(target.device_module)}
+    program = {PROGRAM: source_file(PROGRAM_MODULE), DEVICE: source_file(target.device_module)}
     try:
         with write_folder(out, force=force) as partial:
             compiled = lowered.write(partial)
@@ -449,18 +448,3 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
     except ValueError as error:
         raise CorruptFileError(str(error)) from error
     return Artifact(path, manifest)
-
-
-def _source_file(module: str) -> Path:
-    """The file of a module that is copied into artifacts.
-
-    Raises:
-        SqueezeEdgeError: there is none.
-    """
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        raise SqueezeEdgeError(f"{module}: no such module; install the package that it belongs to again")
-    return Path(found.origin)

@@ -6,17 +6,19 @@ A package adds a target by an entry point of the group ``squeezeedge.targets`` t
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
-from squeezeedge.errors import PackageWarning, UsageError
+from squeezeedge.errors import PackageWarning, SqueezeEdgeError, UsageError
 from squeezeedge.targets.protocol import Target
 
-__all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target"]
+__all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target", "source_file"]
 
 ENTRY_POINTS = "squeezeedge.targets"
 
@@ -85,3 +87,18 @@ def device_target(device: str) -> Target:
             return target
     known = ", ".join(name for target in all_targets().values() for name in target.devices)
     raise UsageError(f"no device {device!r}; there are: {known}")
+
+
+def source_file(module: str) -> Path:
+    """The file of a device's module, which is copied into artifacts.
+
+    Raises:
+        SqueezeEdgeError: there is none.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise SqueezeEdgeError(f"{module}: no such module; install the package that it belongs to again")
+    return Path(found.origin)

@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
-from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squeezeedge.errors import CorruptFileError, UsageError
 
@@ -62,13 +61,14 @@ def named_images(arguments: Sequence[str]) -> Iterator[AnyImage]:
             parts.append(list(open_images(argument, labelled=False).images))
         else:
             parts.append([EncodedImage(argument)])
-    return (image for part in parts for image in (_piped(sys.stdin.buffer) if part is None else part))
+    return (image for part in parts for image in (_piped() if part is None else part))
 
 
-def _piped(stream: BufferedReader) -> Iterator[AnyImage]:
+def _piped() -> Iterator[AnyImage]:
     """One image, or those whose paths are the lines of a text."""
     from squeezeedge.calib.decode import MAX_FILE_BYTES, EncodedImage
 
+    stream: Any = sys.stdin.buffer  # typeshed does not know its peek
     begin = stream.peek(HEADER)[:HEADER]
     if begin.startswith(IMAGES) or b"\0" in begin:
         yield EncodedImage(PIPE, data=stream.read(MAX_FILE_BYTES + 1))
