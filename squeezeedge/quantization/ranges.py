@@ -3,7 +3,8 @@
 The largest value of a channel among a few dozen images is exceeded by many other images, and a clipped value is a
 feature that the network has found: it weighs more than the rounding of the rest. So the error beyond a limit is
 extrapolated: by extreme value theory (peaks over threshold; Pickands, 1975) the excess of the images' peaks over a
-high threshold is close to exponentially distributed.
+high threshold is close to exponentially distributed. Its mean is of a dozen peaks of a channel, too few to tell how far
+others reach; so the mean of all channels of the tensor, as a share of their thresholds, counts as some peaks more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ CLIP_WEIGHT = 3.0
 """Cost of a clipped squared error against a rounded one: clipping errors share their sign and neighbourhood, so they
 do not average out in the layers behind. Between 1 and 10 the result hardly changes."""
 
+COMMON_PEAKS = 12
+"""As so many peaks of each channel the excess of all channels counts."""
+
 LEAST_EXCESS = 0.01
 """Least mean excess, as a share of the largest peak: peaks can be equal, such as those of an overexposed image."""
 
@@ -39,6 +43,7 @@ class Range:
 
     Attributes:
         peaks: float64 [images, channels]: largest magnitude in each image, images sorted by it, largest first.
+        common: mean excess of all channels, as a share of their mean threshold.
         active: float64 [channels]: share of values that are neither 0 nor at the limit.
         level: float64 [channels]: largest magnitude; of a channel that is always 0, its magnitude before the ReLU
             (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
@@ -49,6 +54,7 @@ class Range:
     """
 
     peaks: Tensor
+    common: float
     active: Tensor
     level: Tensor
     pixels: int
@@ -68,7 +74,7 @@ class Range:
     def clipping_error(self, limit: Tensor) -> Tensor:
         """Expected squared error per pixel, weighted by ``CLIP_WEIGHT``, if magnitudes are clipped.
 
-        With threshold u (a high quantile of the peaks) and mean excess b, a peak exceeds ``limit`` with probability
+        With threshold u (a high quantile of the peaks) and expected excess b, a peak exceeds ``limit`` with probability
         p(peak > u) * exp(-(limit - u) / b), by 2 b^2 in the mean square; where it cannot exceed it by more than d, for
         the ReLU has a limit, by that times P(3, d / b), the regularized incomplete gamma function. That is of one value
         in an image; the values at the limit, of which there can be many, are counted.
@@ -79,13 +85,11 @@ class Range:
         Returns:
             float64 [..., channels].
         """
-        images = len(self.peaks)
-        count = max(1, round(TAIL_SHARE * images))
-        threshold = self.peaks[count] if count < images else torch.zeros_like(self.level)
-        least = LEAST_EXCESS * max(1, ENOUGH / images)
-        excess = torch.maximum((self.peaks[:count] - threshold).mean(0), least * self.peaks[0])
+        images, (threshold, seen) = len(self.peaks), _tail(self.peaks)
+        count = _tail_count(images)
+        together = (count * seen + COMMON_PEAKS * self.common * threshold) / (count + COMMON_PEAKS)
+        excess = torch.where(threshold > 0, together, seen).clamp_min(torch.finfo(torch.float64).tiny)
         rate = CLIP_WEIGHT * count / images / self.pixels
-        excess = excess.clamp_min(torch.finfo(torch.float64).tiny)
         steep = (threshold - limit) / excess
         beyond = (self.limit - limit).clamp_min(0) / excess
         share: Tensor = torch.special.gammainc(torch.full_like(beyond, 3), beyond)
@@ -142,7 +146,27 @@ class RangeObserver:
         limit = math.inf if self.limit is None else self.limit
         level = torch.where(peaks[0] > 0, peaks[0], natural).clamp_max(limit)
         limited = self._limited.expand_as(self._active).double() / (len(peaks) * self._pixels)
-        return Range(peaks, active - limited, level, self._pixels, limited, limit)
+        threshold, excess = _tail(peaks)
+        total = math.fsum(threshold.tolist())  # fsum: the same on every processor
+        common = math.fsum(excess[threshold > 0].tolist()) / total if total > 0 else 0.0
+        return Range(peaks, common, active - limited, level, self._pixels, limited, limit)
+
+
+def _tail_count(images: int) -> int:
+    """How many images' peaks make up the tail."""
+    return max(1, round(TAIL_SHARE * images))
+
+
+def _tail(peaks: Tensor) -> tuple[Tensor, Tensor]:
+    """The threshold that the peaks of the tail exceed, and by how much in the mean: float64 [channels].
+
+    Args:
+        peaks: float64 [images, channels]: largest magnitude in each image, largest first.
+    """
+    images, count = len(peaks), _tail_count(len(peaks))
+    threshold = peaks[count] if count < images else torch.zeros_like(peaks[0])
+    least = LEAST_EXCESS * max(1, ENOUGH / images)
+    return threshold, torch.maximum((peaks[:count] - threshold).mean(0), least * peaks[0])
 
 
 def _count(found: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,19 +14,36 @@ from squeezeedge.quantization.ranges import RangeObserver
 
 
 def test_headroom_above_the_values_seen() -> None:
-    """A channel whose peaks differ between images gets more room than one whose peaks are alike."""
+    """A channel whose peaks differ between images gets more room than those whose peaks are alike."""
     rng = np.random.default_rng(0)
+    image = rng.uniform(0, 1, (64, 33, 20, 20))
+    image[:, 32] *= rng.exponential(1, (64, 1, 1))
+    image /= np.geomspace(1, 8, 33)[:, None, None]
     observer = RangeObserver("layer", math.inf)
-    for _ in range(64):
-        image = rng.uniform(0, 1, (1, 2, 20, 20))
-        image[0, 1] *= rng.exponential(1)
-        image[0] /= [[[1.0]], [[4.0]]]
-        observer.add(torch.from_numpy(image).float())
+    for part in np.split(image, 4):
+        observer.add(torch.from_numpy(part).float())
     values = observer.range()
     limit = values.level * 1.2
-    assert values.clipping_error(limit)[0] < 1e-6 * values.clipping_error(limit)[1]
+    errors = values.clipping_error(limit) / values.level.square()
+    assert (errors[:32] < 1e-3 * errors[32]).all()
     wider = values.clipping_error(limit * 1.5)
     assert (wider < values.clipping_error(limit)).all()
+
+
+def test_channels_tell_of_each_other_how_far_peaks_reach() -> None:
+    """Channels of one distribution but for their scale; by chance some had no high peaks."""
+    channels, sizes = 200, np.geomspace(0.1, 10, 200)
+    peaks = (np.random.default_rng(2).exponential(1, (64, channels)) + 3) * sizes
+    values = torch.from_numpy(peaks).float()[:, :, None, None]
+
+    def errors(values: torch.Tensor, sizes: Sequence[float]) -> torch.Tensor:
+        observer = RangeObserver("layer", math.inf)
+        observer.add(values)
+        size = torch.tensor(sizes).double()
+        return torch.log(observer.range().clipping_error(10 * size) / size**2)
+
+    alone = torch.cat([errors(values[:, [channel]], [sizes[channel]]) for channel in range(channels)])
+    assert errors(values, sizes.tolist()).std() < 0.7 * alone.std()
 
 
 def test_what_a_range_holds() -> None:
@@ -36,7 +54,7 @@ def test_what_a_range_holds() -> None:
         rectified.add(part)
         signed.add(part)
     values = rectified.range()
-    assert values.peaks.tolist() == [[3, 0, 0], [1, 0, 0]]
+    assert values.peaks.tolist() == [[3, 0, 0], [1, 0, 0]] and values.common == 2
     assert values.active.tolist() == [0.5, 0, 0]
     assert values.level.tolist() == [3, 3, 1], (
         "a dead channel's is its magnitude before the ReLU, or 1, up to the others'"
