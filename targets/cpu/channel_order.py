@@ -73,7 +73,9 @@ class _Ties:
         for node in graph.convolutions:
             whole = graph.tensors[node.input].channels % STEP == 0 and node.groups == 1
             starts = [start for start, _ in self.runs(node.input)]
-            if not is_depthwise(node) and not (whole and all(start % STEP == 0 for start in starts)):
+            steps = whole and all(start % STEP == 0 for start in starts)
+            # a depthwise head's class sums are in the order of what it reads
+            if node is graph.head if is_depthwise(node) else not steps:
                 self._fixed.update(self._runs[node.input])
         self._fixed = {self.find(part) for part in self._fixed}
 

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from squeezeedge.artifact import write_artifact
 from squeezeedge.graph import IMAGE, Conv, IntegerGraph
 from squeezeedge.graph.oracle import execute, run
+from squeezeedge.lower.legalize import legalize
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.chains import plan_chains
 from squeezeedge.targets.cpu.channel_order import reordered
 from squeezeedge.targets.cpu.device import Network
 from squeezeedge.targets.device.run import Artifact
-from tests.graphs import GraphBuilder, random_images
+from tests.graphs import GraphBuilder, integer_graphs, random_images
 from tests.targets.cpu.conftest import available
 
 LANES = 8
@@ -49,6 +51,24 @@ def test_the_sums_are_the_same(lanes: int) -> None:
     expected = dict(execute(graph, images[0]))
     for name, values in execute(other, images[0]):
         np.testing.assert_array_equal(values, expected[name][..., orders[name]], name)
+
+
+@settings(max_examples=25, deadline=None)
+@given(graph=integer_graphs())
+def test_random_graphs_have_the_same_sums(graph: IntegerGraph) -> None:
+    _same_sums(legalize(graph, TARGET.supports))
+
+
+def test_a_depthwise_head_fixes_the_order_of_what_it_reads() -> None:
+    builder = GraphBuilder(np.random.default_rng(3), (9, 11))
+    graph = builder.finish(builder.conv(builder.conv(IMAGE, 16), 8), 8)
+    head = replace(graph.head, weight=graph.head.weight[..., :1], groups=8)
+    _same_sums(replace(graph, nodes=(*graph.nodes[:-1], head)))
+
+
+def _same_sums(graph: IntegerGraph) -> None:
+    images = random_images(graph, 2, 1)
+    np.testing.assert_array_equal(run(reordered(graph, LANES)[0], images), run(graph, images))
 
 
 @pytest.mark.slow
