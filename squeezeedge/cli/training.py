@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -182,11 +183,17 @@ def run_training(recipe: Recipe, data: str | None, out: Path, world: World, *, j
         SqueezeEdgeError: see :func:`squeezeedge.training.start.train`.
         typer.Exit: the run was interrupted.
     """
+    from squeezeedge.cli.output import note
+    from squeezeedge.training.run import BEST
     from squeezeedge.training.start import train
 
     outcome = train(recipe, data, out, world=world, watcher=Notes(world), **arguments)
     if world.leads:
         _report(recipe, out, outcome, json)
+        if outcome.result.finished:
+            best = (out / BEST).with_suffix(outcome.suffix)
+            images = "" if outcome.suffix == ".sqe" else f" --data {quote(data or recipe.dataset)}"
+            note(f"next: squeezeedge compile {quote(str(best))}{images}")
     if not outcome.result.finished:
         raise typer.Exit(INTERRUPTED)
 
@@ -224,9 +231,11 @@ class Notes:
 
         if self._world.leads:
             test = "" if epoch.top1 is None else f", validation {epoch.top1:.2f} %"
-            left = (recipe.epochs - epoch.epoch) * images / images_per_s / 60 if images_per_s else 0
-            figures = f"loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.2f} %{test}, {images_per_s:.0f} images/s"
-            note(f"epoch {epoch.epoch}/{recipe.epochs}: {figures}, about {left:.1f} min left")
+            epochs = recipe.epochs - epoch.epoch
+            left = f", about {epochs * images / images_per_s / 60:.1f} min left" if epochs and images_per_s else ""
+            speed = f"{images_per_s:.{0 if images_per_s >= 10 else 1}f} images/s"
+            figures = f"loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.2f} %{test}, {speed}"
+            note(f"epoch {epoch.epoch}/{recipe.epochs}: {figures}{left}")
 
 
 def lead_progress(world: World, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:

@@ -70,7 +70,8 @@ class _Position:
         step: steps since.
         sums: loss, right ones and images in these steps.
         history: complete epochs.
-        best: of them, by accuracy on the validation images.
+        best: of them, by accuracy on the validation images; of equally accurate ones the latest, as a first one that
+            has every image of a few right has hardly learned.
     """
 
     epoch: int = 0
@@ -292,7 +293,7 @@ class _Run:
         )
         at.history.append(epoch)
         at.epoch, at.step, at.sums = number, 0, [0.0, 0.0, 0.0]
-        if score is not None and (at.best is None or score.top1 > (at.best.top1 or 0)):
+        if score is not None and (at.best is None or score.top1 >= (at.best.top1 or 0)):
             at.best = epoch
             if self.world.leads:
                 self._write_network(BEST)

@@ -30,7 +30,7 @@ from squeezeedge.training.data import TrainingImages, load_images
 from squeezeedge.training.logbook import plot_history
 from squeezeedge.training.recipe import Augmentation, Optimizer, Recipe
 from squeezeedge.training.run import BEST, LAST, STATE, Report, Result, run
-from squeezeedge.training.validate import logits
+from squeezeedge.training.validate import Score, logits
 from tests.calib.images import png, write_folder
 from tests.training.processes import alive, children
 from tests.training.tiny import RECIPE, bright_or_dark, changed, images
@@ -250,6 +250,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logbook, "plot_history", plot_history)
+    monkeypatch.setattr(run_module, "measure", lambda *_: Score(7, 50.0, 100.0))
     reports: list[Report] = []
     speeds: list[float] = []
     started: list[int] = []
@@ -262,6 +263,7 @@ def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         on_epoch=lambda epoch, speed: speeds.append(speed),
     )
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [BEST, "curve.png", LAST, STATE, "tensorboard"]
+    assert result.best == result.history[-1], "of equally accurate epochs the latest"
     assert started == [0] and len(speeds) == 2 and min(speeds) > 0
     assert [report.images for report in reports] == [6, 6, 4] * 2 and [r.epoch for r in reports] == [1] * 3 + [2] * 3
     assert (reports[-1].loss, reports[-1].accuracy) == (result.history[1].loss, result.history[1].accuracy)
