@@ -108,14 +108,16 @@ def compile_command(
         made_for = artifact.manifest["compiled"].get("isa") or options.get("instructions")
         kind = f" ({made_for})" if made_for else ""
         emit_lines([f"{out}: {quantized.name} for {target}{kind}, {artifact.model_bytes / 1e6:.2f} MB"])
-    note(f"next: {_evaluation(out, chosen, quantized, data)}; on the device itself: python3 {PROGRAM} in that folder")
+    evaluation = _evaluation(out, chosen, quantized, data, elsewhere=options.get("mtriple") is not None)
+    note(f"next: {evaluation}; on the device itself: python3 {PROGRAM} in that folder")
 
 
-def _evaluation(out: Path, target: Target, model: LoadedModel, data: str | None) -> str:
-    """The command that evaluates an artifact here: on what stands for its hardware, where there is such a device."""
-    device = next((name for name, kind in target.devices.items() if kind != "hardware"), next(iter(target.devices)))
+def _evaluation(out: Path, target: Target, model: LoadedModel, data: str | None, *, elsewhere: bool) -> str:
+    """The command that evaluates an artifact: on what stands for its hardware here, where there is such a device."""
+    substitute = next((name for name, kind in target.devices.items() if kind != "hardware"), None)
+    device = f" --device {substitute}" if substitute else " --board USER@HOST" if elsewhere else ""
     images = "" if model.dataset is not None else f" --data {quote(data) if data else 'IMAGES'}"
-    return f"squeezeedge eval {quote(str(out))} --device {device}{images}"
+    return f"squeezeedge eval {quote(str(out))}{device}{images}"
 
 
 def register(app: typer.Typer) -> None:

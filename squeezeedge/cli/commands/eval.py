@@ -41,7 +41,8 @@ def eval_command(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="Device to run on; may be given several times. Default: cpu.",
+            help="Device to run on; may be given several times. Default: the hardware of an artifact's target; of a "
+            "MODEL, cpu.",
             show_default=False,
             autocompletion=devices,
         ),
@@ -89,7 +90,7 @@ def eval_command(
     gates = Gates(max_drop, min_agreement, require_bit_exact)
     with prepared(
         [] if model is None else [model],
-        device or ["cpu"],
+        device or [],
         emulate=emulate,
         board=board,
         timeout=timeout,

@@ -14,9 +14,11 @@ from tvm import relax
 
 from squeezeedge.artifact import open_artifact, write_artifact
 from squeezeedge.calib.fingerprint import fingerprints
+from squeezeedge.cli.commands.compile import _evaluation
 from squeezeedge.errors import CorruptFileError, SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph.oracle import run
 from squeezeedge.graph.sqe import Record, read_sqe, write_sqe
+from squeezeedge.model import Model
 from squeezeedge.targets.registry import get_target
 from tests.cli.conftest import Invoke
 from tests.graphs import random_graph, random_images
@@ -88,6 +90,16 @@ def test_what_was_made_and_what_comes_next_is_said(invoke: Invoke, program: Path
     assert result.stdout.startswith(f"{out}: random for vta (published), ")
     assert [line.split()[0] for line in result.stderr.splitlines()[-3:]] == ["compiling", "writing", "next:"]
     assert f"squeezeedge eval '{out}' --device vta-sim --data IMAGES; on the device itself: python3" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "elsewhere", "device"),
+    [("cpu", False, ""), ("cpu", True, " --board USER@HOST"), ("cuda", False, ""), ("vta", False, " --device vta-sim")],
+)
+def test_what_is_compiled_for_another_machine_is_evaluated_there(target: str, elsewhere: bool, device: str) -> None:
+    model = Model.of_graph(random_graph(1))
+    told = _evaluation(Path("net"), get_target(target), model, "my images", elsewhere=elsewhere)
+    assert told == f"squeezeedge eval net{device} --data 'my images'"
 
 
 def test_an_output_that_exists_is_refused(invoke: Invoke, artifact: Path) -> None:

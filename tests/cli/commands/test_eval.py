@@ -338,8 +338,10 @@ def test_an_artifact_takes_no_compile_options(invoke: Invoke, artifact: Path) ->
     assert isinstance(result.exception, UsageError) and "compiled already" in str(result.exception)
 
 
-def test_a_board_must_be_named(invoke: Invoke, program: Path) -> None:
-    result = invoke("eval", program, "--device", "vta", "--data", program.parent / "images.npz")
+@pytest.mark.parametrize("device", [(), ("--device", "vta")])
+def test_a_board_must_be_named(invoke: Invoke, program: Path, device: tuple[str, ...]) -> None:
+    """Without ``--device`` an artifact runs on its target's hardware."""
+    result = invoke("eval", program, *device, "--data", program.parent / "images.npz")
     assert isinstance(result.exception, UnavailableError) and "--board user@host" in str(result.exception)
 
 
