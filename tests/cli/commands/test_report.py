@@ -17,7 +17,9 @@ def test_a_report_of_an_artifact(invoke: Invoke, artifact: Path, tmp_path: Path)
     arguments = ("report", artifact, "--data", "digits", "--limit", "9", "-o", out)
     done = invoke(*arguments)
     assert done.exit_code == 0, f"{done.output}{done.exception}"
-    assert done.stdout.startswith(f"{out}: ") and "evaluating squeezenet1_1_digits on 9 images" in done.stderr
+    assert (
+        f"{out}: " in done.stdout.replace("\n  ", " ") and "evaluating squeezenet1_1_digits on 9 images" in done.stderr
+    )
     page = out.read_text()
     assert "every class sum equals the oracle&#39;s on 9 images" in page
     assert f"squeezeedge report {artifact} --data digits --limit 9 -o {out}" in page
