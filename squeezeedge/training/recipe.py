@@ -29,7 +29,8 @@ class Input:
     Attributes:
         preset: a preset of :mod:`squeezeedge.calib.preprocess`, for mean, standard deviation and filter.
         size: height and width of the network's input in pixels.
-        resize: the shorter side before the centre crop of validation, in pixels; 0 scales the whole image.
+        resize: the shorter side before the centre crop of validation, in pixels; 0 scales the whole image. Where only
+            ``size`` is changed, it changes in proportion.
         first_size: train at this size at first and grow to ``size`` in the first two thirds of the epochs; 0: do not.
         cache: decode the training images once, to this height and width, and keep them in memory; 0: decode them
             whenever they are needed.
@@ -240,6 +241,8 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
         before = None  # maybe the changes complete it
     for change in given:
         _set(table, change, str(path))
+    if before is not None and not any(change.partition("=")[0].strip() == "input.resize" for change in given):
+        table["input"]["resize"] = before.input.resize * table["input"]["size"] // before.input.size
     try:
         return _parse(Recipe, table, "")
     except ValueError as error:

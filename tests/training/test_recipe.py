@@ -126,6 +126,13 @@ def test_a_wrong_change(tmp_path: Path, change: str, reason: str) -> None:
     assert text.startswith(f"`set` {change}: ") and re.search(reason, text) and "own.toml" not in text
 
 
+def test_the_crop_keeps_its_share_of_the_image(tmp_path: Path) -> None:
+    """The network would see the middle of validation's images alone, if the shorter side stayed as it was."""
+    assert _load(tmp_path, VALID, "input.size=128").input == Input("imagenet", 128, 144)
+    assert _load(tmp_path, VALID, "input.size=32", "input.resize=40").input == Input("imagenet", 32, 40)
+    assert _load(tmp_path, VALID.replace("resize = 72", ""), "input.size=32").input.resize == 0
+
+
 def test_changes_are_judged_together(tmp_path: Path) -> None:
     recipe = _load(tmp_path, VALID.replace("epochs = 3", ""), "frozen=2", "start=trained", "epochs=4")
     assert (recipe.frozen, recipe.start, recipe.epochs) == (2, "trained", 4), "also one that completes the file"
