@@ -1,7 +1,7 @@
 """Data sets that are arrays already: .npz, CIFAR-10's python batches, scikit-learn's digits.
 
-Declared sizes are checked before anything is allocated, and no file can make a program run: .npz is read without
-pickle, and CIFAR-10's batches, which are pickles, by an unpickler that knows inert stand-ins only.
+Declared sizes are checked before anything is allocated, and no file can run code: .npz is read without pickle.
+CIFAR-10's batches are pickles; they are read by an unpickler that makes inert stand-ins only.
 """
 
 from __future__ import annotations

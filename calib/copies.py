@@ -16,14 +16,14 @@ from squeezeedge.errors import CorruptFileError
 __all__ = ["originals"]
 
 GLIMPSE = 4096
-"""Bytes in the middle of a file by which files of one size are told apart before they are read whole."""
+"""Bytes in the middle of a file. Files of one size are compared by them before any is read whole."""
 
 
 def originals(images: Sequence[AnyImage]) -> NDArray[np.int64]:
-    """The first image of which each is a copy, or itself.
+    """For each image, the first image that it is a copy of; itself if there is none before it.
 
-    Files are compared by their size, those of one size by some bytes in the middle, and only those that agree there are
-    read whole. A file, pixels and a PIL image are never copies of each other, nor are two PIL images.
+    Files are compared by size, then by some bytes in the middle; only files that agree in both are read whole. A file,
+    pixels and a PIL image are never copies of each other, nor are two PIL images.
 
     Args:
         images: any images.

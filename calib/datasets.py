@@ -42,7 +42,7 @@ PARTS: Mapping[str | None, tuple[Part, ...]] = {
     "test": ("test", "val"),
     "calib": ("calib", "train", "val", "test"),
 }
-"""Split -> the parts that serve, the best first."""
+"""Split -> the parts that can serve as it, the best first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +119,8 @@ class Source:
     Attributes:
         name: for people.
         parts: the parts that it comes in; empty if it is one whole.
-        read: (part, or ``None`` for all of data without parts; whether images without a label are refused where others
-            have one) -> its images.
+        read: (part, or ``None`` for data without parts; whether an image without a label is refused where others have
+            one) -> the part's images.
     """
 
     name: str
@@ -156,12 +156,12 @@ def open_dataset(
 
     Args:
         spec: ``digits``, or the path of a folder, .tar or .npz.
-        split: "train", "val" or "test" (``val`` where there is no other one, or it alone has labels) of data that comes
-            in parts; "calib": the images to calibrate on, which are those to learn where there are no others;
-            ``None``: those to test on, or the only part, or everything.
+        split: of data that comes in parts: "train", "val" or "test" (``val`` if there is no test part, or only ``val``
+            has labels). "calib": the images to calibrate on; without such a part, those to learn. ``None``: the images
+            to test on, or the only part, or everything.
         classes: class list that gives the folders' class indices; ``None``: one that lies in the folder or beside
             the data, else the sorted folder names.
-        labelled: images whose classes cannot be told are refused; if not, none has a label then.
+        labelled: refuse data in which some image's class cannot be told; if not, such data has no labels at all.
         names: of a network's classes: a folder of such a name is a class, whatever else it may be.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Encoded images -> uint8 batches, in worker threads where there are many: Pillow decodes and scales without the GIL.
+"""Encoded images -> uint8 batches. Many images are decoded in threads, as Pillow decodes and scales without the GIL.
 
-Images are untrusted: only common formats are opened (Pillow's EPS reader, for one, starts Ghostscript), an
-image above Pillow's pixel limit is refused before its pixels are allocated, and a damaged one is an error that
-names it. Pillow reads AVIF from version 11.3 on, HEIC only with the package pillow-heif, which is used where it is
-installed. What EXIF says of an image's orientation is ignored, as torchvision's data sets do.
+Images are untrusted. Only common formats are opened: Pillow's EPS reader, for one, starts Ghostscript. An image above
+Pillow's pixel limit is refused before its pixels are allocated. A damaged image is an error that names it. Pillow
+reads AVIF from version 11.3 on, and HEIC only if the package pillow-heif is installed. The orientation in an image's
+EXIF data is ignored, as torchvision's data sets do.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["AnyImage", "EncodedImage", "OnUnreadable", "decode", "decode_batches
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 AVIF_BRANDS, HEIF_BRANDS = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-"""What the first box of such a file says that it is (ISO/IEC 23008-12; AV1 Image File Format)."""
+"""Brands in the first box of such files (ISO/IEC 23008-12; AV1 Image File Format)."""
 MAX_FILE_BYTES = 6 * MAX_PIXELS
 WORKERS_FROM = 256
-"""Fewer images than this are decoded where they are asked for, one batch after the other."""
+"""Fewer images than this are decoded in the caller's thread, one batch after the other."""
 MAX_WORKERS = 8
 
 
@@ -94,7 +94,7 @@ AnyImage: TypeAlias = EncodedImage | NDArray[np.uint8] | Image.Image
 """An encoded image, RGB pixels (uint8 [h, w, 3]) or a PIL image."""
 
 OnUnreadable: TypeAlias = Callable[[int, SqueezeEdgeError], None]
-"""Called with the place of an image that cannot be read, counted in the order asked for, and why; ascending."""
+"""Called with (place, reason) of each image that cannot be read; places count in the order asked for, ascending."""
 
 
 def decode(image: AnyImage, preprocessing: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -215,8 +215,8 @@ def decode_batches(
         preprocessing: applied to each.
         batch_size: images a batch.
         indices: int64 [n], which and in which order.
-        on_unreadable: called for each image that cannot be read, before the batch comes that it is left out of; what it
-            raises ends the iterator. ``None``: such an image is an error.
+        on_unreadable: called for each image that cannot be read, before the batch that lacks it; an exception from it
+            ends the iterator. ``None``: such an image is an error.
 
     Yields:
         uint8 [b, H, W, 3]; b is ``batch_size``, less in the last one and where images are left out, never 0.

@@ -1,6 +1,6 @@
 """Labelled images for training, divided three ways: to learn, to choose the epoch by, and to test on once at the end.
 
-No image serves two purposes, nor do copies of one: what a figure is measured on was neither learned nor used to choose.
+No image serves two purposes, nor do copies of it: images that a figure is measured on were not used before.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Division(NamedTuple):
 def divide(spec: str, test_spec: str | None = None, seed: int = 0) -> Division:
     """Open labelled images and divide them.
 
-    Of data in parts those to test on are ``test``, or ``val`` where that is the only other part with labels; those to
-    choose by are ``val`` where it does not serve for testing. What is missing is held out of the images to learn.
-    An image of which a copy (:mod:`squeezeedge.calib.copies`) is tested on is neither learned nor chosen by, and one of
-    which a copy is chosen by is not learned; copies among the images to learn are held out together or not at all.
+    If the data comes in parts, ``test`` serves for testing, or ``val`` if that is the only other part with labels.
+    ``val`` serves for choosing unless it serves for testing. What is missing is held out of the images to learn.
+    No image is learned or chosen by if a copy of it (:mod:`squeezeedge.calib.copies`) is tested on. None is learned if
+    a copy of it is chosen by. Copies among the images to learn are held out together or not at all.
 
     Args:
         spec: as for :func:`squeezeedge.calib.datasets.open_dataset`.

@@ -1,7 +1,7 @@
 """Image files of a folder or a .tar, by relative name.
 
-An archive is never extracted: its members are read by offset, so their names are labels and no paths, and
-whatever they say, no file is written.
+An archive is never extracted: its members are read by offset. Their names serve as labels only, so no name can make
+this module write a file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MADE_BY_SYSTEMS = (
 """What file managers and servers leave; like what is hidden, it is no part of the data."""
 
 MAX_LINKS = 40
-"""Links in a row that are followed, as Linux does."""
+"""Most links in a row that are followed, as in Linux."""
 
 _Parts = tuple[str, ...]
 
@@ -55,8 +55,8 @@ class Listing(NamedTuple):
 def list_folder(folder: Path) -> Listing:
     """The image files below a folder, hidden ones left out, links followed; paths are relative to it.
 
-    What has the name of an image and is none is among them, to be counted where it is read: links to nothing, devices,
-    and folders that hold no image themselves.
+    Anything with the name of an image is listed, and counted as unreadable later if it is none: a link to nothing, a
+    device, a folder that holds no image itself.
 
     Raises:
         SqueezeEdgeError: a folder in it cannot be read.
@@ -86,7 +86,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def _refuse(error: OSError) -> None:
-    """What cannot be read may be a class; without it all others would be other ones."""
+    """Refuse a folder that cannot be read: it may be a class, and without it the others' indices would change."""
     raise SqueezeEdgeError(
         f"{error.filename}: cannot be read: {error.strerror or error}; make it readable or move it away"
     ) from error
@@ -95,8 +95,8 @@ def _refuse(error: OSError) -> None:
 def list_tar(path: Path) -> Listing:
     """The image files in an uncompressed .tar; of a name that occurs twice, the last member.
 
-    Links are followed within the archive. What has the name of an image and is none is among them, to be counted where
-    it is read: links to nothing, devices.
+    Links are followed within the archive. Anything with the name of an image is listed, and counted as unreadable later
+    if it is none: a link to nothing, a device.
 
     Raises:
         CorruptFileError: not such an archive, damaged or truncated.

@@ -1,4 +1,4 @@
-"""What an image is known by: a hash of its preprocessed pixels, whatever file they came from."""
+"""Fingerprints of images: a hash of the preprocessed pixels, whatever file they came from."""
 
 from __future__ import annotations
 

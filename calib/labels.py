@@ -35,7 +35,7 @@ MAX_LIST_BYTES = 16 << 20
 SHOWN = 5
 SHOWN_CHARACTERS = 60
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What would garble a terminal, or cannot be written as UTF-8."""
+"""Characters that would garble a terminal, or cannot be written as UTF-8."""
 
 WORDNET_ID = re.compile(r"(?<![^_])n\d{8}(?![^_.])")
 """ImageNet's name of a class, alone or as a part of a file name."""

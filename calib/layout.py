@@ -62,11 +62,11 @@ class _Labels(NamedTuple):
 class Layout:
     """Where the parts and the classes of image files are.
 
-    Folders that all images share say nothing and are skipped. Then come parts, if that is what the folders are called
-    (:mod:`squeezeedge.calib.splits`), then the folders of the classes; images without folders are labelled by
-    ``val.txt`` (or ``labels.txt``), or by the WordNet id in their names, or not at all. A class is a class in all
-    parts: where no class list says otherwise the classes are the names of the folders in any part, sorted, also of
-    those that hold no image.
+    Folders that all images share are skipped. The next folders are parts, if they are named so
+    (:mod:`squeezeedge.calib.splits`); below are the folders of the classes. Images without folders are labelled by
+    ``val.txt`` (or ``labels.txt``), or by the WordNet id in their names, or not at all. All parts have the same
+    classes: without a class list, these are the sorted names of the folders in any part, including folders without an
+    image.
 
     Args:
         path: folder or archive that was listed.
@@ -114,7 +114,7 @@ class Layout:
 
         Args:
             part: one of :attr:`parts`.
-            labelled: images whose classes cannot be told are refused; if not, none has a label then.
+            labelled: refuse images if the class of some cannot be told; if not, none has a label then.
 
         Raises:
             UsageError: in the folders of the classes are parts.

@@ -1,4 +1,4 @@
-"""Which class of a network each class of a data set is: by name, not by the folders' order, where names are known."""
+"""Match a data set's classes with a network's: by name where names are known, else by index."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def with_classes_of(
 ) -> tuple[Dataset, tuple[str, ...]]:
     """A data set whose labels are class indices of a network.
 
-    A class of the data is the network's class of the same name; else of the name that differs only in case, or in
-    ``_``, ``-`` and spaces; a WordNet id of ImageNet stands for its name. The data may have some of the network's
-    classes only. Where the data or the network has no names, labels are taken as the network's class indices.
+    A class of the data is the network's class of the same name, or else of a name that differs only in case, ``_``,
+    ``-`` and spaces. A WordNet id of ImageNet stands for its name. The data may have only some of the network's
+    classes. If the data or the network has no names, labels are taken as the network's class indices.
 
     Args:
         dataset: with or without labels.

@@ -1,7 +1,7 @@
 """Preprocessing as data: how an image file becomes the network's uint8 input, and how fp32 normalizes it.
 
-It is stored with every model (rule R2): the device gets the uint8 image; ``mean`` and ``std`` are folded into
-the first convolution, so only ``resize`` and the crop are left to do on the host.
+It is stored with every model (rule R2). The device gets the uint8 image, and ``mean`` and ``std`` are folded into the
+first convolution. So only ``resize`` and the crop are left to the host.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Preprocessing:
         return x
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; ``channel_order``, ``"gray"``, is there where the image becomes gray only."""
+        """The fields as JSON values; ``channel_order`` is present, as ``"gray"``, only if the image becomes gray."""
         values = asdict(self)
         return values | {"channel_order": "gray"} if values.pop("gray") else values
 

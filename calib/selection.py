@@ -30,9 +30,9 @@ class Selection:
         dataset: where they are.
         indices: int64 [n], which.
         remarks: what people should know of the choice.
-        unreadable: of images that were chosen and are left out, because they cannot be read: why, one text each.
-        spare: int64 [m], which images take the place of those that cannot be read, in this order.
-        replaced: how many images are in the place of others.
+        unreadable: why chosen images that cannot be read are left out, one text each.
+        spare: int64 [m], which images replace those that cannot be read, in this order.
+        replaced: how many images replace others.
     """
 
     dataset: Dataset
@@ -133,9 +133,9 @@ def calibration_images(
     seed: int = 0,
     classes: Path | None = None,
 ) -> Selection:
-    """The images to calibrate on: some, of data that comes in parts those to calibrate on or to learn.
+    """Some images to calibrate on. If the data comes in parts, they come from the part to calibrate on, or to learn.
 
-    Labels are not needed: where those of the data are not whole, none is taken.
+    Labels are not needed: if some images of the data have none, all labels are dropped.
 
     Args:
         images: in any form; a selection is taken as it is. Of an iterator, the first ``count`` are taken.
@@ -168,7 +168,7 @@ def evaluation_images(
     classes: Path | None = None,
     without: Selection | None = None,
 ) -> Selection:
-    """The images to evaluate on, of data that comes in parts the test part, with the network's class indices as labels.
+    """The images to evaluate on (of data in parts, the test part), with the network's class indices as labels.
 
     Args:
         images: in any form; of a selection, all.
@@ -178,8 +178,7 @@ def evaluation_images(
         limit: at most so many images, drawn by the seed.
         seed: of the choice.
         classes: class list of the data, in the order of the network's classes whatever these are called.
-        without: images that are not evaluated on, such as those calibrated on; where these are of other data, they
-            leave out none.
+        without: images that are not evaluated on, such as those calibrated on; images of other data leave out none.
 
     Raises:
         UsageError: no such data, or no image is left.
@@ -205,7 +204,7 @@ def evaluation_images(
                 "calibrate on fewer or on others"
             )
     if limit is not None and limit < len(indices):
-        # those of the seed's order that calibration takes last
+        # the last images in the seed's order, which calibration would take last
         indices = indices[calibration_split(len(indices), len(indices) - limit, seed)[1]]
     return Selection(dataset, indices, remarks)
 

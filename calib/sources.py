@@ -1,4 +1,4 @@
-"""Whatever a caller has as images -> a data set: the one place where the kinds are told apart."""
+"""Images in any form -> a data set. Only this module tells the forms apart."""
 
 from __future__ import annotations
 

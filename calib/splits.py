@@ -1,9 +1,9 @@
 """Which folders are parts of a data set (to learn, to choose by, to test on), whatever they are called.
 
-A name is read word by word: case, separators, digits and words such as ``set`` or ``images`` say nothing, so that
-``train``, ``Training_Set``, ``trainImages`` and ``train2017`` are the same part. A name that has such a word beside
-others may be a class (``train station``); where the folders say that it is none, it is refused and not guessed.
-Folders of which neither can be told, by their names (``fold0``) or by what is in them, are taken for neither.
+A name is read word by word. Case, separators, digits and words such as ``set`` or ``images`` are ignored, so that
+``train``, ``Training_Set``, ``trainImages`` and ``train2017`` are the same part. A name with such a word beside other
+words may be a class (``train station``); if the folders show that it is no class, it is refused rather than guessed.
+Folders that may be parts or classes, by their names (``fold0``) or by their contents, are refused if labels are needed.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ SHORT: Mapping[_Word, tuple[str, ...]] = {
     "test": ("te", "ts"),
     "eval": ("check", "checking", "hold", "held", "unseen", "verify", "verification"),
 }
-"""What says so only where all folders beside it are parts, too: alone it may be a class."""
+"""Words that mean a part only if all folders beside it are parts, too: alone, one may be a class."""
 
 DIVIDE = (
     *("fold", "folds", "cv", "crossval", "shard", "shards", "chunk", "chunks", "batch", "batches"),
     *("labeled", "labelled", "unlabeled", "unlabelled"),
 )
-"""With those that say nothing: what parts are called of which only their maker knows what they are for."""
+"""Words in names of parts whose purpose only their maker knows, maybe beside words that are ignored."""
 
 _MEANING = {spelling: word for word, spellings in WORDS.items() for spelling in spellings}
 _SHORT = {spelling: word for word, spellings in SHORT.items() for spelling in spellings}

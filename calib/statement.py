@@ -1,9 +1,9 @@
 """What is said of a network's preprocessing, by people and files, and what follows from all of it together.
 
 A network's file reads x = (pixel * scale - mean) / std of pixels in 0..255, a channel at a time in its own order of
-channels. A :class:`Statement` is what one source says of that, of the scaling and of the crop; none has to say all.
-:func:`resolve` makes of statements and an assumption the :class:`~squeezeedge.calib.preprocess.Preprocessing` of a
-network that reads RGB.
+channels. A :class:`Statement` holds what one source says about that, the scaling and the crop; it may be incomplete.
+:func:`resolve` combines statements and an assumption into the :class:`~squeezeedge.calib.preprocess.Preprocessing` of
+a network that reads RGB.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ONE: Triple = (1.0, 1.0, 1.0)
 ASSUMED = "assumed"
 """The source of what nothing states."""
 STATED = "stated"
-"""The source of what is stated by nobody knows whom."""
+"""The source of a statement whose author is unknown."""
 UNIT = 1 / 255
 """The scale where none is stated: pixels of 0..1."""
 WHOLE = 0
@@ -285,8 +285,8 @@ def resolve(
 def _own_normalization(network: NetworkInput, known: Statement) -> Statement:
     """The input for which a file that normalizes it itself was made, as its numbers imply.
 
-    ``center`` is what becomes 0, ``spread`` what becomes 1: of pixels in 0..255 they are tens, of pixels in 0..1 about
-    a half and a quarter. Around 0, the values are normalized already; those of gray images are taken as 0..1.
+    ``center`` becomes 0, and ``spread`` above it becomes 1. For pixels in 0..255 both are tens; for pixels in 0..1 they
+    are about a half and a quarter. Around 0, the values are normalized already; gray images are taken as 0..1.
     """
     center = float(np.median(np.divide(-np.array(network.offset), _nonzero(network.multiplier))))
     spread = float(np.median(1 / np.abs(_nonzero(network.multiplier))))

@@ -1,4 +1,4 @@
-"""Images that cannot be read among many that can: they are left out and counted, unless they are most of all."""
+"""Unreadable images are left out and counted; it is an error if more than half of all images are unreadable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 3
 
 
 class Unreadable:
-    """Takes note of the images that cannot be read; what it is given to calls it for each.
+    """Takes note of images that cannot be read: a reader calls it for each of them.
 
     Args:
         name: of the data, for messages.
@@ -49,16 +49,16 @@ class Unreadable:
         self.check(len(self.errors))
 
     def go_on(self, count: int) -> None:
-        """So many more images are asked for, whose places are counted anew; for :meth:`places` they are the next."""
+        """Expect ``count`` more images, whose places count from 0 again; for :meth:`places` they follow the others."""
         self._before, self._total = self._total, self._total + count
 
     def check(self, count: int) -> None:
-        """Refuse data of which so many images cannot be read.
+        """Refuse data if too many of its images, ``count``, cannot be read.
 
         Raises:
             CorruptFileError: they are more than half.
         """
-        if 2 * count > max(self._total, 2):  # of one that is asked for alone, the next one is tried
+        if 2 * count > max(self._total, 2):  # if a single image was asked for, the next one is tried
             first = f"; the first is {self.errors[0]}" if self.errors else ""
             raise CorruptFileError(f"{self._name}: more than half of {self._total} images cannot be read{first}")
 
