@@ -1,9 +1,9 @@
 """Where the error of an integer graph comes from: what every layer does to the logits, alone and together.
 
-A layer makes three errors: its activations are rounded, they are clipped (R3), and its weights are integers. Each is
-made in the float network, one at a time, and the logits are compared. Weights that make up for the errors of the
-layers before (:mod:`compensate`) are an error here, where those layers have none; a signal-to-noise ratio of a layer
-is thus a bound rather than what could be gained there.
+A layer makes three errors: its activations are rounded, they are clipped (R3), and its weights are integers. Each error
+is made in the float network, one at a time, and the logits are compared. Weights may make up for errors of the layers
+before (:mod:`compensate`). Here those layers have no errors, so this compensation counts as an error itself. A layer's
+signal-to-noise ratio is thus a bound rather than what could be gained there.
 
 A channel that is split into pieces (:mod:`split_channels`) is looked at as the one channel of the float network.
 """
@@ -62,9 +62,9 @@ class LayerError:
 
     @property
     def shares(self) -> Mapping[str, float]:
-        """Kind of error -> its part of the noise that the three make, each alone, 0 to 1; empty without noise.
+        """Kind of error -> its share, 0 to 1, of the summed noise of the three errors alone; empty without noise.
 
-        Errors that make up for each other count, each, so that the noise of all together can be less than the sum.
+        Errors that cancel each other still count in full, so the noise of all together can be less than the sum.
         """
         noise = {kind: 10 ** (-getattr(self, kind) / 10) for kind in KINDS}
         total = sum(noise.values())
@@ -155,7 +155,7 @@ def _decibel(signal: float, noise: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """How the channels of the integer graph's tensor make those of the float network's: all but ``origin`` float32.
+    """How channels of an integer graph's tensor combine into the float network's; all but ``origin`` is float32.
 
     Attributes:
         origin: int64 [channels]: the float network's channel that each is a piece of.

@@ -1,10 +1,10 @@
 """The calibration images on their way through both networks, layer by layer.
 
-Float values and the quantized network's codes of the tensors that are still to be read are kept for all images;
-everything else goes in parts of a few images.
+Some tensors are still to be read: for these, float values and quantized codes of all images are kept in memory.
+Everything else is computed for a few images at a time.
 
-A mirrored copy of an image is another image to a network, whose kernels are not symmetric: of few images, it tells
-much of the values that others will have.
+If there are few images, mirrored copies of them are calibrated on as well. A network's kernels are not symmetric, so a
+mirrored copy is a new image to it. The copies show much of the range that other images will reach.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from squeezeedge.quantization.ranges import Range, RangeObserver
 __all__ = ["Calibration", "Samples", "observe"]
 
 ROW_VALUES = 2**26
-"""Input values of those positions, of all groups, unless that leaves a group with fewer than ``ROWS_PER_WEIGHT``."""
+"""Most input values of a layer's sampled rows, all groups together; ``ROWS_PER_WEIGHT`` may require more."""
 
 ROWS_PER_WEIGHT = 32
-"""Positions for every weight of an output channel: only wide layers have fewer rows than asked for."""
+"""Rows per weight of an output channel in spite of ``ROW_VALUES``; only wide layers get fewer than asked for."""
 
 PART_VALUES = 2**24
 """Values of one tensor that are worked on at a time."""
@@ -40,7 +40,7 @@ MEMORY = 4 * 2**30
 """Most bytes of values that are kept."""
 
 MOST_MIRRORED = 128
-"""Images, copies included, up to which mirrored copies are made: of more images, they are not worth their time."""
+"""Most images, copies included, for which mirrored copies are made; beyond that they are not worth their time."""
 
 SEED = 0
 
@@ -69,7 +69,7 @@ class Calibration:
         graph: the folded graph.
         pixels: uint8 [N, height, width, 3].
         rows: most output positions that a layer is fitted on.
-        mirror: add mirrored copies, unless there are more than ``MOST_MIRRORED`` images then or than fit into memory.
+        mirror: add mirrored copies, unless the total would exceed ``MOST_MIRRORED`` or what fits into memory.
 
     Raises:
         UsageError: no images, or more than fit into memory.
@@ -120,7 +120,7 @@ class Calibration:
         self.values[node.name] = result
 
     def sample(self, node: FoldedConv) -> Samples:
-        """Run a convolution of the float network; pick positions at random and what is there in both networks."""
+        """Run a convolution of the float network, and sample both networks at random output positions."""
         height, width, _ = self.graph.shapes[node.name]
         total, wanted = self.count * height * width, self._wanted_rows(node)
         picked = np.arange(total)

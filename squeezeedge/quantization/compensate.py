@@ -1,13 +1,13 @@
 """Pass over one layer: weights that make up for the errors of the layers before it.
 
-GPTQ takes the float weights as the aim; but the inputs are the quantized network's own, and their errors are partly
-linear in them. As in GPTAQ (Li et al., arXiv:2504.02692) the aim is the float layer's output on the float inputs:
-weights and bias move by the ridge regression of what is missing on the quantized inputs. Where a ReLU follows, an
-output that is below zero in both networks misses nothing, nor does one that is above the ReLU's limit in both.
+GPTQ aims at the float weights. But the inputs come from the quantized network, and their errors are partly linear in
+them. As in GPTAQ (Li et al., arXiv:2504.02692), the aim here is the float layer's output on the float inputs. A ridge
+regression of the output error on the quantized inputs says how weights and bias move. Where a ReLU follows, the error
+counts as zero if the output is below zero in both networks, or above the ReLU's limit in both.
 
-Assumes: sampled inputs of the quantized network and outputs of the float one. Guarantees: weights that differ from
-the trained ones only as far as the samples carry it: the fewer there are for a weight, the stronger the ridge. Each
-group has a regression of its own; all groups are solved at once. Rule: R3.
+Assumes: sampled inputs of the quantized network and outputs of the float one. Guarantees: weights differ from the
+trained ones only as far as the samples support it: the fewer samples per weight, the stronger the ridge. Each group
+has a regression of its own; all groups are solved at once. Rule: R3.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def compensate(
     mean = wide.sum(1) / count
     covariance = moments - mean[:, :, None] * mean[:, None]
     power = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    varies = power > 0  # of constant inputs only the bias moves
+    varies = power > 0  # a constant input moves only the bias
     ridge = torch.where(varies, power * (strength + fan_in / count), 1)
     offset = missing.sum(1) * step[:, 0] / count
     together = wide.mT @ missing * step / count - mean[:, :, None] * offset[:, None]

@@ -1,11 +1,11 @@
 """Pass: the network's end as one convolution, perhaps its ReLU, and a global average pooling.
 
 Assumes: no batch normalization.
-Guarantees: the same function; the last node is a global average pooling, in front of it a convolution that nothing
-else reads, or the ReLU of one, without a limit: accumulators have none. A fully connected layer is linear, so it moves
-in front of the pooling as a 1x1 convolution; a linear convolution right before that one is multiplied into it, unless
-that costs multiplications or the convolution is a grouped one.
-Where the network ends in anything else, a 1x1 convolution that copies is put there.
+Guarantees: the same function. The last node is a global average pooling. In front of it is a convolution that nothing
+else reads, or the ReLU of such a convolution; this ReLU has no limit, as accumulators have none. A fully connected
+layer is linear, so it moves in front of the pooling as a 1x1 convolution. A linear convolution right before that one
+is multiplied into it, unless that costs multiplications or the convolution is a grouped one.
+Where the network ends in anything else, a 1x1 convolution that copies is added.
 
 Rule: R6.
 """

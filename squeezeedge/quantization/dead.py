@@ -1,7 +1,7 @@
 """Pass over one layer: channels that are 0 whatever the image.
 
-Pruned and trained networks have channels that their ReLU always cuts. Their magnitude before the ReLU is no measure
-for a scale, and weights that read them would flatten those that read the others: so both are removed, by zeros.
+Pruned and trained networks have channels that their ReLU always cuts. Their magnitude before the ReLU says nothing
+about a scale, and the weights that read them would coarsen the steps of the other weights. So both are set to zero.
 
 Assumes: inputs are integers q in 0..255. Guarantees: a channel that is found is 0 for every image, in this network and,
 but for rounding, in the float one. Rule: R3.
@@ -23,7 +23,7 @@ _NAMED = 3
 
 
 def always_zero(weight: Tensor, bias: Tensor, zero_point: int, relu: bool) -> Tensor:
-    """Whether each channel's largest accumulator is not above 0, or, without a ReLU, all its weights are 0.
+    """Whether each channel's largest accumulator is at most 0, or, without a ReLU, its weights and bias are all 0.
 
     Args:
         weight: float64 [out, fan-in], for inputs in units of q.

@@ -1,8 +1,8 @@
-"""What calibration images tell: those that tell nothing new are left out, and people hear of it.
+"""Calibration images that add nothing new are left out, and a remark says so.
 
-A copy of an image tells nothing that the image does not, and the frames of a camera that stands still hardly more than
-one of them. How far the values of other images may exceed those seen (:mod:`ranges`) and how far weights may move
-(:mod:`compensate`) depend on how many images there are, so many alike would be worse than one.
+A copy of an image adds no information. The frames of a camera that stands still add hardly more than one of them does.
+The number of images decides how far other images may exceed the values seen (:mod:`ranges`) and how far weights may
+move (:mod:`compensate`), so many similar images would be worse than one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch.nn import functional as F
 __all__ = ["Evidence", "evidence"]
 
 THUMBNAIL = 8
-"""Side in pixels of what scenes are told apart by: noise is averaged out."""
+"""Side in pixels of the thumbnails by which scenes are told apart; they average noise out."""
 
 SAME_SCENE = 0.12
 """Root mean square difference of two thumbnails of mean 0 and variance 1 up to which they show one scene."""
 
 BLANK = 8
-"""Most levels of 255 between the darkest and the brightest value of a color for an image to show nothing."""
+"""An image shows nothing if no color varies by more than this many levels of 255."""
 
 STRONGER = 1.25
-"""Contrast, as a multiple, from which an image of a scene takes the place of the one before: values reach further."""
+"""An image replaces the one kept of its scene if its contrast is larger by this factor: its values reach further."""
 
 FEW = 8
 """Images below which the ranges are a guess."""
@@ -68,7 +68,7 @@ class Evidence:
 
 
 def evidence(pixels: NDArray[np.uint8]) -> Evidence:
-    """Look at calibration images; of each scene the first is kept, or one of more contrast; blank ones are one scene.
+    """Keep one image of each scene: the first, or one of more contrast. Blank images count as one scene.
 
     Args:
         pixels: uint8 [N, height, width, 3].

@@ -1,9 +1,9 @@
 """Sums that no order changes, so that a graph depends neither on the number of threads nor on the processor.
 
 A sum of floats depends on the order in which they are added, which libraries choose by threads, caches and instruction
-sets. Here the factors become integers of so few bits (fixed point, with a power of two for each channel) that
-float64 holds every product and every partial sum of them exactly. What is left of a value is 20 bits or more below the
-largest of its channel, far less than the eight that are to be chosen by it.
+sets. Here the factors become integers in fixed point, with a power of two as the unit of each channel. They have so
+few bits that float64 holds every product and every partial sum exactly. The rounding error lies 20 bits or more below
+the largest value of the channel, while what is chosen by the sums has only eight bits.
 
 What cannot be made exact, such as the factors of a matrix, is computed in float64 by one thread (:func:`one_thread`).
 """

@@ -2,9 +2,9 @@
 
 Assumes: what :mod:`place_relu` and :mod:`convolution_head` guarantee.
 Guarantees: the same function of the image's pixels. Mean and standard deviation are folded into the convolutions
-that read the image, whose padded pixels hold the mean pixel (R2). All else that reads the image, or a max pooling of
-it (their values are no multiples of one scale: the mean is not zero), reads a 1x1 convolution that copies. The
-operands of a concatenation have one zero point (R5): where some have negatives, the others are copied likewise.
+that read the image; their padded pixels hold the mean pixel (R2). Normalized values of the image, or of a max pooling
+of it, are no multiples of one scale, because the mean is not zero. So every other reader gets a 1x1 convolution that
+copies them. The operands of a concatenation have one zero point (R5): if some have negatives, the others are copied.
 
 Rules: R2, R3, R5.
 """

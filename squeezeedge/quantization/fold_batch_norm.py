@@ -5,7 +5,7 @@ Guarantees: the same function without batch normalization. In order of preferenc
 
 1. folded into the convolution before it, if nothing else reads that one;
 2. folded into the convolutions after it, if only convolutions read it and none of them pads (or there is no
-   offset): a padded pixel is zero behind the normalization, which would not be zero in front of it;
+   offset): padding adds zeros behind the normalization, and a zero there is no zero in front of it;
 3. replaced by a 1x1 convolution with a diagonal weight.
 
 Rule: R3 (convolution is the only operator with weights).

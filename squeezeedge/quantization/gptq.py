@@ -1,13 +1,13 @@
-"""Pass over one layer: rounding of weights with regard to the inputs: GPTQ (Frantar et al., arXiv:2210.17323).
+"""Pass over one layer: weights are rounded with regard to the inputs, by GPTQ (Frantar et al., arXiv:2210.17323).
 
-The error of rounding one weight is made up for by the weights not rounded yet, as far as the inputs' second moments
-H allow: with U the upper Cholesky factor of H^-1, column after column,
+The weights that are not rounded yet make up for the error of each rounded weight, as far as the inputs' second moments
+H allow. With U the upper Cholesky factor of H^-1, the columns are rounded one after the other:
 
     w[i] = round(W[i]);   W[i:] -= (W[i] - w[i]) / U[i, i] * U[i, i:]
 
 The inputs of most power come first, while most others are left to make up for them (the authors' later option "act
-order"): a sixth to a third less error of the weights of most layers on images not seen, at no cost. Coordinate descent
-from there found nothing more.
+order"). In most layers this lowers the error of the weights on unseen images by a sixth to a third, at no cost.
+Coordinate descent from this result found no further gain.
 
 The fan-in of an output channel is that of its group, so each group has moments and a factor of its own; all groups
 are worked on at once.
@@ -49,7 +49,7 @@ def second_moments(rows: Tensor) -> Tensor:
 
 
 def central_moments(moments: Tensor, rows: Tensor) -> Tensor:
-    """The covariance of the inputs: what is left of their second moments where the bias takes in the mean.
+    """Covariance of the inputs: their second moments once the bias has absorbed the mean.
 
     Args:
         moments: float64 [groups, fan-in, fan-in], second moments of ``rows``.
@@ -116,7 +116,7 @@ class Rounding(Protocol):
         Args:
             name: of the convolution.
             weight: float64 [out, fan-in], for inputs in units of q.
-            units: float64 [out, fan-in]: by what the float weights were multiplied to be that.
+            units: float64 [out, fan-in]: factor that converted the float weights to these units.
             factor: of the inputs.
         """
 

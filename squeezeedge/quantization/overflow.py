@@ -1,7 +1,7 @@
 """Pass over one layer: no accumulator can leave int32, whatever the image.
 
-Assumes: integer weights and biases; their step was chosen so that the bound below is far away for any network that
-has been trained (:func:`squeezeedge.quantization.scale_search.weight_step`).
+Assumes: integer weights and biases. Their step was chosen so that no trained network comes near the bound below
+(:func:`squeezeedge.quantization.scale_search.weight_step`).
 Guarantees: |bias| + 255 * sum |w| + rounding + zero point, times the pixels that are summed, is below 2^31. Weights
 beyond that shrink towards zero; then the bias is clipped. Clipping a bias does not change a requantized output: the
 accumulator stays so large that the output is 0 or 255 all the same. Rules: R4, R6.

@@ -1,12 +1,12 @@
 """Float graph + calibration images -> integer graph.
 
-The float graph is folded (:mod:`passes`), channels whose rounding costs most are split (:mod:`split_channels`),
-scales that additions tie together are solved for (:mod:`ties`), then the layers are quantized in execution order,
-each on the quantized network's own inputs, so that it sees the errors of those before it: :mod:`compensate`,
-:mod:`scale_search`, :mod:`gptq`, :mod:`overflow`. A separate bias correction was measured and left out: compensation
-has set the bias, and on ImageNet correcting it once more lowers the agreement with fp32 by half a point. Depthwise
-convolutions are the exception: of so few weights none is left to make up for what rounding does to the mean, so the
-bias does, and rounding looks at what is left of the inputs' moments.
+First the float graph is folded (:mod:`passes`), the channels whose rounding costs most are split
+(:mod:`split_channels`), and the scales that additions tie together are solved for (:mod:`ties`). Then the layers are
+quantized in execution order by :mod:`compensate`, :mod:`scale_search`, :mod:`gptq` and :mod:`overflow`. Each layer
+reads the quantized network's own inputs, so it sees the errors of the layers before it. There is no separate bias
+correction: compensation has set the bias, and on ImageNet a second correction lowers the agreement with fp32 by half a
+point. Depthwise convolutions are the exception. They have too few weights to make up for the shift of the mean that
+rounding causes, so their bias is corrected, and rounding uses the covariance of the inputs (:mod:`gptq`).
 
 The result is the same on every machine and with every number of threads: see :mod:`exact`.
 """
@@ -70,7 +70,7 @@ HEAD_SHARE = 0.9
 """Share of what R6 allows that a class sum may take before weights are rounded."""
 
 HEAD_STEPS = 16
-"""Steps of 127 that the largest weight of a class should have; on maps of many pixels R6 leaves fewer."""
+"""A remark follows if the classes' largest weights have fewer steps, of 127; R6 leaves few for large maps."""
 
 
 def quantize(
@@ -127,8 +127,8 @@ class _Quantizer:
 
     Attributes:
         nodes: of the integer graph, so far.
-        scales: float64 [channels] of every tensor so far: what a unit of q adds to the float network's value, of which
-            a piece of a split channel (:mod:`split_channels`) is a part.
+        scales: float64 [channels] of every tensor so far: what a unit of q adds to the float network's value. A piece
+            of a split channel (:mod:`split_channels`) makes one part of that value.
         dead: bool [channels] of every tensor so far: whether it is 0 for every image.
         dead_count: convolution -> how many of its channels are, and how many it has.
         effort: which passes are applied.

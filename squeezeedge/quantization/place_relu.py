@@ -1,13 +1,13 @@
 """Pass: every ReLU directly behind the convolution or addition that makes its input.
 
 Assumes: a graph without batch normalization, and without average pooling but the global one.
-Guarantees: the same function; the input of every ReLU is made by a convolution or an addition and read by nothing
-else, so that it can become part of that node; behind an addition it has no limit. min(max(x, 0), limit) is monotone,
-so it moves in front of max pooling and concatenation if nothing reads their result without it; on a tensor of which it
-cuts nothing it disappears; anywhere else a 1x1 convolution that copies is put in front of it. A limit that not all
-readers share is such a case, and one behind an addition: there it would bound the scales of both operands, which may
-reach further than the sum. A convolution that cannot make negatives, as an average behind a ReLU, gets a ReLU: it
-changes nothing there, and all 256 codes are left for what is not negative.
+Guarantees: the same function. A convolution or an addition makes the input of every ReLU, and nothing else reads that
+input, so the ReLU can become part of the node. Behind an addition it has no limit. min(max(x, 0), limit) is monotone,
+so a ReLU moves in front of max pooling and concatenation if nothing reads their result without it. A ReLU that cuts
+nothing is removed. Anywhere else, a 1x1 convolution that copies is put in front of it. This includes a limit that not
+all readers share, and a limit behind an addition: there it would bound the scales of both operands, which may reach
+further than the sum. A convolution that cannot make negatives, such as an average behind a ReLU, gets a ReLU: it
+changes no value, and all 256 codes are left for non-negative values.
 
 Rules: R3, R5 (zero point 0 includes the ReLU).
 """

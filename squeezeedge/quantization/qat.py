@@ -2,13 +2,13 @@
 
 The forward pass is the integer arithmetic itself (R2-R6), on floats that hold the integers: what is trained is what
 is exported. Gradients pass straight through every rounding (Bengio et al., arXiv:1308.3432; Jacob et al.,
-arXiv:1712.05877), but not where a value was clipped, which is where the ReLU's is 0, too. Shifts, scales and zero
-points stay as the quantizer chose them; with them, the parameters keep the float network's units, so that a recipe's
-learning rate and weight decay mean the same for both.
+arXiv:1712.05877). They are 0 where a value was clipped, as a ReLU's gradient is. Shifts, scales and zero points stay as
+the quantizer chose them. The parameters keep the float network's units, so a recipe's learning rate and weight decay
+mean the same for both.
 
-Exactness: every partial sum is an integer times 2^-k, bounded by |bias| + 255 * sum |w| + rounding; a float32 is exact
-while that is below 2^24, beyond it the layer takes float64 (R4 keeps all below 2^31). Only under autocast in training
-mode are accumulators rounded to that type.
+Exactness: every partial sum is an integer times 2^-k, bounded by |bias| + 255 * sum |w| + rounding. Below 2^24, float32
+holds it exactly; beyond that, the layer computes in float64 (R4 keeps all sums below 2^31). Only autocast in training
+mode rounds accumulators, to its own type.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ class _Layer(nn.Module):
         return _Codes(weight + change[0], bias + change[1], reach)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(accumulator + rounding term) * 2^-k, before it is rounded down; of the head, accumulators.
+        """(accumulator + rounding term) * 2^-k, not yet rounded down; for the head, the accumulators.
 
         Args:
             x: [N, in, height, width], q - z; of the image, q.

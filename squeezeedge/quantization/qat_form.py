@@ -1,4 +1,4 @@
-"""The integer network that a training run trains in place of the float one (``--qat``)."""
+"""Training of the integer network in place of the float one (``--qat``)."""
 
 from __future__ import annotations
 

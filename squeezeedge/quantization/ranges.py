@@ -1,10 +1,11 @@
-"""What the calibration images say about a tensor's values, and what clipping them at a limit costs on others.
+"""The range of a tensor's values on the calibration images, and the cost of clipping them on other images.
 
-The largest value of a channel among a few dozen images is exceeded by many other images, and a clipped value is a
-feature that the network has found: it weighs more than the rounding of the rest. So the error beyond a limit is
-extrapolated: by extreme value theory (peaks over threshold; Pickands, 1975) the excess of the images' peaks over a
-high threshold is close to exponentially distributed. Its mean is of a dozen peaks of a channel, too few to tell how far
-others reach; so the mean of all channels of the tensor, as a share of their thresholds, counts as some peaks more.
+Many other images exceed the largest value of a channel that a few dozen images show. A clipped value is a feature that
+the network has found, so it weighs more than the rounding of the rest. The error beyond a limit is therefore
+extrapolated. By extreme value theory (peaks over threshold; Pickands, 1975), the excess of the images' peaks over a
+high threshold is close to exponentially distributed. A channel's mean excess comes from a dozen peaks, too few to tell
+how far others reach. So the mean excess of all channels of the tensor, relative to their thresholds, counts as a few
+more peaks of each channel.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ CLIP_WEIGHT = 3.0
 do not average out in the layers behind. Between 1 and 10 the result hardly changes."""
 
 COMMON_PEAKS = 12
-"""As so many peaks of each channel the excess of all channels counts."""
+"""The mean excess of all channels counts as this many peaks of each channel."""
 
 LEAST_EXCESS = 0.01
 """Least mean excess, as a share of the largest peak: peaks can be equal, such as those of an overexposed image."""
 
 ENOUGH = 64
-"""Images from which the excess is known so well; of fewer, the least one is larger in proportion."""
+"""Images for which ``LEAST_EXCESS`` holds; with fewer images, the least excess is larger in proportion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,9 @@ class Range:
         peaks: float64 [images, channels]: largest magnitude in each image, images sorted by it, largest first.
         common: mean excess of all channels, as a share of their mean threshold.
         active: float64 [channels]: share of values that are neither 0 nor at the limit.
-        level: float64 [channels]: largest magnitude; of a channel that is always 0, its magnitude before the ReLU
-            (1 if that is 0, too), but no more than the others' largest, if they have one: it would take the place of
-            theirs in the weights that read them all. Positive.
+        level: float64 [channels]: largest magnitude, positive. For a channel that is always 0, it is the magnitude
+            before the ReLU (1 if that is 0, too), but at most the largest magnitude of the other channels, if they have
+            one: a larger level would crowd the others out of the weights that read them all.
         pixels: height * width of the tensor.
         limited: float64 [channels]: share of values at the limit.
         limit: that of its ReLU: no value is larger. Infinite without one.
@@ -75,9 +76,9 @@ class Range:
         """Expected squared error per pixel, weighted by ``CLIP_WEIGHT``, if magnitudes are clipped.
 
         With threshold u (a high quantile of the peaks) and expected excess b, a peak exceeds ``limit`` with probability
-        p(peak > u) * exp(-(limit - u) / b), by 2 b^2 in the mean square; where it cannot exceed it by more than d, for
-        the ReLU has a limit, by that times P(3, d / b), the regularized incomplete gamma function. That is of one value
-        in an image; the values at the limit, of which there can be many, are counted.
+        p(peak > u) * exp(-(limit - u) / b), and its mean squared excess is 2 b^2. If a ReLU's limit bounds the excess
+        by d, this is multiplied by P(3, d / b), the regularized incomplete gamma function. This error counts for one
+        value of each image. Many values can lie at the ReLU's limit, so their error is added by their share.
 
         Args:
             limit: float64 [..., channels].
@@ -158,7 +159,7 @@ def _tail_count(images: int) -> int:
 
 
 def _tail(peaks: Tensor) -> tuple[Tensor, Tensor]:
-    """The threshold that the peaks of the tail exceed, and by how much in the mean: float64 [channels].
+    """The threshold that the tail's peaks exceed, and their mean excess: float64 [channels] each.
 
     Args:
         peaks: float64 [images, channels]: largest magnitude in each image, largest first.

@@ -1,4 +1,4 @@
-"""Pass over one layer: scale and shift of every channel of a convolution, the pair of least expected output error.
+"""Pass over one layer: every channel of a convolution gets the scale and shift of least expected output error.
 
 R3 ties three numbers, scale_in * scale_w / scale_out = 2^-k. The inputs' scales are known and go into the weights;
 so for an output scale s the weights' step is s * 2^-k, and k is the largest for which the largest weight fits into
@@ -6,8 +6,8 @@ so for an output scale s the weights' step is s * 2^-k, and k is the largest for
 
     active * (s^2 / 12 + step^2 * unit) + clipped weights + clipping_error(127 or 255 steps of s)
 
-: uniform rounding (Widrow, 1956) where the ReLU lets errors through, the weights' rounding (``unit``: see
-:mod:`gptq`), and the clipping on images not seen (:mod:`ranges`).
+The terms are uniform rounding (Widrow, 1956) where the ReLU lets errors through, the weights' rounding (``unit``: see
+:mod:`gptq`), weights that are clipped, and values of unseen images that are clipped (:mod:`ranges`).
 
 Assumes: ranges and second moments of this layer. Guarantees: R3's relation exactly, 0 <= k <= ``MAX_SHIFT``,
 s > 0; k and s are the best of the candidates under this model. Where a ReLU with a limit follows, as ReLU6, the
@@ -44,7 +44,7 @@ OCTAVES = torch.arange(-16, 33) / 16
 """Candidates for log2(s / smallest s that clips nothing seen)."""
 
 COARSER = 8
-"""How many k are candidates where larger steps cost fewer bits."""
+"""How many values of k are tried where larger steps cost fewer bits."""
 
 NEAR = 0.5
 """Share of a ReLU's limit from which a tensor's largest value is near it."""
@@ -77,9 +77,9 @@ def output_limit(zero_point: int) -> int:
 def free_scales(values: Range, zero_point: int) -> Tensor:
     """Candidates for a channel whose scale nothing else depends on: float64 [candidates, channels].
 
-    The closest to the largest value seen is first, so that it wins where all are equal (dead channels). Where a ReLU
-    has a limit that some channel comes near, the scale that reaches it is the only one: then nothing is clipped, not
-    even of channels that hardly any calibration image excites.
+    The closest to the largest value seen is first, so that it wins where all are equal (dead channels). If some channel
+    comes near the limit of its ReLU, the scale that reaches the limit is the only candidate: then nothing is clipped,
+    not even in channels that hardly any calibration image excites.
     """
     nearest_first = OCTAVES[OCTAVES.abs().argsort(stable=True)].double()
     scales = rounded_up(values.level / output_limit(zero_point) * torch.exp2(nearest_first)[:, None])
@@ -89,7 +89,7 @@ def free_scales(values: Range, zero_point: int) -> Tensor:
 
 
 def rounded_up(scales: Tensor) -> Tensor:
-    """To 8 significant bits: at most a hundredth larger, and in a file two bytes less each."""
+    """Scales rounded up to 8 significant bits: at most 1 % larger, and each two bytes shorter in a file."""
     mantissa, exponent = torch.frexp(scales)
     return torch.ldexp((mantissa * 256).ceil() / 256, exponent)
 
@@ -162,7 +162,7 @@ def search_scales(
 
 
 def cheapest_step(least: Tensor, price: Callable[[Tensor], Tensor]) -> Tensor:
-    """The step of least price, of the head, whose steps nothing binds: float64 [out], every value a float32.
+    """The head's steps of least price; no rule binds them to scales: float64 [out], every value a float32.
 
     Args:
         least: step, float64 [out].

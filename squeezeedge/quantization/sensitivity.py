@@ -1,9 +1,9 @@
 """How much an error in a tensor changes the logits, to first order: gradients of random projections of the logits.
 
-With d the error of a tensor and J the logits' Jacobian, the squared error of the logits is |J d|^2, which is the
-expectation of ((r J) . d)^2 over vectors r of independent signs (Hutchinson, 1990). So a
-few backward passes rank all channels of all layers: a Gauss-Newton approximation in which errors of different channels
-are independent.
+With d the error of a tensor and J the logits' Jacobian, the squared error of the logits is |J d|^2. This is the
+expectation of ((r J) . d)^2 over vectors r of independent signs (Hutchinson, 1990), so a few backward passes rank all
+channels of all layers. The ranking is a Gauss-Newton approximation; it takes errors of different channels as
+independent.
 
 The sums of the convolutions are exact in both directions (:mod:`exact`), so that the ranking is the same everywhere.
 """
@@ -90,7 +90,7 @@ def probes(
 
 
 class _ExactConv(torch.autograd.Function):
-    """A convolution whose sums, and those of its gradient, no order changes."""
+    """A convolution with exact sums, in both directions: their order changes nothing."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, node: FoldedConv) -> Tensor:  # noqa: ANN401  (torch's own type)

@@ -1,17 +1,17 @@
 """Pass over the folded graph: more resolution for the channels whose rounding costs most.
 
-A channel is computed by several output channels of the same weights, each with a shift and bias of its own: a chain
-of pieces. The first covers the smallest values, each next one starts where the one before it ends at 255:
+Several output channels of the same weights, each with a shift and bias of its own, compute one channel: a chain of
+pieces. The first piece covers the smallest values; each next one starts where the one before it ends at 255:
 
     piece j = clip((acc - sum of 255 << k[i] of the pieces i < j + rounding) >> k[j], 0, 255),   k[j] = k - octaves[j]
 
-so scale * 2^-octaves[j] is its scale, and the pieces' values add up to the channel's, of finer steps where a finer
-piece covers it. The layers that read the channel read all of its pieces with the same float weights; to them and to
-every target these are ordinary channels (R3). Max pooling keeps the sum: every piece grows with the accumulator.
-Zhao et al. (arXiv:1901.09504) split channels for another end, outliers.
+The scale of piece j is scale * 2^-octaves[j]. The pieces' values add up to the channel's value, in finer steps where a
+finer piece covers it. The layers that read the channel read all of its pieces with the same float weights; to them and
+to every target these are ordinary channels (R3). Max pooling keeps the sum, as every piece grows with the accumulator.
+Zhao et al. (arXiv:1901.09504) split channels for another purpose: outliers.
 
-Which channels: those that save most error of the logits (:mod:`sensitivity`) for a multiply-accumulate, one piece
-after the other, until the budget is spent.
+Pieces are added one after the other until the budget is spent, always where they save most error of the logits
+(:mod:`sensitivity`) per multiply-accumulate.
 
 Assumes: a folded graph. Guarantees: the same function; at most the budget is added. Channels that an addition, a
 grouped convolution or a ReLU with a limit makes or reads are left alone. Rules: R3, R4, R5.
@@ -45,7 +45,7 @@ CHAINS: tuple[tuple[tuple[int, ...], ...], ...] = (
     tuple((first, second) for first in (1, 2, 3, 4) for second in (0, 1, 2) if second <= first),
     ((2, 2, 1), (3, 2, 0), (3, 2, 1), (4, 2, 0), (4, 2, 1), (4, 3, 1), (5, 3, 1)),
 )
-"""Octaves of the pieces that are tried, by the number of pieces less one; all reach 255 steps of the scale."""
+"""Octaves of the pieces that are tried, by the number of pieces less one; where they end too low, clipping costs."""
 
 IMAGES = 16
 """Images that channels are chosen on."""
@@ -63,7 +63,7 @@ class Chain:
 
     Attributes:
         channels: in the order of the chain.
-        octaves: of each: its scale is 2^-octaves of that of the channel before it was split.
+        octaves: of each piece: its scale is the unsplit channel's scale times 2^-octaves.
     """
 
     channels: tuple[int, ...]
@@ -75,9 +75,9 @@ class SplitGraph:
     """What the pass returns.
 
     Attributes:
-        graph: in which the copies of a channel have its values, and who reads them takes their mean.
+        graph: in it, every copy of a channel has the channel's values, and its readers take the mean of the copies.
         chains: convolution -> its chains, of those that have some.
-        pieces: float64 [out]: convolution -> into how many pieces the channel is split that each output is one of.
+        pieces: convolution -> float64 [out]: number of pieces of the channel that each output belongs to.
     """
 
     graph: FoldedGraph

@@ -165,8 +165,8 @@ class _Channels:
     def _cut_short(self, read_once: Tensor) -> dict[str, Range]:
         """The ranges without what the ReLU of a sum always cuts.
 
-        Where a sum is 0 on every image, an operand that only the sum reads may end as far below zero as the others lift
-        it, twice: its magnitude beyond that is no measure for a scale.
+        If a sum is 0 on every image, an operand that only the sum reads is cut at twice the level of the others. Its
+        magnitude beyond that says nothing about a scale.
         """
         level, bound = torch.zeros(self.count, dtype=torch.float64), torch.full((self.count,), torch.inf).double()
         below = bound.clone()  # where a sum that is cut may end; infinite: it is not cut
