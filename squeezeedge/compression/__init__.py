@@ -1,1 +1,1 @@
-"""Smaller integer graphs: weights whose code is short where the class sums do not notice."""
+"""Smaller integer graphs: weights get shorter codes where that hardly changes the class sums."""

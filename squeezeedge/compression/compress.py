@@ -1,7 +1,7 @@
-"""A network -> an integer graph whose file is small: of a given size, or of a given drop.
+"""A network -> an integer graph whose file is small: of at most a given size, or with at most a given drop.
 
-Part of the calibration images calibrates and the rest judges while a price of a bit is searched
-(:mod:`squeezeedge.compression.search`); at the price found, the graph is made once more with all of them.
+First the price of a bit is searched for (:mod:`squeezeedge.compression.search`): part of the calibration images
+calibrates and the rest judges. Then the graph is made once more at the price found, with all images.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from squeezeedge.quantization.passes import folded_graph
 __all__ = ["Compression", "check_float", "check_goal", "compress", "file_bytes"]
 
 JUDGED = 4
-"""One of so many images judges."""
+"""One image in this many judges."""
 DECIBELS_PER_BIT = 6.02
-"""One more bit for every weight."""
+"""What one more bit for every weight gains."""
 ROOM = 0.005
 """Share of the size that is left to fine-tuning."""
 ATTEMPTS = 5
@@ -49,7 +49,7 @@ ATTEMPTS = 5
 LESS = 0.15
 """Decibels by which the quality is lowered each time."""
 TAKEN = 0.8
-"""Share of the decibels that the size has left to spare which the first attempt takes."""
+"""The first attempt uses this share of the decibels that the size leaves to spare."""
 LEAST_DROP = 0.05
 """Points below which a drop is as good as none."""
 
@@ -61,8 +61,8 @@ class Compression:
     Attributes:
         model: with the compressed integer graph.
         uncompressed: the graph without compression, judged beside itself.
-        result: the compressed graph: its bytes, and its quality; its agreement and drop are those of the graph that was
-            made at about that quality without the judged images.
+        result: the compressed graph, with its bytes and quality. Its agreement and drop were measured on the graph that
+            was made at about that quality without the judged images.
         curve: all points that were judged, by size.
         finetuning: what fine-tuning did, or ``None``; the points are from before it, except for the result's bytes.
     """
@@ -324,7 +324,7 @@ def check_goal(target_size: int | None, max_drop: float | None) -> None:
 
 
 def _spare(drop: float, most: float) -> float:
-    """By how many decibels errors may grow until the drop is the most, if it grows with their amplitude."""
+    """Decibels by which errors may grow until the drop reaches ``most``, if it grows with their amplitude."""
     return 20 * math.log10(max(most, LEAST_DROP) / max(drop, LEAST_DROP)) + (0 if drop <= most else -NEAR)
 
 

@@ -1,12 +1,12 @@
-"""Training a compressed graph on, through its own integer arithmetic, towards the logits of the float network.
+"""Fine-tuning of a compressed graph, through its own integer arithmetic, towards the logits of the float network.
 
-Distillation (Hinton et al., arXiv:1503.02531): the divergence of the softened outputs, on any images, labelled or not.
-The graph's form stays: scales, shifts and steps do, and weights that are 0 stay 0, which is what made the file small;
-:class:`squeezeedge.quantization.qat.QatNetwork` rounds in the forward pass and lets gradients through. The rates of
-learning are in steps of each layer's integers, which are large in a compressed graph.
+The loss is that of distillation (Hinton et al., arXiv:1503.02531): the divergence of the softened outputs, on any
+images, labelled or not. Scales, shifts and steps stay. Weights that are 0 stay 0, as these keep the file small.
+:class:`squeezeedge.quantization.qat.QatNetwork` rounds in the forward pass and lets gradients through. Learning rates
+are in steps of each layer's integers, which are large in a compressed graph.
 
-Guarantees: what is yielded are integer graphs like any other; which one is kept is the caller's choice, by images that
-were not learned.
+Guarantees: every graph that is yielded is an ordinary integer graph. The caller chooses which one to keep, by images
+that were not learned.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from squeezeedge.quantization.qat import QatNetwork
 __all__ = ["Finetuning", "Lesson", "Quality", "divergence", "finetune", "finetuned", "more_images"]
 
 FEWEST, MOST = 12, 4096
-"""Images beside those to calibrate on, for fine-tuning and to judge it."""
+"""Fewest and most images, beside those to calibrate on, for fine-tuning and for judging it."""
 JUDGED = 4
-"""One of so many of them judges."""
+"""One image in this many judges."""
 PART = 64
 """Images that the float network answers at a time."""
 BATCH = 16
 TEMPERATURE = 2.0
 RATE = 0.02
-"""Steps of its integers by which a weight moves at a time, at first; in the end none."""
+"""Initial learning rate of the weights, in steps of their integers; it decays to 0."""
 BIAS_RATE = 0.02
-"""Units of the output's codes by which a bias does."""
+"""Initial learning rate of the biases, in units of the output's codes; it decays to 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Lesson:
 
     @classmethod
     def of(cls, model: Model, images: Selection, on_decode: Callable[[int], None], *, strict: bool) -> Lesson:
-        """Decode images, but those that cannot be read, unless ``strict``; and answer them."""
+        """Decode images and compute their answers; unreadable ones are left out unless ``strict``."""
         return cls.answered(model, images.readable(model.preprocessing, on_decode, strict=strict)[1])
 
     @classmethod
@@ -83,7 +83,7 @@ class Quality(NamedTuple):
     Attributes:
         bytes: of its file.
         divergence: from the float network, see :func:`divergence`.
-        agreement: percentage of the images of the float network's class.
+        agreement: percentage of the images on which it gives the float network's class.
     """
 
     bytes: int
@@ -98,10 +98,10 @@ class Finetuning:
     Attributes:
         learned: how many images were.
         judged: how many others judge.
-        kept: whether the trained graph is kept: on them it is nearer to the float network and agrees with it at least
-            as often, and it is as small as it must be.
+        kept: whether the trained graph is kept. It must be small enough; on the judging images it must be nearer to the
+            float network, and agree with it at least as often.
         before: the graph before training.
-        after: after the best epoch of those that could be kept; of none such, after the last.
+        after: the graph of the best epoch that could be kept; if there is none, of the last epoch.
     """
 
     learned: int

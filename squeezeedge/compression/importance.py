@@ -2,22 +2,21 @@
 
 An error d of the weights of one output channel changes the logits of an image by about J d, with J the Jacobian
 (Gauss-Newton). Rounding with compensation (:mod:`squeezeedge.quantization.gptq`) leaves errors of covariance
-proportional to U^T S U with S = diag(1 / U[i, i]^2), which cause a mean squared output error of trace(S) per squared
-step; so a channel's importance is
+proportional to U^T S U with S = diag(1 / U[i, i]^2). They cause a mean squared output error of trace(S) per squared
+step. So a channel's importance, the logits' squared error per squared output error, is
 
     trace(J U^T S U J^T) / trace(S)
 
-logits' error per output error. J J^T is estimated by random combinations of the logits (Hutchinson), whose gradients
-one pass backward gives for all weights; of the images of a batch they are independent, so a batch's gradient is one
-sample of their sum.
+J^T J is estimated by random combinations of the logits (Hutchinson); one backward pass gives their gradients for all
+weights. The combinations of a batch's images are independent, so a batch's gradient is one sample of their sum.
 
-Not every error of the logits changes a class: what is added to all of them does not, and hardly what is added to an
-improbable class. So the combinations have, in place of 1, the covariance
+Not every error of the logits changes a class: an equal error of all logits does not, and an error of an improbable
+class hardly does. So the covariance of the combinations is not the identity I, but
 
-    (1 - SHARE) * classes * (diag(p) - p p^T) + SHARE * (1 - 1 1^T / classes)
+    (1 - SHARE) * classes * (diag(p) - p p^T) + SHARE * (I - 1 1^T / classes)
 
-with p the softened probabilities of the float network: Fisher's information of the class, and a share of all classes,
-because few images show few classes (measured: docs/compression.md).
+with p the softened probabilities of the float network. The first term is the Fisher information of the class. The
+second counts all classes alike, because few images show few classes (measured: docs/compression.md).
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ PROBES = 2
 """Random combinations of the logits of each image."""
 BATCH = 2
 TEMPERATURE = 2.0
-"""Of the probabilities."""
+"""Softens the probabilities."""
 SHARE = 0.3
-"""Of all classes alike."""
+"""Weight of the term that counts all classes alike."""
 
 Gradients = Mapping[str, Tensor]
 """Convolution -> float32 [samples, out, fan-in]."""
@@ -64,7 +63,7 @@ def weight_gradients(
         on_image: called with ("image", index, total) before some images.
 
     Returns:
-        Of as many samples as batches times probes; the sum of their outer products estimates J^T J of all images.
+        One sample per batch and probe; the sum of the samples' outer products estimates J^T J of all images.
     """
     random = torch.Generator().manual_seed(seed)
     weights = {conv.name: torch.from_numpy(conv.weight).requires_grad_() for conv in graph.convolutions}

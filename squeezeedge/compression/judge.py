@@ -1,8 +1,8 @@
 """What compression costs, judged on images that it has not seen.
 
-So few images would give a drop in steps of several points. So each judged image's error of the logits is added to the
-logits of every image, and the classes of all these pairs are counted: the expected agreement, as if errors did not
-depend on the image.
+Alone, these few images would give the drop in steps of several points. So the error of each judged image's logits is
+added to the logits of every image, and the classes of all these pairs are counted. The result is the expected agreement
+if errors did not depend on the image.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Rounding with regard to the length of the code, as video coders do it (rate-distortion optimized quantization).
+"""Rounding that weighs error against code length, as in video coders (rate-distortion optimized quantization).
 
 GPTQ (:mod:`squeezeedge.quantization.gptq`) takes the nearest multiple of a step, column after column, and lets the
 columns to come make up for the error. Here the multiple is the one of least
 
     importance * (error / U[i, i])^2 + price * bits
 
-with the code's length of each integer in the layer, so that small weights become zero (dead zones) and large ones a
-little smaller where that saves bits; the columns to come make up for these errors, too: pruning with compensation
-(Hassibi and Stork, 1993) and coarser rounding are one. A channel's step is that of least sum of both, too, so channels
-that matter little have few bits. R3 binds a step to the scales by 2^-k: other steps are other k and scales.
+where ``bits`` is the length of the integer's code in the layer. Small weights become zero (dead zones), and large ones
+a little smaller where that saves bits. The columns to come make up for these errors, too, so pruning with compensation
+(Hassibi and Stork, 1993) and coarser rounding are one step. The step of a channel is also chosen for the least sum of
+error and price, so channels that matter little get few bits. R3 binds a step to the scales by 2^-k, so another step
+means another k and other scales.
 
 Assumes: importances of the channels (:mod:`importance`). Guarantees: integers in -127..127. Rule: R3.
 """
@@ -29,16 +30,16 @@ __all__ = ["LAST", "RateRounding", "code_lengths"]
 
 LEVELS = 2 * rules.WEIGHT_LIMIT + 1
 PER_OCTAVE = 2
-"""Steps an octave whose price is computed; between them it is linear."""
+"""Steps per octave for which the price is computed; in between it is interpolated."""
 RANKS = 9 * PER_OCTAVE
-"""How many of them, from the step of which the largest weight of a channel has 127: beyond, all weights are zero."""
+"""How many, upwards from the step at which a channel's largest weight is 127; beyond them all weights are zero."""
 ROUNDS = 3
-"""How often integers and the lengths of their codes are settled by each other before the layer is rounded."""
+"""How often integers and code lengths are computed from each other before the layer is rounded."""
 LEAST = 1e-3
-"""Importance that a channel has at least, beside the mean of its layer's."""
+"""Least importance of a channel, relative to the mean of its layer."""
 LAST = 2.0
 UNSEEN = 0.5
-"""Count of integers that do not occur."""
+"""The count that is assumed for integers that do not occur."""
 
 
 class RateRounding:
@@ -47,9 +48,9 @@ class RateRounding:
     Args:
         price_of_bit: in squared error of the logits.
         gradients: of the weights, see :func:`squeezeedge.compression.importance.weight_gradients`.
-        importances: convolution -> float64 [out]; of those that are missing, they are computed and kept here.
-        head: the convolution of the classes. They are equally important: of which images there will be, a few dozen
-            say nothing; and each counts :data:`LAST` times, because no layer comes that makes up for its errors.
+        importances: convolution -> float64 [out]; missing ones are computed and kept here.
+        head: the convolution of the classes. All classes are equally important, because a few dozen images do not show
+            how frequent each will be. They count :data:`LAST` times, because no later layer makes up for their errors.
     """
 
     def __init__(

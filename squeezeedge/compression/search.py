@@ -1,11 +1,11 @@
-"""Which price of a bit meets a goal: a search along the curve of size against quality.
+"""Search for the price of a bit that meets a goal, along the curve of size against quality.
 
-A price is given by the quality that it aims at, in decibels: at the price
+A price is given by the quality that it aims at, in decibels. The price of a bit is
 
     2 ln 2 * P * 10^(-quality / 10) / weights
 
-of a bit, with P the mean square of the logits, one more bit for every weight halves an error of that many decibels
-below P twice. Bytes and drops are nearly monotone in it.
+with P the images' mean of the summed squared logits. One more bit saves this much at an error that many decibels below
+P, because one more bit for every weight divides the error by four. Bytes and drops are nearly monotone in the quality.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 __all__ = ["BEST", "NEAR", "WORST", "Point", "found", "price_of_bit"]
 
 WORST, BEST = 2.0, 62.0
-"""Qualities between which is searched, in decibels."""
+"""The range of qualities that is searched, in decibels."""
 START = 30.0
 MOST_POINTS = 8
 NEAR = 0.2
-"""Decibels that are near enough."""
+"""The search ends within this many decibels of the goal."""
 EDGE = 0.1
-"""Share of the bracket at its ends that is left out."""
+"""Share of the bracket at each end in which no point is tried."""
 STRIDE = 1.1
-"""So much further than the slope says, until the answer is in a bracket."""
+"""Steps go further by this factor than the slope says, until a bracket holds the answer."""
 FLATTEST, LONGEST = 0.1, 16.0
-"""Least slope of the excess that is taken for one, and most decibels at a time."""
+"""Least slope of the excess that is assumed, and longest step in decibels."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Point:
     """One compressed graph, judged.
 
     Attributes:
-        quality: that its price of a bit aims at, in decibels; ``None``: the uncompressed graph.
+        quality: what its price of a bit aims at, in decibels; ``None``: the uncompressed graph.
         bytes: of its file.
-        agreement: expected percentage of images of the uncompressed graph's class.
+        agreement: expected percentage of images on which it gives the uncompressed graph's class.
         sqnr_db: signal to noise of its logits beside the uncompressed graph's; ``None`` where they are equal.
-        top1: expected percentage of images of the right class; ``None`` without labels.
+        top1: expected percentage of images on which it gives the right class; ``None`` without labels.
         top1_drop: by how much that is less than the uncompressed graph's, in points; ``None`` without labels.
     """
 
