@@ -74,7 +74,7 @@ def _check_add(node: Add, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _check_convolution(node: Conv | Head, source: Tensor) -> tuple[int, int]:
-    """What holds for every convolution; (height, width) of its map."""
+    """Check what holds for every convolution; returns (height, width) of its map."""
     require(node.weight.ndim == 4, node, "weight must be [out, kernel_h, kernel_w, in / groups]")
     out, kernel_h, kernel_w, _ = node.weight.shape
     require(node.groups >= 1, node, f"{node.groups} groups; there must be 1 or more")
@@ -108,7 +108,7 @@ def _check_reach(node: Node, channel: int, bound: int, rule: str) -> None:
 
 
 def _check_sizes(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    """All inputs have one height and width; the first of them."""
+    """Check that all inputs have one height and width; returns the first input."""
     alike = all(t.shape[:2] == inputs[0].shape[:2] for t in inputs)
     require(alike, node, "the inputs differ in height or width (R5)")
     return inputs[0]

@@ -25,7 +25,7 @@ This file is written from the code by `pytest tests/graph/test_dispatch.py --upd
 
 
 def empty_cells(tables: Iterable[Table[Any, Any]]) -> list[str]:
-    """What nobody has said anything about, as "consumer: operator"."""
+    """Cells without an entry, as "consumer: operator"."""
     return [
         f"{table.consumer}: {operator_name(operator)}"
         for table in tables

@@ -1,7 +1,7 @@
 """The meaning of the integer graph, in numpy: plain and obviously right. Every target is compared with it.
 
-Convolutions multiply matrices of floats that hold integers, which is exact (:func:`exact_type`). A few images at a
-time go through one product; what an image's results are does not depend on the others.
+Convolutions multiply matrices of floats that hold integers, which is exact (:func:`exact_type`). One product computes a
+few images at a time; the results of an image do not depend on the others.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _max_pool(node: MaxPool, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]
 
 
 def _largest(value: Q8, axis: int, kernel: int, stride: int, count: int) -> Q8:
-    """The largest of each ``kernel`` neighbours along an axis, at ``count`` places, each ``stride`` after the last."""
+    """Maxima of ``count`` windows of ``kernel`` neighbours along an axis, ``stride`` apart."""
     along = np.moveaxis(value, axis, 0)
     taps = [along[start : start + (count - 1) * stride + 1 : stride] for start in range(kernel)]
     result = taps[0].copy("K")  # in the order of ``value``
@@ -157,14 +157,14 @@ def _add(node: Add, inputs: Sequence[Q8], tensors: Mapping[str, Tensor]) -> Q8:
 def exact_type(bound: NDArray[np.int64]) -> type[np.floating[Any]]:
     """The float type in which sums of integers are exact, in any order of their additions.
 
-    A float type holds every integer up to 2**(its significand's bits), so where no sum of some of the numbers exceeds
-    that, no operation rounds: in float32 below ``rules.FLOAT32_EXACT`` = 2**24. In float64 it is 2**53, and R4 keeps
-    accumulators below 2**31. A fused multiplication and addition is one such sum, too. The same holds for numbers that
-    are all multiplied by the same power of two.
+    A float type holds every integer up to 2**(its significand's bits). If no sum of some of the numbers exceeds that,
+    no operation rounds, nor does a fused multiply-add. The limit is ``rules.FLOAT32_EXACT`` = 2**24 in float32 and
+    2**53 in float64; R4 keeps accumulators below 2**31. The same holds for numbers that are all multiplied by the same
+    power of two.
 
     Args:
-        bound: int64 [...], what the magnitudes of the numbers add up to. Those of the products w * (q - z) of a
-            convolution do to at most ``rules.accumulator_reach(weight)``.
+        bound: int64 [...], the sum of the numbers' magnitudes. For the products w * (q - z) of a convolution, it is at
+            most ``rules.accumulator_reach(weight)``.
     """
     return np.float32 if bound.max() < rules.FLOAT32_EXACT else np.float64
 
@@ -247,7 +247,7 @@ def _depthwise_sums(
     result: NDArray[R],
     places: Sequence[tuple[slice, slice]],
 ) -> Iterator[tuple[NDArray[R], Exact]]:
-    """As :func:`_sums`, where every output channel reads one of its own: one position of the kernel after the other."""
+    """As :func:`_sums` for a depthwise convolution, one position of the kernel after the other."""
     weight = node.weight[..., 0].transpose(1, 2, 0).astype(exact)
     parts = [result[place] for place in places]
     sums, terms = np.empty((2, max(part.size for part in parts)), exact)

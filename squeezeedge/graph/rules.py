@@ -103,5 +103,5 @@ def accumulator_reach(weight: NDArray[np.int8]) -> NDArray[np.int64]:
 
 
 def wrap_int32(value: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Modulo 2**32, as int32 arithmetic has it: an intermediate bias may leave int32, the accumulator does not (R4)."""
+    """Wrap modulo 2**32, like int32 arithmetic. An intermediate bias may leave int32; the accumulator does not (R4)."""
     return value.astype(np.uint32).view(np.int32)

@@ -86,7 +86,7 @@ MAX_ELEMENTS = 2**28
 """Most elements of all arrays."""
 TYPES = ("int8", "uint8", "int32", "float32")
 GOLDEN_IMAGES = 4
-"""So many of the images that a network was quantized on are kept, for its devices to check themselves with."""
+"""Number of calibration images that are kept, so that devices can check themselves with them."""
 MAX_GOLDEN_BYTES = 2**28
 """Most bytes of the pixels of golden images."""
 COARSE_BYTES = 2**12
@@ -170,7 +170,7 @@ def _record_parts(record: Record, graph: IntegerGraph) -> tuple[dict[str, Any], 
 
 
 def _coarse(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images, averaged over squares so large that they take no more than :data:`COARSE_BYTES`, if one can."""
+    """The images, averaged over squares so that they take at most :data:`COARSE_BYTES`, if possible."""
     side = 1
     while len(images) * math.prod(_coarse_size(images.shape[1:3], side)) * 3 > COARSE_BYTES:
         side *= 2

@@ -53,7 +53,7 @@ def window_map(
 def floor_padding(
     size: Sequence[int], windows: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Pads
 ) -> Pads:
-    """The padding with which floor mode has just these windows, none of which ends beyond it: R5 without ceil mode.
+    """Padding for which floor mode has exactly these windows and none ends beyond it: R5 without ceil mode.
 
     Args:
         size: of the input; the first two values are read.

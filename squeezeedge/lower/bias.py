@@ -1,4 +1,4 @@
-"""The bias of a convolution whose kernel subtracts something else from q than the zero point (R2, R7)."""
+"""The bias for a kernel that does not subtract the zero point from q, but another offset (R2, R7)."""
 
 from __future__ import annotations
 

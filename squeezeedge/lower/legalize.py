@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_DENSE_BYTES = 2**28
-"""Most weights, in bytes, that grouped convolutions of one graph may take as dense ones. SqueezeNet has 1.2 million."""
+"""Most bytes that a graph's grouped convolutions may take as dense ones. SqueezeNet has 1.2 million weights."""
 
 
 def legalize(graph: IntegerGraph, supported: Collection[Feature]) -> IntegerGraph:

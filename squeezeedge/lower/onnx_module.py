@@ -32,7 +32,7 @@ WEIGHT_ZERO = 128
 
 
 class OnnxBuilder:
-    """Collects nodes and constants; names that it makes up never meet those it was told of.
+    """Collects nodes and constants. Names that it invents never collide with reserved ones.
 
     Args:
         name: of the graph.

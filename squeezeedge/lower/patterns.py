@@ -18,7 +18,7 @@ from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
 __all__ = ["Pattern", "partition"]
 
 NODE = "node"
-"""Attribute of a composite: name of the node whose tensor it makes. So TVM keeps equal composites apart."""
+"""Attribute of a composite: name of the node whose tensor it makes. It keeps TVM from merging equal composites."""
 
 MAX_CONCAT = 4
 
@@ -41,8 +41,8 @@ def partition(module: IRModule, fusions: Sequence[Pattern] = (), codegen: str | 
     Args:
         module: from :func:`squeezeedge.lower.relax_module.to_relax`.
         fusions: which of ``CONVOLUTION_POOL`` and ``CONCAT_CONVOLUTIONS`` the target has kernels for.
-        codegen: TVM's name of who compiles the composites, for ``MergeCompositeFunctions``; it is put in front of their
-            names, with a dot.
+        codegen: TVM's name of the code generator that compiles the composites, for ``MergeCompositeFunctions``. With a
+            dot, it becomes the prefix of their names.
 
     Returns:
         A module whose ``main`` only calls composites; constants are inside them.

@@ -27,8 +27,8 @@ class Stage:
     Attributes:
         pattern: which composite.
         nodes: of the graph, in execution order; the last one makes the stage's tensor.
-        inputs: names of the tensors it reads that no node of it makes; of a concatenation or addition, all operands in
-            order, so a name can be there twice.
+        inputs: names of the tensors that it reads from outside; for a concatenation or addition, all operands in order,
+            so a name can be there twice.
         tensors: of the whole graph.
     """
 

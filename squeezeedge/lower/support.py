@@ -41,7 +41,7 @@ class Support(NamedTuple):
     Attributes:
         how: "native": by its own kernel; "legalized": as ``into``; "refused": not at all.
         into: what :mod:`squeezeedge.lower.legalize` makes of it.
-        factor: multiply-accumulates there are then for each one of the network.
+        factor: multiply-accumulates afterwards, per multiply-accumulate of the network.
         why: of a refusal.
     """
 

@@ -1,4 +1,4 @@
-"""The input of a checkpoint's network: what is stated of its preprocessing, and weights rewritten for another one."""
+"""The input of a checkpoint's network: find its stated preprocessing, and rewrite weights for another one."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def read_rgb(module: Module, size: tuple[int, int]) -> None:
 def renormalize(module: Module, size: tuple[int, int], source: Preprocessing, target: Preprocessing) -> None:
     """Rewrite the weights of a network for images that are normalized in another way.
 
-    Exact but for pixels that its first convolutions pad, which are the mean pixel of one normalization or of the other.
+    This is exact except at padding of the first convolutions: it stands for the mean pixel, which changes.
 
     Args:
         module: changed in place; it reads RGB.
         size: (height, width) of an image that it takes, in pixels.
-        source: how the images were normalized that it was trained on.
-        target: how those will be that it gets.
+        source: normalization of the images that it was trained on.
+        target: normalization of the images that it will get.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The values of ONNX's tensors: inside of the model, or in other files of its folder. Nothing declared is trusted."""
+"""Values of ONNX tensors, inside the model or in other files of its folder. Nothing declared is trusted."""
 
 from __future__ import annotations
 

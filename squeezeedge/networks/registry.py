@@ -38,7 +38,7 @@ __all__ = [
 
 LISTED = 8
 SHOWN = 3
-"""So many of a checkpoint's tensors show what it is."""
+"""Number of a checkpoint's tensors that a message names."""
 LAST = ("classifier.1.weight", "classifier.1.bias")
 """The last convolution, which has as many outputs as there are classes."""
 IMAGENET_CLASSES = 1000
@@ -170,7 +170,7 @@ def build(name: str, classes: int | None = None) -> Module:
 
 
 def class_names(name: str, classes: int) -> tuple[str, ...]:
-    """Names of the classes of a network's weights that say nothing of them themselves.
+    """Class names for weights whose file has none.
 
     Args:
         name: of the network.
@@ -249,7 +249,7 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, ...], int]:
 
 
 def ambiguous(path: Path, fitting: Sequence[str], taken: str) -> str:
-    """What people should know where the tensors of a checkpoint fit several networks, of which one is taken."""
+    """A remark for a checkpoint whose tensors fit several networks: which ones, and which one is taken."""
     return f"{path}: its tensors fit {' and '.join(fitting)}; {taken} is taken (`network` says otherwise)"
 
 
@@ -279,8 +279,8 @@ def assumed(
 def networks_of(checkpoint: Checkpoint, sha256: str = "") -> tuple[tuple[str, ...], int]:
     """Which networks a checkpoint can be of.
 
-    It is one where the file says so itself, or is a published one; else those that its tensors fit, the likeliest
-    first: a file of MindSpore is mostly MindCV's, any other one torchvision's.
+    If the file names its network, or is a published file, there is one. Else these are the networks that its tensors
+    fit, the likeliest first: a file of MindSpore is mostly MindCV's, any other one torchvision's.
 
     Args:
         checkpoint: the file's tensors and what it says about itself.

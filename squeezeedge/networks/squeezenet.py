@@ -49,9 +49,9 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """SqueezeNet in one variant.
 
-    Weights start as He et al. (2015) propose, biases at zero. What a bypass is added to starts smaller, by the root of
-    the number of bypasses (as in GPT-2; Radford et al., 2019): without normalization each sum would double the
-    activations' variance.
+    Weights start as He et al. (2015) propose, biases at zero. Expansions that a bypass is added to start smaller, by
+    the root of the number of bypasses (as in GPT-2; Radford et al., 2019). Without normalization, each sum would
+    otherwise double the activations' variance.
 
     Args:
         variant: the architecture.

@@ -93,16 +93,16 @@ from squeezeedge.graph.coding.weights import WeightModel
 __all__ = ["Kind", "decode", "encode", "most_elements", "weight_bits"]
 
 FREE_ELEMENTS, ELEMENTS_A_BYTE = 2**22, 8
-"""Elements that any code may have, and how many more for each of its bytes."""
+"""Elements that any code may have, and further elements per byte of the code."""
 FREE_OTHERS, BYTES_AN_OTHER = 2**18, 16
-"""Elements of arrays that are no weights, which take longer, and of how many bytes each further one must be."""
+"""Such elements outside weights that any code may have, and bytes per further one; these take longer to decode."""
 MOST_A_STATE = 2**17
-"""Weights for each state: so many steps of all states decoding takes."""
+"""Most weights per state, which is the number of steps that decoding takes."""
 FREE_PLANES, BYTES_A_PLANE = 1024, 512
-"""Planes of weights that any code may have, and of how many bytes each further one must be."""
+"""Planes of weights that any code may have, and bytes of code per further plane."""
 FEWEST_STATES, MOST_STATES = 32, 4096
 BYTES_A_STATE, OTHER_BYTES_A_STATE = 330, 100
-"""So many bytes of a code of weights, and of other arrays, for each state, which takes about 1 or 4 bytes more."""
+"""Bytes of code per state, for weights and for other arrays; a state costs about 1 or 4 bytes more."""
 
 Kind = tuple[np.dtype[Any], tuple[int, ...]]
 """Type and shape of an array."""

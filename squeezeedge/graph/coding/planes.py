@@ -1,4 +1,4 @@
-"""In which order a convolution's weights are coded, and which of those before tell something of one."""
+"""The order in which a convolution's weights are coded, and the earlier weights that predict each weight."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FEW_CHANNELS = 4
 FEW_PLANES = 9
 """Up to so many planes, all earlier ones are neighbours."""
 MOST_PLANES = 1024
-"""Of a larger kernel all weights are one plane."""
+"""A kernel with more planes than this is one plane."""
 SAME = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
-"""Else these: (down, right) in the same input channel,"""
+"""With more planes, the neighbours are at these places (down, right) in the same input channel,"""
 OTHER = ((0, 0), (0, -1), (-1, 0), (0, 1), (1, 0))
 """and these in every earlier one."""
 

@@ -36,7 +36,7 @@ REST_BYTES = LOW_BITS // 8
 
 Integers = NDArray[np.int64]
 Slots = Callable[[Integers, slice], tuple[Integers, Integers, Integers]]
-"""From the slots of some symbols of an array, and which these are, their values, starts and frequencies."""
+"""(slots of some symbols, their places in the array) -> the symbols' values, starts and frequencies."""
 
 
 def words_of(arrays: list[tuple[Integers, Integers]], width: int, rest: bytes = b"") -> bytes:
