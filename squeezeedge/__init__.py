@@ -7,7 +7,7 @@
 ...     for answer in device.classify(["cat.jpg", "dog.png"], top=3):
 ...         print(answer.label, answer.score)
 
-The folders are in the order of the data's way: ``networks``, ``calib``, ``training``, ``graph``, ``quantization``,
+The folders follow the data's path: ``networks``, ``calib``, ``training``, ``graph``, ``quantization``,
 ``lower``, ``targets``, then ``model``, ``artifact``, ``device``, ``evaluation``, ``cli``. Imports never point back.
 Importing this package loads neither torch nor tvm: each name below is loaded when it is first used.
 """

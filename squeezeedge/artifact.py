@@ -133,7 +133,7 @@ class Artifact:
 
     @property
     def golden_sums(self) -> NDArray[np.int32]:
-        """What the device must answer to them: class sums int32 [n, classes], the oracle's; raises as ``golden``."""
+        """The oracle's class sums of the golden inputs, int32 [n, classes]; errors are those of ``golden``."""
         return self._golden()[1]
 
     def _golden(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -185,7 +185,7 @@ class Artifact:
             board: ``user@host[:port]`` of the machine with the device, reached by ssh; ``None``: this machine.
             timeout: seconds that a board may take to set the device up and for each answer; ``None``: 300, then 100
                 times what a golden input took, at least 60.
-            trace: whether :meth:`squeezeedge.device.Device.trace` will be asked, which a board must know from the
+            trace: whether :meth:`squeezeedge.device.Device.trace` will be called; a board must know this from the
                 start.
             threads: how many compute; ``None``: as the device chooses.
             batch: how many images are computed at once; ``None``: as the device chooses.
@@ -363,7 +363,7 @@ def _lower(
     out: Path,
     **rest: Any,  # noqa: ANN401
 ) -> Callable[[], Artifact]:
-    """The first half of :func:`write_artifact`: all that can be refused; returns the second."""
+    """Do all of :func:`write_artifact` that can refuse the graph; returns the function that does the rest."""
     check_artifact_output(out, force=rest["force"])
     target.check_options(options)
     lowered = target.lower(graph, options)

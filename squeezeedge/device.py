@@ -88,7 +88,7 @@ class Device:
 
     @property
     def tolerance(self) -> float:
-        """What class sums may differ from the oracle's, as a share of the largest: 0 but where fp16 is involved."""
+        """Most that class sums may differ from the oracle's, as a share of the largest; 0 unless fp16 is involved."""
         return self._session.tolerance
 
     def run(self, images: NDArray[np.uint8]) -> RunResult:
@@ -214,7 +214,7 @@ def answers(
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Probabilities [..., classes] of logits [..., classes]; where one of them is infinite or none, not a number."""
+    """Probabilities [..., classes] of logits [..., classes]; all are NaN where a logit is NaN or positive infinity."""
     wide = logits.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         weights = np.exp(wide - wide.max(-1, keepdims=True))

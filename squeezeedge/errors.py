@@ -3,9 +3,9 @@
 The command line prints the message without a traceback and exits with ``exit_code``
 (0 done / 1 known failure / 2 usage / 3 tool or device not available / 4 gate failed).
 
-What a caller gives is checked before any work: an argument of the wrong type, an empty path, a number that is out of
-range, a path where nothing is, or something else than what it is to be, is a :class:`UsageError` that names the
-argument. A file of the right kind that is damaged is a :class:`CorruptFileError`.
+Arguments are checked before any work. A wrong type, an empty path, a number out of range, a path where nothing is, or
+where something of another kind is, raises a :class:`UsageError` that names the argument. A damaged file of the right
+kind raises a :class:`CorruptFileError`.
 """
 
 import os
@@ -62,7 +62,7 @@ class GateError(SqueezeEdgeError):
 
 
 class PackageWarning(UserWarning):
-    """What another package adds cannot be used and is left out; the text names it, the reason and the remedy."""
+    """An extension from another package cannot be used; the text names it, the reason and the remedy."""
 
 
 def counted(count: int, noun: str) -> str:

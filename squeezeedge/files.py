@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all, also where a process is killed or the power fails.
 
-They are written under a temporary name beside their place, ``.NAME.sqe-xxxxxxxx.partial``, brought to the disk and
-renamed. While it is written, its process holds a lock on it (flock, which ends with the process). Who writes into a
-folder removes what is there under such a name without a lock: a killed process left it.
+Each is written under a temporary name beside its place, ``.NAME.sqe-xxxxxxxx.partial``, flushed to the disk and
+renamed. Meanwhile, its process holds a lock on it (flock, which ends with the process). Every writer first removes
+what has such a name in the folder and no lock: a killed process left it.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def check_unlocked(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file or folder has the name of something unfinished, which the next one that writes there clears."""
+    """Whether a file or folder has the temporary name of something unfinished; the next writer there removes it."""
     return path.name == LOCK or _TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -280,7 +280,7 @@ def _make_private_folder(path: Path) -> int:
 
 @contextlib.contextmanager
 def _claimed(path: Path, make: Callable[[Path], int]) -> Iterator[tuple[Path, int]]:
-    """Something new under a temporary name beside a path, locked; what has that name at the end is removed.
+    """Make something new under a temporary name beside a path, locked; whatever has that name at the end is removed.
 
     Yields:
         Its path, and its descriptor.
@@ -308,7 +308,7 @@ def _claimed(path: Path, make: Callable[[Path], int]) -> Iterator[tuple[Path, in
 
 
 def _lock(path: Path, descriptor: int, *, unless: bool) -> bool:
-    """Lock what was opened; whether that succeeded and it is still what has this path.
+    """Lock an open file; returns whether that succeeded and the path still names this file.
 
     Args:
         path: of it.
@@ -353,7 +353,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Exchange two names; where the system cannot do it at once, there is none at ``old`` for a moment."""
+    """Exchange two names; if the system cannot do so atomically, nothing is at ``old`` for a moment."""
     try:
         _rename(new, old, _EXCHANGE)
     except OSError as error:
@@ -366,7 +366,7 @@ def _exchange(new: Path, old: Path) -> None:
 
 
 def _rename(old: Path, new: Path, flags: int) -> None:
-    """Rename by renameat2(2); without it, a name that exists is refused by a test beforehand."""
+    """Rename by renameat2(2); without it, a test beforehand refuses a name that exists."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     code = errno.ENOSYS
     if call is not None:

@@ -66,8 +66,8 @@ def load(
 ) -> Model:
     """Load a network.
 
-    Its preprocessing is what is given here; of the rest what the file states in its metadata or a file beside it
-    (docs/preprocessing.md); of the rest an assumption, which the model names.
+    Its preprocessing is what is given here. The rest comes from the file's metadata or a file beside it
+    (docs/preprocessing.md). What nothing states is assumed, and the model names the assumption.
 
     Args:
         model: a network's name (:data:`squeezeedge.networks.registry.NETWORKS`), a checkpoint
@@ -78,9 +78,9 @@ def load(
         size: input height and width in pixels, if not the network's own.
         labels: class names in index order, or the path of a class list (JSON or one name a line); ``None``: those that
             the file holds.
-        network: name of the network that a checkpoint is of which comes without one; ``None``: what the file says, or
-            the likeliest that its tensors fit.
-        ema: of a checkpoint that holds weights and their moving average, the average.
+        network: name of a checkpoint's network, if the file does not say it; ``None``: what the file says, or the
+            likeliest network that its tensors fit.
+        ema: take the moving average from a checkpoint that holds weights and their moving average.
         preprocessing: what is stated of it: a statement, a table such as ``{"mean": [104, 117, 123], "std": 1, "scale":
             1, "channel_order": "bgr"}`` (:func:`squeezeedge.calib.statement_files.statement_of`), or a .toml file.
 
@@ -232,9 +232,9 @@ def choose_network(model: Model, images: Selection) -> Model:
         images: to try them on; they should not be those that a figure is measured on afterwards.
 
     Returns:
-        The model, where it has no alternatives or the images no labels for it; else the one that is most certain of the
-        right classes (:func:`squeezeedge.training.validate.certainty`), of equal ones the likeliest. It has no
-        alternatives any more.
+        The model itself if it has no alternatives, or the images have no labels for it. Else the model that is most
+        certain of the right classes (:func:`squeezeedge.training.validate.certainty`), among equals the likeliest; it
+        has no alternatives any more.
 
     Raises:
         SqueezeEdgeError: an image is damaged.

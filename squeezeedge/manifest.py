@@ -1,4 +1,4 @@
-"""manifest.json of an artifact: read, and refused where it is damaged, before anything that it names is opened."""
+"""manifest.json of an artifact: it is read and checked before any file that it names is opened."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an artifact: its entries are there and of their types, its files' names are inside of the folder.
+    """Read and check the manifest: entries exist and have the right types, and all files lie inside the folder.
 
     Raises:
         UsageError: the folder is no artifact.
@@ -92,7 +92,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What an artifact is compiled with here: the manifest's entry "versions"."""
+    """Versions of what compiles artifacts here: the manifest's entry "versions"."""
     return {
         "squeezeedge": __version__,
         "python": platform.python_version(),

@@ -55,7 +55,7 @@ class Model:
         alternatives: other networks that a checkpoint fits as well: name -> what loads it; for
             :func:`squeezeedge.loading.choose_network`.
         remarks: what people should know of the choice among them, and of the quantization, if it was done here.
-        resolved: how the preprocessing came about; ``None``: not known.
+        resolved: where each part of the preprocessing comes from; ``None``: not known.
         reading: its float network, for :mod:`squeezeedge.trial`; ``None`` as ``floating``.
         suspicion: what makes its preprocessing suspect, if it was looked for (:mod:`squeezeedge.trial`).
     """
@@ -188,9 +188,9 @@ def quantize(
 
     Args:
         model: a network with its float graph, or what :func:`load` takes.
-        images: to calibrate on, in any form, each preprocessed as the model says (pixels of the model's own input size,
-            too, unless it only scales); ``None``: of the embedded data set that the network was trained on. A
-            selection is taken as it is.
+        images: to calibrate on, in any form. Each is preprocessed as the model says; this includes pixels of the
+            model's own input size, unless it only scales. ``None``: images of the embedded data set that the network
+            was trained on. A selection is taken as it is.
         count: how many of them at most, drawn by the seed; of an iterator the first ones.
         seed: of the choice.
         classes: class list of the data.

@@ -1,18 +1,18 @@
-"""Is the preprocessing right? The usual ones, tried on a few labelled images where fp32 is right on few.
+"""Is the preprocessing right? Where fp32 is right on few labelled images, the usual preprocessings are tried on them.
 
-A network is suspect where the number that fp32 is right on, of up to :data:`IMAGES` labelled images, is low with
-confidence: its upper Clopper-Pearson bound is below :data:`LEAST` of the way from chance to all. Also where the first
-convolution's ReLU cuts nearly all that the images give, or its limit does.
+A network is suspect if fp32 is right on too few of up to :data:`IMAGES` labelled images: the upper Clopper-Pearson
+bound of its accuracy is below :data:`LEAST` of the way from chance to all. It is also suspect if the first
+convolution's ReLU, or its limit, cuts nearly all activations.
 
-Where fp32 is above chance, at the level :data:`ALPHA`, the network may just be a poor one: then only another
-preprocessing that is clearly better is told.
+If fp32 is above chance at the level :data:`ALPHA`, the network may simply be poor. Then it is reported only if another
+preprocessing is clearly better.
 
-Another preprocessing is called better only where, at the level :data:`LEVEL` divided by the number of those tried,
+Another preprocessing is called better only if, at the level :data:`LEVEL` divided by the number of those tried,
 
-- it is above chance, which here is how often its answers and the labels would meet if they were dealt anew, so that a
-  network that answers one class only, or images of one class only, prove nothing; and
+- it is above chance: how often its answers and the labels would agree if they were shuffled. So a network that answers
+  one class only, or images of one class only, prove nothing; and
 - the images that it alone is right on outnumber those that the present one alone is right on (sign test); and
-- it is right on at least :data:`LEAST` of the way from chance to all.
+- its accuracy is at least :data:`LEAST` of the way from chance to all.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ALPHA = 1e-3
 LEVEL = 1e-2
 LEAST = 0.25
 FEW = 8
-"""Images that are looked at before more are: they suffice to clear a network that works."""
+"""Images that are tried at a time; the first ones suffice to clear a network that works."""
 NEARLY_ALL = 0.99
 
 Answer = Callable[[Preprocessing, NDArray[np.uint8]], NDArray[np.float32]]
@@ -92,10 +92,10 @@ class Suspicion:
 
     Attributes:
         reason: one clause.
-        images: how many others were tried on; 0 where there were no labels.
+        images: on how many images others were tried; 0 where there were no labels.
         right: of these, those that the present one is right on.
         tried: others, the best one first.
-        better: whether the first of them is so beyond doubt.
+        better: whether the first of them is clearly better; see the module.
     """
 
     reason: str
