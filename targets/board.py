@@ -1,7 +1,7 @@
-"""An artifact on another machine: its run.py is started there over ssh, gets images as they come and prints answers.
+"""An artifact on another machine: ssh starts its run.py there, which receives images and prints their answers.
 
-:mod:`.remote` reaches the machine and keeps the artifact's files there. Every answer is waited for as long as the
-golden inputs' time suggests, and compared with what run.py prints. The script there ends when ssh does.
+:mod:`.remote` reaches the machine and keeps the artifact's files there. The time limit of each answer follows from the
+time of the golden inputs. Every answer is checked. The script on the machine ends when ssh ends.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class BoardNetwork:
         board: ``user@host[:port]``, where ssh must log in without a password.
         patterns: glob patterns of the files that the device needs beside those that every device needs.
         root: whether the script needs root there: log in as root, or as a user with sudo that asks for no password.
-        timeout: seconds that setting up and each answer may take; ``None``: 300 s, then 100 times as long as a golden
+        timeout: seconds for the set-up and for each answer; ``None``: 300 s, then 100 times as long as a golden
             input, at least 60 s.
         trace: whether :meth:`trace` will be called: then the script prints every image's tensors.
         threads: how many compute; ``None``: as the device chooses.
@@ -97,7 +97,7 @@ class BoardNetwork:
     Raises:
         UsageError: not the name of a board, or no time-out.
         UnavailableError: ssh is missing or does not reach the board, or the script says that it lacks something.
-        GateError: the script's own check on the golden inputs failed.
+        GateError: the script's check of the golden inputs failed.
         SqueezeEdgeError: the script failed otherwise; the text has its last line.
     """
 
@@ -172,18 +172,18 @@ class BoardNetwork:
             return iter(self._tensors(image))
 
     def unseen(self) -> Mapping[str, str]:
-        """What the artifact says of the tensors that its device does not show."""
+        """The tensors that the device does not show, and why, as the artifact states it."""
         return self._artifact.trace().unseen if self._artifact.has(TRACE) else {}
 
     @property
     def tolerance(self) -> float:
-        """What class sums may differ from the golden ones, as a share of the largest."""
+        """The largest allowed difference of class sums from the golden ones, as a share of the largest sum."""
         value = self._artifact.compiled.get("tolerance", 0)
         return float(value) if type(value) in (int, float) and 0 <= value < 1 else 0.0
 
     @contextmanager
     def _until_a_failure(self) -> Iterator[None]:
-        """After one nothing is sent any more: answers still on the way would be taken for those of other images."""
+        """Send nothing after a failure: answers that are still on the way would be matched with the wrong images."""
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         try:
@@ -194,7 +194,7 @@ class BoardNetwork:
             raise
 
     def _tensors(self, image: NDArray[np.uint8]) -> list[tuple[str, NDArray[Any]]]:
-        """What the script prints in front of an image's answer."""
+        """The tensors that the script prints before an image's answer."""
         self._images = map(_npy, [image])
         found: list[tuple[str, NDArray[Any]]] = []
         left = MOST_TRACED
@@ -248,7 +248,7 @@ class BoardNetwork:
         return {key: value for key, value in self._check.items() if key not in CHECK | self._timings | {"latency_ms"}}
 
     def close(self) -> None:
-        """Let the script end, and see that it ended well; one that takes too long, though all is answered, is ended."""
+        """Let the script end and check that it succeeded; one that does not end in time is killed without an error."""
         if self._closed:
             return
         try:
@@ -261,9 +261,9 @@ class BoardNetwork:
             self._kill()
 
     def _next(self, limit: float, *keys: str) -> dict[str, Any] | None:
-        """Send what is to be sent, and wait for the next object with such a first key; ``None``: the script has ended.
+        """Send what is pending and wait for an object that begins with one of the keys; ``None``: the script ended.
 
-        Libraries may print something of their own, also in front of it on its line.
+        Other output is skipped: libraries may print lines of their own, or text before the object on its line.
         """
         begin, deadline = re.compile(f'{{"(?:{"|".join(keys)})"'.encode()), time.monotonic() + limit
         most = MOST_TENSOR_LINE if "tensor" in keys else MOST_LINE
@@ -304,7 +304,7 @@ class BoardNetwork:
         return f"does the device hang after {self._answered} images, or take longer?"
 
     def _record(self, line: bytes) -> dict[str, Any]:
-        """An object of JSON as the standard has it: without NaN, Infinity and what float64 can not hold."""
+        """A line as standard JSON: NaN, Infinity and numbers beyond float64 are refused."""
         try:
             record: dict[str, Any] = json.loads(line, parse_constant=_no_number, parse_float=_finite)
         except (ValueError, RecursionError) as error:
@@ -315,8 +315,8 @@ class BoardNetwork:
         """The golden inputs' line.
 
         Raises:
-            GateError: sums differ, and the device says of no tolerance.
-            SqueezeEdgeError: it ended, or the line is strange.
+            GateError: sums differ, and the device states no tolerance.
+            SqueezeEdgeError: the script ended, or the line is not as expected.
         """
         if check is None:
             self._end()
@@ -395,7 +395,7 @@ def _finite(text: str) -> float:
 
 
 def _files(artifact: Artifact, patterns: Sequence[str]) -> dict[str, bytes]:
-    """What the board needs: name relative to the artifact's folder -> content, which has its checksum."""
+    """The files that the board needs: name relative to the artifact's folder -> content, checked by its checksum."""
     listed = [name for name in artifact.manifest["files"] if any(fnmatchcase(name, pattern) for pattern in patterns)]
     files = {MANIFEST: (artifact.folder / MANIFEST).read_bytes()}
     files.update((name, artifact.read(name)) for name in (SCRIPT, DEVICE, GOLDEN, *listed))

@@ -1,4 +1,4 @@
-"""Profiles of devices that run kernel by kernel and read a clock between them; what each kernel makes is compiled in.
+"""Profiles of devices that read a clock between kernels. The artifact states what each kernel computes.
 
 The peak is measured, too: the rate of the same target's own kernels on convolutions that suit them (:mod:`.peak`).
 """
@@ -71,7 +71,7 @@ def profile_kernels(
     runs: int,
     peak: Callable[[Artifact, Mapping[str, Any]], Peak],
 ) -> Profile:
-    """Run an image on a device of this machine, clocks between its kernels.
+    """Run an image on a device of this machine and read a clock between its kernels.
 
     Args:
         folder: the artifact.

@@ -1,8 +1,8 @@
-"""The most that a device multiplies, measured: the rate of a target's own kernels on convolutions that suit them.
+"""The measured peak of a device: the rate of the target's own kernels on convolutions that suit them.
 
-Nothing is read from a data sheet. The kernels are the target's, compiled for the instructions of the artifact; the
-convolutions are 3x3, of enough channels that little but multiplying is left, and of so few pixels that all lies in
-caches. The fastest run of the fastest of them counts.
+Nothing is read from a data sheet. The target compiles its own kernels for the artifact's instructions. The convolutions
+are 3x3. They have so many channels that multiplications dominate, and so few pixels that all data fit into the caches.
+The fastest run of the fastest convolution counts.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def suitable(size: int, channels: Sequence[int]) -> IntegerGraph:
 
 @dataclass(frozen=True)
 class _Written:
-    """All that a device's side asks of an artifact, of files that were written a moment ago."""
+    """The part of an artifact's interface that a device uses, on files that were just written."""
 
     folder: Path
     shape: Shape

@@ -99,7 +99,7 @@ class Network(Protocol):
 
 @runtime_checkable
 class Tracer(Protocol):
-    """What a :class:`Network` offers that shows the tensors between its kernels; the kernels stay what they are."""
+    """A :class:`Network` that can show the tensors between its kernels; the kernels are unchanged."""
 
     def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
         """Run an image, uint8 [height, width, 3], and yield what every layer made, in execution order.
@@ -119,14 +119,14 @@ class Tracer(Protocol):
 
 @runtime_checkable
 class Timer(Protocol):
-    """What a :class:`Network` offers that reads a clock between its kernels, which stay what they are."""
+    """A :class:`Network` that can read a clock between its kernels; the kernels are unchanged."""
 
     def kernel_times(self, image: NDArray[np.uint8], runs: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Run an image, uint8 [height, width, 3], so many times.
 
         Returns:
-            Class sums int32 [classes]; float64 [runs, kernels + 1]: milliseconds from the beginning of each run's first
-            kernel, which are 0, to that, and to the end of each kernel.
+            Class sums int32 [classes]; float64 [runs, kernels + 1]: milliseconds since the start of each run's first
+            kernel. The first column is that start, 0; the others are the end of each kernel.
 
         Raises:
             ValueError: an image of another shape or type, or the artifact's files tell no times.
@@ -137,8 +137,8 @@ class Timer(Protocol):
 class NetworkOpener(Protocol):
     """Makes a device ready: a class :class:`Network`, or a function that returns one.
 
-    Where it has a parameter ``threads`` or ``batch`` with a default, the number of threads that compute, or of images
-    that are computed at once, can be chosen; for another machine, ``--threads`` of its run.py is the same.
+    A parameter ``threads`` with a default means that the number of threads can be chosen; a parameter ``batch``, the
+    number of images that are computed at once. On another machine, ``--threads`` of run.py chooses the threads.
     """
 
     def __call__(self, artifact: Artifact) -> Network:
@@ -151,7 +151,7 @@ class NetworkOpener(Protocol):
 
 
 class Lowered(Protocol):
-    """A graph that a target has taken: everything that can be wrong with it has been said."""
+    """A graph that a target has accepted: every error in the graph has already been raised."""
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the target's files into a folder; return the manifest's entry "compiled".
@@ -237,7 +237,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A figure that one kind of device tells of every layer, beside those that all devices tell.
+    """A figure that one kind of device reports for every layer, in addition to the figures of all devices.
 
     Attributes:
         key: in :attr:`LayerProfile.figures` and in JSON.
@@ -254,7 +254,7 @@ class Column:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """What one kernel of a run takes, by the name of the tensor that it makes.
+    """The cost of one kernel of a run, under the name of the tensor that it makes.
 
     Attributes:
         name: of the layer.
@@ -344,7 +344,7 @@ class Profile:
 
 @runtime_checkable
 class Profiler(Protocol):
-    """What a target offers whose device or simulator tells where the time goes."""
+    """A target whose device or simulator can tell where the time goes."""
 
     def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 50) -> Profile:
         """Run one image (uint8 [H, W, 3]) so many times, and before that until the device is warm.

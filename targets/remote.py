@@ -1,8 +1,8 @@
 """Another machine over ssh: its name, commands there, copies of artifacts, and what a failure means.
 
-Copies lie in ``~/.cache/squeezeedge/copies`` there, one folder each, with a list of checksums. They are made under
-another name and renamed, so that two sessions at once do not meet, looked through before every use, and removed when
-they are damaged or when newer ones were used. Nothing but ssh, a shell, tar, sha256sum and Python has to be there.
+Copies lie in ``~/.cache/squeezeedge/copies`` there, one folder each, with a list of checksums. A copy is made under
+another name and renamed, so that sessions do not disturb each other. Its checksums are tested before every use. It is
+removed when it is damaged or when newer ones were used. The machine needs ssh, a shell, tar, sha256sum and Python.
 """
 
 from __future__ import annotations
@@ -117,20 +117,20 @@ class Remote:
         return cls(name, f"{groups.get('user') or ''}{host}", port)
 
     def command(self, script: str) -> list[str]:
-        """What runs a shell script there."""
+        """The command that runs a shell script there."""
         port = [] if self.port is None else ["-p", self.port]
         return ["ssh", *SSH_OPTIONS, *port, self.login, f"sh -c {shlex.quote(script)}"]
 
     def logged_in(self, script: str, argument: str, *, root: bool) -> list[str]:
-        """What runs a script in a login shell, with ``$0`` an argument, which the shell that ssh starts expands.
+        """The command that runs a script in a login shell; ``$0`` is the argument, expanded by ssh's shell.
 
-        Its exit code is never ssh's own 255, and 128 + the signal for a program that a signal ended.
+        The exit code is never 255, which is ssh's own. It is 128 + the signal where a signal ended the program.
         """
         whole = f'{script} <&3 3<&-; code=$?; [ "$code" = {SSH_FAILED} ] && code=1; exit $code'
         return self.command(f'{AS_ROOT if root else LOGIN}; {SHELL} {shlex.quote(whole)} "{argument}"')
 
     def run(self, script: str, data: bytes = b"") -> bytes:
-        """Output of a shell script that worked there.
+        """Run a shell script there and return its output.
 
         Raises:
             UnavailableError: the machine is not reached, or takes too long.
@@ -149,7 +149,7 @@ class Remote:
         return done.stdout
 
     def check_ready(self, *, root: bool) -> str:
-        """What its processor is called (``uname -m``), after a look whether it is reached and has Python and numpy.
+        """Check that the machine is reached and has Python and numpy; return its processor's name (``uname -m``).
 
         Args:
             root: whether root is needed there.
@@ -166,7 +166,7 @@ class Remote:
         return _shown(machines[-1])
 
     def place(self, files: Mapping[str, bytes]) -> str:
-        """Have files in a folder there, whole; its name, relative to the login's home.
+        """Put files into a folder there, completely or not at all; return its name, relative to the login's home.
 
         Args:
             files: name relative to the folder -> content.
@@ -188,7 +188,7 @@ class Remote:
         return f"{COPIES}/{name}"
 
     def failure(self, code: int, errors: bytes) -> SqueezeEdgeError:
-        """What ssh or a program there failed with; run.py's own words count more than those of others."""
+        """The error for a failure of ssh or of a program there; a message of run.py is preferred to others."""
         lines = [_shown(line) for line in errors.decode(errors="replace").split("\n") if line.strip()]
         told = [line for line in lines if line.startswith(TOLD)]
         last = (told or lines or [f"exit code {code}"])[-1].removeprefix(TOLD)
@@ -265,7 +265,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def _shown(line: str) -> str:
-    """What a machine said as a part of a message: nothing that would steer a terminal, and not without an end."""
+    """A machine's output as a part of a message: without control characters, and cut to a fixed length."""
     return "".join(character if character.isprintable() else " " for character in line[:MOST_SHOWN]).strip()
 
 

@@ -1,7 +1,7 @@
-"""A device that is ready to run one artifact: hardware, simulator or emulation of this machine, or another's over ssh.
+"""A device that is ready to run one artifact: hardware, simulator or emulation, here or on another machine over ssh.
 
-Here, the target's ``Network`` runs in this process on the files of the artifact. There, the artifact's own run.py
-runs beside its device.py, and :mod:`.board` speaks with it.
+On this machine, the target's ``Network`` runs in this process on the artifact's files. On another machine, the
+artifact's run.py and device.py run, and :mod:`.board` communicates with run.py.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Session:
 
     @property
     def tolerance(self) -> float:
-        """What class sums may differ from the oracle's, as a share of the largest: 0 but where fp16 is involved."""
+        """The largest allowed difference of class sums from the oracle's, as a share of the largest; 0 without fp16."""
         return float(getattr(self._network, "tolerance", 0))
 
     def trace(self, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -127,7 +127,7 @@ class Session:
 
 
 class _Failures:
-    """Failures of a target's device module as errors of ours that say where they come from.
+    """Turns failures of a target's device module into the package's errors, which name the artifact.
 
     Args:
         origin: the artifact.
@@ -252,9 +252,9 @@ def check_ready(board: str, *, root: bool) -> None:
 
 @contextmanager
 def _closed_when_terminated() -> Iterator[None]:
-    """SIGTERM ends the program by SystemExit, so that ssh is ended, too; unless the program has its own way.
+    """Turn SIGTERM into SystemExit, so that ssh is ended, too; a handler that the program has set is kept.
 
-    Not for devices of this machine: Python would see the signal only when a library's call returns.
+    Devices of this machine do without it: Python would see the signal only after a library's call returns.
     """
     main = threading.current_thread() is threading.main_thread()  # which alone may set handlers
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -289,7 +289,7 @@ def check_device(artifact: Path, target: Target, device: str, board: str | None 
 
 
 def check_files(artifact: Path, target: Target, device: str) -> None:
-    """Raise UnavailableError if an artifact lacks a file that its compiler does not always make and a device needs.
+    """Raise UnavailableError if an artifact lacks a file that the device needs but the compiler does not always make.
 
     Args:
         artifact: the folder.

@@ -1,8 +1,8 @@
 """Where the tensors of a compiled network lie in a device's memory: trace.json of an artifact.
 
-Kernels stay what they are: what they leave in memory is read, tensor by tensor, under the integer graph's names, by
-:class:`squeezeedge.targets.device.run.Trace`. A tensor may lie there with a border, in blocks of channels or in another
-order of channels: every target says so in the same form.
+The kernels are unchanged. :class:`squeezeedge.targets.device.run.Trace` reads the tensors that they leave in memory,
+under the integer graph's names. A tensor may have a border, blocks of channels or another order of channels; every
+target describes these in the same form.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Trace:
 
 
 def runs(addresses: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Addresses of a pixel's channels, in their order, as (first, number) of those that follow each other."""
+    """Addresses of a pixel's channels in order, as runs of consecutive addresses: (first, number)."""
     found: list[tuple[int, int]] = []
     for address in addresses:
         first, count = found[-1] if found else (address, 0)
@@ -88,7 +88,7 @@ def step_of(artifact: Artifact, layer: str, last: int) -> int:
         last: number of the step that makes the class sums.
 
     Raises:
-        UsageError: no layer has that name, or its tensor is made on the way to another one.
+        UsageError: no layer has that name, or the layer is part of another one.
         ValueError: trace.json is missing or damaged.
     """
     trace = artifact.trace()

@@ -1,7 +1,7 @@
 """Ascend target: the ONNX form that ATC turns into int8 kernels, its run on a device, and its emulation.
 
 The devices are ``ascend`` (a device of this machine, or of another one over ssh) and ``ascend-emulation`` (the deploy
-model with the device's arithmetic, see :mod:`.emulate`). What the model looks like and why: :mod:`.deploy`.
+model with the device's arithmetic, see :mod:`.emulate`). :mod:`.deploy` describes the form of the model and why.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ So that ATC doesn't take quantization back, narrow inputs get channels of zeros 
 groups these would need outputs of their own, so a grouped convolution of few channels becomes a dense one.
 
 Head (R6). Its accumulators become fp16, too, and their rounding averages out over the map. What the fp16 means lose is
-averaged a second time: mean(x) + mean(x - mean(x)), added by the host.
+averaged a second time: the host adds mean(x) + mean(x - mean(x)).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _head_shift(head: Head) -> int:
 
 
 class _Writer:
-    """What the nodes of a graph have in common while they are written."""
+    """The state that all nodes of a graph share while they are written."""
 
     def __init__(self, graph: IntegerGraph, *, exact: bool) -> None:
         self.graph = graph
@@ -156,7 +156,7 @@ class _Writer:
         return self.builder.model(image, means, OPSET, graph.preprocessing)
 
     def widen(self, node: Conv) -> int:
-        """Channels of zeros that a narrow convolution makes itself, if only convolutions read it."""
+        """Let a narrow convolution make extra channels of zeros itself, if only convolutions read it."""
         narrow = len(node.bias) <= FP16_CHANNELS
         convolutions = {conv.name for conv in self.graph.convolutions}
         readers = {reader.name for reader in self.graph.nodes if node.name in reader.inputs}
@@ -207,7 +207,7 @@ class _Writer:
         return self._wide.get(value, value), channels + missing
 
     def _bordered_image(self, node: Conv | Head, missing: int) -> str:
-        """The mean pixel around the image: ONNX pads with one value for all channels, so with the mean taken off."""
+        """Pad the image with the mean pixel: the mean is subtracted first, as ONNX pads all channels with one value."""
         mean = node.pad_value.astype(np.float16)
         centred = self.plus(IMAGE, -mean, self.builder.unique(f"{node.name}.image.centred"))
         padded = self._pad(centred, missing, node.padding, f"{node.name}.image.padded")
@@ -317,7 +317,7 @@ def _write_head(head: Head, writer: _Writer) -> None:
 
 
 def _ungrouped(node: Convolution) -> Convolution:
-    """A grouped convolution as a dense one if its input or output may have to get channels of zeros."""
+    """Write a grouped convolution as a dense one where its input or output may need extra channels of zeros."""
     narrow = min(len(node.weight), node.weight.shape[3] * node.groups) <= FP16_CHANNELS
     return replace(node, weight=dense_weight(node), groups=1) if node.groups > 1 and narrow else node
 

@@ -12,8 +12,8 @@ What is emulated, and where it was read (sources by name in :mod:`.deploy`):
   rounded to fp16, sums in fp32, result rounded to fp16.
 - Everything else: fp16 with rounding to nearest, ties to even; GlobalAveragePool sums in fp32.
 
-Not emulated: for some chips ATC joins AscendDequant, Relu and AscendQuant to one requantization (CANN's fusion
-reference: V200RequantFusionPass), which rounds once. With ``rounding="fused"`` such a device is nearer to the integer
+Not emulated: for some chips ATC fuses AscendDequant, Relu and AscendQuant into one requantization that rounds once
+(CANN's fusion reference: V200RequantFusionPass). With ``rounding="fused"`` such a device is nearer to the integer
 graph than this emulation; with "exact" there is nothing to join.
 """
 
@@ -141,7 +141,7 @@ def differing_values(graph: IntegerGraph, emulator: Emulator, images: NDArray[np
 
 
 def quantized_values(value: Tensor, tensor: GraphTensor) -> NDArray[np.uint8]:
-    """A float tensor of the model, [N, C, H, W] -> what it stands for in the graph: uint8 [N, H, W, channels]."""
+    """A float tensor of the model, [N, C, H, W] -> the graph's tensor that it represents, uint8 [N, H, W, channels]."""
     return quantized(value[:, : tensor.channels].numpy().transpose(0, 2, 3, 1), tensor.zero_point)
 
 

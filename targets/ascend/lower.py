@@ -50,7 +50,7 @@ class AscendLowered:
         deploy: the form for ATC.
         operators: of the deploy model: type -> how many.
         sum_scale: class sum / class mean of the deploy model.
-        tolerance: what a device's class sums may differ, as a share of the largest.
+        tolerance: largest allowed difference of a device's class sums, as a share of the largest.
         traced: what the outputs of the deploy model behind the first are, for the manifest; ``None``: there are none.
     """
 

@@ -22,7 +22,7 @@ __all__ = ["read_deploy_model"]
 
 
 def read_deploy_model(artifact: Artifact, graph: IntegerGraph | None = None) -> ModelProto:
-    """The deploy model of an artifact, of the form that ATC takes and of the artifact's image and classes.
+    """Read an artifact's deploy model and check that it has ATC's form and the artifact's image and classes.
 
     Args:
         artifact: its files.

@@ -1,4 +1,4 @@
-"""What a deploy model's nodes may be made of, and the shapes of its tensors: checked before anything is executed."""
+"""Checks of a deploy model's nodes and of the shapes of its tensors, before anything is executed."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class CpuTarget:
         c_compiler(options)
 
     def check_device(self, device: str, board: str | None, options: CpuOptions | None = None) -> None:
-        """Whether this processor has what the library was compiled for is known when that is loaded."""
+        """Nothing to check here: the library itself checks the processor when it is loaded."""
 
     def lower(self, graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
         """Compile the kernels; linking them is left to ``write``."""

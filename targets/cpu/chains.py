@@ -2,9 +2,9 @@
 
 vpmaddubsw multiplies four uint8 inputs of a step with a lane's four int8 weights and adds two products each in 16 bits,
 with saturation. Inputs are 0..255, so both sums are exact for every input where the positive weights of a pair add up
-to at most 128 and the negative ones to at least -128 (255 * 128 < 2**15). The same bound over several steps says that
-their sums can be added in 16 bits, too, before they are widened: they are a chain. A pair that breaks the bound is
-split, w = a + b, and b is a step of its own on the same input bytes; as |w| <= 127, two steps always suffice.
+to at most 128 and the negative ones to at least -128 (255 * 128 < 2**15). Where several steps keep this bound
+together, their sums can be added in 16 bits, too, before they are widened. Such steps are a chain. A pair that breaks
+the bound is split, w = a + b, and b becomes an extra step on the same input bytes. Two steps suffice, as |w| <= 127.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def signed_sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]
 
 
 def _split(weights: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Weights as a + b, b zero wherever a pair keeps the bound: what a step keeps, and what an extra one takes."""
+    """Split weights into a + b: a step keeps a, an extra step takes b. b is zero wherever a pair keeps the bound."""
     pairs = weights.reshape(*weights.shape[:-1], 2, 2).astype(np.int16)
     over = np.maximum(np.abs(signed_sums(pairs)).max(-1) - BOUND, 0)
     heavier = np.abs(pairs).argmax(-1)[..., None]
@@ -170,8 +170,8 @@ def _rows(array: NDArray[S], order: NDArray[np.intp]) -> NDArray[S]:
 def _partners(loads: NDArray[np.int16], exists: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Many pairs of rows whose sums keep the bound.
 
-    The row with the fewest partners is matched first, with the one that has the fewest itself; of equal ones the
-    heavier.
+    The row with the fewest possible partners is matched first, with the partner that has the fewest itself. Of equal
+    rows the heavier one is taken.
 
     Args:
         loads: [blocks, rows, sums].
@@ -215,7 +215,7 @@ def _partners(loads: NDArray[np.int16], exists: NDArray[np.bool_]) -> NDArray[np
 
 
 def chained_sums(block_lanes: int, tile: Tile, operands: Operands) -> Accumulators:
-    """Write the sums of a tile, which begin with the biases: a block's in registers, then on the stack.
+    """Write the sums of a tile, biases included. A block's sums are kept in registers, then stored on the stack.
 
     Args:
         block_lanes: of a block, 8 (AVX2) or 16 (AVX-512BW).

@@ -1,9 +1,9 @@
-"""An equal graph whose channels are in an order with which the chains of :mod:`.chains` need few extra steps.
+"""Reorders a graph's channels so that the chains of :mod:`.chains` need few extra steps; its answers are unchanged.
 
-The order of a tensor's channels is free: the rows of what makes it and the columns of what reads it change together,
-and nothing else of the library does. Channels that stand in a pair are those whose weights rarely break the bound
-together; pairs that break it for the same output channels share a step; output channels that break it in the same
-steps share a block.
+The order of a tensor's channels is free: the rows of the weights that make it and the columns of the weights that read
+it change together, and nothing else changes in the library. Two channels become a pair if their weights rarely break
+the bound together. Pairs that break it for the same output channels share a step. Output channels that break it in the
+same steps share a block.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def reordered(graph: IntegerGraph, lanes: int) -> tuple[IntegerGraph, dict[str, 
         lanes: output channels of a block.
 
     Returns:
-        That graph; and of every tensor which of the given graph's channels stands at each place.
+        The new graph; and for every tensor, the given graph's channel at each place.
     """
     ties = _Ties(graph)
     orders = [np.arange(size) for size in ties.sizes]
@@ -60,7 +60,7 @@ def reordered(graph: IntegerGraph, lanes: int) -> tuple[IntegerGraph, dict[str, 
 
 
 class _Ties:
-    """Which runs of channels of the tensors have one order: a run is what one dense convolution makes."""
+    """Runs of channels that must have the same order. One dense convolution makes one run."""
 
     def __init__(self, graph: IntegerGraph) -> None:
         self.sizes: list[int] = []
@@ -111,7 +111,7 @@ class _Ties:
         return self._runs[tensor]
 
     def tie(self, first: tuple[int, ...], second: tuple[int, ...]) -> None:
-        """Two tensors have one order; where their runs begin at other places, it stays as it is."""
+        """Give two tensors the same order; where the lengths of their runs differ, both keep their own order."""
         if [self.sizes[part] for part in first] != [self.sizes[part] for part in second]:
             self._fixed.update(first + second)
             return
@@ -127,7 +127,7 @@ class _Ties:
         return len(self._same) - 1
 
     def find(self, part: int) -> int:
-        """The one that stands for all that a run is tied to."""
+        """The representative of all runs that a run is tied to."""
         while self._same[part] != part:
             part = self._same[part]
         return part
@@ -188,7 +188,7 @@ def _maker(node: Conv | Head, ties: _Ties, orders: list[Order], part: int) -> ND
 
 
 def _steps(weights: NDArray[np.int16]) -> Order:
-    """An order in which four neighbours are a step: weights [channels, blocks and taps, lanes]."""
+    """An order in which four neighbours form a step: weights [channels, blocks and taps, lanes]."""
     signed = [np.maximum(sign * weights, 0).reshape(len(weights), -1).astype(np.float64) for sign in (1, -1)]
     positive, negative = (array @ array.T for array in signed)  # exact: integers
     together = ((positive + negative) // BOUND).astype(np.int32)
@@ -198,7 +198,7 @@ def _steps(weights: NDArray[np.int16]) -> Order:
 
 
 def _blocks(loads: NDArray[np.int16], lanes: int) -> Order:
-    """An order of steps' channels in which neighbours are a block: loads [channels, steps, 4]."""
+    """An order of output channels in which neighbours form a block: loads [channels, steps, 4]."""
     members = np.arange(len(loads)).reshape(-1, STEP)
     last: list[Order] = []
     while members.shape[1] < lanes:
@@ -239,7 +239,7 @@ def _either(sets: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def _matching(cost: NDArray[np.int32]) -> Order:
-    """Pairs of an even number of things, [pairs, 2], of small cost in all: greedily, then by exchanges."""
+    """Match an even number of items in pairs, [pairs, 2], at a small total cost: greedily, then by exchanges."""
     free = np.ones(len(cost), np.bool_)
     pairs = np.zeros((len(cost) // 2, 2), np.intp)
     number, never = 0, np.iinfo(np.int32).max

@@ -1,7 +1,7 @@
-"""Convolution kernels: where each tile reads and stores, whatever the instruction set, as TVM PrimFunc bodies.
+"""Convolution kernels as TVM PrimFunc bodies: where each tile reads and stores, for every instruction set.
 
-Rules of thumb that were measured: accumulators that do not fit the registers cost a factor of two, and so do more than
-four unrolled reduction steps; one tile width a row, the last tile overlapping its neighbour, beats mixed widths.
+Measured rules of thumb: accumulators that do not fit the registers cost a factor of two, and so do more than four
+unrolled reduction steps. One tile width a row is faster than mixed widths; the last tile overlaps its neighbour.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class ConvolutionKernel:
 
 @dataclass(frozen=True, eq=False)
 class DepthwiseKernel(ConvolutionKernel):
-    """A depthwise one, in which a tile reads only a part of a cache line, and its neighbours the rest."""
+    """A depthwise convolution: a tile reads only a part of a cache line, and its neighbours read the rest."""
 
     together = 4
 

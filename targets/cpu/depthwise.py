@@ -97,7 +97,7 @@ class ChannelProducts(ABC):
 
     @abstractmethod
     def side_by_side(self, rows: Sequence[Expr], blocks: int) -> list[Expr]:
-        """For each block, ``taps`` bytes of each lane; rows that are not there count as zero.
+        """For each block, ``taps`` bytes of each lane side by side; missing rows count as zero.
 
         Args:
             rows: uint8 vectors of all blocks' channels, at most ``taps`` of them.
@@ -113,7 +113,7 @@ class ChannelProducts(ABC):
         return np.arange(blocks * self.lanes)
 
     def in_order(self, value: Expr, blocks: int) -> Expr:
-        """The channels' order of what :meth:`squeezeedge.targets.cpu.isa.InstructionSet.narrow` made of some blocks."""
+        """Restore the channel order of a result of :meth:`squeezeedge.targets.cpu.isa.InstructionSet.narrow`."""
         return value
 
     def tile(self, height: int, width: int, blocks: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Tile:
@@ -269,7 +269,7 @@ class WideProducts(ChannelProducts):
 
 @dataclass(frozen=True)
 class NeonProducts(WideProducts):
-    """vmlal of 32-bit ARM, which LLVM does not find: half of the lanes an instruction."""
+    """vmlal of 32-bit ARM, which LLVM does not select by itself; an instruction multiplies half of the lanes."""
 
     def dot(self, acc: Expr, data: Expr, weights: Expr) -> Expr:
         """Multiplied in halves."""
@@ -296,12 +296,12 @@ class PairProducts(ChannelProducts):
         return [T.cast(_zipped(pair, order, blocks * self.lanes), f"int16x{2 * self.lanes}") for order in orders]
 
     def lane_order(self, blocks: int) -> NDArray[np.intp]:
-        """A block has a half of every 16 channels, which widened in place are a register."""
+        """A block has one half of every 16 channels: widened in place, they fill a register."""
         order = np.arange(blocks * self.lanes)
         return order.reshape(-1, blocks, 8).swapaxes(0, 1).ravel() if blocks > 1 else order
 
     def in_order(self, value: Expr, blocks: int) -> Expr:
-        """The packs take four channels of a block and then of the other."""
+        """Undo the packs, which take four channels of one block and then four of the other."""
         if blocks == 1:
             return value
         return T.Shuffle([value], np.arange(blocks * self.lanes).reshape(-1, 2, 2, 4).swapaxes(1, 2).ravel().tolist())
@@ -365,7 +365,7 @@ class SignedByteProducts(ByteProducts):
         return rules.SIGN
 
     def side_by_side(self, rows: Sequence[Expr], blocks: int) -> list[Expr]:
-        """Stored as R7 has it, then as of unsigned bytes."""
+        """Convert to signed storage (R7), then proceed as for unsigned bytes."""
         count = blocks * self.lanes
         signed = [T.bitwise_xor(row, T.broadcast(T.uint8(rules.SIGN), count)) for row in rows]
         return super().side_by_side([T.reinterpret(f"int8x{count}", row) for row in signed], blocks)

@@ -1,4 +1,4 @@
-"""What a program sees of a compiled network: the prefix of its names, the header, class names and scales."""
+"""The C interface of a compiled network: the prefix of its names, the header, class names and scales."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Interface:
     def header(self) -> str:
         """The header: declarations with the network's prefix, and the short names ``squeezeedge_*`` for them.
 
-        Short names are for programs with one network: the header of a second network takes them away again.
+        Short names are for programs with one network: the header of a second network undefines them.
         """
         template = _TEMPLATE.read_text(encoding="utf-8")
         names = sorted(set(re.findall(r"\bsqueezeedge_([a-z]+)", template)))

@@ -195,14 +195,14 @@ class VectorSet(InstructionSet):
 
 @dataclass(frozen=True)
 class _PackingSet(InstructionSet):
-    """x86: its saturating packs interleave their operands every 128 bits; the lanes' order makes up for it."""
+    """x86: its saturating packs interleave their operands every 128 bits; the lane order compensates for that."""
 
     def _pack(self, name: str, dtype: str, first: Expr, second: Expr) -> Expr:
         full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"
         return T.call_llvm_pure_intrin(dtype, full, first, second)
 
     def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """Four or two blocks at once through 16 bits, where saturation loses nothing that clipping keeps."""
+        """Narrow four or two blocks at once through 16 bits; saturation changes no value that clipping would keep."""
         if len(vectors) == 1:
             return super().narrow(vectors, zero_point)
         half = f"int16x{2 * self.lanes}"
@@ -259,7 +259,7 @@ class _Chained(_PackingSet, VectorSet):
         return PairProducts(self.lanes, self.registers - 3)
 
     def tile(self, height: int, width: int, blocks: int) -> Tile:
-        """The tile with the fewest loads; a chain's weights, a one and two sums are beside the accumulators."""
+        """The tile with the fewest loads; registers also hold a chain's weights, a one and two sums."""
         limit = self.registers - max(LENGTHS) - 2
         tiles = []
         for rows in range(1, min(height, 2) + 1):

@@ -1,7 +1,7 @@
 """A call plan -> a library, shared and static: TVM compiles the kernels, the C compiler driver.c and the weights.
 
-Both are made of one relocatable object, whose names are all local but those of the interface: libraries of several
-networks can be linked into one program.
+Both are made of one relocatable object. Only the interface's names are global in it, so libraries of several networks
+can be linked into one program.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
 def write_sources(
     plan: CallPlan, machine_code: bytes, features: Sequence[str], interface: Interface, folder: Path
 ) -> None:
-    """Write what the C compiler takes into a folder: driver.c with all that it includes, and the kernels' object file.
+    """Write the C compiler's inputs into a folder: driver.c, everything that it includes, and the kernels' object file.
 
     Args:
         plan: the network.
@@ -131,7 +131,7 @@ def compiler_version(compiler: str) -> str:
 
 
 def _empty_library(compiler: str, name: str, folder: Path) -> str:
-    """An empty shared library, made to be linked to: what it is called is asked for where the result is loaded."""
+    """Make an empty shared library to link with; a library of that name is required where the result is loaded."""
     command = [compiler, "-shared", "-nostdlib", f"-Wl,-soname,{name}", "-x", "c", "/dev/null", "-o", name]
     _tool(command, folder)
     return name

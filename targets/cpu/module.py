@@ -1,4 +1,4 @@
-"""The network's stages -> calls of their kernels: which tensors there are, where they lie, and which have a border."""
+"""The network's stages -> calls of their kernels, with the layouts and borders of all tensors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     layouts: dict[str, Layout] = {}
 
     def site(symbol: str, inputs: tuple[str, ...], name: str, out: str, shape: Shape, scratch: int = 0) -> Site:
-        """Of a kernel that makes the graph's tensor ``name`` under the name ``out``."""
+        """The site of a kernel that makes the graph's tensor ``name`` under the name ``out``."""
         sources = tuple(layouts[source] for source in inputs if source in layouts)
         layouts[out] = _layout(name, shape, borders, scratch)
         pad = pads.get(name, np.zeros(shape.channels, np.uint8)).tolist()

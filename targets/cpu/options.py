@@ -118,7 +118,7 @@ def choose_isa(options: CpuOptions) -> str:
 
 
 def _promised(triple: str) -> frozenset[str]:
-    """What boards of a triple have, but for a few, where the library says so when it is opened."""
+    """Features that nearly all boards of a triple have; on others the library reports an error when it is opened."""
     return frozenset(["neon"] if re.match(r"(arm|thumb)v[78]|arm-.*hf$", triple) else [])
 
 

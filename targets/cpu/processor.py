@@ -1,6 +1,7 @@
-"""TVM's target for an instruction set: every feature that its kernels may use is named, all others are switched off.
+"""TVM's target for an instruction set: it names every feature that kernels may use and switches off all others.
 
-LLVM's processors bring more than is wanted: kernels tuned for one run on all that have the features.
+LLVM's processor names enable more features than wanted. Kernels tuned for one processor thus run on every processor
+that has the named features.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a processor's time goes, kernel by kernel, and what it multiplies at most with the artifact's instructions."""
+"""Where a processor's time goes, kernel by kernel, and its measured peak with the artifact's instructions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def profile_on_processor(target: Target, folder: Path, image: NDArray[np.uint8],
 
 
 def _peak(target: Target, artifact: Artifact, about: Mapping[str, Any]) -> Peak:
-    """Of one thread, times the threads: what they would do if none had to share anything."""
+    """The peak of one thread times the number of threads, as if the threads shared nothing."""
     isa, tuned = artifact.compiled.get("isa"), artifact.manifest.get("options", {}).get("mcpu")
     if not isinstance(isa, str) or isa not in FEATURES:
         raise CorruptFileError(f"{artifact.folder}: the manifest names no instruction set; compile the model again")

@@ -208,7 +208,7 @@ def _ring(stage: Stage) -> Layout:
 
 
 def scratch_bytes(stage: Stage) -> int:
-    """What a stage's kernel works in, behind its tensor: too much for a thread's stack, as it grows with the image."""
+    """Bytes of work space behind a stage's tensor. They grow with the image, too large for a thread's stack."""
     if stage.pattern is not Pattern.CONVOLUTION_POOL:
         return 0
     return POOL_TASKS * (-(-_ring(stage).size // CACHE_LINE) * CACHE_LINE)
@@ -372,7 +372,7 @@ def _accumulate(isa: InstructionSet, relu: bool, sums: Expr, old_rows: int, old_
 
 
 def _disjoint(extent: int, size: int) -> list[tuple[tuple[int, int], int]]:
-    """Tiles over an extent as ((start, number of tiles), how many of a tile's first elements are not new)."""
+    """Tiles over an extent: ((start, number of tiles), how many first elements of each an earlier tile has covered)."""
     whole, rest = divmod(extent, size)
     tiles = [((0, whole), 0)] if whole else []
     return [*tiles, ((extent - size, 1), size - rest)] if rest else tiles

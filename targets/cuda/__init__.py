@@ -92,7 +92,7 @@ class CudaTarget:
         return profile_on_gpu(self, artifact, image, runs)
 
     def listing(self, artifact: Path, layer: str | None = None) -> Iterator[str]:
-        """The PTX; the machine code for each architecture is made of the same source.
+        """The PTX; it has the same source as the machine code for each architecture.
 
         Raises:
             UsageError: no layer has that name.

@@ -52,9 +52,9 @@ class Layout:
 
 
 def clamped(at: Expr, first: int, last: int, size: int) -> tuple[Expr, Expr | None]:
-    """A position that reaches from ``first`` to ``last``, moved into 0..size - 1, and a mask: all ones if it was there.
+    """A position within ``first``..``last``, moved into 0..size - 1, and a mask: all ones if it was inside.
 
-    ``None``: it always is. Loads of what is then masked out wait for memory together, behind branches they would not.
+    A mask of ``None`` means always inside. Masked loads wait for memory together; loads behind branches would not.
     """
     moved, mask = at, None
     if first < 0:

@@ -1,7 +1,7 @@
-"""What a block of a convolution loads: a chunk of its pixels' windows and of the weights, into shared memory.
+"""How a block of a convolution loads a chunk of its pixels' windows and of the weights into shared memory.
 
-All its threads load, 16 bytes at a time. The window is gathered on the way (there is no im2col in memory), and so is a
-max pooling in front.
+All threads of the block load, 16 bytes at a time. The window is gathered while it is loaded (there is no im2col in
+memory), and a max pooling before the convolution is computed on the way.
 """
 
 from __future__ import annotations
@@ -137,14 +137,14 @@ def _fetch(
     Args:
         block: where the code goes.
         thread: number of the thread.
-        spare: word of shared memory where each thread may store what is no item: without branches, the compiler keeps
-            all loads in front of the first store.
+        spare: word of shared memory where each thread may store what is no item. This avoids branches, so that the
+            compiler keeps all loads before the first store.
         count: number of items.
         words: 32-bit words of an item.
         fetch: loads an item into registers, from one on; may return a mask.
 
     Returns:
-        What stores the items in shared memory; it takes the word of an item there, and the byte for where masks are 0.
+        A function that stores the items in shared memory. It takes the word of each item, and the byte for masked bits.
     """
     steps = -(-count // block.threads_count)
     uneven = count % block.threads_count != 0

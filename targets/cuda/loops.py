@@ -1,7 +1,7 @@
 """Loop form of a kernel, for any processor: blocks, warps and lanes are loops.
 
-Between two barriers the warps run one after the other, the lanes of a warp in step. The checked form counts what goes
-wrong on a GPU only: accesses outside a buffer, and threads that race for shared memory.
+Between two barriers the warps run one after the other, and the lanes of a warp in step. The checked form counts errors
+that only a GPU would show: accesses outside a buffer, and threads that race for shared memory.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class CudaLowered:
         plan: memory and constants of one image.
         compiler: name and version.
         cubins: architecture -> machine code.
-        ptx: architecture -> PTX, of the oldest one of each way to multiply: every newer GPU has a way then, and those
-            with tensor cores use them.
+        ptx: architecture -> PTX, for the oldest architecture of each way to multiply. Every newer GPU can run one of
+            them, and GPUs with tensor cores use these.
         left_out: architectures that were asked for and that the compiler does not know.
         launches: what the device's side reads (plan.json).
         trace: where the kernels leave the graph's tensors.
@@ -80,7 +80,7 @@ class CudaLowered:
 
 
 def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
-    """Compile a graph's kernels; all of it, as nothing else can fail then.
+    """Compile a graph's kernels completely, so that nothing can fail later.
 
     Args:
         graph: the network, of what the target supports.

@@ -124,7 +124,7 @@ def tensor_places(launches: Sequence[Launch], plan: CallPlan) -> Trace:
 
 
 def _fuse_pooling(stages: Sequence[Stage]) -> list[tuple[Stage, Stage | None]]:
-    """A pooling that only one pixelwise convolution reads is done while that loads its input: (stage, pooling)."""
+    """Fuse a pooling that only one pixelwise convolution reads into the loading of its input: (stage, pooling)."""
     readers: dict[str, list[Stage]] = {}
     for stage in stages:
         for name in stage.inputs:

@@ -65,7 +65,7 @@ def checked_shift(name: str, shift: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def pack(conv: Conv | Head, tensor: Tensor, source: Layout, plan: Plan) -> Packed:
-    """Reorder a convolution's constants; what fills up is zero, and so are the head's shifts.
+    """Reorder a convolution's constants; the filling is zero, and so are the head's shifts.
 
     The bias takes in the zero point's part: acc = bias + sum w * q, modulo 2**32.
 
@@ -95,8 +95,8 @@ def pack(conv: Conv | Head, tensor: Tensor, source: Layout, plan: Plan) -> Packe
 def pack_depthwise(conv: Conv | Head, tensor: Tensor, plan: ChannelPlan) -> Packed:
     """Reorder a depthwise convolution's constants, as :func:`pack` does.
 
-    Each of a tile's columns has its own words for the same taps, moved to where the columns of its window lie in the
-    quads; zeros where they are not.
+    Each column of a tile has its own words for the same taps, at the position of its window's columns in the quads.
+    All other positions are zero.
 
     Raises:
         UnsupportedError: a shift that the kernels do not have.

@@ -1,4 +1,4 @@
-"""Where a GPU's time goes, kernel by kernel, and what it multiplies at most with the code that it executes."""
+"""Where a GPU's time goes, kernel by kernel, and its measured peak with the code that it executes."""
 
 from __future__ import annotations
 

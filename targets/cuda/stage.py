@@ -156,7 +156,7 @@ def _head(stage: Stage, site: Site) -> Kernel:
 
 
 def _kernels(stage: Stage, site: Site) -> list[ConvolutionKernel | DepthwiseKernel]:
-    """A stage's convolutions; one behind a pooling reads what that reads."""
+    """A stage's convolution kernels. One with a fused pooling reads the pooling's input."""
     kernels: list[ConvolutionKernel | DepthwiseKernel] = []
     for conv in stage.convolutions:
         name = conv.input if site.pooling is None else site.pooling.node.input

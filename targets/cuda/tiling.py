@@ -129,7 +129,7 @@ class Plan:
 
     @property
     def pitch(self) -> int:
-        """Words from one pixel to the next; the group more makes neighbours start in different banks."""
+        """Words from one pixel to the next; one extra group makes neighbours start in different banks."""
         return self.steps * STEP_WORDS + GROUP_WORDS
 
     @property
@@ -150,7 +150,7 @@ class Plan:
 
 
 def divide(tile: Tile, steps: int) -> Plan:
-    """Divide a reduction of so many steps into chunks of equal size, which fit if one round of the warps does."""
+    """Divide a reduction of so many steps into chunks of equal size; they fit if one round of the warps fits."""
     room = SHARED_BYTES // 4 - SPARE_WORDS - tile.rows * GROUP_WORDS
     most = max(room // ((tile.rows + tile.columns) * STEP_WORDS) // tile.warp_steps, 1) * tile.warp_steps
     chunks = -(-steps // most)
@@ -245,7 +245,7 @@ class ChannelPlan:
 
     @property
     def lanes(self) -> int:
-        """Words of a block: 32 bytes of a pixel, what a load from memory takes at least, unless it has fewer."""
+        """Words of a block: 32 bytes of a pixel, the least that a load from memory takes, or all if it has fewer."""
         return 8 if self.words > 4 else 4
 
     @property
@@ -290,7 +290,7 @@ class ChannelPlan:
 
     @property
     def held(self) -> int:
-        """Registers of a thread that hold weights from its beginning, as several rows use them; else none does."""
+        """Registers of a thread that hold weights from its beginning, where several rows use them; otherwise 0."""
         return WORD * self.kernel_rows * self.quads * self.tile.columns if self.tile.rows > 1 else 0
 
     @property

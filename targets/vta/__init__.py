@@ -118,7 +118,7 @@ class VtaTarget:
         return SimulatorNetwork
 
     def profile(self, artifact: Path, image: NDArray[np.uint8], runs: int = 1) -> Profile:
-        """Cycles of every layer on the simulator, where every run takes the same: one is made."""
+        """Cycles of every layer on the simulator; one run is made, as all runs take the same cycles."""
         from squeezeedge.targets.vta.sim.session import profile_on_simulator
 
         return profile_on_simulator(artifact, image)

@@ -46,5 +46,5 @@ def listing(folder: Path, layer: str | None = None) -> Iterator[str]:
 
 
 def _is_of(layer: str, name: str) -> bool:
-    """Whether a layer of the program, as ``fire.concat+pool``, has that name or is of that layer, among others."""
+    """Whether a layer of the program, such as ``fire.concat+pool``, has that name or contains that layer."""
     return layer == name or layer in name.split("+")

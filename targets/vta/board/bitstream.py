@@ -1,8 +1,8 @@
 """Builds the FPGA's bitstream with Vitis HLS and Vivado, where they are installed.
 
 The scripts are hls/tcl/hls.tcl and hls/tcl/vivado.tcl; this module writes the settings.tcl that both read. A bitstream
-depends on the accelerator's source, the board's configuration and the clock, not on the network, and takes an hour: it
-is kept in the user's cache folder, beside the logs, and built once.
+depends on the accelerator's source, the board's configuration and the clock, but not on the network. A build takes an
+hour, so the bitstream is built once and kept in the user's cache folder, beside the logs.
 
 Part names are those of the boards' vendors, as in their published Vivado projects: PYNQ-Z1 and PYNQ-Z2
 xc7z020clg400-1, Ultra96-V2 xczu3eg-sbva484-1-i (the first version of that board has the -1-e), ZCU104

@@ -2,8 +2,8 @@
 
 R3 is four vector operations: ADD of the bias (with the rounding term and R7's terms), SHR, MAX and MIN. Bias and shift
 vectors lie at the end of the accumulators, before the class sums. No instruction touches an accumulator twice within
-the depth of the pipelines: the reduction runs in the outer loop, or in several instructions where a tile is too small
-for that.
+the depth of the pipelines. The reduction therefore runs in the outer loop, or is divided among several instructions
+where a tile is too small.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Planes:
 
 
 class AccumulatorEmitter(Emitter):
-    """What works on accumulators.
+    """Emits the operations that work on accumulators.
 
     Args:
         geometry: of the accelerator.
@@ -112,7 +112,7 @@ class AccumulatorEmitter(Emitter):
         return index
 
     def _requantize(self, planes: Planes, *, low: bool, exact: bool) -> Iterator[Alu]:
-        """R3 with the loaded vectors; ``exact``: the offset -128 has to come behind the shift and the ReLU."""
+        """R3 with the loaded vectors; ``exact``: the offset -128 must be added after the shift and the ReLU."""
         yield self._alu(AluOp.ADD, planes, vector=0)
         yield self._alu(AluOp.SHR, planes, vector=planes.blocks)
         if low and exact:
@@ -190,7 +190,7 @@ class AccumulatorEmitter(Emitter):
                     )
 
     def _total(self, planes: Planes, piece: Piece, *, relu: bool) -> Iterator[Alu]:
-        """Add a tile of the head to the class sums: halves onto halves, so no accumulator waits for itself (R6)."""
+        """Add a tile of the head to the class sums (R6), halves to halves, so that no accumulator waits for itself."""
         yield self._alu(AluOp.ADD, planes, vector=0)
         if relu:
             yield self._alu(AluOp.MAX, planes, imm=0)

@@ -138,8 +138,8 @@ class Emitter(ABC):
     def micro_ops(self, sequence: Iterable[MicroOp]) -> int:
         """The place on the chip of some micro-ops.
 
-        All are loaded at once as long as they fit; then the memory is filled anew. So the instructions that use them
-        have to be added before the next call.
+        All are loaded at once as long as they fit; then the memory is filled anew. The instructions that use them must
+        therefore be added before the next call.
 
         Raises:
             UnsupportedError: the memory can't hold them.
@@ -176,7 +176,7 @@ class Emitter(ABC):
         return constant.block
 
     def prefetch(self, cycles: int) -> None:
-        """Load the next constants if there is room and the load module has time, ``cycles`` before it is needed."""
+        """Load the next constants while there is room and compute still has work for ``cycles`` after the load."""
         while self._requests:
             load = self._requests[0].load
             if not self.schedule.room(load.memory, load.x_size) or self.schedule.slack(load) < cycles:
@@ -188,7 +188,7 @@ class Emitter(ABC):
         constant.block = self.schedule.load(constant.load.memory, constant.load.x_size, [constant.load])
 
     def input_tile(self, count: int, loads: Sequence[Load]) -> Block:
-        """Load activations, and before them what there is time for."""
+        """Load activations, and before them the constants for which there is time."""
         self.prefetch(sum(load_cycles(load, self.geometry) for load in loads))
         return self.schedule.load(Memory.INP, count, loads)
 

@@ -188,7 +188,7 @@ class ExtendedEmitter(Emitter):
         parameter: int,
         accumulate: bool,
     ) -> None:
-        """Output rows start..end of a loaded tile, one piece: a matrix instruction for blocks that read the same.
+        """Output rows start..end of a piece of a loaded tile: one matrix instruction for blocks that read the same.
 
         ``source``: the window of the loaded blocks, and the first of these.
         """

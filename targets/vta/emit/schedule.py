@@ -4,11 +4,11 @@ A caller adds loads, computations and stores in the order in which each module i
 for every element of every on-chip memory who reads it last, and for every element of DRAM who wrote it, so each
 operation's dependencies follow from its addresses. They become tokens at the end:
 
-- all modules work in order, so waiting for one operation is waiting for all before it in its module; a token is
-  needed only where an operation waits for a later one than any before it did;
-- a load that reads what a store wrote waits through the compute module: a :func:`_relay`, an instruction without
-  work, takes the store's token and gives one to load. It stands where the store has probably ended, so that compute
-  does not wait, and in time for the load.
+- All modules work in order, so an operation that waits for another one also waits for all before that in its module.
+  A token is needed only where an operation waits for a later one than any operation before it did.
+- A load that reads the results of a store waits through the compute module: a :func:`_relay`, an instruction without
+  work, takes the store's token and gives one to load. The relay is placed in time for the load, but at a point where
+  the store has probably ended, so that compute does not wait.
 
 Loads move ahead of computations as far as the memories have room; that is the double buffering.
 """
@@ -41,7 +41,7 @@ WAITING_STEP = 32
 
 @dataclass(eq=False)
 class Block:
-    """Elements of an on-chip memory that a load fills, or that computations do.
+    """Elements of an on-chip memory, filled by a load or by computations.
 
     Attributes:
         memory: which.
@@ -144,7 +144,7 @@ class Schedule:
         self._next[memory] = first % self.geometry.depth(memory)
 
     def slack(self, load: Load) -> int:
-        """Estimated cycles from the end of a load of the next elements to when compute has nothing more to do."""
+        """Estimated cycles from the end of a load of the next elements until compute has no more work."""
         last = self._computes[-1].end if self._computes else 0
         return last - self._start(self._after(load.memory, load.x_size), NOTHING) - load_cycles(load, self.geometry)
 
@@ -242,7 +242,7 @@ class Schedule:
     # Tokens -----------------------------------------------------------------------------------------------------------
 
     def finish(self) -> tuple[list[Instruction], list[int]]:
-        """The program, and each instruction's layer."""
+        """Return the program and each instruction's layer."""
         self.compute(Finish())
         self._computes[-1].store = len(self._stores) - 1
         relays = self._relays()
@@ -333,7 +333,7 @@ def _merge(
 
 
 def _stay_close(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
-    """Let compute not run so far ahead of a slow store that its tokens fill the queue."""
+    """Keep compute from running so far ahead of a slow store that compute's tokens fill the queue."""
     pairs = list(_awaited([store.after for store in stores]).items())  # store, the computation that gives its token
     for number in range(MOST_WAITING, len(pairs), WAITING_STEP):
         giver = computes[pairs[number][1]]
@@ -343,8 +343,8 @@ def _stay_close(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
 def _take_early(computes: Sequence[_Compute], stores: Sequence[_Store]) -> None:
     """Let computations take tokens of stores before they pile up in the queue.
 
-    A store gives its token when it ends, a computation may take it much later. Whoever makes the data of the store
-    that gives the n-th token after one takes that one, if it comes later than that store's own data.
+    A store gives its token when it ends; a computation may take it much later. So the computation that makes the data
+    for the MOST_WAITING-th token after a store's token takes that token, if it comes after the store's own data.
     """
     given = sorted(set(_awaited([item.store for item in computes]).values()))
     for store, later in zip(given, given[MOST_WAITING:], strict=False):

@@ -1,1 +1,1 @@
-"""The accelerator's instructions: layout, meaning, geometry, and a program as what a file holds."""
+"""The accelerator's instructions: layout, meaning and geometry; the program as it is stored in files."""

@@ -1,6 +1,6 @@
-"""What the C++ of the accelerator takes from Python: geometry, numbers and field positions as one generated header.
+"""Generates the header of the accelerator's C++ with geometry, numbers and field positions.
 
-So the layout of an instruction is declared once, in its dataclass. The C++ includes the header as ``vta_config.h``.
+The layout of an instruction is thus declared once, in its dataclass. The C++ includes the header as ``vta_config.h``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How instructions are laid out: every field declares its width and its 64-bit word where the class declares it.
+"""The layout of instructions: every field of a class declares its width and its 64-bit word.
 
 An instruction is two little-endian 64-bit words. Fields follow each other from bit 0 up in the order of declaration
 and never straddle the words. A width is a number of bits or the name of a :class:`Geometry` attribute.
@@ -51,7 +51,7 @@ Unit = Literal["gemm", "alu", "pool", "dram"]
 
 
 class Module(Enum):
-    """The processes that execute instructions, in the order of the data's way."""
+    """The processes that execute instructions, in the order of the data flow."""
 
     FETCH = 0
     LOAD = 1
@@ -162,7 +162,7 @@ class Instruction(ABC):
         return f"{self.mnemonic:<10} {self.operands():<72} {tokens}".rstrip()
 
     def problem(self, geometry: Geometry) -> str | None:
-        """Why the hardware would not do what the fields say; ``None`` if it does."""
+        """Why the hardware could not execute these fields; ``None`` if it can."""
         if self.module is Module.LOAD and (self.pop_prev or self.push_prev):
             return "the load module has no previous module"
         if self.module is Module.STORE and (self.pop_next or self.push_next):
@@ -198,7 +198,7 @@ class Instruction(ABC):
 
     @classmethod
     def from_words(cls, words: tuple[int, int], geometry: Geometry) -> Instruction:
-        """The instruction of two words that have this class's opcode.
+        """Decode two words that have this class's opcode.
 
         Raises:
             CorruptFileError: an unused bit is set, or a value is not a defined one.

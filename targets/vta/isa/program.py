@@ -1,4 +1,4 @@
-"""What the compiler makes of a network: one image of the DRAM, and what driver and host have to know about it."""
+"""A compiled network: one image of the DRAM, and the facts about it that driver and host need."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class VtaProgram:
-    """A compiled network: one image of the DRAM, relocatable, and what driver and host have to know about it.
+    """A compiled network: one relocatable image of the DRAM, and the facts about it that driver and host need.
 
     A driver allocates ``dram_bytes`` (aligned to 4096), copies ``image`` to its start, fills the other regions with
     their ``fill``, and then for every inference: writes the packed image, starts the accelerator with
@@ -290,7 +290,7 @@ class VtaProgram:
 
 
 def read_program(artifact: Artifact) -> VtaProgram:
-    """The program of an artifact, of its image and classes; the host's side of it fits, too.
+    """Read an artifact's program and check that it has the artifact's image and classes, on the host's side, too.
 
     Raises:
         CorruptFileError: a file is damaged; the text names it.
@@ -316,7 +316,7 @@ Record = TypeVar("Record")
 
 
 def _dataclass(kind: type[Record], value: Any) -> Record:  # noqa: ANN401  (JSON)
-    """A dataclass of a JSON object that has all of its fields and no others, of their types."""
+    """A dataclass from a JSON object, which must have exactly its fields, with their types."""
     types = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     if type(value) is not dict or value.keys() != types.keys():
         raise ValueError(f"{kind.__name__} must have {', '.join(types)}")

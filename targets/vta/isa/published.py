@@ -13,8 +13,8 @@ instruction   opcode  module   meaning
 :class:`Alu`       4  compute  acc[dst] = op(acc[dst], acc[src] or immediate)
 ============  ======  =======  ==================================================================
 
-Differences between implementations that a program must not depend on: multiplication (ALU opcode 4) is not in the
-HLS source and not here; a shift is a 5-bit signed number (keep it in 0..15); the output memory mirrors what GEMM and
+Implementations differ in some points, on which a program must not depend. Multiplication (ALU opcode 4) is neither in
+the HLS source nor here. A shift is a 5-bit signed number (keep it in 0..15). The output memory mirrors what GEMM and
 ALU write, not what an accumulator load writes.
 """
 

@@ -5,8 +5,8 @@
     export_module(network, Path("model.so"))         # tvm.runtime.load_module, relax.VirtualMachine: "main"
 
 TVM groups the operators by our patterns and merges the groups into regions. There must be one region, the whole
-network: it becomes one program. Then TVM asks ``relax.ext.vta`` for a module for it, which is one function that calls
-the driver in hls/driver; it needs nothing but the region's types, so nothing of ours goes through TVM and back.
+network, which becomes one program. Then TVM calls ``relax.ext.vta`` to make a module for the region. The module is one
+function that calls the driver in hls/driver. It depends only on the region's types, so TVM passes no data of ours.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class LoweredNetwork:
 
     Attributes:
         program: what the accelerator executes.
-        module: ``main`` takes uint8 [1, height, width, 3], returns class sums (no logits: each class has a scale of its
-            own), int32 [1, classes], and only calls the region's
-            function, which is in its external modules.
+        module: ``main`` takes uint8 [1, height, width, 3] and returns class sums, int32 [1, classes]. They are no
+            logits: each class has a scale of its own. ``main`` only calls the region's function, which is in the
+            module's external modules.
     """
 
     program: VtaProgram
@@ -124,7 +124,7 @@ def merge(module: IRModule) -> tuple[IRModule, relax.Function]:
 
 
 def _described(call: relax.Call) -> str:
-    """The operator, and the layer if it is known."""
+    """A description of the operator, with the layer if it is known."""
     return f"{call.op.name} ({call.span.source_name.name})" if call.span else str(call.op.name)
 
 
@@ -193,7 +193,7 @@ def export_module(
 
 
 def driver_inputs(program: VtaProgram, timeout_us: int, folder: Path) -> None:
-    """Write what the driver's sources include: two headers, and the memory image for an assembler that runs there.
+    """Write the files that the driver's sources include: two headers, and the memory image, read by the assembler.
 
     Args:
         program: what the driver runs.

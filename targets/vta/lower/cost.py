@@ -1,4 +1,4 @@
-"""The compiler's view of the cycle model in hls/sim/timing.h: what an instruction takes when it waits for nobody."""
+"""The compiler's form of the cycle model in hls/sim/timing.h: the cycles of an instruction that never waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the accelerator computes in one go: convolutions side by side, with the pooling behind them, and additions."""
+"""The accelerator's layers: convolutions side by side, with the pooling behind them, and additions."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ class Part:
         return self.taps // (self.kernel[0] * self.kernel[1])
 
     def inputs(self, first: int, end: int) -> tuple[int, int]:
-        """Blocks of the source, first and end, that output blocks first..end read."""
+        """The range of source blocks (first, end) that output blocks first..end read."""
         own = self.first[first:end]
         return min(own), max(own) + self.depth
 
     def most_inputs(self, count: int) -> int:
-        """Most blocks of the source that ``count`` output blocks one after the other read."""
+        """The most source blocks that any ``count`` consecutive output blocks read."""
         spans = (self.inputs(first, first + count) for first in range(max(self.blocks - count, 0) + 1))
         return max(end - first for first, end in spans)
 
     def alike(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Output blocks first..end in runs, first and end, of those that read the same."""
+        """Split output blocks first..end into runs (first, end) that read the same source blocks."""
         for block in range(first + 1, end + 1):
             if block == end or self.first[block] != self.first[first]:
                 yield first, block

@@ -1,8 +1,8 @@
 """The stages of a partitioned module as layers of the accelerator.
 
-What the accelerator has no layer for is expressed as a convolution: a pooling that stands alone follows an identity,
-and operands of an addition whose lanes differ are brought into one order by a permutation. A pooling that alone reads
-what convolutions make goes behind them.
+Operations without a layer of their own become convolutions: a pooling that stands alone follows an identity, and a
+permutation brings the operands of an addition into one order where their lanes differ. A pooling that is the only
+reader of some convolutions is fused with them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _halos(stages: Sequence[Stage]) -> dict[str, Pads]:
 
 
 class _Lowering:
-    """What has become of the stages so far.
+    """The results of the stages that are lowered so far.
 
     Attributes:
         values: tensors by their name in the graph.

@@ -1,4 +1,4 @@
-"""How a convolution with the pooling behind it is cut into tiles: as :mod:`.tiling`, whose cost model this shares."""
+"""Cuts a convolution and the pooling behind it into tiles, with the cost model of :mod:`.tiling`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a layer is cut into tiles: the cheapest of all candidates by the cycle model, analytically.
+"""Cuts layers into tiles: the cheapest candidate by an analytic form of the cycle model.
 
 A layer takes as long as the busiest of the three modules and the bus; halos that are loaded twice, short rows,
 latencies and pipeline fills count.
@@ -101,7 +101,7 @@ class AddTiling:
 
 
 def fragment(parts: Sequence[Part]) -> int:
-    """Most weight elements that can be left over at the memory's end, where a load must not wrap."""
+    """The most weight elements that can stay unused at the memory's end, where a load must not wrap."""
     return max(WEIGHTS_AT_ONCE, *(part.taps for part in parts), 0)
 
 
@@ -128,7 +128,7 @@ def _chunks(parts: Sequence[Part], most: int, geometry: Geometry, entries: int) 
 
 
 def chunk_inputs(parts: Sequence[Part], chunks: Sequence[Sequence[Piece]]) -> list[tuple[tuple[int, int], bool]]:
-    """For each chunk: the blocks of the source, first and end, that it reads, and whether the next reads others."""
+    """For each chunk: the range of source blocks (first, end) that it reads, and whether the next reads others."""
     found = []
     for chunk in chunks:
         own = [parts[piece.part].inputs(piece.first, piece.end) for piece in chunk]
@@ -169,12 +169,12 @@ def _cut(parts: Sequence[Part], most: int, geometry: Geometry, limits: Limits, e
 
 
 def _selective(parts: Sequence[Part]) -> bool:
-    """Whether not all output blocks read the same blocks of the source."""
+    """Whether some output blocks read different source blocks than others."""
     return len({(part.depth, first) for part in parts for first in part.first}) > 1
 
 
 def check_taps(layer: ConvLayer, geometry: Geometry) -> None:
-    """Refuse what the memories can't hold of a single output.
+    """Refuse a layer where the data of a single output exceed the memories.
 
     Raises:
         UnsupportedError: its weights or its input are more than fit.
@@ -235,7 +235,7 @@ def conv_tiling(layer: ConvLayer, geometry: Geometry, limits: Limits) -> Tiling:
 
 
 def _together(parts: Sequence[Part], most: int) -> Sequence[int]:
-    """How many output blocks a chunk may have: all that fit, unless fewer of them read fewer blocks of the source."""
+    """Candidates for the output blocks of a chunk: all that fit, or also fewer where these read fewer source blocks."""
     if not _selective(parts):
         return (most,)
     return list(steps_down(max(part.blocks for part in parts), most))
@@ -306,7 +306,7 @@ def _conv_cost(layer: ConvLayer, geometry: Geometry, window: Window, tiling: Til
             blocks = piece.end - piece.first
             calls = 1 if dense else blocks
             store += subs * (calls * 4 + LATENCY + blocks * rows * row_cycles(size, window.block))
-    # what nothing hides: part of the first tile's load, and of the last sub-tile's store
+    # not hidden: part of the first tile's load and of the last sub-tile's store
     edge = 0.25 * tile + (store / (subs * len(pieces)) * 0.5)
     if sum(part.taps * part.blocks for part in layer.parts) > geometry.depth(Memory.WGT) // 2:
         # the first piece's weights, which find no room beside those of the layer before

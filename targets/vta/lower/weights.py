@@ -3,22 +3,23 @@
 An element of the input is ``block`` channels of one pixel, and a step of the array multiplies one by a block x block
 matrix. So the output block of a depthwise convolution reads the input block of the same number alone, with a diagonal
 matrix for each position of the kernel: kernel_h * kernel_w steps an output element, which use 1/block of the array.
-That is the most that this layout allows, in whatever order: an element has no second input of the same channel.
+That is the most that this layout allows, in any order: an element has no second input of the same channel.
 
-What else there is, in steps of an output element, for a 5x5 kernel (25 steps by diagonals):
+The alternatives, in steps of an output element, for a 5x5 kernel (25 steps with diagonal matrices):
 
 - a dense convolution: 25 * channels / block steps, and 33 MB of weights for a layer with 1152 channels.
-- the vector unit: two cycles an operation, and the published one has none that multiplies (ADD, MAX, MIN, SHR). If it
-  had, a position of the kernel would take a copy, a product and a sum, six cycles, of inputs that the array must have
-  copied into the accumulators before. XADD and XPOOL do not multiply either.
+- the vector unit: two cycles an operation, and no published operation multiplies (ADD, MAX, MIN, SHR). With one that
+  does, a position of the kernel would take a copy, a product and a sum, six cycles, and the array would first have to
+  copy the inputs into the accumulators. XADD and XPOOL do not multiply either.
 - elements of two pixels of block / 2 channels: 15 steps (two outputs read three pairs in each of five rows); a 3x3
   kernel takes 6 instead of 9. But then the 1x1 convolutions in front and behind use half of the array: (channels in
   of the one + channels out of the other) / block more steps. One of EfficientNet-Lite0's 16 depthwise layers (between
   40 -> 240 and 240 -> 40 channels) would gain, a hundredth of the network's cycles.
-- lanes made pixels by the array, so that a matrix holds a row of outputs: ``block`` steps an element for each way.
+- a transposition of lanes and pixels by the array, so that a matrix holds a row of outputs: ``block`` steps an element
+  in each direction.
 
-EfficientNet-Lite0 (224 x 224, block 16, 8 bytes a cycle): its depthwise layers use 5.9 % of the array, of 6.25 % that
-there are; 3.5 % in published instructions, whose vector unit also takes cycles to requantize.
+EfficientNet-Lite0 (224 x 224, block 16, 8 bytes a cycle): its depthwise layers use 5.9 % of the array; at most 6.25 %
+are possible. Published instructions reach 3.5 %, as their vector unit also takes cycles to requantize.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ __all__ = ["weight_elements"]
 def weight_elements(
     weight: NDArray[np.int8], groups: int, lanes: NDArray[np.int64], block: int
 ) -> tuple[NDArray[np.int8], tuple[int, ...]]:
-    """Matrices of block x block weights, of those blocks of the source only that an output block's groups touch.
+    """Matrices of block x block weights, only for the source blocks that an output block's groups touch.
 
-    All output blocks read equally many blocks, ``depth``: of a dense convolution all of the source, of a depthwise one
-    a single one, whose matrices are diagonal.
+    All output blocks read equally many blocks, ``depth``. In a dense convolution these are all source blocks; in a
+    depthwise one it is a single block, whose matrices are diagonal.
 
     Args:
         weight: int8 [out, kernel_h, kernel_w, in / groups].

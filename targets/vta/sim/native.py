@@ -1,8 +1,8 @@
 """Builds the simulator from the accelerator's source, once for every geometry, and loads it.
 
 The wheel carries the source and not the library, because the geometry (any board's JSON) is compiled in. The library
-is kept in the user's cache folder under a name that changes with source, geometry, compiler and flags; so is the
-object file that modules of TVM are linked with.
+is kept in the user's cache folder under a name that changes with source, geometry, compiler and flags. The object file
+that TVM modules are linked with is kept there in the same way.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_simulator(geometry: Geometry) -> ctypes.CDLL:
 
 
 def build_simulator(source: Path, geometry: Geometry, flags: Sequence[str], suffix: str) -> Path:
-    """The library or object file of a C++ file that holds the simulator, built if the cache folder has none yet.
+    """Build the library or object file of a C++ file that holds the simulator, unless the cache folder has it.
 
     Args:
         source: in a folder of :data:`.HLS`; it includes nothing but that folder, the hardware's and the simulator's.

@@ -1,9 +1,9 @@
 """Where the cycles of a run go: a share for every layer, and the unit that limits it.
 
-Layers overlap: while one computes, the next one's weights are loaded and the last one's results stored. A run's cycles
-are therefore divided along the compute module, which works in order: a layer has the cycles from the end of the
-instruction before to the end of its own, waits included. The cycles after the last one, for its stores, belong to the
-last layer. The shares add up to the run.
+Layers overlap: while one computes, the next one's weights are loaded and the last one's results are stored. A run's
+cycles are therefore divided along the compute module, which works in order. Each of its instructions gives its layer
+the cycles from the end of the instruction before to its own end, waits included. The cycles after the last instruction,
+for its stores, belong to the last layer. The shares add up to the run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ __all__ = ["Board", "SimulatorNetwork", "profile_on_simulator"]
 
 
 class Board:
-    """A simulator with its memory. Boards pack one after the other, so that each measures what packing takes alone.
+    """A simulator with its memory. Boards pack in turn, so that each measures the time of packing alone.
 
     Args:
         program: what it runs.

@@ -1,8 +1,8 @@
-"""What every layer's results in DRAM must be, from the layer and not from the program, in symbols.
+"""The symbols that every layer's results in DRAM must have, derived from the layer and not from the program.
 
-The symbols of a layer's input are those that the program left in DRAM: they have been proved by then. So layer by
-layer, by induction from the image, the last stores hold the network's class sums. A shift of an address, a loop too
-few or a swapped pair of instructions gives other symbols even where it breaks no rule of the memories.
+The symbols of a layer's input are those that the program left in DRAM, which are proved by then. By induction from the
+image, layer by layer, the last stores hold the network's class sums. A wrong address, a missing iteration or a swapped
+pair of instructions gives other symbols, even where it breaks no rule of the memories.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a program reads and writes, instruction by instruction, in an order that its tokens allow."""
+"""Executes a program in symbols, instruction by instruction, in an order that its tokens allow."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Machine(Memories):
             self._load_vectors(load, index, at)
 
     def _load_vectors(self, load: Load, index: Index, at: Index) -> None:
-        """Accumulators: implementations differ in whether the outputs mirror them, so those become undefined."""
+        """Load accumulators. Implementations differ in whether outputs mirror them, so outputs become undefined."""
         if any(load.pads):
             raise self.fail("pads accumulators")
         self.memory[Memory.ACC].symbol[index] = self.constants[Memory.ACC][0][at]
@@ -233,7 +233,7 @@ class Machine(Memories):
         if instruction.use_imm:
             self._apart(dst, dst)
             src = dst
-            # The published maxima begin at the least int32, which a shift to the left by 16 makes.
+            # The published maxima begin at the least int32, made by a shift to the left by 16.
             if instruction.op == AluOp.SHR and not -MAX_SHIFT - 1 <= instruction.imm <= MAX_SHIFT:
                 raise self.fail(f"shifts by {instruction.imm}, the hardware has {-MAX_SHIFT - 1}..{MAX_SHIFT}")
         else:

@@ -1,6 +1,6 @@
-"""The memories as the verifier sees them: who wrote and who read each element last, and what it holds.
+"""The verifier's memories: who wrote and who read each element last, and what it holds.
 
-An access that the vector clock does not place after them is a race: it may go either way on a board, even if every
+An access is a race if the vector clock does not place it after these: its result may vary on a board, even if every
 simulation is right.
 """
 

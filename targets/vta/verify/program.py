@@ -19,12 +19,12 @@ The program is decoded from the words in its image, so the encoder is covered to
 6. **Meaning.** With the layers at hand: the symbols in DRAM are those of the layers (:mod:`.symbols`,
    :mod:`.layers`).
 
-What a simulator can't show: it executes an instruction in a moment and knows one timing. Not proved: what the host
-packs, and the lowering from the graph to layers; the bit-exact tests cover those.
+A simulator can't show this: it executes an instruction in a moment and knows one timing. The host's packing and the
+lowering from the graph to layers are not proved; the bit-exact tests cover them.
 
 Programs are verified when they are compiled, before anything is written; a run does not repeat it. It costs about as
 much as the compilation did, the record's checksum ties the image to what was verified, and the simulator refuses
-deadlocks and accesses outside of its DRAM. Who doubts a file can call :func:`verify` on what ``from_json`` gives.
+deadlocks and accesses outside of its DRAM. To check a doubtful file, call :func:`verify` on ``from_json``'s result.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The order that tokens enforce: deadlocks, left-over tokens, full queues, and a vector clock for every instruction.
 
-Each module executes its instructions one after the other, and every token queue has one giver and one taker, so the
-n-th token taken is the n-th one given, whatever the timing. With blocking queues such a network either always ends or
-never does (Kahn 1974; bounded queues: Parks 1995), so one execution decides about deadlocks, the instruction queues'
-depth included.
+Each module executes its instructions one after the other, and every token queue has one producer and one consumer. So
+the n-th token taken is the n-th one given, whatever the timing. With blocking queues such a network either always ends
+or never does (Kahn 1974; bounded queues: Parks 1995). One execution thus decides about deadlocks, including those that
+the depth of the instruction queues causes.
 """
 
 from __future__ import annotations
