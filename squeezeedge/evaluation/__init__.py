@@ -1,1 +1,1 @@
-"""Accuracy, agreement and latency of devices beside fp32 and the oracle: figures, gates, reports, pictures."""
+"""Accuracy, agreement and latency of devices, compared with fp32 and the oracle: figures, gates, reports, plots."""

@@ -1,4 +1,4 @@
-"""What was answered to every image of an evaluation: a class and its probability, some bytes an image."""
+"""The answers to every image of an evaluation: a class and its probability, a few bytes for each image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AnswerLog", "Answers", "Ranked"]
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The best class of every image; of equal ones the first.
+    """The best class of every image; the first of equally good ones.
 
     Attributes:
         classes: int64 [N], index of the class.

@@ -18,8 +18,8 @@ MOST_NAMES = 90
 def plot_attribution(attribution: Attribution, model: str, path: Path) -> None:
     """Write the picture; the file's ending chooses the format.
 
-    For every layer one bar: the noise in the logits that its rounding, its clipping and its weights cause, each alone,
-    on top of each other, in parts per million of the logits' power. Higher is worse.
+    Every layer has one bar with three stacked parts: the noise in the logits that its rounding, its clipping and its
+    weights cause, each alone, in parts per million of the logits' power. Higher is worse.
 
     Raises:
         SqueezeEdgeError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""How fast a device is: latency and throughput of an artifact at several batches and numbers of threads, and energy."""
+"""Measures an artifact on a device: latency, throughput and energy at several batch sizes and numbers of threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Measurement:
         min: the least time.
         mean: the mean time.
         images_per_s: by the mean time.
-        parts_ms: medians of the times that the device tells apart, of an image.
+        parts_ms: medians of the parts of an image's time that the device reports.
         joules_per_image: meter -> energy of an image while this was measured, idle power included.
         cycles: of an image, by a simulator's model; ``None``: the time was measured.
     """
@@ -143,10 +143,10 @@ def bench(
     warm_up: float = WARM_UP_S,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> BenchReport:
-    """Measure an artifact on a device, on its golden inputs, whose class sums are compared at every batch.
+    """Measure an artifact on a device with its golden inputs; the class sums of every batch are checked.
 
-    Of each combination, batches run for the seconds of the warm-up and then for the measured ones. A simulator runs
-    once: its cycles are the same in each run, and no time is measured.
+    For each combination, batches run during the warm-up and then during the measured seconds. A simulator runs once,
+    as its cycles are the same in each run; no time is measured.
 
     Args:
         artifact: what runs, or its folder.

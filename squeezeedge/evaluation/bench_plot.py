@@ -15,8 +15,8 @@ __all__ = ["plot_bench"]
 def plot_bench(report: BenchReport, path: Path) -> None:
     """Write the picture; the file's ending chooses the format.
 
-    On the left, the median time of a batch as a bar, from the least time to the 99th percentile as a line; on the
-    right, images a second.
+    On the left, a bar is the median time of a batch, and a line spans the least time to the 99th percentile. On the
+    right are images a second.
 
     Raises:
         SqueezeEdgeError: the file cannot be written.

@@ -1,8 +1,8 @@
 """Compare two sides layer by layer: where devices first differ, or how far integers are from fp32.
 
-Every tensor is an exact integer, so the answer is exact: the first layer and element that differ, the right value, and
-which side makes the fault. A side's own faults are told from those that it passes on by running each layer of the
-oracle on that side's own inputs.
+All tensors are integers, so the answer is exact: the first layer and element that differ, the right value, and the side
+at fault. To separate a side's own faults from those that it passes on, each layer of the oracle is run on that side's
+own inputs.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _images(
 
 
 class _Tally:
-    """What was found of one layer so far."""
+    """The results for one layer so far."""
 
     def __init__(self, graph: IntegerGraph, name: str) -> None:
         head = name == graph.head.name
@@ -275,9 +275,9 @@ def _shown(side: Side, image: NDArray[np.uint8], graph: IntegerGraph) -> dict[st
 def _own_faults(
     graph: IntegerGraph, image: NDArray[np.uint8], seen: Mapping[str, NDArray[Any]]
 ) -> Iterator[tuple[str, int]]:
-    """For each layer that a side shows, how many values are not what the oracle makes of the side's own inputs.
+    """For each layer that a side shows, how many values differ from the oracle's for the side's own inputs.
 
-    A tensor that it does not show is what the oracle makes of the side's tensors before it.
+    The oracle computes a tensor that the side does not show from the side's tensors before it.
     """
     values: dict[str, NDArray[Any]] = {IMAGE: image}
     for node in graph.nodes:

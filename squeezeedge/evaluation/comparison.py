@@ -1,4 +1,4 @@
-"""What a comparison of two sides found, layer by layer: JSON values, a table and sentences."""
+"""The result of a comparison of two sides, layer by layer: JSON values, a table and sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Comparison", "Element", "ExactComparison", "ExactLayer", "FloatCompa
 
 
 class Element(NamedTuple):
-    """A value of a tensor in which the two sides differ; the oracle's is what it makes of the image.
+    """An element of a tensor in which the two sides differ, with the oracle's value for the image.
 
     Attributes:
         image: its number, n.
@@ -47,8 +47,8 @@ class ExactLayer:
         differing: how many of them differ.
         largest: largest difference.
         first: the first that differs, in the order of images, rows, columns, channels.
-        wrong_a: values that this layer of the first side makes otherwise than the oracle does of the same side's own
-            inputs: where a fault is made, and not only passed on.
+        wrong_a: values in which this layer of the first side differs from the oracle on that side's own inputs. These
+            faults arise here; they are not only passed on.
         wrong_b: the same of the second side.
         unseen: why it was not compared; empty where it was.
     """
@@ -75,7 +75,7 @@ class FloatLayer:
         sqnr_db: signal-to-quantization-noise ratio of scale * (q - zero point), in decibels; infinite where nothing
             differs, not a number where the signal is 0 and the noise is not.
         largest_error: largest difference from fp32, in its units.
-        saturated: values at the end of the range, where more would have been clipped: 255, or 0 if the zero point is
+        saturated: values at the end of the range, where larger ones are clipped: 255, and 0 if the zero point is
             128.
         unseen: why it was not compared; empty where it was.
     """
@@ -169,7 +169,7 @@ class ExactComparison(Comparison):
             raise GateError(f"{self.model}: {self.a} and {self.b} differ; {self._where(self.first)}")
 
     def table(self) -> Table:
-        """Layers, how many of their values differ, and how many each side has made wrong itself; unseen: dashes."""
+        """Layers, their differing values, and the faults that each side makes itself; unseen layers have dashes."""
         columns = ("layer", "differ", "%", "largest", "a wrong", "b wrong")
         rows = [
             [layer.name, "-", "-", "-", "-", "-"]

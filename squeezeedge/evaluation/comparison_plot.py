@@ -21,9 +21,9 @@ MOST_NAMES = 90
 def plot_comparison(comparison: Comparison, path: Path) -> None:
     """Write the picture; the file's ending chooses the format.
 
-    Of an exact comparison: above, the share of values that differ, by whether a layer makes faults or passes them on;
-    below, the largest difference. Beside fp32: above, the signal-to-noise ratio; below, the share at the end of the
-    range.
+    An exact comparison shows, above, the share of values that differ, coloured by whether the layer makes faults or
+    passes them on, and below, the largest difference. A comparison with fp32 shows, above, the signal-to-noise ratio
+    and, below, the share at the end of the range.
 
     Raises:
         SqueezeEdgeError: the file cannot be written.

@@ -1,6 +1,6 @@
 """Meters of energy that a machine has: processors' counters (RAPL), NVIDIA GPUs (NVML), Jetson boards (INA3221).
 
-Each tells the energy of a whole part of the machine: of everything that runs on it, idle power included.
+Each meter measures a whole part of the machine: everything that runs on it, idle power included.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Counter:
 
     @contextmanager
     def measured(self) -> Iterator[Callable[[], float]]:
-        """Yield what tells the joules of the block, once that has ended."""
+        """Yield a function for the block's joules, valid once that has ended."""
         begin, used = self.read(), 0.0
         yield lambda: used
         used = self.read() - begin
@@ -50,7 +50,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class PowerSensor:
-    """A meter that tells the power at a time; it is read in a thread.
+    """A meter of the present power; a thread reads it.
 
     Attributes:
         name: of what it measures.
@@ -62,7 +62,7 @@ class PowerSensor:
 
     @contextmanager
     def measured(self) -> Iterator[Callable[[], float]]:
-        """Yield what tells the joules of the block, once that has ended: mean power times the block's time."""
+        """Yield a function for the block's joules, valid once that has ended: mean power times the block's time."""
         watts, done, used = [self.read()], threading.Event(), 0.0
 
         def sample() -> None:
@@ -146,7 +146,7 @@ def _joules(file: Path) -> float:
 
 
 def _nvml(library: str) -> tuple[list[Meter], str]:
-    """A counter of each GPU, of Volta or later; the power of an older one."""
+    """An energy counter for each GPU from Volta on; a power sensor for an older one."""
     try:
         nvml = ctypes.CDLL(library)
     except OSError:
@@ -184,7 +184,7 @@ def _nvml(library: str) -> tuple[list[Meter], str]:
 
 
 def _ina3221(folder: Path) -> tuple[list[Meter], str]:
-    """The power that a Jetson takes in: the channel VDD_IN of its sensor, or all channels of it together."""
+    """The input power of a Jetson: the channel VDD_IN of its sensor, or the sum of all its channels."""
     found: list[Meter] = []
     for sensor in sorted(folder.glob("hwmon*")):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Evaluate artifacts of one integer graph on devices, beside fp32 and the oracle, in one pass over the images."""
+"""Evaluate artifacts of one integer graph on devices, fp32 and the oracle in one pass over the images."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def evaluate(
 
 
 def _suspicion(reference: Model | None, images: Selection, report: DeviceReport) -> Suspicion | None:
-    """Why the preprocessing is suspect, where fp32 is no better than chance, or labels are not known."""
+    """Why the preprocessing is suspect, if fp32 is no better than chance or labels are not known."""
     if reference is None:
         return None
     if report.fp32_top1 is not None:
@@ -241,7 +241,7 @@ def run_devices(
             at a time; or ``None``.
         on_progress: called with the number of images done since the last call.
         without: fingerprints of images that are left out.
-        unreadable: what takes note of images that the batches lack, whose labels are skipped.
+        unreadable: records images that the batches lack; their labels are skipped.
 
     Returns:
         One report a device, in their order, and what was answered to each image.
@@ -300,7 +300,7 @@ def run_devices(
 
 
 class _Results:
-    """What a device has answered, added up.
+    """The sums over a device's answers.
 
     Args:
         graph: the integer graph.
@@ -322,7 +322,7 @@ class _Results:
         labels: NDArray[np.int64] | None,
         reference: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        """Run a batch of images on the device, beside what the oracle and fp32 say; returns its logits."""
+        """Run a batch on the device, compare it with the oracle's and fp32's answers, and return its logits."""
         result = self._device.run(images)
         differences = np.abs(result.sums.astype(np.int64) - oracle)
         self._differing += int(np.count_nonzero(differences))

@@ -23,7 +23,7 @@ class Gates:
         require_bit_exact: every class sum equals the oracle's.
 
     Raises:
-        UsageError: a limit is no number from 0 to 100, so that nothing could miss it or nothing reach it.
+        UsageError: a limit is not a number from 0 to 100, so that it is always or never met.
     """
 
     max_drop: float | None = None

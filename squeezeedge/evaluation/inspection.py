@@ -1,6 +1,6 @@
-"""What was read of a network: its layers and what they cost, its preprocessing, and what every target makes of it.
+"""A description of a network: its layers and their costs, its preprocessing, and the support of every target.
 
-Nothing is run or lowered: that a target takes a layer says nothing about limits of sizes, which ``compile`` checks.
+Nothing is run or lowered. Limits of sizes are therefore not covered; ``compile`` checks them.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Inspection:
         return sum(layer.device_macs * layer.support[target].factor for layer in layers)
 
     def supported(self, target: str) -> Mapping[str, list[Layer]]:
-        """How a target runs the layers ("native", "legalized" or "refused") -> these."""
+        """How a target runs layers ("native", "legalized" or "refused") -> the layers."""
         found: dict[str, list[Layer]] = {"native": [], "legalized": [], "refused": []}
         for layer in self.layers:
             if target in layer.support:
@@ -143,7 +143,7 @@ class Inspection:
         return notes
 
     def _more_work(self) -> Iterator[str]:
-        """Why the integer graph has other multiply-accumulates than the float one."""
+        """Why the integer graph has a different number of multiply-accumulates than the float one."""
         for layer in self.layers:
             if layer.device_macs != layer.macs:
                 work = f"{layer.macs / 1e6:.1f} become {layer.device_macs / 1e6:.1f}"

@@ -32,9 +32,9 @@ MOST_NAMES = 90
 def plot_inspection(inspection: Inspection, model: str, path: Path, errors: LayerErrors | None = None) -> None:
     """Write the picture; the file's ending chooses the format.
 
-    A bar of multiply-accumulates and one of parameters for every layer that has any. With errors, every layer of the
-    integer graph has bars, and below are: its signal-to-noise ratio beside fp32, its saturated values, and what of the
-    noise that it makes alone comes from each kind of error.
+    Every layer that has any gets a bar of multiply-accumulates and one of parameters. With errors, every layer of the
+    integer graph has bars. Three rows below show its signal-to-noise ratio against fp32, its saturated values, and the
+    share of each kind of error in the noise that it adds alone.
 
     Raises:
         SqueezeEdgeError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""How far an integer graph is from fp32, layer by layer, and why: noise, saturation, and what each layer adds itself.
+"""How far an integer graph is from fp32, layer by layer, and why: noise, saturation, and each layer's own share.
 
 Both halves are measured on the same images: :mod:`.compare` puts the oracle's tensors beside those of fp32, and
 :mod:`squeezeedge.quantization.attribution` makes the errors of one layer at a time in the float network.
@@ -32,7 +32,7 @@ class LayerErrors:
 
     Attributes:
         beside: the layers' tensors beside those of fp32; its last layer are the logits.
-        alone: what the errors of each layer alone do to the logits, and of all together.
+        alone: the effect on the logits of each layer's errors alone, and of all together.
     """
 
     beside: FloatComparison

@@ -23,7 +23,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, str]:
-    """What this machine is, without its name: for people, one line each."""
+    """A description of this machine, without its name; each value is one line for people."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": processor(),

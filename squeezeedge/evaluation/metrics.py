@@ -1,4 +1,4 @@
-"""Figures by which two sets of logits are compared: of all at once, or added up as they come."""
+"""Metrics that compare two sets of logits, all at once or batch by batch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Functions of images, computed of several parts of a batch at a time, each part by one thread.
+"""Computes functions of images on several parts of a batch at a time, each part in one thread.
 
-A library that shares one product out to threads lets all of them wait at its end; parts wait for each other once a
-batch.
+A library that divides one matrix product among threads makes all of them wait at its end. Parts wait for each other
+only once a batch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ BATCH_PIXELS = 8 * PART_PIXELS
 
 
 def images_a_batch(height: int, width: int) -> int:
-    """How many images of a size make parts enough to keep some processors busy."""
+    """The number of images of a size that gives enough parts to keep some processors busy."""
     return max(1, BATCH_PIXELS // (height * width))
 
 
 class PartsInThreads:
-    """One thread a processor, in which numpy and torch use no other ones; they end with the block."""
+    """One thread for each processor; numpy and torch use one thread each in them. All end with the block."""
 
     def __init__(self) -> None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

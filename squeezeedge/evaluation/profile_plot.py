@@ -28,8 +28,8 @@ NAMES: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsi
 def plot_profile(profile: Profile, model: str, path: Path) -> None:
     """Write the picture; the file's ending chooses the format.
 
-    Above, a bar for every layer: as wide as its time, as high as its share of the peak, or as its multiply-accumulates
-    a second where there is no peak. Below, what is done when, or of a device that does one thing at a time, the bytes
+    Above, every layer has a bar. Its width is the layer's time; its height is the share of the peak or, without a peak,
+    the multiply-accumulates a second. Below is the timeline or, for a device that does one thing at a time, the bytes
     that each layer moves a second.
 
     Raises:

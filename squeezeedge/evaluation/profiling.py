@@ -1,4 +1,4 @@
-"""Where a device's time goes: the profile of an artifact, checked, and what people and programs see of it."""
+"""Where a device's time goes: makes and checks the profile of an artifact, and formats it as text and JSON."""
 
 from __future__ import annotations
 

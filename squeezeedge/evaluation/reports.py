@@ -1,4 +1,4 @@
-"""What an evaluation found: figures of every device, as JSON values and as text."""
+"""The result of an evaluation: figures of every device, as JSON values and as text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIVE = 5
 
 @dataclass(frozen=True)
 class Beside:
-    """A device's answers beside another one's, to the same images.
+    """A device's answers compared with another device's, for the same images.
 
     Attributes:
         agreement: percent of images with the same class.
@@ -169,7 +169,7 @@ class Report:
         return Table("between the devices", columns, rows)
 
     def table(self) -> Table:
-        """One column for fp32 and for each device, one row a figure; what differs only where something does."""
+        """One column for fp32 and for each device, one row a figure; rows of differences only where there are any."""
         title, columns, rows = self.full_table()
         if all(report.bit_exact for report in self.devices):
             rows = [row for row in rows if row[0] not in DIFFERENCES]

@@ -1,4 +1,4 @@
-"""What can be compared: devices, the oracle, ONNX Runtime and fp32, each of which shows what every layer makes."""
+"""The sides of a comparison: devices, the oracle, ONNX Runtime and fp32. Each shows the tensor of every layer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def is_name(text: str) -> bool:
 
 
 def integer_graph(a: Subject, b: Subject) -> tuple[IntegerGraph, Artifact | Model]:
-    """The integer graph of which both are, and the first of the two that holds it.
+    """The integer graph of both sides, and the first side that holds it.
 
     Raises:
         UsageError: neither holds one, both hold different ones, or a model is not quantized.
@@ -92,7 +92,7 @@ def open_sides(
     timeout: float | None = None,
     weights: Path | None = None,
 ) -> tuple[Side, Side]:
-    """Make both ready, until the end of a stack; what can be refused is refused before a device is opened.
+    """Make both sides ready until a stack is closed; all checks that need no device come before one is opened.
 
     Args:
         stack: that closes them.
@@ -170,7 +170,7 @@ def _artifact_of(
     source: Artifact | Model,
     stack: ExitStack,
 ) -> Artifact:
-    """What a device runs: the side's artifact, or the other side's; else the network is compiled for its target."""
+    """The artifact that a device runs: the side's own, the other side's, or the network compiled for its target."""
     target = device_target(device)
     for held in (subject, *both):
         if isinstance(held, Artifact) and device in held.target.devices:
@@ -194,7 +194,7 @@ def _on_device(artifact: Artifact, name: str, board: str | None, timeout: float 
 
 
 def _fp32(graph: IntegerGraph, source: Artifact | Model, weights: Path | None) -> Side:
-    """The float network behind an integer graph, as the quantizer has folded it: tensors have the same names.
+    """The float network behind an integer graph, folded as by the quantizer, so that tensors have the same names.
 
     Raises:
         UsageError: it is not known, or is of another network.

@@ -1,4 +1,4 @@
-"""Tables as text, laid out for a terminal's width: what is to be copied, a name or a figure, is never broken."""
+"""Tables as text, laid out for a terminal's width. Names and figures are never broken, so that they can be copied."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ class Table(NamedTuple):
     def text(self, width: int = WIDTH, heading: Callable[[str], str] = str) -> str:
         """The table in at most ``width`` columns, unless a name or figure is wider; no newline at the end.
 
-        Text is on the left, figures on the right. Rows and columns that say nothing are left out. Text of several words
-        is broken between words. What is too wide then is laid out otherwise: a table of few rows with rows and columns
-        exchanged; one with long names with each name on a line of its own; any other one in pieces, each with the
-        names.
+        Text is aligned left, figures right. Rows and columns without content are left out. Text of several words is
+        broken between words. A table that is still too wide gets another layout: few rows are exchanged with the
+        columns; long names get lines of their own; any other table is split into pieces that repeat the names.
 
         Args:
             width: of the terminal.

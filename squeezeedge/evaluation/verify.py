@@ -1,4 +1,4 @@
-"""Is an artifact whole, does its device answer rightly, and does compiling it again give the same bytes?
+"""Checks that an artifact is whole, that its device answers correctly, and that a new compilation gives the same bytes.
 
 Artifacts are reproducible: the graph, the options and the versions of the compilers decide every byte of every file.
 """
@@ -99,7 +99,7 @@ class Verification:
         return Table(self.artifact, ["check", "result", "what was found"], rows)
 
     def check(self) -> None:
-        """Raise where not everything is right.
+        """Raise an error unless everything is right.
 
         Raises:
             GateError: something differs.
@@ -122,10 +122,10 @@ def verify(
     rebuild: bool = True,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Verification:
-    """Look at everything that can be known of an artifact.
+    """Make every check of an artifact.
 
-    The manifest, the files' checksums, the rules of the integer graph, the golden sums beside the oracle, the device's
-    answers to the golden inputs, and every byte of every file beside those of a new compilation.
+    These are the manifest, the files' checksums, the rules of the integer graph, the golden sums against the oracle,
+    the device's answers to the golden inputs, and every byte of every file against a new compilation.
 
     Args:
         artifact: the folder.
@@ -259,7 +259,7 @@ def _rebuilt(artifact: Artifact) -> Check:
 
 
 def _compared(old: Artifact, new: Artifact) -> Check:
-    """Two artifacts, byte for byte; what the manifests say of versions is not compared, but explains differences."""
+    """Compare two artifacts byte for byte. Versions in the manifests are not compared, but explain differences."""
     names = old.manifest[FILES].keys() | new.manifest[FILES].keys()
     missing = sorted(names - new.manifest[FILES].keys())
     differing = sorted(
@@ -284,7 +284,7 @@ def _compared(old: Artifact, new: Artifact) -> Check:
 
 
 def _said(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Entries of the manifest that differ; not those that follow of the files, the versions and the options."""
+    """Entries of the manifest that differ, without those that follow from the files, the versions and the options."""
     found = []
     for key in sorted((old.keys() | new.keys()) - {FILES, VERSIONS, OPTIONS, MEANING}):
         values = [one.get(key) for one in (old, new)]
