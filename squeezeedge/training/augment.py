@@ -1,4 +1,4 @@
-"""Random variation of training images, by kornia; every random value comes from the seed that is given."""
+"""Random variation of training images with kornia; every random value follows from the given seed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ATTEMPTS = 10
 def augment(images: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
     """Vary each image of a batch by its own random amounts.
 
-    The global random numbers are as before afterwards.
+    The state of the global random numbers is restored afterwards.
 
     Args:
         images: uint8 [N, 3, H, W].
-        augmentation: the bounds; all but ``area``, for which see :class:`RandomArea`.
+        augmentation: the bounds; ``area`` is not used here, see :class:`RandomArea`.
         seed: decides everything.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a run writes: the network for use, and the state to go on from. Both are .safetensors files; no pickle."""
+"""The files of a run: the network for use, and the state to resume from. Both are .safetensors files; no pickle."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class State:
 
 
 def check_finite(weights: Tensor) -> None:
-    """Refuse what no reader takes.
+    """Refuse weights that no reader accepts.
 
     Raises:
         SqueezeEdgeError: a weight is not finite.

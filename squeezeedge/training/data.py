@@ -1,4 +1,4 @@
-"""Training and test images: decoded and varied in worker processes, in an order that the seed decides."""
+"""Training and test images, decoded and varied in worker processes in an order that follows from the seed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class TrainingImages:
         return pixels
 
     def _preprocessing(self, side: int) -> Preprocessing:
-        """The recipe's for another size; the crop keeps its share of the image."""
+        """The recipe's preprocessing for another size; the crop keeps its share of the image."""
         options = self.recipe.input
         resize = round(options.resize * side / options.size) or None
         return replace(options.preprocessing, size=(side, side), resize=resize)
@@ -229,7 +229,7 @@ def _requests(images: TrainingImages, world: World, epoch: int, first: int) -> I
 
 
 def default_workers(images: TrainingImages, world: World) -> int:
-    """How many worker processes pay: none for images in memory, else one a processor, at most 8."""
+    """The default number of worker processes: none for images in memory, else one for each processor, at most 8."""
     if images.cached:
         return 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -250,7 +250,7 @@ def batch_workers(
 
 
 class _InWorker:
-    """Makes batches in a process that has a processor for itself."""
+    """Makes batches in a worker process, which uses one processor."""
 
     def __init__(self, images: TrainingImages) -> None:
         self.images = images

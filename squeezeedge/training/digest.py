@@ -1,4 +1,4 @@
-"""What tells the images of one run from those of another."""
+"""A digest that distinguishes the images of one run from those of another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BYTES = 256 << 20
 def digest(images: Sequence[AnyImage] | NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     """SHA-256 in hex of labels, image files' names (without folders) and images: pixels, or files as they are.
 
-    Of more than 256 MiB of images, some from everywhere are taken, always the same ones.
+    Beyond 256 MiB of images, a random sample with a fixed seed is taken.
 
     Args:
         images: any images, or pixels uint8 [N, h, w, 3].

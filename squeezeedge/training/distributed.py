@@ -83,7 +83,7 @@ def join_world(device: str | None = None) -> Iterator[World]:
 
 
 def _end_with_launcher() -> None:
-    """Get SIGTERM where ``torchrun`` is killed, which then cannot pass it on; Linux only."""
+    """Get SIGTERM when ``torchrun`` is killed, as it can then pass on no signal; Linux only."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -48,7 +48,7 @@ class Logbook:
     Args:
         folder: of the run.
         title: of the picture.
-        step: what TensorBoard is to forget after, of a run that was stopped later than its last checkpoint.
+        step: TensorBoard drops later figures, of a run that was stopped after its last checkpoint.
 
     Raises:
         SqueezeEdgeError: the folder cannot be written.
@@ -59,7 +59,7 @@ class Logbook:
         self.title = title
         with self._failures():
             (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
-            # SummaryWriter writes in a thread: on a full disk that would die, and the run wait for it without end.
+            # SummaryWriter writes in a thread, which dies on a full disk; the run would then wait for it forever.
             self.writer = EventsWriter(str(folder / "tensorboard" / "events"))
             start = SessionLog(status=SessionLog.START)  # readers drop what they have from its step on, included
             self.writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))

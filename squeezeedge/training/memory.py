@@ -1,4 +1,4 @@
-"""What training on a processor asks of the C library's allocator."""
+"""Settings of the C library's allocator for training on a processor."""
 
 from __future__ import annotations
 

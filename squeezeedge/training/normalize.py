@@ -1,8 +1,8 @@
-"""Batch normalization that a network has only while it learns.
+"""Batch normalization that a network has only in training.
 
-SqueezeNet has none, and learns less from the same images for it. In training its squeeze convolutions, which have few
-channels, are followed by one; :func:`folded_weights` puts it into their weights, so that the network for use has the
-layers that it always had.
+SqueezeNet has no batch normalization and therefore learns less from the same images. In training, each of its squeeze
+convolutions, which have few channels, is followed by one. :func:`folded_weights` folds it into the weights, so that the
+network for use keeps its original layers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TINY = 1e-6
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; what each of them makes of it adds to the gradient."""
+    """Sum over all processes; the gradient is the sum of the gradients of all of them."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ def normalize(module: SqueezeNet, inputs: Tensor) -> None:
     """Put a batch normalization behind every squeeze convolution that learns; the network computes the same as before.
 
     Published weights give activations in the hundreds, so that one learning rate does not suit all layers. Here squeeze
-    outputs get unit variance, and the filters around them the norm that He et al. (2015) start from, as far as ReLU,
-    pooling and concatenation let factors pass; a bypass, which adds, does not.
+    outputs get unit variance, and the filters around them get the initial norm of He et al. (2015). The factors pass
+    through ReLU, pooling and concatenation, but not through a bypass, which adds.
 
     Args:
         module: on its device.
@@ -134,7 +134,7 @@ def _normalize(fire: Fire, x: Tensor, passes: bool) -> float:
     variance, mean = torch.var_mean(before(x), (0, 2, 3))
     deviation = variance.sqrt()
     usual = deviation.mean().item()
-    # A module whose squeeze convolution always gives the same has nothing to normalize.
+    # A squeeze convolution with constant outputs has nothing to normalize.
     deviation = torch.ones_like(deviation) if usual < TINY else deviation.clamp(min=SMALLEST_DEVIATION * usual)
     factor = FILTER_NORM / _norms(before).clamp(min=TINY)
     fire.squeeze = _NormalizedConvolution(before).eval()

@@ -1,4 +1,4 @@
-"""A training run in a folder: epochs, validation, checkpoints; stopped at any step, it goes on bit for bit.
+"""A training run in a folder: epochs, validation, checkpoints. A run that is stopped at any step resumes bit for bit.
 
 The folder holds ``best.safetensors`` and ``last.safetensors`` (the network for use: the most accurate one, the latest
 one), ``state.safetensors`` (what ``resume`` goes on from), ``curve.png`` and ``tensorboard/``.
@@ -70,8 +70,8 @@ class _Position:
         step: steps since.
         sums: loss, right ones and images in these steps.
         history: complete epochs.
-        best: of them, by accuracy on the validation images; of equally accurate ones the latest, as a first one that
-            has every image of a few right has hardly learned.
+        best: of them, by accuracy on the validation images. The latest of equally accurate ones is taken: with few
+            images, an early epoch that has all of them right has hardly learned.
     """
 
     epoch: int = 0
@@ -181,7 +181,7 @@ class _Run:
         on_step: Callable[[Report], None],
         on_epoch: Callable[[Epoch, float], None],
     ) -> bool:
-        """Do what is left; whether it is all done."""
+        """Train the remaining epochs; return whether all are done."""
         at, world = self.position, self.world
         while at.epoch < self.recipe.epochs:
             start, before = time.perf_counter(), at.sums[2]
@@ -211,7 +211,7 @@ class _Run:
         return True
 
     def _batches(self, batches_of: Callable[[int, int], Iterator[Batch]]) -> Iterator[Batch]:
-        """The rest of the epoch; what was learned is not lost to a damaged image."""
+        """The rest of the epoch; the state is saved if an image is damaged."""
         try:
             yield from batches_of(self.position.epoch, self.position.step)
         except SqueezeEdgeError:
@@ -222,7 +222,7 @@ class _Run:
         """Take over the folder's state.
 
         Returns:
-            What people should know: the circumstances are others, so that the result will be another one.
+            Remarks for people: circumstances have changed, so that the result will differ.
 
         Raises:
             SqueezeEdgeError: it is damaged, or not of this recipe and these images.
@@ -277,7 +277,7 @@ class _Run:
         return learning_rate_factor(self.recipe.schedule, done, self.steps, self.recipe.epochs)
 
     def _end_epoch(self, factor: float, images_per_s: float, logbook: Logbook | None) -> None:
-        """Validate where it is due, and write; the state last, so that what else is missing is written again."""
+        """Validate if it is due, and write the files. The state comes last, so that missing files are written again."""
         at, recipe = self.position, self.recipe
         number = at.epoch + 1
         score = self._validate() if number == recipe.epochs or number % recipe.validate_every == 0 else None
@@ -315,7 +315,7 @@ class _Run:
             self.save_state()
 
     def save_state(self) -> None:
-        """Write what :meth:`resume` goes on from; the first process does."""
+        """Write the state that :meth:`resume` takes over; only the first process writes."""
         if not self.world.leads:
             return
         at = self.position
@@ -353,7 +353,7 @@ class _Run:
         }
 
     def _circumstances(self) -> dict[str, Any]:
-        """What the order of sums depends on, besides the recipe."""
+        """The circumstances, besides the recipe, that the order of sums depends on."""
         on_gpu = self.world.device.type == "cuda"
         return {
             "processes": self.world.size,
@@ -382,9 +382,9 @@ def _differences(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: st
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a later one acts as ever.
+    """An event that the first SIGINT or SIGTERM sets; a later signal has its usual effect.
 
-    A signal that is ignored already, as where a shell starts a job in the background or under ``nohup``, stays ignored.
+    A signal that is already ignored stays ignored, as in a shell's background job or under ``nohup``.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers

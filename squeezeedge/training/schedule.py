@@ -1,6 +1,6 @@
 """What changes from step to step: learning rate and image size, as functions of the step alone.
 
-Nothing here has a state, so that a run which goes on from a checkpoint does what it would have done.
+Nothing here has a state, so a run that resumes from a checkpoint continues as if it had not been stopped.
 """
 
 from __future__ import annotations

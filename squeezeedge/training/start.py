@@ -52,7 +52,7 @@ class Watcher(Protocol):
     """What is told how a run goes, in each process."""
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-        """A part of the work begins that has ``total`` steps, maybe none; gives ``advance(steps=1, detail="")``."""
+        """A part of the work with ``total`` steps, maybe 0, begins; yields ``advance(steps=1, detail="")``."""
 
     def remark(self, text: str) -> None:
         """There is something that people should know of the images."""
@@ -85,9 +85,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        result: of its epochs, accuracies on the images that the best one was chosen by.
+        result: of its epochs; the accuracies are on the images that chose the best epoch.
         chosen: these images.
-        tested: the images for the last figure, of which none was learned or chosen by.
+        tested: the images for the last figure; none was used to learn or to choose.
         score: this figure, of the best epoch; ``None`` before all epochs are done, and in processes other than the
             first.
         suffix: ending of the network's files.
@@ -157,8 +157,8 @@ def trained_weights(
 ) -> dict[str, Tensor]:
     """The weights of a checkpoint without those of the last convolution, to be trained on other classes.
 
-    Those of the first convolution are rewritten for RGB images that are normalized as ``target`` says, where it is
-    stated that they were trained on others.
+    The weights of the first convolution are rewritten for RGB images normalized as ``target`` says, where the
+    checkpoint is stated to expect other images.
 
     Args:
         network: of the checkpoint, a name.
@@ -313,7 +313,7 @@ def _check_count(learned: Dataset, classes: int) -> None:
 
 
 def _score(recipe: Recipe, best: Path, tested: Dataset, world: World, on_progress: Callable[[int], None]) -> Score:
-    """Accuracy of the network that a run has chosen, as it is stored, on images that served for nothing else."""
+    """Accuracy of a run's chosen network, as it is stored, on images that were used for nothing else."""
     assert tested.labels is not None
     if best.suffix == ".sqe":
         graph = read_sqe(best)

@@ -41,7 +41,7 @@ class Score:
 def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """The network's answers in evaluation mode, a few images at a time, on the device where its weights are.
 
-    A processor takes as many as stay near it, in the order of channels last: several times faster than 64 in torch's.
+    A processor takes few enough images for its caches, in channels-last order: several times faster than 64 in torch's.
 
     Args:
         module: normalized float32 [N, 3, H, W] -> float32 [N, classes]; its mode is as before afterwards.
@@ -78,7 +78,7 @@ def logits(module: Module, images: NDArray[np.uint8], preprocessing: Preprocessi
 def certainty(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Mean probability, in percent, that logits, float32 [N, classes], give to the right classes, int64 [N].
 
-    Of two networks that hardly differ it tells the better one on far fewer images than counting right answers does.
+    It separates two similar networks with far fewer images than counting right answers does.
     """
     given = torch.softmax(torch.from_numpy(answers), 1)[torch.arange(len(labels)), torch.from_numpy(labels)]
     return 100 * float(given.mean())
@@ -120,7 +120,7 @@ def measure(
         labels: int64 [N].
         world: the processes; ``None``: this one alone.
         on_progress: called with the number of images done since the last call.
-        unreadable: what takes note of images that the batches of this process lack; their labels are skipped.
+        unreadable: records images that the batches of this process lack; their labels are skipped.
 
     Raises:
         SqueezeEdgeError: more than half of all images cannot be read.

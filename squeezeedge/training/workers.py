@@ -1,9 +1,9 @@
 """Worker processes that answer requests in order. They end with this process; one that dies is replaced.
 
-Each has a socket of its own to this process, and no locks or memory are shared, so a worker that is killed at any
-moment holds up nobody. A worker reads in a thread, which ends the worker at once where the other end is closed: by
-:meth:`Workers.close`, or because this process is gone, also while the worker starts. Signals that a terminal, a
-scheduler or a service manager sends to all processes of a group are blocked in workers: what they mean is decided here.
+Each worker has a socket of its own to this process. No locks or memory are shared, so a worker that is killed at any
+moment blocks nobody. A worker reads in a thread, which ends the worker at once when the other end is closed: by
+:meth:`Workers.close`, or because this process is gone, even while the worker starts. A terminal, a scheduler or a
+service manager signals all processes of a group. Workers block these signals; this process decides what they mean.
 
 Importing this loads nothing large, so a worker watches this process before it loads what it works with.
 """
@@ -189,11 +189,11 @@ class _Worker:
             theirs.close()
 
     def send(self, parts: _Parts) -> None:
-        with suppress(OSError):  # it is dead, which is met where its answer is waited for
+        with suppress(OSError):  # it is dead; the wait for its answer handles that
             _send(self.connection, parts)
 
     def wait(self) -> int:
-        """Wait for the end, which comes of a closed connection; its exit code."""
+        """Wait until the closed connection ends the worker; return its exit code."""
         try:
             return self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -240,7 +240,7 @@ def serve(descriptor: int) -> None:
 
 
 def _read(connection: socket.socket, received: queue.SimpleQueue[list[bytearray]]) -> None:
-    """Receive without end; without this, both sides could wait for the other one to read."""
+    """Receive without end; otherwise, both sides could wait for the other one to read."""
     try:
         while True:
             received.put(_receive(connection))
