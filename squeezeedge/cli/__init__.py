@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-with warnings_as_notes():  # the options are those of all targets, and another package's may be broken
+with warnings_as_notes():  # options come from all targets, and another package's target may be broken
     for command in (
         compile_,
         eval_,
@@ -86,7 +86,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; a known failure is one message and its exit code, without a traceback."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
+    if isinstance(sys.stdout, TextIOWrapper):  # names may have characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()

@@ -66,7 +66,7 @@ def _argument(parameter: Any) -> str:  # noqa: ANN401  (typer's own class)
 
 
 def _option(parameter: Any) -> str:  # noqa: ANN401  (typer's own class)
-    """Names, what follows them and what they do; without the names of types, which differ from typer to typer."""
+    """An option's names, values and help, without type names, which differ between versions of typer."""
     names = (*parameter.opts, *parameter.secondary_opts)
     value = "" if parameter.is_flag else f" {parameter.metavar or 'VALUE'}"
     default = (

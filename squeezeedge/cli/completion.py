@@ -1,4 +1,4 @@
-"""What a shell offers for an option's value; neither torch nor tvm is loaded for it."""
+"""Shell completion of option values; neither torch nor tvm is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["data_sets", "devices", "folders", "images", "models", "networks", "o
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
-    """A function that offers those of some values that begin with what was typed."""
+    """A function that offers the values that begin with the typed text."""
     known = tuple(values)
     return lambda incomplete: _beginning(incomplete, known)
 
@@ -73,5 +73,5 @@ def _beginning(incomplete: str, values: Iterable[str]) -> list[str]:
 
 
 def _paths(incomplete: str) -> list[str]:
-    """What is there under a path that begins so; a folder ends with a slash."""
+    """Existing paths that begin with the typed text; folders end with a slash."""
     return [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(f"{escape(incomplete)}*"))]  # noqa: PTH207

@@ -1,4 +1,4 @@
-"""What ``eval`` and ``report`` share: artifacts, devices, images and fp32 of a command line, made ready."""
+"""Shared by ``eval`` and ``report``: prepares the artifacts, devices, images and float network of a command line."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def prepared(
     target_options: Mapping[str, Any],
     check: Callable[[Selection, Model | None], None] = lambda images, reference: None,
 ) -> Iterator[Prepared]:
-    """Make ready what a command line names, with notes and progress; what can be refused is refused before any work.
+    """Prepare everything that a command line names, with notes and progress; errors are raised before any work.
 
     Args:
         models: artifact folders, or a MODEL, which is quantized and compiled on the way; empty: the embedded network.
@@ -134,7 +134,7 @@ def prepared(
 
 
 def _opened(models: Sequence[str], devices: Sequence[str]) -> list[Artifact]:
-    """The artifacts among what is given, which run on these devices; empty if it is a MODEL.
+    """The given artifacts that run on these devices; empty if a MODEL is given.
 
     Raises:
         UsageError: there are several, and not all are artifacts; or none of them runs on a device.
@@ -238,7 +238,7 @@ def _reference_of(artifact: Artifact, source: ModelOptions, target_options: Mapp
 
 @contextmanager
 def _in_own_words(scratch: Path, model: str) -> Iterator[None]:
-    """Failures name the model instead of a folder that is gone when they are read."""
+    """Let failures name the model instead of a temporary folder."""
     try:
         yield
     except SqueezeEdgeError as failure:

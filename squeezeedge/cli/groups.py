@@ -52,7 +52,7 @@ def _options(group: Any) -> Iterator[inspect.Parameter]:  # noqa: ANN401  (a dat
 
 
 def _made(group: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401
-    """An instance of a group, whose values are taken out of those that were given."""
+    """An instance of a group; its values are removed from the given ones."""
     given = {}
     for name, hint in get_type_hints(group).items():
         given[name] = _made(hint, values) if is_dataclass(hint) else values.pop(name)

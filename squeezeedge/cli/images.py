@@ -1,4 +1,4 @@
-"""The images that a command line names: files, globs, folders, archives, and what comes through the standard input."""
+"""The images that a command line names: files, globs, folders, archives, and the standard input."""
 
 from __future__ import annotations
 

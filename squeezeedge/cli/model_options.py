@@ -68,7 +68,7 @@ class PreprocessingOptions:
     interpolation: Annotated[str | None, _option("Filter that scales the image.", values=FILTERS)] = None
 
     def statement(self) -> Statement:
-        """What they say: the options go before the file.
+        """The stated preprocessing; options take precedence over the file.
 
         Raises:
             UsageError: an option is not possible, or there is no such file.

@@ -53,7 +53,7 @@ def _finite(value: object) -> object:
 
 
 def emit_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout, as wide as the terminal; elsewhere of 80 columns, or what ``COLUMNS`` says."""
+    """Print a table on stdout, as wide as the terminal; without a terminal, 80 columns or ``COLUMNS``."""
     from squeezeedge.evaluation.tables import Table
 
     shown = Table(printable(title), [*map(printable, columns)], [[*map(printable, row)] for row in rows])
@@ -68,9 +68,9 @@ def emit_lines(lines: Iterable[str]) -> None:
 
 
 def printable(text: str) -> str:
-    """A text as one line that commands no terminal: control characters and bytes that are no text are written out.
+    """A text as one line that cannot control a terminal: control characters and invalid bytes are escaped.
 
-    Names of files, layers and classes come from anywhere.
+    Names of files, layers and classes come from untrusted sources.
     """
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
@@ -128,7 +128,7 @@ def error(text: str) -> None:
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Print warnings that are for users (:data:`FOR_USERS`) as notes, each once; others as ever."""
+    """Print warnings for users (:data:`FOR_USERS`) as notes, each once; others are shown as usual."""
     seen: set[str] = set()
     with warnings.catch_warnings():
         for category in FOR_USERS:

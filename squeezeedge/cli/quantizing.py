@@ -1,4 +1,4 @@
-"""What ``compile``, ``eval`` and ``quantize`` share: data and effort options, quantization with notes and progress."""
+"""Shared by ``compile``, ``eval`` and ``quantize``: data and effort options, quantization with notes and progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["DataOptions", "EffortOptions", "settled"]
 
 
 def settled(model: Model, images: Selection | None) -> Model:
-    """The model of the network that a checkpoint is of, tried on images if some are given; what is assumed is noted."""
+    """The model of a checkpoint's network, which is tried on images if some are given; assumptions are noted."""
     from squeezeedge.loading import choose_network
 
     if images is not None:
@@ -39,7 +39,7 @@ _PANEL = "Quantization"
 
 @dataclass(frozen=True)
 class EffortOptions:
-    """How a network is quantized that is not yet."""
+    """How a network that is not yet quantized is quantized."""
 
     effort: Annotated[
         str | None,
@@ -155,7 +155,7 @@ class DataOptions:
         )
 
     def settled(self, model: Model) -> Model:
-        """The model of the network that a checkpoint is of, tried on the calibration images where it fits several.
+        """The model of a checkpoint's network; where several fit, they are tried on the calibration images.
 
         Raises:
             UsageError: no calibration images are known.
@@ -195,7 +195,7 @@ class DataOptions:
         return quantized
 
     def explained(self, model: Model) -> Attribution:
-        """Where the error of a model comes from that was quantized here, on some of the images that it was made on."""
+        """The sources of the error of a model that was quantized here, measured on some of its calibration images."""
         from squeezeedge.quantization.attribution import IMAGES, attribute
 
         assert model.floating is not None and model.integer is not None and model.calibration is not None

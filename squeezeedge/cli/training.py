@@ -1,4 +1,4 @@
-"""What ``train`` and ``finetune`` share: their options, what they show, how they end."""
+"""Shared by ``train`` and ``finetune``: their options, their output, and the end of a run."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def run_training(recipe: Recipe, data: str | None, out: Path, world: World, *, j
 
 
 class Notes:
-    """Tells on stderr how a run goes: the :class:`squeezeedge.training.start.Watcher` of the first process."""
+    """Reports the progress of a run on stderr: the :class:`squeezeedge.training.start.Watcher` of the first process."""
 
     def __init__(self, world: World) -> None:
         self._world = world

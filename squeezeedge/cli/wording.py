@@ -1,7 +1,7 @@
 """The library's messages in the words of the command line.
 
-The library names its arguments, as in "`out`: exists already; use `force`". Here alone an argument that is an option
-of some command becomes that option: "-o: exists already; use --force".
+The library names its arguments, as in "`out`: exists already; use `force`". Only this module replaces an argument by
+the option of that name in some command: "-o: exists already; use --force".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
 class Group(typer.core.TyperGroup):
-    """Commands whose known failures speak of options, and that take no empty argument."""
+    """A group of commands whose known failures name options, and that refuse empty arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Take the arguments of a command line.
