@@ -1,1 +1,1 @@
-"""Side by side with peers; JSON results in results/."""
+"""Benchmarks beside other toolkits; JSON results are in results/."""

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cuda squeezenet1_1 --weights FILE --data IMAGES -o FILE
 
-Milliseconds of one batch, inputs and outputs in the GPU's memory, batches back to back, best of some rounds; own
-latency with the host's copies beside them. Prints a table and writes a JSON file. What is not installed is skipped
-with a reason; without a GPU nothing is measured.
+Measures the milliseconds of one batch: inputs and outputs are in the GPU's memory, batches run back to back, and the
+best of some rounds counts. Our own latency is also given with the host's copies. Prints a table and writes a JSON file.
+Peers that are not installed are skipped with a reason; without a GPU nothing is measured.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Common small networks of torchvision and timm through the importer, the quantizer and every device that is here.
+"""Imports, quantizes and runs common small networks of torchvision and timm on every device of this machine.
 
     python -m benchmarks.networks --data IMAGES -o FILE.json
 
-Each network, with random weights and ten classes, is written by torch's exporter. What imports is compared with ONNX
-Runtime in floating point, quantized, and compiled for every device below, whose class sums are compared with the
-oracle's; what is refused is recorded with the node that blocks. The input is small: bit-exactness asks for every
-layer, not for many pixels. Prints a table (docs/onnx.md) and writes a JSON file, anew after every network; results
-of others that the file has are kept.
+Each network has random weights and ten classes and is written by torch's exporter. An imported network is compared with
+ONNX Runtime in floating point, quantized, and compiled for every device below; the devices' class sums are compared
+with the oracle's. A refused network is recorded with the node that blocks. The input is small, as bit-exactness needs
+every layer but not many pixels. Prints a table (docs/onnx.md) and writes a JSON file anew after every network; the
+file's results of other networks are kept.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _PLAIN = {"googlenet": {"init_weights": False, "aux_logits": False}}
 def libraries() -> dict[str, Any]:
     """Library -> what makes a network by name.
 
-    Torchvision may be built for another build of torch: its operators in C++, which no classifier uses, are declared.
+    Torchvision may not match the build of torch. Its C++ operators, which no classifier uses, are therefore declared.
 
     Raises:
         ImportError: one is not installed.

@@ -35,7 +35,7 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
-    """A float graph as ONNX, opset 13, batch normalization and average pooling left out."""
+    """A float graph as ONNX, opset 13; windowed average pooling and batch normalization are refused."""
     nodes, initializers = [], []
     for node in graph.nodes:
         inputs, name = list(node.inputs), node.name
@@ -87,7 +87,7 @@ class Peer:
         packages: that it needs.
         make: (float model, normalized calibration images float32 [N, 3, H, W], threads) -> its network.
         settings: what was asked for, as JSON values, beside one scale per output channel of the weights.
-        arithmetic: how its answers are computed where a processor has no 8-bit dot products of 32 bits (VNNI).
+        arithmetic: how its answers are computed on a processor without 8-bit dot products into 32 bits (VNNI).
     """
 
     packages: tuple[str, ...]
@@ -167,7 +167,7 @@ def openvino_nncf(
         images: to calibrate on, normalized, float32 [N, 3, H, W].
         threads: of the network.
         preset: ``mixed`` has asymmetric activations; ``None``: its default, ``performance``, for convolutions.
-        fast_bias_correction: its default; the other way computes each layer's bias on the images anew.
+        fast_bias_correction: NNCF's default; without it, each layer's bias is computed anew on the images.
         exact: the quantized network in floating point, where no sum of 8-bit products saturates.
     """
     import nncf

@@ -6,10 +6,10 @@
     python -m benchmarks.quantization squeezenet1_0 --calib-images 256 ...
 
 Calibrates on some of the images (64) and compares on the others: top-1, top-5, share of images with fp32's class,
-logits SQNR, and processor time of quantization, of all threads. Several draws, because agreement varies by more than a
-point from one to the next. The peers' answers are those of exact sums, whatever this processor's 8-bit instructions do
-(benchmarks/peers.py). With ``--ablation`` also ours with each of its passes left out. Prints a table of the means and
-writes a JSON file of all, anew after every draw.
+logits SQNR, and processor time of quantization, of all threads. There are several draws, because agreement varies by
+more than a point between draws. The peers' answers use exact sums, whatever this processor's 8-bit instructions do
+(benchmarks/peers.py). With ``--ablation``, our quantizer also runs with each of its passes left out. Prints a table of
+the means and writes a JSON file of all draws, anew after every draw.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def source_model(network: str, weights: Path) -> sq.Model:
 def _draw(
     source: sq.Model, data: str, calibration: Selection, threads: int, quantized: Path | None, only: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Figures of what is asked for and is here, quantized on these images, or on the same before."""
+    """Figures of the requested and installed quantizers on these images; ``quantized`` replaces a run of ours."""
     assert source.floating is not None and source.float_logits is not None
     test = evaluation_images(data, source.classes, source.labels, without=calibration)
     pixels, images = calibration.load(source.preprocessing), test.load(source.preprocessing)

@@ -1,10 +1,10 @@
-"""How many bytes trained networks take: fp32, as int8, and as .sqe files.
+"""The bytes of trained networks: in fp32, in int8, and as .sqe files.
 
     python -m benchmarks.sizes squeezenet1_0=WEIGHTS.pth squeezenet1_1=WEIGHTS.pth --data IMAGES -o FILE.json
 
 Each network is quantized on images of --data. Prints a table and writes a JSON file. `raw` are the integer graph's
-arrays as they are, `.sqe` is the whole file that `squeezeedge quantize` writes, `graph alone` the same without the
-record (an artifact's model.sqe); decoding is the least processor time of three.
+unencoded arrays. `.sqe` is the whole file that `squeezeedge quantize` writes; `graph alone` is the same without the
+record (an artifact's model.sqe). Decoding is the least processor time of three runs.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 The plain loop decodes with Pillow, one image after the other, and learns in float32 without varying any image. The
 others are `squeezeedge train` in float32 and with the recipe's precision, without and with worker processes; they vary
-the images as the recipe says. Each loop runs in a process of its own, because what `train` asks of the allocator holds
-for a whole process; rounds take turns, and the median counts. Prints a table and writes a JSON file.
+the images as the recipe says. Each loop runs in a process of its own, because `train` changes the allocator's settings
+for the whole process. The loops take turns, and the median counts. Prints a table and writes a JSON file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Trained networks beside each other: accuracy, size, cycles of the accelerator, time on this processor.
+"""Compares trained networks: accuracy, size, cycles of the accelerator, time on this processor.
 
     python -m benchmarks.variants RUN1/best.safetensors RUN2/best.safetensors --data IMAGES -o FILE.json
 
-Each network is quantized on images of the part `train`, compiled for cpu and vta and compared with the oracle: on cpu
-all test images, on the accelerator's simulator a few. Time is the median of single images with one thread; the networks
-take turns. Prints a table and writes a JSON file.
+Each network is quantized on images of the part `train`, compiled for cpu and vta and compared with the oracle: on all
+test images on cpu, on a few on the accelerator's simulator. Time is the median of single images with one thread; the
+networks take turns. Prints a table and writes a JSON file.
 """
 
 from __future__ import annotations

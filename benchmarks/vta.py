@@ -5,9 +5,9 @@
 
 Cycles come from the simulator (batch 1, DMA of 8 bytes a cycle and 64 cycles latency), from the first fetch to the last
 store; utilization = multiply-accumulates of the network / those of the array in these cycles. Layers with groups are
-counted apart, too: a depthwise one can use 1 / block of the array (squeezeedge/targets/vta/lower/weights.py). For
-comparison: the figures published for a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300
-MHz) are 575 images/s with one thread and 1,500 with several, of a SqueezeNet 1.1 with 351.7 M multiply-accumulates.
+also counted separately: a depthwise one can use 1 / block of the array (squeezeedge/targets/vta/lower/weights.py).
+Published figures for comparison: a Vitis AI DPU of two B4096 cores (2,048 multiply-accumulates a cycle each, 300 MHz)
+runs a SqueezeNet 1.1 with 351.7 M multiply-accumulates at 575 images/s with one thread and 1,500 with several.
 """
 
 from __future__ import annotations
