@@ -80,7 +80,7 @@ class CudaLowered:
 
 
 def lower(graph: IntegerGraph, options: CudaOptions) -> CudaLowered:
-    """Compile a graph's kernels completely, so that nothing can fail later.
+    """Compile a graph's kernels completely, so that no compilation can fail later.
 
     Args:
         graph: the network, of what the target supports.
