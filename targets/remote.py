@@ -122,7 +122,7 @@ class Remote:
         return ["ssh", *SSH_OPTIONS, *port, self.login, f"sh -c {shlex.quote(script)}"]
 
     def logged_in(self, script: str, argument: str, *, root: bool) -> list[str]:
-        """The command that runs a script in a login shell; ``$0`` is the argument, expanded by ssh's shell.
+        """The command that runs a script in a login shell; ``$0`` is the argument, expanded by the remote shell.
 
         The exit code is never 255, which is ssh's own. It is 128 + the signal where a signal ended the program.
         """

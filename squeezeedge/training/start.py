@@ -85,7 +85,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        result: of its epochs; the accuracies are on the images that chose the best epoch.
+        result: of its epochs; accuracies are on the images by which the best epoch was chosen.
         chosen: these images.
         tested: the images for the last figure; none was used to learn or to choose.
         score: this figure, of the best epoch; ``None`` before all epochs are done, and in processes other than the

@@ -48,7 +48,7 @@ VECTOR_START = 100
 
 
 def _start(part: Part, piece: Piece) -> int:
-    """Cycles of a tile beside its steps; each position of the kernel is an instruction (large kernels)."""
+    """Cycles of a tile beside its steps; each position of a kernel is an instruction of its own."""
     return max(TILE_START, VECTOR_START + part.kernel[0] * part.kernel[1] * GEMM_START)
 
 
