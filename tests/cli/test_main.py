@@ -39,7 +39,7 @@ for command in ("eval", "finetune", "profile"):
     environment = os.environ | {"COLUMNS": "80"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert "eval [OPTIONS] [ARTIFACT|MODEL]" in done.stdout and "finetune [OPTIONS] [NETWORK]" in done.stdout
-    assert "Default: cpu." in " ".join(done.stdout.replace("│", " ").split())
+    assert "Default: the hardware of an artifact's target" in " ".join(done.stdout.replace("│", " ").split())
     assert "of the layer's cycles: above" in done.stdout, "the terminal wraps a paragraph, not its source"
 
 
