@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from squeezeedge.model import Model as LoadedModel
     from squeezeedge.targets.protocol import Target
 
+from squeezeedge.cli.wording import in_options
+
 __all__ = ["compile_command", "register"]
 
 
@@ -98,7 +100,7 @@ def compile_command(
         emit_json(
             {
                 "artifact": str(out),
-                "warnings": list(quantized.remarks),
+                "warnings": [in_options(text) for text in quantized.remarks],
                 "suspicion": suspicion_json(quantized.suspicion),
                 **artifact.manifest,
                 "preprocessing": preprocessing_json(quantized),

@@ -23,6 +23,7 @@ from squeezeedge.cli.options import (
 )
 from squeezeedge.cli.quantizing import EffortOptions
 from squeezeedge.cli.target_options import add_command
+from squeezeedge.cli.wording import in_options
 
 __all__ = ["eval_command", "register"]
 
@@ -122,7 +123,7 @@ def eval_command(
         warn(report.suspicion)
     if json:
         about = {
-            "warnings": list(loaded.remarks),
+            "warnings": [in_options(text) for text in loaded.remarks],
             "preprocessing": preprocessing_json(loaded),
             "suspicion": suspicion_json(loaded.suspicion or report.suspicion),
         }

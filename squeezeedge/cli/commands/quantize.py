@@ -25,6 +25,7 @@ from squeezeedge.cli.options import (
     check_sqe,
 )
 from squeezeedge.cli.quantizing import EffortOptions
+from squeezeedge.cli.wording import in_options
 from squeezeedge.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def quantize_command(
                 "bytes": out.stat().st_size,
                 "graph_sha256": graph.digest(),
                 "macs": graph.macs,
-                "warnings": list(quantized.remarks),
+                "warnings": [in_options(text) for text in quantized.remarks],
                 "unreadable": len(quantized.calibration.unreadable),
                 "preprocessing": preprocessing_json(quantized),
                 "suspicion": suspicion_json(quantized.suspicion),
