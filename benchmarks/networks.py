@@ -31,7 +31,7 @@ from torch import nn
 import squeezeedge as sq
 from benchmarks.report import note, versions, write_report
 from squeezeedge.calib.selection import calibration_images
-from squeezeedge.evaluation.metrics import sqnr_db
+from squeezeedge.evaluation.metrics import sqnr_db, sums_error
 from squeezeedge.evaluation.tables import number
 from squeezeedge.graph.float.graph import FloatGraph
 from squeezeedge.graph.float.run import run_float
@@ -231,7 +231,7 @@ def _compare(sums: NDArray[np.int32], expected: NDArray[np.int32], layers: dict[
         expected: the oracle's.
         layers: share of differing values of each layer that rounds, of a device whose head is floating point.
     """
-    difference = float(np.abs(sums.astype(np.int64) - expected).max() / np.abs(expected.astype(np.int64)).max())
+    difference = sums_error(sums, expected)
     exact = difference == 0 if layers is None else difference <= HALF and not any(layers.values())
     head = {} if layers is None else {"head": "fp16", "head_difference": difference}
     return {"images": len(sums), "bit_exact": exact, **head}

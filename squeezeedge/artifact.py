@@ -38,7 +38,7 @@ from squeezeedge.model import GOLDEN_IMAGES, Model
 from squeezeedge.targets.device.run import TRACE, meaning_sha256
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.protocol import Lowered, Target
-from squeezeedge.targets.registry import get_target, source_file
+from squeezeedge.targets.registry import get_target, hardware, source_file
 
 if TYPE_CHECKING:
     from squeezeedge.device import Device
@@ -211,7 +211,7 @@ class Artifact:
         for argument, count in (("threads", threads), ("batch", batch)):
             if count is not None:
                 check_whole(argument, count, 1)
-        name = next(iter(target.devices)) if device is None else device
+        name = hardware(target) if device is None else device
         target.check_device(name, board)
         with open_session(
             self.path, target, name, board, timeout, trace=trace, threads=threads, batch=batch

@@ -18,7 +18,7 @@ from pathlib import Path
 from squeezeedge.errors import PackageWarning, SqueezeEdgeError, UsageError
 from squeezeedge.targets.protocol import Target
 
-__all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target", "source_file"]
+__all__ = ["ENTRY_POINTS", "all_targets", "device_target", "emulation", "get_target", "hardware", "source_file"]
 
 ENTRY_POINTS = "squeezeedge.targets"
 
@@ -74,6 +74,11 @@ def emulation(device: str) -> str:
     """The name of a device's emulation on this machine; the device's own name where its target has none."""
     devices = device_target(device).devices
     return next((name for name, kind in devices.items() if kind == "emulation"), device)
+
+
+def hardware(target: Target) -> str:
+    """The first device of a target, which is the real one."""
+    return next(iter(target.devices))
 
 
 def device_target(device: str) -> Target:

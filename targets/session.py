@@ -185,10 +185,7 @@ def open_session(
         GateError: the board's own check on the golden inputs failed.
         SqueezeEdgeError: a file is damaged, or the device fails.
     """
-    if device not in target.devices:
-        raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
-    if board is not None and device not in target.remote:
-        raise UsageError(f"`board`: device {device} runs on this machine only")
+    _check_place(target, device, board)
     settings = {name: value for name, value in zip(SETTINGS, (threads, batch), strict=True) if value is not None}
     for name in settings:
         if not takes(target, device, name):
@@ -280,12 +277,17 @@ def check_device(artifact: Path, target: Target, device: str, board: str | None 
         UsageError: the target has no such device, or it runs on this machine only.
         UnavailableError: the device, or a file that it needs, is missing.
     """
+    _check_place(target, device, board)
+    target.check_device(device, board)
+    check_files(artifact, target, device)
+
+
+def _check_place(target: Target, device: str, board: str | None) -> None:
+    """Raise UsageError if a target has no such device, or the device cannot be on another machine and is to be."""
     if device not in target.devices:
         raise UsageError(f"target {target.name} has no device {device!r}; it has: {', '.join(target.devices)}")
     if board is not None and device not in target.remote:
         raise UsageError(f"`board`: device {device} runs on this machine only")
-    target.check_device(device, board)
-    check_files(artifact, target, device)
 
 
 def check_files(artifact: Path, target: Target, device: str) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from squeezeedge.cli.options import check_timeout
 from squeezeedge.cli.target_options import options_of
 from squeezeedge.errors import SqueezeEdgeError, UsageError, counted
-from squeezeedge.targets.registry import device_target, emulation
+from squeezeedge.targets.registry import device_target, emulation, hardware
 
 if TYPE_CHECKING:
     from squeezeedge.artifact import Artifact
     from squeezeedge.calib.selection import Selection
     from squeezeedge.cli.model_options import ModelOptions
     from squeezeedge.cli.quantizing import DataOptions, EffortOptions
+    from squeezeedge.evaluation.reports import Report
     from squeezeedge.model import Model
 
 __all__ = ["Prepared", "prepared"]
@@ -40,6 +41,16 @@ class Prepared:
     devices: list[str]
     images: Selection
     reference: Model | None
+
+    def tell(self, report: Report) -> None:
+        """Print what an evaluation found to be said, but for what was printed before it."""
+        from squeezeedge.cli.model_options import warn
+        from squeezeedge.cli.output import note
+
+        for remark in report.remarks[len(self.images.remarks) :]:
+            note(remark)
+        if self.model.suspicion is None:  # else it was told when the network was quantized
+            warn(report.suspicion)
 
 
 @contextmanager
@@ -87,8 +98,8 @@ def prepared(
     names = _devices(devices, emulate, board) if devices else []
     opened = _opened(models, names)
     if not names:
-        hardware = [next(iter(artifact.target.devices)) for artifact in opened] or ["cpu"]
-        names = _devices(hardware, emulate, board)
+        defaults = [hardware(artifact.target) for artifact in opened] or ["cpu"]
+        names = _devices(defaults, emulate, board)
     _check_used(opened, names)
     check_threads(names, threads)
     targets = [device_target(name) for name in names]

@@ -154,6 +154,9 @@ Board = Annotated[
     Optional[str],  # noqa: UP045  (typer reads it)
     typer.Option("--board", metavar="USER@HOST[:PORT]", help="Machine with the device, over ssh.", show_default=False),
 ]
+Emulate = Annotated[
+    bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
+]
 Threads = Annotated[
     Optional[int],  # noqa: UP045  (typer reads it)
     typer.Option(

@@ -17,8 +17,10 @@ from squeezeedge.device import Device
 from squeezeedge.errors import GateError, UsageError, check_type, check_whole
 from squeezeedge.evaluation.energy import Meter, find_meters, measured
 from squeezeedge.evaluation.machine import machine, versions
+from squeezeedge.evaluation.metrics import sums_error
 from squeezeedge.evaluation.tables import Table, number
 from squeezeedge.targets.protocol import Kind, RunResult
+from squeezeedge.targets.registry import hardware
 from squeezeedge.targets.session import check_device, takes
 
 __all__ = ["BenchReport", "Measurement", "bench"]
@@ -182,7 +184,7 @@ def bench(
     if max(batches) * image_bytes > MOST_BYTES:
         raise UsageError(f"`batch` is {max(batches)}; at most {MOST_BYTES // image_bytes} of these images are measured")
     target = artifact.target
-    name = next(iter(target.devices)) if device is None else device
+    name = hardware(target) if device is None else device
     if board is not None and set(batches) != {1}:
         raise UsageError("`batch`: another machine gets one image after the other; only 1 is possible with `board`")
     check_device(artifact.path, target, name, board)
@@ -242,10 +244,7 @@ class _Images:
 
     def check(self, result: RunResult, device: Device) -> None:
         """Raise GateError where class sums differ."""
-        error = np.abs(result.sums.astype(np.int64) - self.sums).max() / max(
-            1, np.abs(self.sums.astype(np.int64)).max()
-        )
-        if error > device.tolerance:
+        if sums_error(result.sums, self.sums) > device.tolerance:
             raise GateError(
                 f"{device.name}: class sums differ from the golden ones in a batch of {len(self.pixels)}, so its time "
                 "means nothing; find the layer with `squeezeedge compare`"

@@ -28,7 +28,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.model import Model, suspicion_of
 from squeezeedge.targets.protocol import Kind, RunResult
-from squeezeedge.targets.registry import device_target
+from squeezeedge.targets.registry import device_target, hardware
 from squeezeedge.targets.session import takes
 from squeezeedge.trial import Suspicion, is_low
 
@@ -117,7 +117,7 @@ def evaluate(
         if other.graph.digest() != graph.digest():
             raise UsageError(f"{other.path}: holds another integer graph than {artifacts[0].path}")
     if device is None:
-        device = [next(iter(each.target.devices)) for each in artifacts]
+        device = [hardware(each.target) for each in artifacts]
     names = list(dict.fromkeys(_several("device", device, str, "a device's name, or several")))
     if not names:
         raise UsageError("no device was given")

@@ -16,6 +16,7 @@ __all__ = [
     "paired_interval",
     "percentiles",
     "sqnr_db",
+    "sums_error",
     "topk_accuracy",
     "wilson_interval",
 ]
@@ -105,6 +106,12 @@ class Tally:
     def sqnr_db(self) -> float | None:
         """As :func:`sqnr_db` of all; ``None`` without a reference, too."""
         return _decibels(self._signal, self._noise)
+
+
+def sums_error(sums: NDArray[np.int32], expected: NDArray[np.int32]) -> float:
+    """Largest difference of class sums, int32 [n, classes], from the expected ones, as a share of the largest one."""
+    wide = expected.astype(np.int64)
+    return float(np.abs(sums - wide).max() / max(1, np.abs(wide).max()))
 
 
 def topk_accuracy(logits: Logits | None, labels: NDArray[np.int64] | None, k: int) -> float | None:

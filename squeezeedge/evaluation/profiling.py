@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from squeezeedge.artifact import Artifact
-from squeezeedge.errors import CorruptFileError, GateError, UsageError, check_whole
+from squeezeedge.errors import GateError, UsageError, check_whole
 from squeezeedge.evaluation.tables import Table, number
-from squeezeedge.targets.device.run import Artifact as DeviceArtifact
 from squeezeedge.targets.protocol import Column, LayerProfile, Profile, Profiler
 from squeezeedge.targets.registry import all_targets
 
@@ -39,12 +38,8 @@ def profile(artifact: Artifact, runs: int = RUNS) -> Profile:
         why = "; an emulation is no device" if "emulation" in target.devices.values() else ""
         text = f"compiled for {target.name}, whose layers nothing tells the times of{why}"
         raise UsageError(f"{artifact.path}: {text}; a profile is made of artifacts for {able}")
-    try:
-        images, sums = DeviceArtifact(artifact.path).golden()
-    except ValueError as error:
-        raise CorruptFileError(str(error)) from error
-    found = target.profile(artifact.path, images[0], runs)
-    wrong = int(np.count_nonzero(found.sums != sums[0]))
+    found = target.profile(artifact.path, artifact.golden[0], runs)
+    wrong = int(np.count_nonzero(found.sums != artifact.golden_sums[0]))
     if wrong:
         text = f"{found.device} answers otherwise than the golden image asks: class sums that differ: {wrong}"
         raise GateError(f"{artifact.path}: {text}; the times mean nothing")

@@ -24,12 +24,14 @@ from squeezeedge.errors import (
     check_path,
     counted,
 )
+from squeezeedge.evaluation.metrics import sums_error
 from squeezeedge.evaluation.tables import Table
 from squeezeedge.files import scratch_folder
 from squeezeedge.graph.oracle import run
 from squeezeedge.manifest import MANIFEST, read_manifest
 from squeezeedge.model import Model
 from squeezeedge.targets.device.run import Artifact as DeviceArtifact
+from squeezeedge.targets.registry import hardware
 from squeezeedge.targets.session import check_device
 
 __all__ = ["Check", "Verification", "verify"]
@@ -146,7 +148,7 @@ def verify(
         on_progress(1)
     name = device or ""
     if not name and checks[0].result == "pass":
-        name = next(iter(Artifact(path, read_manifest(path)).target.devices))
+        name = hardware(Artifact(path, read_manifest(path)).target)
     return Verification(str(path), name, tuple(checks))
 
 
@@ -160,7 +162,7 @@ def _checks(
     except (CorruptFileError, ValueError) as error:
         yield Check("manifest", "fail", str(error))
         return
-    name = next(iter(artifact.target.devices)) if device is None else device
+    name = hardware(artifact.target) if device is None else device
     if name not in artifact.target.devices:
         raise UsageError(f"{path}: `device` {name} is not one of {', '.join(artifact.target.devices)}")
     if board is not None and name not in artifact.target.remote:
@@ -220,16 +222,16 @@ def _on_device(artifact: Artifact, device: str, board: str | None, timeout: floa
     try:
         check_device(artifact.path, artifact.target, device, board)
         with artifact.open(device, board, timeout) as opened:
-            images, sums = artifact.golden, artifact.golden_sums.astype(np.int64)
-            differences = np.abs(opened.run(images).sums - sums)
+            images, sums = artifact.golden, artifact.golden_sums
+            answer = opened.run(images).sums
             tolerance = opened.tolerance
     except UnavailableError as error:
         return Check(name, "not run", str(error))
     except SqueezeEdgeError as error:
         return Check(name, "fail", str(error))
-    share = float(differences.max() / max(1, np.abs(sums).max()))
+    differences = np.abs(answer - sums.astype(np.int64))
     count = int(np.count_nonzero(differences))
-    if share > tolerance:
+    if sums_error(answer, sums) > tolerance:
         allowed = f", more than the tolerance of {tolerance:g} allows" if tolerance else ""
         text = f"{where}: {count} of {sums.size} class sums differ, by up to {int(differences.max())}{allowed}"
         return Check(name, "fail", text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,6 +63,14 @@ class Range:
     limited: Tensor
     limit: float
 
+    @cached_property
+    def expected_tail(self) -> tuple[Tensor, Tensor]:
+        """The threshold that the tail's peaks exceed, and their expected mean excess: float64 [channels] each."""
+        threshold, seen = _tail(self.peaks)
+        count = _tail_count(len(self.peaks))
+        together = (count * seen + COMMON_PEAKS * self.common * threshold) / (count + COMMON_PEAKS)
+        return threshold, torch.where(threshold > 0, together, seen).clamp_min(torch.finfo(torch.float64).tiny)
+
     def select(self, channels: Tensor) -> Range:
         """The range of some channels, int64 [...], in that order."""
         return replace(
@@ -86,11 +95,8 @@ class Range:
         Returns:
             float64 [..., channels].
         """
-        images, (threshold, seen) = len(self.peaks), _tail(self.peaks)
-        count = _tail_count(images)
-        together = (count * seen + COMMON_PEAKS * self.common * threshold) / (count + COMMON_PEAKS)
-        excess = torch.where(threshold > 0, together, seen).clamp_min(torch.finfo(torch.float64).tiny)
-        rate = CLIP_WEIGHT * count / images / self.pixels
+        threshold, excess = self.expected_tail
+        rate = CLIP_WEIGHT * _tail_count(len(self.peaks)) / len(self.peaks) / self.pixels
         steep = (threshold - limit) / excess
         beyond = (self.limit - limit).clamp_min(0) / excess
         share: Tensor = torch.special.gammainc(torch.full_like(beyond, 3), beyond)

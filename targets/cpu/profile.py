@@ -38,10 +38,7 @@ def _peak(target: Target, artifact: Artifact, about: Mapping[str, Any]) -> Peak:
         raise CorruptFileError(f"{artifact.folder}: the manifest's mcpu is damaged; compile the model again")
     options = CpuOptions(isa=isa, mcpu=tuned)
     target.check_options(options)
-    rate, threads = (
-        measured_rate(target, options, suitable(SIZE, CHANNELS), partial(Network, threads=1)),
-        about["threads"],
-    )
-    each = f"{rate / 1e6:.1f} billion on one thread" + (f", times {threads} threads" if threads > 1 else "")
-    meaning = f"measured with the kernels for {isa} on 3x3 convolutions in the cache"
-    return Peak(rate * threads, meaning + (f" ({each})" if threads > 1 else ", one thread"))
+    rate = measured_rate(target, options, suitable(SIZE, CHANNELS), partial(Network, threads=1))
+    threads = about["threads"]
+    used = f" ({rate / 1e6:.1f} billion on one thread, times {threads} threads)" if threads > 1 else ", one thread"
+    return Peak(rate * threads, f"measured with the kernels for {isa} on 3x3 convolutions in the cache{used}")

@@ -9,6 +9,7 @@ from squeezeedge.evaluation.metrics import (
     agreement,
     paired_interval,
     sqnr_db,
+    sums_error,
     topk_accuracy,
     wilson_interval,
 )
@@ -95,3 +96,11 @@ def test_what_changed_is_counted_in_pairs() -> None:
     assert (tally.changed, tally.top1, tally.top1_difference) == (2, 50.0, 0.0)
     assert tally.top1_difference_interval == paired_interval(1, 1, 4)
     assert tally.top1_interval == wilson_interval(2, 4)
+
+
+def test_an_error_of_class_sums_is_a_share_of_the_largest() -> None:
+    """In 64 bits: differences of int32 may not fit into them."""
+    expected = np.array([[2**31 - 1, -4], [0, 1]], np.int32)
+    assert sums_error(expected, expected) == 0
+    assert sums_error(np.array([[-(2**31), -4], [0, 1]], np.int32), expected) == (2**32 - 1) / (2**31 - 1)
+    assert sums_error(np.array([[3]], np.int32), np.array([[0]], np.int32)) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -110,7 +109,9 @@ def test_the_answer_is_compared(tmp_path: Path) -> None:
     """And only times of the right answer are told."""
     made = FakeArtifact(tmp_path / "artifact")
     right, wrong = Fake(made.sums[0]), Fake(made.sums[0] + np.array([0, 1, 0, 0], np.int32))
-    artifacts = [cast(Artifact, SimpleNamespace(path=made.folder, target=target)) for target in (right, wrong)]
+    artifacts = [
+        cast(Artifact, type("Own", (Artifact,), {"target": target})(made.folder, {})) for target in (right, wrong)
+    ]
     assert profile(artifacts[0], 7).time == 2 and right.runs == 7
     with pytest.raises(GateError, match="class sums that differ: 1; the times mean nothing"):
         profile(artifacts[1], 1)

@@ -101,6 +101,7 @@ def _opened(
         UnavailableError: the device is missing.
     """
     from squeezeedge.artifact import open_artifact
+    from squeezeedge.targets.registry import hardware
     from squeezeedge.targets.session import check_device
 
     if Path(model).is_dir():
@@ -108,7 +109,7 @@ def _opened(
         if source != ModelOptions():
             raise UsageError(f"{model}: is compiled already; options of a model are for a MODEL")
         artifact = open_artifact(model)
-        name = next(iter(artifact.target.devices)) if device is None else device
+        name = hardware(artifact.target) if device is None else device
         check_device(artifact.path, artifact.target, name, board)
         with artifact.open(name, board, timeout, threads=threads) as opened:
             yield opened, artifact.labels, {"device": opened.name, "kind": opened.kind}

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from squeezeedge.cli.completion import devices, models
-from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json, warn
+from squeezeedge.cli.model_options import ModelOptions, preprocessing_json, suspicion_json
 from squeezeedge.cli.options import (
     Board,
     Calib,
     CalibImages,
     Classes,
     Data,
+    Emulate,
     Json,
     Limit,
     Seed,
@@ -48,9 +49,7 @@ def eval_command(
             autocompletion=devices,
         ),
     ] = None,
-    emulate: Annotated[
-        bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
-    ] = False,
+    emulate: Emulate = False,
     board: Board = None,
     timeout: Timeout = None,
     threads: Threads = None,
@@ -83,7 +82,7 @@ def eval_command(
 ) -> None:
     """Compare devices with fp32 and with the integer oracle on labelled images."""
     from squeezeedge.cli.evaluating import prepared
-    from squeezeedge.cli.output import emit_json, emit_table, note, progress
+    from squeezeedge.cli.output import emit_json, emit_table, progress
     from squeezeedge.cli.quantizing import DataOptions
     from squeezeedge.evaluation.evaluate import evaluate
     from squeezeedge.evaluation.gates import Gates
@@ -117,10 +116,7 @@ def eval_command(
                 on_progress=advance,
             )
     loaded = ready.model
-    for remark in report.remarks[len(ready.images.remarks) :]:
-        note(remark)
-    if loaded.suspicion is None:  # else it was told when the network was quantized
-        warn(report.suspicion)
+    ready.tell(report)
     if json:
         about = {
             "warnings": [in_options(text) for text in loaded.remarks],

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from squeezeedge.cli.completion import devices, models
-from squeezeedge.cli.model_options import ModelOptions, warn
+from squeezeedge.cli.model_options import ModelOptions
 from squeezeedge.cli.options import (
     Board,
     Calib,
     CalibImages,
     Classes,
     Data,
+    Emulate,
     Force,
     Json,
     Limit,
@@ -51,9 +52,7 @@ def report_command(
             autocompletion=devices,
         ),
     ] = None,
-    emulate: Annotated[
-        bool, typer.Option("--emulate", help="Run a device's emulation on this machine, where its target has one.")
-    ] = False,
+    emulate: Emulate = False,
     board: Board = None,
     timeout: Timeout = None,
     threads: Threads = None,
@@ -115,10 +114,7 @@ def report_command(
                 ),
             )
         write_report(findings, out, ["squeezeedge", *command_line()[1:]], force=force, words=in_options)
-    for remark in findings.evaluation.remarks[len(ready.images.remarks) :]:
-        note(remark)
-    if ready.model.suspicion is None:  # else it was told when the network was quantized
-        warn(findings.evaluation.suspicion)
+    ready.tell(findings.evaluation)
     for text in findings.unknown:
         note(text)
     if json:
