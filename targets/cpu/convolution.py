@@ -14,7 +14,7 @@ from squeezeedge.graph import Conv, Head
 from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.targets.cpu.depthwise import ChannelOperands
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
 from squeezeedge.targets.cpu.loops import Expr, lanes
 from squeezeedge.targets.cpu.packing import Packed, Piece

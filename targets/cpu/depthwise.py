@@ -113,7 +113,7 @@ class ChannelProducts(ABC):
         return np.arange(blocks * self.lanes)
 
     def in_order(self, value: Expr, blocks: int) -> Expr:
-        """Restore the channel order of a result of :meth:`squeezeedge.targets.cpu.isa.InstructionSet.narrow`."""
+        """Restore the channel order of what :meth:`.instruction_set.InstructionSet.narrow` returns."""
         return value
 
     def tile(self, height: int, width: int, blocks: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Tile:

@@ -1,393 +1,12 @@
-"""The CPU's instruction sets: how each multiplies and narrows, one dataclass a kind.
-
-A convolution keeps a register tile of int32 accumulators: ``rows`` x ``pixels`` output pixels times ``blocks`` blocks
-of ``lanes`` output channels. One reduction step multiplies ``group`` consecutive input bytes of every pixel with
-``group`` weights of every lane. :mod:`.convolution` says where a tile reads and stores.
-"""
+"""The CPU's instruction sets, by name."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
-from tvm.script.ir_builder import tirx as T
-
-from squeezeedge.graph import rules
-from squeezeedge.targets.cpu.chains import LENGTHS, chained_sums
-from squeezeedge.targets.cpu.depthwise import (
-    ByteProducts,
-    ChannelProducts,
-    NeonProducts,
-    PairProducts,
-    SignedByteProducts,
-    WideProducts,
-)
-from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, scratch
-from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
-
-__all__ = ["INSTRUCTION_SETS", "InstructionSet", "MatrixSet", "VectorSet"]
-
-CONFIG = 64
-"""Bytes of an AMX tile configuration."""
-
-
-@dataclass(frozen=True)
-class InstructionSet(ABC):
-    """What all instruction sets share.
-
-    Attributes:
-        name: as in ``--isa``.
-        lanes: int32 accumulators of one block.
-        group: input bytes that one multiply instruction reduces.
-        tuned: LLVM's name of the processor that its code is ordered for; what may be used of that is decided elsewhere
-            (:data:`squeezeedge.targets.cpu.options.FEATURES`).
-    """
-
-    name: str
-    lanes: int
-    group: int
-    tuned: str | None = None
-
-    chained: ClassVar[bool] = False
-    """Whether its reduction steps are in chains (:mod:`.chains`)."""
-
-    @property
-    def input_offset(self) -> int:
-        """The multiply instruction sees q - input_offset."""
-        return 0
-
-    @property
-    @abstractmethod
-    def channels(self) -> ChannelProducts:
-        """How it multiplies channel by channel."""
-
-    @abstractmethod
-    def tile(self, height: int, width: int, blocks: int) -> Tile:
-        """The tile for a map of height x width output pixels; its blocks divide ``blocks``."""
-
-    @abstractmethod
-    def steps(self, row: int) -> tuple[int, int]:
-        """(number of reduction steps, bytes of one) of a window's row of so many bytes."""
-
-    @abstractmethod
-    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Weights [tile, block, lane, window row, step, group] in the order in which :meth:`accumulate` reads them."""
-
-    @abstractmethod
-    def configure(self, tile: Tile, group: int) -> None:
-        """Write what must come before tiles of this shape and steps of so many bytes, on every thread."""
-
-    @abstractmethod
-    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
-        """Write the sums of a tile, which begin with the biases."""
-
-    @abstractmethod
-    def release(self) -> None:
-        """Write what must come after the last tile, on every thread."""
-
-    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """clip(v + zero_point, 0, Q_MAX) of some blocks: int32 vectors -> one uint8 vector, in channel order."""
-        (value,) = vectors
-        bounds = (-zero_point, rules.Q_MAX - zero_point, zero_point)
-        low, high, zero = (T.broadcast(T.int32(v), self.lanes) for v in bounds)
-        return T.cast(T.max(T.min(value, high), low) + zero, f"uint8x{self.lanes}")
-
-    def narrow_counts(self, blocks: int) -> list[int]:
-        """How the blocks of a tile are grouped for :meth:`narrow`."""
-        return [1] * blocks
-
-    def lane_order(self, blocks: int) -> NDArray[np.intp]:
-        """Channel of the tile that each accumulator lane holds, so that :meth:`narrow` needs no shuffle."""
-        return np.arange(blocks * self.lanes)
-
-
-@dataclass(frozen=True)
-class VectorSet(InstructionSet):
-    """Vector registers: the input bytes of one pixel, broadcast, times a vector of weights.
-
-    This class is the portable one: it widens to int32 and leaves the choice of instructions to LLVM.
-
-    Attributes:
-        registers: vector registers.
-        in_flight: multiply instructions that must be independent to hide their latency.
-    """
-
-    registers: int = 16
-    in_flight: int = 8
-
-    @property
-    def channels(self) -> ChannelProducts:
-        """Row by row."""
-        return WideProducts(self.lanes, self.registers - 3)
-
-    def tile(self, height: int, width: int, blocks: int) -> Tile:
-        """The tile with the most useful multiplications per cycle, at two multiplies or two loads a cycle."""
-        best, best_rate = Tile(1, 1, 1), 0.0
-        for q in (2, 1, 3, 4):
-            limit = (self.registers - 2 * q) // q
-            if blocks % q or limit < 1:
-                continue
-            for rows in (1, 2):
-                if rows > height or limit < rows:
-                    continue
-                tiles = -(-width // (limit // rows))
-                pixels = -(-width // tiles)
-                held = rows * pixels * q
-                cycles = max(held, rows * pixels + q, self.in_flight) / 2
-                useful = (width / (tiles * pixels)) * (height / (-(-height // rows) * rows))
-                if useful * held / cycles > best_rate * 1.01:
-                    best, best_rate = Tile(rows, pixels, q), useful * held / cycles
-        return best
-
-    def steps(self, row: int) -> tuple[int, int]:
-        """As many as it takes, all of ``group`` bytes."""
-        return -(-row // self.group), self.group
-
-    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
-        """The bytes of a lane's step side by side."""
-        return weights.transpose(0, 3, 4, 1, 2, 5)
-
-    def configure(self, tile: Tile, group: int) -> None:
-        """Nothing: registers are always there."""
-
-    def release(self) -> None:
-        """Nothing."""
-
-    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
-        """Every sum in a register; a step's activations are used for all blocks."""
-        n, group = self.lanes, operands.group
-        acc = scratch(tile.rows * tile.pixels * tile.blocks * n, "int32")
-
-        def at(row: int, pixel: int, block: int) -> Expr:
-            return lanes(((row * tile.pixels + pixel) * tile.blocks + block) * n, n)
-
-        pixels = [(row, pixel) for row in range(tile.rows) for pixel in range(tile.pixels)]
-        for row, pixel in pixels:
-            for block in range(tile.blocks):
-                bias = operands.parameters[lanes(operands.parameter + block * 2 * n, n)]
-                T.buffer_store(acc, bias, [at(row, pixel, block)])
-
-        def step(window_row: Expr, k: Expr) -> None:
-            start = operands.start + window_row * operands.row + k * group
-            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * n * group)
-            for row, pixel in pixels:
-                activation = self.activation(operands.data, start + row * operands.down + pixel * operands.right)
-                for block in range(tile.blocks):
-                    weights = operands.weights[lanes(first + block * n * group, n * group)]
-                    index = at(row, pixel, block)
-                    T.buffer_store(acc, self.dot(acc[index], activation, weights), [index])
-
-        operands.reduce(step)
-        return lambda *position: acc[at(*position)]
-
-    def activation(self, data: Expr, address: Expr) -> Expr:
-        """What :meth:`dot` takes of ``group`` bytes at an address, broadcast to all lanes."""
-        return T.broadcast(T.cast(data[address], "int32"), self.lanes)
-
-    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
-        """The accumulators (int32 vector) plus one reduction step; weight: int8 vector of lanes * group."""
-        return acc + activation * T.cast(weight, f"int32x{self.lanes}")
-
-
-@dataclass(frozen=True)
-class _PackingSet(InstructionSet):
-    """x86: its saturating packs interleave their operands every 128 bits; the lane order compensates for that."""
-
-    def _pack(self, name: str, dtype: str, first: Expr, second: Expr) -> Expr:
-        full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"
-        return T.call_llvm_pure_intrin(dtype, full, first, second)
-
-    def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """Narrow four or two blocks at once through 16 bits; saturation changes no value that clipping would keep."""
-        if len(vectors) == 1:
-            return super().narrow(vectors, zero_point)
-        half = f"int16x{2 * self.lanes}"
-        halves = [self._pack("packssdw", half, *vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
-        width = self.lanes * len(vectors)
-        if len(halves) == 1:
-            bounds = (-zero_point, rules.Q_MAX - zero_point, zero_point)
-            low, high, zero = (T.broadcast(T.int16(v), width) for v in bounds)
-            return T.cast(T.max(T.min(halves[0], high), low) + zero, f"uint8x{width}")
-        if zero_point == 0:
-            return T.reinterpret(f"uint8x{width}", self._pack("packuswb", f"int8x{width}", *halves))
-        signed = self._pack("packsswb", f"int8x{width}", *halves)
-        return T.reinterpret(f"uint8x{width}", T.bitwise_xor(signed, T.broadcast(T.int8(-rules.SIGN), width)))
-
-    def narrow_counts(self, blocks: int) -> list[int]:
-        return [4] * (blocks // 4) + [2] * (blocks % 4 // 2) + [1] * (blocks % 2)
-
-    def lane_order(self, blocks: int) -> NDArray[np.intp]:
-        order, first = [], 0
-        for count in self.narrow_counts(blocks):
-            block, quad, lane = np.ogrid[:count, : self.lanes // 4, :4]
-            order.append(first + (4 * count * quad + 4 * block + lane).ravel())
-            first += count * self.lanes
-        return np.concatenate(order)
-
-
-@dataclass(frozen=True)
-class _Vnni(_PackingSet, VectorSet):
-    """vpdpbusd: four uint8 x int8 products a lane, exact (the sum enters 32 bits without saturation)."""
-
-    @property
-    def channels(self) -> ChannelProducts:
-        return ByteProducts(self.lanes, self.registers - 3)
-
-    def activation(self, data: Expr, address: Expr) -> Expr:
-        return T.reinterpret(f"uint8x{4 * self.lanes}", broadcast_word(data, address, self.lanes))
-
-    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
-        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
-        return T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, acc, activation, weight)
-
-
-@dataclass(frozen=True)
-class _Chained(_PackingSet, VectorSet):
-    """vpmaddubsw: two uint8 x int8 products in 16 bits, exact in the chains of :mod:`.chains`; vpmaddwd widens them.
-
-    One block of output channels is summed at a time, in the chains of its own plan.
-    """
-
-    chained = True
-
-    @property
-    def channels(self) -> ChannelProducts:
-        return PairProducts(self.lanes, self.registers - 3)
-
-    def tile(self, height: int, width: int, blocks: int) -> Tile:
-        """The tile with the fewest loads; registers also hold a chain's weights, a one and two sums."""
-        limit = self.registers - max(LENGTHS) - 2
-        tiles = []
-        for rows in range(1, min(height, 2) + 1):
-            for pixels in range(1, min(width, limit // rows) + 1):
-                count = -(-height // rows) * -(-width // pixels)
-                tiles.append((count * (rows * pixels + 0.5), rows, pixels))
-        _, rows, pixels = min(tiles)
-        return Tile(rows, pixels, next(q for q in (4, 2, 1) if blocks % q == 0))
-
-    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
-        """Block by block."""
-        return chained_sums(self.lanes, tile, operands)
-
-
-@dataclass(frozen=True)
-class _Sdot(VectorSet):
-    """AArch64 sdot: four int8 x int8 products a lane; the input is stored as R7 has it once it is in a register."""
-
-    @property
-    def input_offset(self) -> int:
-        return rules.SIGN
-
-    @property
-    def channels(self) -> ChannelProducts:
-        return SignedByteProducts(self.lanes, self.registers - 6)
-
-    def activation(self, data: Expr, address: Expr) -> Expr:
-        word = T.reinterpret("int32", data[T.ramp(address, 1, 4)])
-        signed = T.bitwise_xor(word, T.int32(rules.SIGN * 0x01010101 - 2**32))
-        return T.reinterpret("int8x16", T.broadcast(signed, 4))
-
-    def dot(self, acc: Expr, activation: Expr, weight: Expr) -> Expr:
-        return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, activation, weight)
-
-
-@dataclass(frozen=True)
-class _ArmNeon(VectorSet):
-    """Of 32-bit ARM."""
-
-    @property
-    def channels(self) -> ChannelProducts:
-        return NeonProducts(self.lanes, self.registers - 3)
-
-
-@dataclass(frozen=True)
-class MatrixSet(_PackingSet):
-    """AMX: tiles of 16 rows x 64 bytes; one tdpbusd is a 16 x 64 by 64 x 16 product of uint8 and int8.
-
-    A row of the first operand is one output pixel's window, contiguous in memory because NHWC is; the stride between
-    rows is the convolution's. One ``group`` is one instruction's reduction, at most 64 bytes.
-    """
-
-    @property
-    def channels(self) -> ChannelProducts:
-        """In vectors of AVX-512."""
-        return PairProducts(self.lanes, 27)
-
-    def tile(self, height: int, width: int, blocks: int) -> Tile:
-        """2 x 2 accumulator tiles where there are two rows, else one row of up to four."""
-        tiles = -(-width // 16)
-        pixels = -(-width // tiles)
-        if height >= 2 and blocks % 2 == 0:
-            return Tile(2, pixels, 2)
-        return Tile(1, pixels, next(q for q in (4, 3, 2, 1) if blocks % q == 0))
-
-    def steps(self, row: int) -> tuple[int, int]:
-        """Of equal size, in whole words."""
-        steps = -(-row // self.group)
-        return steps, -(-row // (4 * steps)) * 4
-
-    def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Rows of four bytes a lane."""
-        group = weights.shape[-1]
-        return weights.reshape(*weights.shape[:-1], group // 4, 4).transpose(0, 3, 4, 1, 5, 2, 6)
-
-    def configure(self, tile: Tile, group: int) -> None:
-        """The shapes of the tile registers."""
-        config = scratch(CONFIG, "uint8")
-        T.buffer_store(config, T.broadcast(T.uint8(0), CONFIG), [T.ramp(0, 1, CONFIG)])
-        T.buffer_store(config, T.uint8(1), [0])  # palette 1
-        shapes = [(tile.pixels, 64)] * 4 + [(tile.pixels, group)] * 2 + [(group // 4, 64)] * 2
-        for register, (rows, width) in enumerate(shapes):
-            T.buffer_store(config, T.uint8(width), [16 + 2 * register])
-            T.buffer_store(config, T.uint8(rows), [48 + register])
-        _intrinsic("ldtilecfg", T.address_of(config[0]))
-
-    def release(self) -> None:
-        """Give the tile registers back."""
-        _intrinsic("tilerelease")
-
-    def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
-        """Tile registers: 0..3 accumulators, 4 and 5 input rows, 6 and 7 weights."""
-        group = operands.group
-        held = scratch(tile.rows * tile.blocks * tile.pixels * 16, "int32")
-        for block in range(tile.blocks):  # a stride of zero copies the bias into every row
-            bias = T.address_of(operands.parameters[operands.parameter + block * 32])
-            for row in range(tile.rows):
-                _intrinsic("tileloadd64", T.int8(row * tile.blocks + block), bias, T.int64(0))
-        stride = T.int64(operands.right)
-
-        def step(window_row: Expr, k: Expr) -> None:
-            start = operands.start + window_row * operands.row + k * group
-            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * 16 * group)
-            for row in range(tile.rows):
-                pixels = T.address_of(operands.data[start + row * operands.down])
-                _intrinsic("tileloadd64", T.int8(4 + row), pixels, stride)
-            for block in range(tile.blocks):
-                register = T.int8(6 + block % 2)
-                weights = T.address_of(operands.weights[first + block * 16 * group])
-                _intrinsic("tileloadd64", register, weights, T.int64(64))
-                for row in range(tile.rows):
-                    _intrinsic("tdpbusd", T.int8(row * tile.blocks + block), T.int8(4 + row), register)
-
-        operands.reduce(step)
-
-        def at(row: int, pixel: int, block: int) -> int:
-            return ((row * tile.blocks + block) * tile.pixels + pixel) * 16
-
-        for row in range(tile.rows):
-            for block in range(tile.blocks):
-                out = T.address_of(held[at(row, 0, block)])
-                _intrinsic("tilestored64", T.int8(row * tile.blocks + block), out, T.int64(64))
-        return lambda *position: held[lanes(at(*position), 16)]
-
-
-def _intrinsic(name: str, *arguments: Expr) -> None:
-    T.evaluate(T.call_llvm_intrin("void", f"llvm.x86.{name}", *arguments))
-
+from squeezeedge.targets.cpu.arm import ArmNeonSet, DotProductSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
+from squeezeedge.targets.cpu.x86 import ChainedSet, MatrixSet, VnniSet
+
+__all__ = ["INSTRUCTION_SETS"]
 
 INSTRUCTION_SETS: dict[str, InstructionSet] = {
     isa.name: isa
@@ -398,7 +17,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             group=64,
             tuned="sapphirerapids",
         ),
-        _Vnni(
+        VnniSet(
             "avx512-vnni",
             lanes=16,
             group=4,
@@ -406,7 +25,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=30,
             in_flight=10,
         ),
-        _Vnni(
+        VnniSet(
             "avx-vnni",
             lanes=8,
             group=4,
@@ -414,7 +33,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=15,
             in_flight=10,
         ),
-        _Chained(
+        ChainedSet(
             "avx512bw",
             lanes=16,
             group=4,
@@ -422,7 +41,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=30,
             in_flight=10,
         ),
-        _Chained(
+        ChainedSet(
             "avx2",
             lanes=8,
             group=4,
@@ -430,7 +49,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=15,
             in_flight=10,
         ),
-        _Sdot(
+        DotProductSet(
             "neon-dotprod",
             lanes=4,
             group=4,
@@ -438,7 +57,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             in_flight=8,
         ),
         VectorSet("neon", lanes=8, group=1, registers=13, in_flight=4),
-        _ArmNeon("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
+        ArmNeonSet("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
         VectorSet("generic", lanes=8, group=1, registers=8, in_flight=4),
     )
 }

@@ -17,8 +17,9 @@ from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
 from squeezeedge.targets.cpu.channel_order import reordered
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.interface import Interface
-from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.library import compiler_version, kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
@@ -118,7 +119,7 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:
-    """What :meth:`squeezeedge.targets.cpu.isa.InstructionSet.narrow` has instructions for."""
+    """What :meth:`squeezeedge.targets.cpu.instruction_set.InstructionSet.narrow` has instructions for."""
     for name, tensor in graph.tensors.items():
         if tensor.zero_point not in (0, rules.SIGN):
             raise UnsupportedError(

@@ -12,7 +12,7 @@ from squeezeedge.graph.rules import Shape
 from squeezeedge.lower.call_plan import KernelCall
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.layout import Layout
 from squeezeedge.targets.cpu.stage import Site, copy_image, scratch_bytes, stage_call
 from squeezeedge.targets.trace import Place, Trace, runs

@@ -18,7 +18,7 @@ from squeezeedge.graph import Conv, Head, Tensor
 from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.targets.cpu.chains import check_chains, plan_chains, plan_table
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.tiling import Tile
 
 __all__ = ["MAX_SHIFT", "Packed", "Piece", "checked_shift", "pack"]

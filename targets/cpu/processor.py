@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm.target import Target, codegen
 
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, architecture
 
 __all__ = ["llvm_target"]

@@ -19,7 +19,7 @@ from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store, kernel_class
 from squeezeedge.targets.cpu.elementwise import add_rows, copy_rows, fill_border, pool_row
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.layout import CACHE_LINE, Layout
 from squeezeedge.targets.cpu.loops import Expr, clamped_tiles, lanes, loop, scratch
 from squeezeedge.targets.cpu.packing import Piece, checked_shift, pack

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import tvm
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from squeezeedge.targets.cpu.isa import InstructionSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.cpu.processor import llvm_target
+from squeezeedge.targets.cpu.x86 import MatrixSet
 
 __all__ = ["Compiled", "compiled_body", "run_body", "run_function"]
 
@@ -63,7 +66,15 @@ def run_function(
     return _compiled(function, name, isa)(inputs, out)
 
 
+@cache
+def _permit_tiles() -> None:
+    """Ask Linux for AMX's tile registers, as driver.c does: x86's arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)."""
+    assert ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+
+
 def _compiled(function: Any, name: str, isa: InstructionSet | None) -> Compiled:  # noqa: ANN401
+    if isinstance(isa, MatrixSet):
+        _permit_tiles()
     target = {"kind": "llvm"} if isa is None else llvm_target(isa, CpuOptions())
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
         library = tvm.tirx.build(tvm.IRModule({name: function}), target=tvm.target.Target(target))

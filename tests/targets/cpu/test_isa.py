@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
-from squeezeedge.targets.cpu.chains import LENGTHS
-from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS, InstructionSet, VectorSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
+from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.loops import Expr, lanes
 from squeezeedge.targets.cpu.options import FEATURES
 from tests.targets.cpu.emit import run_body
 
 ALL = list(INSTRUCTION_SETS.values())
-VECTORS = [isa for isa in ALL if isinstance(isa, VectorSet)]
 
 
 def test_every_instruction_set_has_its_requirements() -> None:
@@ -28,21 +27,6 @@ SIZES = {"height": st.integers(1, 120), "width": st.integers(1, 200), "blocks": 
 def test_tiles_fit_the_map(isa: InstructionSet, height: int, width: int, blocks: int) -> None:
     tile = isa.tile(height, width, blocks)
     assert 1 <= tile.rows <= height and 1 <= tile.pixels <= width and blocks % tile.blocks == 0
-
-
-@given(isa=st.sampled_from(VECTORS), **SIZES)
-def test_tiles_fit_the_vector_registers(isa: VectorSet, height: int, width: int, blocks: int) -> None:
-    tile = isa.tile(height, width, blocks)
-    pixels, blocks = tile.rows * tile.pixels, tile.blocks
-    beside = (pixels + 2 + max(LENGTHS)) if isa.chained else pixels * blocks + 2 * blocks
-    assert pixels == blocks == 1 or beside <= isa.registers
-
-
-@pytest.mark.slow
-@given(**SIZES)
-def test_tiles_fit_the_matrix_registers(height: int, width: int, blocks: int) -> None:
-    tile = INSTRUCTION_SETS["amx"].tile(height, width, blocks)
-    assert tile.pixels <= 16 and tile.rows * tile.blocks <= 4
 
 
 @pytest.mark.parametrize("isa", ALL, ids=lambda isa: isa.name)
@@ -64,16 +48,6 @@ def test_lane_order_is_a_permutation_within_each_group(isa: InstructionSet, bloc
         channels = range(first * isa.lanes, (first + count) * isa.lanes)
         np.testing.assert_array_equal(np.sort(order[channels.start : channels.stop]), channels)
         first += count
-
-
-def test_the_measured_tile_of_wide_vectors() -> None:
-    """13 pixels x 2 blocks fill the 32 registers of AVX-512 without a spill."""
-    tile = INSTRUCTION_SETS["avx512-vnni"].tile(13, 13, 16)
-    assert (tile.rows, tile.pixels, tile.blocks) == (1, 13, 2)
-
-
-def test_signed_storage_is_the_rules() -> None:
-    assert {isa.name: isa.input_offset for isa in ALL if isa.input_offset} == {"neon-dotprod": rules.SIGN}
 
 
 @pytest.mark.parametrize("zero_point", rules.ZERO_POINTS)
