@@ -2,6 +2,7 @@
    The names squeezeedge_* are short names of the generated squeezeedge.h: what is compiled has the network's prefix. */
 #define _GNU_SOURCE
 #undef _TIME_BITS /* no program sees a time of this file, and older C libraries have only one kind of them */
+#include "processor.h"
 #include "squeezeedge.h"
 
 #include <math.h>
@@ -17,13 +18,6 @@
 
 #include <dlpack/dlpack.h>
 #include <tvm/ffi/c_api.h>
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#elif defined(__aarch64__) || defined(__arm__)
-#include <sys/auxv.h>
-#endif
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the weights are little-endian: compile for a little-endian processor"
@@ -169,41 +163,11 @@ OWN void *__TVMBackendParallelLaunch = (void *)parallel_launch;
 OWN void *__TVMBackendAllocWorkspace = (void *)alloc_workspace;
 OWN void *__TVMBackendFreeWorkspace = (void *)free_workspace;
 
-/* ---- what the processor must have: exactly what the kernels may use ---- */
-#define MISSING(feature, other) "the processor has no " feature "; compile for the instruction set " other
+/* What the processor must have: exactly what the kernels may use. */
 static const char *missing_feature(void) {
-#if defined(__x86_64__)
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    __builtin_cpu_init();
-    (void)a, (void)b, (void)c, (void)d;
-#ifdef NEEDS_AVX2
-    if (!__builtin_cpu_supports("avx2")) return MISSING("AVX2", "generic");
-#endif
-#ifdef NEEDS_AVX512BW
-    if (!__builtin_cpu_supports("avx512bw")) return MISSING("AVX-512BW", "avx2");
-#endif
-#ifdef NEEDS_AVX512VL
-    if (!__builtin_cpu_supports("avx512vl")) return MISSING("AVX-512VL", "avx2");
-#endif
-#ifdef NEEDS_AVX512_VNNI
-    if (!__builtin_cpu_supports("avx512vnni")) return MISSING("AVX-512 VNNI", "avx512bw");
-#endif
-#ifdef NEEDS_AVX_VNNI
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & (1u << 4))) return MISSING("AVX-VNNI", "avx2");
-#endif
-#if defined(NEEDS_AMX_TILE) || defined(NEEDS_AMX_INT8)
-    enum { AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_TILE) || !(d & AMX_INT8))
-        return MISSING("AMX-INT8", "avx512-vnni");
-    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
-        return "the kernel refuses AMX tiles (Linux 5.16 or newer is needed); compile for avx512-vnni";
-#endif
-#elif defined(__aarch64__) && defined(NEEDS_ASIMDDP)
-    if (!(getauxval(AT_HWCAP) & (1ul << 20))) return MISSING("dot product", "neon");
-#elif defined(__arm__) && defined(NEEDS_NEON)
-    if (!(getauxval(AT_HWCAP) & (1ul << 12))) return MISSING("NEON", "generic");
-#endif
-    return NULL;
+    const char *missing = NULL;
+    for (int i = 0; needs[i] != NULL && missing == NULL; i++) missing = needs[i]();
+    return missing;
 }
 
 /* ---- the interface ---- */

@@ -27,6 +27,7 @@ __all__ = ["compile_options", "compiler_version", "kernel_object", "link_library
 
 OBJECT = "kernels.o"
 SOURCES = ("driver.c", "glibc.c")
+HEADERS = ("processor.h",)
 
 VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock", "pthread_sigmask")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
@@ -65,7 +66,7 @@ def write_sources(
     plan.constants.tofile(folder / "constants.bin")
     (folder / "plan.h").write_text(_plan_header(plan, features, interface))
     (folder / HEADER).write_text(interface.header(), encoding="utf-8")
-    for name in SOURCES:
+    for name in (*SOURCES, *HEADERS):
         shutil.copy(_HERE / name, folder)  # away from the header that the network's is made of
 
 
@@ -167,8 +168,9 @@ def _plan_header(plan: CallPlan, features: Sequence[str], interface: Interface) 
         "OUTPUT_SIZE": max(outputs),
         "WORKSPACE_BYTES": plan.workspace,
     }
-    needs = {f"NEEDS_{feature.upper()}": 1 for feature in features}
-    lines = [f"#define {name} {value}" for name, value in {**defines, **needs}.items()]
+    lines = [f"#define {name} {value}" for name, value in defines.items()]
+    needs = "".join(f"missing_{feature}, " for feature in features)
+    lines.append(f"static const Missing needs[] = {{{needs}NULL}};")
     for name in dict.fromkeys(call.function for call in plan.calls):
         lines.append(f"int __tvm_ffi_{name}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);")
     lines += ["static const Buffer buffers[BUFFERS] = {", *map(_buffer, arguments), "};"]
