@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.errors import SqueezeEdgeError
+from squeezeedge.targets.cpu.depthwise import PAIR_PRODUCTS
 from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, loop, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
@@ -218,7 +219,7 @@ def chained_sums(block_lanes: int, tile: Tile, operands: Operands) -> Accumulato
     """Write the sums of a tile, biases included. A block's sums are kept in registers, then stored on the stack.
 
     Args:
-        block_lanes: of a block, 8 (AVX2) or 16 (AVX-512BW).
+        block_lanes: of a block, 4 (SSSE3), 8 (AVX2) or 16 (AVX-512BW).
         tile: its shape.
         operands: what is summed, with the plan of :func:`plan_table`.
     """
@@ -254,12 +255,11 @@ def chained_sums(block_lanes: int, tile: Tile, operands: Operands) -> Accumulato
 
 def _products(n: int, data: Expr, address: Expr, weights: Expr) -> Expr:
     """Sums of two products each, int16, of four input bytes and every lane's weights."""
-    name = "llvm.x86.avx512.pmaddubs.w.512" if n == 16 else "llvm.x86.avx2.pmadd.ub.sw"
+    name = {4: "ssse3.pmadd.ub.sw.128", 8: "avx2.pmadd.ub.sw", 16: "avx512.pmaddubs.w.512"}[n]
     read = T.reinterpret(f"uint8x{4 * n}", broadcast_word(data, address, n))
-    return T.call_llvm_pure_intrin(f"int16x{2 * n}", name, read, weights)
+    return T.call_llvm_pure_intrin(f"int16x{2 * n}", f"llvm.x86.{name}", read, weights)
 
 
 def _widened(n: int, sums: Expr) -> Expr:
     """Sums of two 16-bit sums each, int32."""
-    name = "llvm.x86.avx512.pmaddw.d.512" if n == 16 else "llvm.x86.avx2.pmadd.wd"
-    return T.call_llvm_pure_intrin(f"int32x{n}", name, sums, T.broadcast(T.int16(1), 2 * n))
+    return T.call_llvm_pure_intrin(f"int32x{n}", PAIR_PRODUCTS[n], sums, T.broadcast(T.int16(1), 2 * n))

@@ -22,6 +22,7 @@ from squeezeedge.targets.cpu.loops import Expr, lanes, loop, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Tile
 
 __all__ = [
+    "PAIR_PRODUCTS",
     "ByteProducts",
     "ChannelOperands",
     "ChannelProducts",
@@ -36,6 +37,9 @@ UNROLLED = 256
 
 WEIGHT_COST = 4
 """Instructions in whose time a vector of weights comes from the second-level cache or beyond, once a map."""
+
+PAIR_PRODUCTS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+"""LLVM's intrinsic for pmaddwd on so many lanes of 32 bits: the sum of two products of 16 bits in each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,18 +302,17 @@ class PairProducts(ChannelProducts):
     def lane_order(self, blocks: int) -> NDArray[np.intp]:
         """A block has one half of every 16 channels: widened in place, they fill a register."""
         order = np.arange(blocks * self.lanes)
-        return order.reshape(-1, blocks, 8).swapaxes(0, 1).ravel() if blocks > 1 else order
+        return order.reshape(-1, blocks, min(self.lanes, 8)).swapaxes(0, 1).ravel() if blocks > 1 else order
 
     def in_order(self, value: Expr, blocks: int) -> Expr:
-        """Undo the packs, which take four channels of one block and then four of the other."""
-        if blocks == 1:
+        """Undo the packs, which take four channels of one block and then four of the other: of 128 bits, all."""
+        if blocks == 1 or self.lanes == 4:
             return value
         return T.Shuffle([value], np.arange(blocks * self.lanes).reshape(-1, 2, 2, 4).swapaxes(1, 2).ravel().tolist())
 
     def dot(self, acc: Expr, data: Expr, weights: Expr) -> Expr:
         """Two products a lane."""
-        name = "llvm.x86.avx512.pmaddw.d.512" if self.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
-        return acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", name, data, weights)
+        return acc + T.call_llvm_pure_intrin(f"int32x{self.lanes}", PAIR_PRODUCTS[self.lanes], data, weights)
 
 
 @dataclass(frozen=True)

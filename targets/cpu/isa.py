@@ -49,6 +49,14 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=15,
             in_flight=10,
         ),
+        ChainedSet(
+            "ssse3",
+            lanes=4,
+            group=4,
+            tuned="core2",
+            registers=15,
+            in_flight=10,
+        ),
         DotProductSet(
             "neon-dotprod",
             lanes=4,

@@ -27,7 +27,8 @@ static __attribute__((unused)) int cpuid(unsigned leaf, unsigned part, int where
 /* GCC's own test knows whether the system saves the registers, too. */
 #define SUPPORTS(name) (__builtin_cpu_init(), __builtin_cpu_supports(name))
 
-FEATURE(avx2, "AVX2", SUPPORTS("avx2"), "generic")
+FEATURE(ssse3, "SSSE3", SUPPORTS("ssse3"), "generic")
+FEATURE(avx2, "AVX2", SUPPORTS("avx2"), "ssse3")
 FEATURE(avx512bw, "AVX-512BW", SUPPORTS("avx512bw"), "avx2")
 FEATURE(avx512vl, "AVX-512VL", SUPPORTS("avx512vl"), "avx2")
 FEATURE(avx512_vnni, "AVX-512 VNNI", SUPPORTS("avx512vnni"), "avx512bw")

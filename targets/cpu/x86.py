@@ -27,8 +27,8 @@ class _PackingSet(InstructionSet):
     """x86: its saturating packs interleave their operands every 128 bits; the lane order compensates for that."""
 
     def _pack(self, name: str, dtype: str, first: Expr, second: Expr) -> Expr:
-        full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"
-        return T.call_llvm_pure_intrin(dtype, full, first, second)
+        full = {4: f"sse2.{name}.128", 8: f"avx2.{name}", 16: f"avx512.{name}.512"}[self.lanes]
+        return T.call_llvm_pure_intrin(dtype, f"llvm.x86.{full}", first, second)
 
     def narrow(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
         """Narrow four or two blocks at once through 16 bits; saturation changes no value that clipping would keep."""

@@ -21,10 +21,11 @@ from squeezeedge.targets.cpu.tiling import Operands, Tile
 from tests.targets.cpu.conftest import available
 from tests.targets.cpu.emit import Compiled, compiled_body
 
-ROWS, STEPS, ROW, BLOCKS = 2, 5, 29, 2
+ROWS, STEPS, ROW, CHANNELS = 2, 5, 29, 16
 PLACES = np.add.outer(np.arange(ROWS) * ROW, np.arange(STEPS) * 4).ravel()
-SHAPE = (BLOCKS, 8, ROWS * STEPS, 4)
+SHAPE = (2, CHANNELS // 2, ROWS * STEPS, 4)
 PIXELS = 3
+CHAINED = [name for name, isa in INSTRUCTION_SETS.items() if isa.chained]
 
 
 def _heavy_channel(weights: NDArray[np.int8], index: int) -> NDArray[np.int8]:
@@ -76,10 +77,11 @@ def test_what_can_overflow_or_computes_something_else_is_refused() -> None:
 
 
 @cache
-def _kernel() -> Compiled:
+def _kernel(name: str) -> Compiled:
     """One tile's sums; the same code runs every plan."""
-    tile, isa = Tile(1, PIXELS, BLOCKS), INSTRUCTION_SETS[available("avx2")]
-    plan = 2 * BLOCKS * 8
+    isa = INSTRUCTION_SETS[available(name)]
+    n, blocks = isa.lanes, CHANNELS // isa.lanes
+    tile, plan = Tile(1, PIXELS, blocks), 2 * CHANNELS
 
     def body(inputs: list[Expr], out: Expr) -> None:
         data, weights, parameters = inputs
@@ -87,13 +89,14 @@ def _kernel() -> Compiled:
         operands = Operands(data, 0, 0, right, ROW, ROWS, STEPS, 4, weights, 0, parameters, 0, plan, 0)
         sums = isa.accumulate(tile, operands)
         for pixel in range(PIXELS):
-            for block in range(BLOCKS):
-                T.buffer_store(out, sums(0, pixel, block), [lanes((pixel * BLOCKS + block) * 8, 8)])
+            for block in range(blocks):
+                T.buffer_store(out, sums(0, pixel, block), [lanes((pixel * blocks + block) * n, n)])
 
-    return compiled_body(body, _inputs(np.zeros(SHAPE, np.int8), np.zeros(0, np.uint8)), _OUT, isa)
+    empty = np.zeros((blocks, n, *SHAPE[2:]), np.int8)
+    return compiled_body(body, _inputs(empty, np.zeros(0, np.uint8)), _OUT, isa)
 
 
-_OUT = np.zeros(PIXELS * BLOCKS * 8, np.int32)
+_OUT = np.zeros(PIXELS * CHANNELS, np.int32)
 
 
 def _inputs(weights: NDArray[np.int8], data: NDArray[np.uint8]) -> list[NDArray[Any]]:
@@ -103,31 +106,33 @@ def _inputs(weights: NDArray[np.int8], data: NDArray[np.uint8]) -> list[NDArray[
     parts: tuple[NDArray[Any], ...] = (
         data,
         np.concatenate([plan.weights.ravel() for plan in plans]),
-        _parameters(plan_table(plans, PLACES)),
+        _parameters(len(plans), plan_table(plans, PLACES)),
     )
     for buffer, part in zip(buffers, parts, strict=True):
         buffer[: part.size] = part
     return buffers
 
 
-def _parameters(table: NDArray[np.int32]) -> NDArray[np.int32]:
+def _parameters(blocks: int, table: NDArray[np.int32]) -> NDArray[np.int32]:
     """Biases of 1000 a lane, shifts that are not read, and the plan."""
-    return np.concatenate([np.repeat([1000, 7], 8), np.repeat([1000, 7], 8), table]).astype(np.int32)
+    return np.concatenate([*[np.repeat([1000, 7], CHANNELS // blocks)] * blocks, table]).astype(np.int32)
 
 
 _SIZES = (
     (PIXELS * ROW + 2 * ROW, np.uint8),
     (2 * int(np.prod(SHAPE)), np.int8),
-    (2 * BLOCKS * 8 + BLOCKS * (HEADER + 2 * SHAPE[2]), np.int32),
+    (2 * CHANNELS + CHANNELS // 4 * (HEADER + 2 * SHAPE[2]), np.int32),
 )
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
-@given(WEIGHTS, st.sampled_from([0, 1, 255]), st.integers(0, 2**32 - 1))
-def test_the_kernel_is_exact(weights: NDArray[np.int8], lowest: int, seed: int) -> None:
+@pytest.mark.parametrize("name", CHAINED)
+@settings(max_examples=20, deadline=None)
+@given(weights=WEIGHTS, lowest=st.sampled_from([0, 1, 255]), seed=st.integers(0, 2**32 - 1))
+def test_the_kernel_is_exact(name: str, weights: NDArray[np.int8], lowest: int, seed: int) -> None:
+    weights = weights.reshape(-1, INSTRUCTION_SETS[name].lanes, *SHAPE[2:])
     data = np.random.default_rng(seed).integers(lowest, 256, _SIZES[0][0]).astype(np.uint8)
-    got = _kernel()(_inputs(weights, data), _OUT).reshape(PIXELS, BLOCKS, 8)
+    got = _kernel(name)(_inputs(weights, data), _OUT).reshape(PIXELS, *weights.shape[:2])
     windows = data[np.add.outer(np.add.outer(np.arange(PIXELS) * (ROW - 1), PLACES), np.arange(4))]
     expected = 1000 + np.einsum("blsg,psg->pbl", weights.astype(int), windows.astype(int))
     np.testing.assert_array_equal(got, expected)

@@ -50,7 +50,8 @@ BOARDS = [
 MISSING = [
     ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a53", "dot product", "neon"),
     ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a9,neon=off", "NEON", "generic"),
-    (None, "avx2", "qemu-x86_64-static", "core2duo", "AVX2", "generic"),
+    (None, "ssse3", "qemu-x86_64-static", "qemu64,-ssse3", "SSSE3", "generic"),
+    (None, "avx2", "qemu-x86_64-static", "core2duo", "AVX2", "ssse3"),
     (None, "avx-vnni", "qemu-x86_64-static", "Haswell", "AVX-VNNI", "avx2"),
     (None, "avx512bw", "qemu-x86_64-static", "Haswell", "AVX-512BW", "avx2"),
     (None, "avx512-vnni", "qemu-x86_64-static", "Haswell", "AVX-512BW", "avx2"),

@@ -29,7 +29,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ("flags", "expected"),
     [
         ("sse2", "generic"),
-        ("sse2 avx2", "avx2"),
+        ("sse2 ssse3", "ssse3"),
+        ("ssse3 avx2", "avx2"),
         ("avx2 avx512bw", "avx2"),
         ("avx2 avx512bw avx512vl", "avx512bw"),
         ("avx2 avx_vnni", "avx-vnni"),
