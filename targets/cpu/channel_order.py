@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from squeezeedge.graph.integer import INTEGER_OPERATORS
 from squeezeedge.lower.legalize import is_depthwise
 from squeezeedge.targets.cpu.chains import BOUND, signed_sums
 
-__all__ = ["reordered"]
+__all__ = ["order_of_windows", "reordered"]
 
 STEP = 4
 """Channels of a reduction step."""
@@ -57,6 +58,52 @@ def reordered(graph: IntegerGraph, lanes: int) -> tuple[IntegerGraph, dict[str, 
             orders[part] = orders[part][_blocks(np.concatenate(made, 1), lanes)]
     nodes = tuple(_permuted(node, ties, orders) for node in graph.nodes)
     return replace(graph, nodes=nodes), {node.name: ties.order(node.name, orders) for node in graph.nodes}
+
+
+def order_of_windows(rows: NDArray[np.int8], lanes: int) -> Order:
+    """An order of the bytes in each row of a window, as these rows follow each other: few pairs break the bound.
+
+    Bytes of a row change places as long as that helps.
+
+    Args:
+        rows: weights [output channels, rows, bytes of a row].
+        lanes: output channels of a block.
+
+    Returns:
+        int [rows, bytes]: which byte of its row stands at each place.
+    """
+    out, height, run = rows.shape
+    blocks = np.pad(rows, ((0, -out % lanes), (0, 0), (0, 0))).reshape(-1, lanes, height * run)
+    weights = np.pad(blocks, ((0, 0), (0, 0), (0, -height * run % STEP))).transpose(2, 0, 1).astype(np.int32)
+    order = np.arange(len(weights))
+
+    def cost(step: int) -> int:
+        pairs = weights[order[STEP * step : STEP * (step + 1)]].reshape(2, 2, *weights.shape[1:])
+        worst = np.abs(signed_sums(pairs.transpose(0, 2, 3, 1))).max((0, 2, 3))  # of each block
+        return int(EXTRA * np.count_nonzero(worst > BOUND) + worst.sum())
+
+    costs = [cost(step) for step in range(len(weights) // STEP)]
+    swaps = [
+        (first, second)
+        for row in range(height)
+        for first, second in combinations(range(row * run, (row + 1) * run), 2)
+        if first // 2 != second // 2
+    ]
+    changed = True
+    while changed:
+        changed = False
+        for swap in swaps:
+            steps = {place // STEP for place in swap}
+            order[list(swap)] = order[list(swap[::-1])]
+            found = {step: cost(step) for step in steps}
+            if sum(found.values()) < sum(costs[step] for step in steps):
+                changed = True
+                for step, value in found.items():
+                    costs[step] = value
+            else:
+                order[list(swap)] = order[list(swap[::-1])]
+    found: Order = order[: height * run].reshape(height, run) - run * np.arange(height)[:, None]
+    return found
 
 
 class _Ties:

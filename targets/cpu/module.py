@@ -56,7 +56,7 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
     for index, stage in enumerate(stages):
         inputs = tuple(COPY if name == IMAGE else name for name in stage.inputs)
         symbol = f"stage{index}_{stage.pattern}"
-        place = site(symbol, inputs, stage.name, stage.name, stage.out, scratch_bytes(stage))
+        place = site(symbol, inputs, stage.name, stage.name, stage.out, scratch_bytes(stage, isa))
         calls.append(stage_call(stage, place, isa))
     return calls
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.layout import CACHE_LINE, Layout
 from squeezeedge.targets.cpu.loops import Expr, clamped_tiles, lanes, loop, scratch
 from squeezeedge.targets.cpu.packing import Piece, checked_shift, pack
+from squeezeedge.targets.cpu.windows import Windows, windows_size
 
 __all__ = ["Site", "copy_image", "scratch_bytes", "stage_call"]
 
@@ -30,7 +32,7 @@ ROW_PARALLEL = 20
 """Maps with more rows are divided among threads by rows, smaller ones by output channels."""
 
 POOL_TASKS = 4
-"""Bands of a convolution fused with a pooling; neighbours compute the rows between them twice."""
+"""Bands of a convolution fused with a pooling; threads compute the rows between theirs twice."""
 
 Constants = tuple[NDArray[Any], ...]
 Body = Callable[[list[Expr], list[Expr], Expr], None]
@@ -158,43 +160,53 @@ def _convolution_pool(stage: Stage, site: Site, isa: InstructionSet) -> KernelCa
     (conv,), pooling, target = stage.convolutions, stage.pooling, site.target
     assert pooling is not None
     height, width, channels = stage.shape(conv.name)
-    constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)])
+    windows = Windows.of(conv, isa, width)
+    constants, kernels_of = _packed(stage, site, isa, [Shape(1, width, channels)], windows)
     kernel_h, stride = pooling.kernel[0], pooling.stride[0]
     held = _ring(stage)
-    assert target.scratch == scratch_bytes(stage)
-    apart = scratch_bytes(stage) // POOL_TASKS
-    band = -(-target.height // POOL_TASKS)
-    bands, first = clamped_tiles(target.height, band)
+    assert target.scratch == scratch_bytes(stage, isa)
+    apart = scratch_bytes(stage, isa) // POOL_TASKS
 
     def body(inputs: list[Expr], arrays: list[Expr], out: Expr) -> None:
         fill_border(target, out, site.pad)
-        (kernel,) = kernels_of(inputs, arrays)
-        with loop(bands, parallel=True) as task:
-            ring = T.decl_buffer((held.size,), "uint8", data=out.data, elem_offset=target.end + task * apart)
-            store = _store(stage, kernel, held, ring, 0)
+        with _each_thread():
+            state = scratch(2, "int32")  # where this thread's rows are, the first row that it has not computed
+            T.buffer_store(state, T.int32(-1), [0])
+            T.buffer_store(state, T.int32(0), [1])
+            with loop(POOL_TASKS, parallel=True) as task:
+                T.buffer_store(state, T.Select(state[0] < 0, task * apart, state[0]), [0])
+                ring = T.decl_buffer((apart,), "uint8", data=out.data, elem_offset=target.end + state[0])
+                placed = T.decl_buffer((apart,), "uint8", data=out.data, elem_offset=target.end + state[0] + held.size)
+                (kernel,) = kernels_of([placed] if windows else inputs, arrays)
+                store = _store(stage, kernel, held, ring, 0)
+                pieces = kernel.packed.pieces
+                if len(pieces) == 1:
+                    kernel.configure(pieces[0])
 
-            def convolve(piece: Piece, row: Expr) -> None:
-                y = T.min(T.max(row, 0), height - 1)
-                across, pixel = clamped_tiles(width, piece.tile.pixels)
-                with loop(piece.count) as index, loop(across) as j:
-                    x = pixel(j)
-                    kernel.tile(piece, index, y, x, store(piece, index, y % kernel_h, x))
+                def convolve(y: Expr) -> None:
+                    if windows:
+                        windows.write(site.sources[0], inputs[0], placed, y)
+                    for piece in pieces:
+                        if len(pieces) > 1:
+                            kernel.configure(piece)
+                        across, pixel = clamped_tiles(width, piece.tile.pixels)
+                        with loop(piece.count) as index, loop(across) as j:
+                            x = pixel(j)
+                            at = 0 if windows else y
+                            kernel.tile(piece, index, at, x, store(piece, index, y % kernel_h, x))
 
-            start = first(task) * stride - pooling.padding[0]
-            fresh = min(stride, kernel_h)
-            for piece in kernel.packed.pieces:
-                kernel.configure(piece)
-                with loop(kernel_h - fresh) as i:
-                    convolve(piece, start + i)
-            with loop(band) as i:
-                row = start + i * stride + kernel_h - fresh
-                for piece in kernel.packed.pieces:
-                    if len(kernel.packed.pieces) > 1:
-                        kernel.configure(piece)
-                    with loop(fresh) as j:
-                        convolve(piece, row + j)
-                pool_row(pooling, height, held, ring, target, out, first(task) + i, ring=kernel_h)
-            kernel.release()
+                first, end = (number * target.height // POOL_TASKS for number in (task, task + 1))
+                with T.serial(
+                    0, end - first
+                ) as i:  # from 0: TVM does not move other loops' bounds into what is in them
+                    row = first + i
+                    top = row * stride - pooling.padding[0]
+                    start, stop = T.max(state[1], T.max(top, 0)), T.min(top + kernel_h, height)
+                    with T.serial(0, stop - start) as j:
+                        convolve(start + j)
+                    T.buffer_store(state, stop, [1])
+                    pool_row(pooling, height, held, ring, target, out, row, ring=kernel_h)
+                kernel.release()
 
     return _call(site, [layout.size for layout in site.sources], constants, target.size, "uint8", body)
 
@@ -207,11 +219,20 @@ def _ring(stage: Stage) -> Layout:
     return Layout(pooling.kernel[0], width, channels)
 
 
-def scratch_bytes(stage: Stage) -> int:
+def scratch_bytes(stage: Stage, isa: InstructionSet) -> int:
     """Bytes of work space behind a stage's tensor. They grow with the image, too large for a thread's stack."""
     if stage.pattern is not Pattern.CONVOLUTION_POOL:
         return 0
-    return POOL_TASKS * (-(-_ring(stage).size // CACHE_LINE) * CACHE_LINE)
+    ring = _ring(stage)
+    size = ring.size + windows_size(stage.convolutions[0], isa, ring.width)
+    return POOL_TASKS * (-(-size // CACHE_LINE) * CACHE_LINE)
+
+
+@contextmanager
+def _each_thread() -> Iterator[None]:
+    """What is written runs on every thread; these share the iterations of a parallel loop in it."""
+    with T.attr(T.int32(0), "pragma_parallel_launch_point", T.int32(1)):
+        yield
 
 
 @stage_call.implements(Pattern.HEAD)
@@ -275,7 +296,7 @@ def _rows(site: Site, constants: Constants, row: Callable[[list[Expr], list[Expr
 
 
 def _packed(
-    stage: Stage, site: Site, isa: InstructionSet, shapes: Sequence[Shape]
+    stage: Stage, site: Site, isa: InstructionSet, shapes: Sequence[Shape], windows: Windows | None = None
 ) -> tuple[Constants, Callable[[list[Expr], list[Expr]], list[ConvolutionKernel]]]:
     """The constants of a stage's convolutions, and what makes their kernels once there are buffers.
 
@@ -284,16 +305,20 @@ def _packed(
         site: its tensors.
         isa: the instruction set.
         shapes: of what each convolution's kernel computes at a time.
+        windows: of the only convolution, if it reads these, and not what the stage does.
     """
+    reads = [(conv, stage.tensors[conv.input], _source(stage, site, conv)) for conv in stage.convolutions]
+    if windows:
+        reads = [(windows.conv, windows.source(reads[0][1]), windows.layout)]
     packed = [
-        pack(conv, stage.tensors[conv.input], isa, shape.height, shape.width, _source(stage, site, conv).row)
-        for conv, shape in zip(stage.convolutions, shapes, strict=True)
+        pack(conv, tensor, isa, shape.height, shape.width, layout.row)
+        for (conv, tensor, layout), shape in zip(reads, shapes, strict=True)
     ]
 
     def kernels(inputs: list[Expr], arrays: list[Expr]) -> list[ConvolutionKernel]:
         (weights, parameters), made, weight, parameter = arrays, [], 0, 0
-        for conv, shape, own in zip(stage.convolutions, shapes, packed, strict=True):
-            source, data = _source(stage, site, conv), inputs[stage.inputs.index(conv.input)]
+        for (conv, _, source), shape, own in zip(reads, shapes, packed, strict=True):
+            data = inputs[stage.inputs.index(conv.input)]
             kernel = kernel_class(conv)
             made.append(kernel(conv, shape, isa, own, source, data, weights, parameters, weight, parameter))
             weight += own.weights.size

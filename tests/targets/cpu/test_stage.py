@@ -69,7 +69,7 @@ def test_the_tensor_and_its_border(
     """Written into a layout with a border, from sources with borders as wide as any convolution needs."""
     stage, isa = found[pattern], INSTRUCTION_SETS[choose_isa(CpuOptions())]
     sources = tuple(Layout(*shape, (1, 1, 1, 1)) for shape in stage.input_shapes)
-    target = Layout(*stage.out, (2, 0, 1, 1), scratch_bytes(stage))
+    target = Layout(*stage.out, (2, 0, 1, 1), scratch_bytes(stage, isa))
     site = Site("kernel", stage.inputs, sources, stage.name, target, [9] * target.channels)
     call = stage_call(stage, site, isa)
     assert (call.inputs, call.out, call.size, call.dtype) == (stage.inputs, stage.name, target.size, "uint8")
