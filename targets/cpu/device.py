@@ -43,6 +43,9 @@ PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 """ELF's number of a processor -> its name."""
 
+API_VERSION = 1
+"""Of the library's interface in C."""
+
 THREADS_VARIABLE = "SQUEEZEEDGE_THREADS"
 DEFAULT_THREADS, MAX_THREADS = 8, 64
 
@@ -138,7 +141,8 @@ class Network:
 
     Args:
         artifact: its files.
-        threads: how many compute; ``None``: :func:`default_threads`.
+        threads: how many compute, unless there are fewer processors; ``None``: :func:`default_threads`.
+        batch: images a call of the library: so many, or a multiple of it, as threads are computed by one thread each.
 
     Raises:
         Unavailable: this processor is not what the library was compiled for.
@@ -147,8 +151,10 @@ class Network:
 
     tolerance = 0.0
 
-    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
-        self._artifact = artifact
+    def __init__(self, artifact: Artifact, threads: int | None = None, batch: int = 1) -> None:
+        if batch < 1:
+            raise ValueError(f"a batch has 1 image or more, not {batch}")
+        self._artifact, self._batch = artifact, batch
         self._threads = default_threads() if threads is None else threads
         if not 1 <= self._threads <= MAX_THREADS:  # the library takes 32 bits of it
             raise ValueError(f"{threads} is not a number of threads: 1 to {MAX_THREADS}")
@@ -170,24 +176,29 @@ class Network:
     def _begin(self, library: ctypes.CDLL, prefix: str, path: Path, artifact: Artifact) -> None:
         """Find what the library has, compare it with the artifact and open the network."""
         try:
+            version = library[f"{prefix}_api_version"]()
+            if version != API_VERSION:
+                raise ValueError(f"version {version} of the interface instead of {API_VERSION}")
             self._open, self._run, self._close = (library[f"{prefix}_{name}"] for name in ("open", "run", "close"))
-            self._error = library[f"{prefix}_error"]
+            self._error, isa = (library[f"{prefix}_{name}"] for name in ("error", "isa"))
             self._shape = tuple((ctypes.c_int32 * 3).in_dll(library, f"{prefix}_input"))
             self._classes = ctypes.c_int32.in_dll(library, f"{prefix}_classes").value
             if self._profile is not None:
                 self._kernels = ctypes.c_int32.in_dll(library, f"{prefix}_kernels").value
         except (AttributeError, ValueError) as error:
             raise ValueError(f"{path}: another library ({error}); compile the model again") from error
-        self._open.restype = self._error.restype = ctypes.c_char_p
-        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._error.restype = isa.restype = ctypes.c_char_p
+        self._open.argtypes = [ctypes.c_int32, ctypes.c_char_p]
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
         if (self._shape, self._classes) != (artifact.shape, artifact.classes):
             raise ValueError(f"{path}: the library of another network; compile the model again")
-        failure = self._open(ctypes.c_int32(self._threads))
-        if failure is not None:
-            raise Unavailable(f"{path}: {failure.decode()}")
+        failed = self._open(self._threads, None)
+        if failed:
+            raise Unavailable(f"{path}: {self._error().decode()}")
+        self._threads = library[f"{prefix}_threads"]()
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Images uint8 [N, H, W, 3] -> (class sums int32 [N, classes], milliseconds float64 [N] of each image).
+        """Images uint8 [N, H, W, 3] -> (class sums int32 [N, classes], milliseconds float64 [N] of each image's batch).
 
         Each class has a scale of its own: sums of different classes are not comparable, sums * artifact.logit_scale
         (float32) are.
@@ -201,10 +212,11 @@ class Network:
             raise ValueError(f"images must be uint8 [N, {', '.join(map(str, self._shape))}]")
         sums = np.empty((len(images), self._classes), np.int32)
         latency = np.empty(len(images))
-        for i, image in enumerate(images):
+        for first in range(0, len(images), self._batch):
+            part = slice(first, min(first + self._batch, len(images)))
             start = time.perf_counter()
-            failed = self._run(image.ctypes.data, sums[i].ctypes.data)
-            latency[i] = (time.perf_counter() - start) * 1e3
+            failed = self._run(images[part].ctypes.data, part.stop - first, sums[part].ctypes.data)
+            latency[part] = (time.perf_counter() - start) * 1e3
             if failed:
                 raise RuntimeError(f"the library failed: {self._error().decode()}")
         return sums, {"latency_ms": latency}

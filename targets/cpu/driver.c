@@ -1,131 +1,22 @@
-/* Runs the planned kernel calls (plan.h, generated) and is the little of TVM's runtime that the kernels ask for.
+/* The interface of a compiled network: it opens and closes, chooses the kernels, and shares images among threads.
    The names squeezeedge_* are short names of the generated squeezeedge.h: what is compiled has the network's prefix. */
 #define _GNU_SOURCE
 #undef _TIME_BITS /* no program sees a time of this file, and older C libraries have only one kind of them */
-#include "processor.h"
 #include "squeezeedge.h"
+
+#include "kernels.h"
+#include "threads.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
-
-#include <dlpack/dlpack.h>
-#include <tvm/ffi/c_api.h>
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the weights are little-endian: compile for a little-endian processor"
-#endif
-
-typedef int (*Kernel)(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);
-typedef enum { INPUT, OUTPUT, WORKSPACE, CONSTANTS } Place;
-typedef struct {
-    Place place;
-    size_t offset;
-    int64_t size;
-    DLDataType dtype;
-} Buffer;
-typedef struct {
-    Kernel kernel;
-    int32_t first, count; /* of its buffers */
-} Call;
-
-#include "plan.h"
 
 /* ---- weights, embedded by the assembler ---- */
 __asm__(".section .rodata\n.balign 64\nsqueezeedge_constants:\n.incbin \"" CONSTANTS_FILE "\"\n.previous\n");
-extern const uint8_t squeezeedge_constants[];
-
-static _Alignas(64) uint8_t workspace[WORKSPACE_BYTES];
-static _Alignas(64) uint8_t input[INPUT_BYTES];
-static _Alignas(64) int32_t output[OUTPUT_SIZE];
-
-static DLTensor tensors[BUFFERS];
-static int64_t shapes[BUFFERS];
-static int64_t strides[BUFFERS];
-static TVMFFIAny arguments[BUFFERS];
-
-/* ---- threads: workers spin between the kernels of an image and sleep between images ---- */
-enum { MAX_THREADS = 64, SPINS = 2000 };
-typedef struct {
-    void *sync_handle;
-    int32_t num_task;
-} ParallelEnv; /* TVM's TVMParallelGroupEnv */
-typedef int (*Task)(int, ParallelEnv *, void *);
-
-static struct {
-    int32_t threads; /* the caller's included; 0: the network is not open */
-    int32_t running; /* of these; after a fork only the caller's */
-    pthread_t workers[MAX_THREADS];
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    atomic_uint generation; /* counts launches */
-    atomic_int pending, sleeping, failed, stop;
-    Task task;
-    void *data;
-} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
-
-static void pause_thread(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
-    __asm__ volatile("yield");
-#endif
-}
-
-static void run_task(int index) {
-    ParallelEnv env = {NULL, pool.running};
-    if (pool.task(index, &env, pool.data) != 0) atomic_store(&pool.failed, 1);
-}
-
-static void *work(void *argument) {
-    int index = (int)(intptr_t)argument;
-    unsigned seen = 0;
-    for (;;) {
-        for (int spin = 0; spin < SPINS && atomic_load(&pool.generation) == seen; spin++) pause_thread();
-        if (atomic_load(&pool.generation) == seen) {
-            pthread_mutex_lock(&pool.mutex);
-            atomic_fetch_add(&pool.sleeping, 1);
-            while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.mutex);
-            atomic_fetch_sub(&pool.sleeping, 1);
-            pthread_mutex_unlock(&pool.mutex);
-        }
-        seen++;
-        if (atomic_load(&pool.stop)) return NULL;
-        run_task(index);
-        atomic_fetch_sub(&pool.pending, 1);
-    }
-}
-
-static void launch(void) {
-    atomic_store(&pool.pending, pool.running - 1);
-    atomic_fetch_add(&pool.generation, 1);
-    if (atomic_load(&pool.sleeping) > 0) {
-        pthread_mutex_lock(&pool.mutex);
-        pthread_cond_broadcast(&pool.wake);
-        pthread_mutex_unlock(&pool.mutex);
-    }
-}
-
-static int parallel_launch(Task task, void *data, int tasks) {
-    (void)tasks;
-    pool.task = task;
-    pool.data = data;
-    atomic_store(&pool.failed, 0);
-    if (pool.running > 1) launch();
-    run_task(0);
-    for (int spin = 0; atomic_load(&pool.pending) > 0; spin++) {
-        if (spin < SPINS) pause_thread();
-        else sched_yield(); /* a worker has no processor */
-    }
-    return atomic_load(&pool.failed);
-}
 
 /* What this thread's last failing call said. */
 static _Thread_local char error_text[256];
@@ -134,6 +25,14 @@ static void append_error(const char *text) {
     size_t used = strlen(error_text);
     if (text != NULL) snprintf(error_text + used, sizeof error_text - used, "%s", text);
 }
+
+static int32_t fail(int32_t code, const char *text) {
+    error_text[0] = 0;
+    append_error(text);
+    return code;
+}
+
+/* ---- the little of TVM's runtime that the kernels ask for ---- */
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
     (void)kind;
@@ -147,6 +46,25 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
     for (int32_t i = 0; i < count; i++) append_error(parts[i]);
 }
 
+typedef struct {
+    void *sync_handle;
+    int32_t num_task;
+} ParallelEnv; /* TVM's TVMParallelGroupEnv */
+typedef int (*Lambda)(int, ParallelEnv *, void *);
+typedef struct {
+    Lambda lambda;
+    void *data;
+} Loop;
+
+static int run_loop(int32_t index, int32_t tasks, void *loop) {
+    ParallelEnv env = {NULL, tasks};
+    return ((Loop *)loop)->lambda(index, &env, ((Loop *)loop)->data);
+}
+static int parallel_launch(Lambda lambda, void *data, int tasks) {
+    Loop loop = {lambda, data};
+    (void)tasks;
+    return share_tasks(crew, run_loop, &loop);
+}
 /* Kernels keep their scratch on the stack; one that asks for memory fails. */
 static void *alloc_workspace(int type, int device, uint64_t bytes, int code, int bits) {
     (void)type, (void)device, (void)bytes, (void)code, (void)bits;
@@ -163,13 +81,6 @@ OWN void *__TVMBackendParallelLaunch = (void *)parallel_launch;
 OWN void *__TVMBackendAllocWorkspace = (void *)alloc_workspace;
 OWN void *__TVMBackendFreeWorkspace = (void *)free_workspace;
 
-/* What the processor must have: exactly what the kernels may use. */
-static const char *missing_feature(void) {
-    const char *missing = NULL;
-    for (int i = 0; needs[i] != NULL && missing == NULL; i++) missing = needs[i]();
-    return missing;
-}
-
 /* ---- the interface ---- */
 #define EXPORT __attribute__((visibility("default")))
 EXPORT const int32_t squeezeedge_input[3] = {INPUT_HEIGHT, INPUT_WIDTH, INPUT_CHANNELS};
@@ -177,49 +88,18 @@ EXPORT const int32_t squeezeedge_classes = CLASSES;
 EXPORT const int32_t squeezeedge_kernels = CALLS;
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-
-static void stop_workers(void) {
-    if (pool.running > 1) {
-        atomic_store(&pool.stop, 1);
-        launch();
-        for (int32_t i = 1; i < pool.running; i++) pthread_join(pool.workers[i], NULL);
-    }
-    pool.running = 0;
-    atomic_store(&pool.pending, 0); /* workers that stop do not count down */
-}
-
-static const char *start_workers(int32_t threads) {
-    atomic_store(&pool.stop, 0);
-    atomic_store(&pool.generation, 0);
-    sigset_t all, before;
-    sigfillset(&all); /* the program's threads take its signals: workers would take what these block */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pool.running = 1;
-    int failed = 0;
-    while (pool.running < threads && !failed) {
-        void *index = (void *)(intptr_t)pool.running;
-        failed = pthread_create(&pool.workers[pool.running], NULL, work, index) != 0;
-        pool.running += !failed;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!failed) return NULL;
-    stop_workers();
-    return "the system gives no further threads";
-}
-
-/* In a forked child there are no workers, and another thread may have held the locks. */
-static void forget_workers(void) {
-    turn = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-    pool.running = 0;
-    atomic_store(&pool.pending, 0);
-    atomic_store(&pool.sleeping, 0);
-}
+static struct {
+    int32_t threads; /* the caller's included; 0: the network is not open */
+    const Variant *variant;
+    void *memory; /* of all runs */
+    Run *runs[MAX_THREADS];
+} network;
 
 static void close_locked(void) {
-    pool.threads = 0;
     stop_workers();
+    free(network.memory);
+    network.memory = NULL;
+    network.threads = 0;
 }
 
 EXPORT void squeezeedge_close(void) {
@@ -235,42 +115,88 @@ __attribute__((destructor)) static void unload(void) {
     pthread_mutex_unlock(&turn);
 }
 
-static void bind_buffers(void) {
-    for (int i = 0; i < BUFFERS; i++) {
-        uint8_t *const places[] = {input, (uint8_t *)output, workspace, (uint8_t *)squeezeedge_constants};
-        shapes[i] = buffers[i].size;
-        strides[i] = 1;
-        tensors[i] = (DLTensor){
-            .data = places[buffers[i].place] + buffers[i].offset,
-            .device = {kDLCPU, 0},
-            .ndim = 1,
-            .dtype = buffers[i].dtype,
-            .shape = &shapes[i],
-            .strides = &strides[i],
-        };
-        arguments[i].type_index = kTVMFFIDLTensorPtr;
-        arguments[i].v_ptr = &tensors[i];
+/* In a forked child there are no workers, and another thread may have held the locks. */
+static void after_fork(void) {
+    turn = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    forget_workers();
+}
+
+/* The best variant that the processor has, or that of a name; NULL: there is none, and `code` and the error say why. */
+static const Variant *choose_variant(const char *isa, int32_t *code) {
+    const char *missing = NULL;
+    for (int i = 0; i < VARIANTS; i++) {
+        if (isa != NULL && strcmp(isa, variants[i].isa) != 0) continue;
+        missing = missing_feature(&variants[i]);
+        if (missing == NULL) return &variants[i];
     }
+    *code = missing != NULL ? SQUEEZEEDGE_UNSUPPORTED_PROCESSOR : SQUEEZEEDGE_BAD_ARGUMENT;
+    fail(*code, missing != NULL ? missing : "the library has no kernels for this instruction set, only for " ISAS);
+    return NULL;
 }
 
-EXPORT const char *squeezeedge_open(int32_t threads) {
+/* Memory for so many images at a time. A system with virtual memory gives the pages when they are first written. */
+static int32_t make_runs(const Variant *variant, int32_t threads) {
+    const size_t line = 64, each = sizeof(Run) + (variant->workspace_bytes + line - 1) / line * line;
+    network.memory = calloc((size_t)threads + 1, each); /* zeros: kernels read beyond tensors, where weights are zero */
+    if (network.memory == NULL) return fail(SQUEEZEEDGE_NO_MEMORY, "the system gives no memory");
+    uint8_t *start = (uint8_t *)(((uintptr_t)network.memory + line - 1) / line * line);
+    for (int32_t i = 0; i < threads; i++) {
+        network.runs[i] = (Run *)(start + (size_t)i * each);
+        bind_run(network.runs[i], variant, (uint8_t *)(network.runs[i] + 1));
+    }
+    return SQUEEZEEDGE_OK;
+}
+
+static int32_t start_threads(int32_t threads) {
+    return start_workers(threads) == 0 ? SQUEEZEEDGE_OK
+                                       : fail(SQUEEZEEDGE_NO_THREADS, "the system gives no further threads");
+}
+
+static int32_t open_locked(int32_t threads, const Variant *variant) {
     static int watching_forks;
-    if (threads < 1 || threads > MAX_THREADS) return "the number of threads must lie in 1..64";
-    const char *failure = missing_feature();
-    if (failure != NULL) return failure;
-    pthread_mutex_lock(&turn);
     close_locked();
-    bind_buffers();
-    if (!watching_forks && pthread_atfork(NULL, NULL, forget_workers) != 0) failure = "out of memory";
-    else watching_forks = 1;
-    if (failure == NULL) failure = start_workers(threads);
-    if (failure == NULL) pool.threads = threads;
-    pthread_mutex_unlock(&turn);
-    return failure;
+    if (!watching_forks && pthread_atfork(NULL, NULL, after_fork) != 0)
+        return fail(SQUEEZEEDGE_NO_MEMORY, "the system gives no memory");
+    watching_forks = 1;
+    int32_t failed = make_runs(variant, threads);
+    if (!failed) failed = start_threads(threads);
+    network.variant = variant;
+    network.threads = threads;
+    if (failed) close_locked();
+    return failed;
 }
 
+EXPORT int32_t squeezeedge_open(int32_t threads, const char *isa) {
+    if (threads < 1 || threads > MAX_THREADS)
+        return fail(SQUEEZEEDGE_BAD_ARGUMENT, "the number of threads must lie in 1..64");
+    int32_t failed = SQUEEZEEDGE_OK;
+    const Variant *variant = choose_variant(isa, &failed);
+    if (variant == NULL) return failed;
+    error_text[0] = 0;
+    const int32_t most = processors();
+    pthread_mutex_lock(&turn);
+    failed = open_locked(threads < most ? threads : most, variant);
+    pthread_mutex_unlock(&turn);
+    return failed;
+}
+
+EXPORT int32_t squeezeedge_api_version(void) { return SQUEEZEEDGE_API_VERSION; }
 EXPORT const char *squeezeedge_error(void) { return error_text; }
 EXPORT const float *squeezeedge_scale(void) { return class_scale; }
+
+EXPORT int32_t squeezeedge_threads(void) {
+    pthread_mutex_lock(&turn);
+    const int32_t threads = network.threads;
+    pthread_mutex_unlock(&turn);
+    return threads;
+}
+
+EXPORT const char *squeezeedge_isa(void) {
+    pthread_mutex_lock(&turn);
+    const char *isa = network.threads > 0 ? network.variant->isa : NULL;
+    pthread_mutex_unlock(&turn);
+    return isa;
+}
 
 EXPORT const char *squeezeedge_label(int32_t index) {
 #ifdef LABELS
@@ -280,46 +206,81 @@ EXPORT const char *squeezeedge_label(int32_t index) {
     return NULL;
 }
 
-static int32_t fail(const char *text) {
-    error_text[0] = 0;
-    append_error(text);
-    return -1;
-}
+/* Images and where their results go: class sums, or logits. */
+typedef struct {
+    const uint8_t *images;
+    int32_t *sums;
+    float *logits;
+    int32_t shared;  /* so many of the images, the first ones, are computed by one thread each */
+    atomic_int next; /* of these, nobody has taken */
+} Batch;
 
-typedef void (*Seen)(void *, int32_t, const void *, int64_t);
-
-/* Leaves the class sums in `output`; `seen` gets what every kernel leaves, unless it is NULL. */
-static int32_t infer_locked(const uint8_t *image, const void *result, Seen seen, void *user) {
-    if (image == NULL || result == NULL) return fail("no image, or no room for the result: NULL");
-    if (pool.threads == 0) return fail("the network is not open");
-    const char *failure = pool.running == 0 ? start_workers(pool.threads) : NULL; /* the process was forked */
-    if (failure != NULL) return fail(failure);
-    error_text[0] = 0;
-    memcpy(input, image, INPUT_BYTES);
-    for (int i = 0; i < CALLS; i++) {
-        TVMFFIAny returned = {0};
-        if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0)
-            return error_text[0] == 0 ? fail("a kernel failed") : -1;
-        const int made = calls[i].first + calls[i].count - 1;
-        if (seen != NULL) seen(user, i, tensors[made].data, buffers[made].size * buffers[made].dtype.bits / 8);
+static void put_result(const Run *run, const Batch *batch, int32_t image) {
+    const size_t at = (size_t)image * CLASSES;
+    if (batch->sums != NULL) memcpy(batch->sums + at, run->output, CLASSES * sizeof(int32_t));
+    for (int32_t c = 0; c < CLASSES && batch->logits != NULL; c++) {
+        volatile float sum = (float)run->output[c]; /* rounded, also where registers hold more than 32 bits */
+        batch->logits[at + c] = sum * class_scale[c];
     }
-    return 0;
 }
 
-EXPORT int32_t squeezeedge_run(const uint8_t *image, int32_t *sums) {
+static int run_image(Run *run, const Batch *batch, int32_t image, int32_t threads, Seen seen, void *user) {
+    const int failed = run_kernels(run, batch->images + (size_t)image * INPUT_BYTES, threads, seen, user);
+    if (!failed) put_result(run, batch, image);
+    return failed;
+}
+
+/* Whole images, one after the other, until none is left. */
+static int run_images(int32_t index, int32_t tasks, void *data) {
+    Batch *batch = data;
+    (void)tasks;
+    int failed = 0, image;
+    while (!failed && (image = atomic_fetch_add(&batch->next, 1)) < batch->shared)
+        failed = run_image(network.runs[index], batch, image, 1, NULL, NULL);
+    return failed;
+}
+
+/* As many images as keep all threads busy by one thread each, then the others by all threads. */
+static int32_t infer_locked(Batch *batch, int32_t count, Seen seen, void *user) {
+    const int32_t threads = network.threads;
+    if (threads == 0) return fail(SQUEEZEEDGE_NOT_OPEN, "the network is not open");
+    if (running_threads() == 0 && start_threads(threads) != SQUEEZEEDGE_OK) /* the process was forked */
+        return SQUEEZEEDGE_NO_THREADS;
+    error_text[0] = 0;
+    const int64_t work = (int64_t)network.variant->work * count;
+    int failed = 0;
+    crew = 1;
+    batch->shared = threads > 1 ? count - count % threads : 0;
+    const int32_t useful = useful_threads(threads, work < INT32_MAX ? (int32_t)work : INT32_MAX);
+    if (batch->shared > 0) failed = share_tasks(useful, run_images, batch);
+    for (int32_t image = batch->shared; image < count && !failed; image++)
+        failed = run_image(network.runs[0], batch, image, threads, seen, user);
+    if (failed && error_text[0] == 0) append_error("a kernel failed");
+    return failed ? SQUEEZEEDGE_FAILED : SQUEEZEEDGE_OK;
+}
+
+static int32_t infer(Batch batch, int32_t count, Seen seen, void *user) {
+    const size_t largest = INPUT_BYTES > CLASSES * sizeof(int32_t) ? INPUT_BYTES : CLASSES * sizeof(int32_t);
+    if (batch.images == NULL || (batch.sums == NULL && batch.logits == NULL))
+        return fail(SQUEEZEEDGE_BAD_ARGUMENT, "no image, or no room for the result: NULL");
+    if (count < 1 || (size_t)count > PTRDIFF_MAX / largest)
+        return fail(SQUEEZEEDGE_BAD_ARGUMENT, "the number of images must be 1 or more, and memory must hold them");
     pthread_mutex_lock(&turn);
-    int32_t failed = infer_locked(image, sums, NULL, NULL);
-    if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
+    const int32_t failed = infer_locked(&batch, count, seen, user);
     pthread_mutex_unlock(&turn);
     return failed;
+}
+
+EXPORT int32_t squeezeedge_run(const uint8_t *images, int32_t count, int32_t *sums) {
+    return infer((Batch){.images = images, .sums = sums}, count, NULL, NULL);
+}
+
+EXPORT int32_t squeezeedge_logits(const uint8_t *images, int32_t count, float *logits) {
+    return infer((Batch){.images = images, .logits = logits}, count, NULL, NULL);
 }
 
 EXPORT int32_t squeezeedge_trace(const uint8_t *image, int32_t *sums, Seen seen, void *user) {
-    pthread_mutex_lock(&turn);
-    int32_t failed = infer_locked(image, sums, seen, user);
-    if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
-    pthread_mutex_unlock(&turn);
-    return failed;
+    return infer((Batch){.images = image, .sums = sums}, 1, seen, user);
 }
 
 static int64_t nanoseconds(void) {
@@ -333,24 +294,9 @@ static void stamp(void *times, int32_t kernel, const void *bytes, int64_t size) 
 }
 
 EXPORT int32_t squeezeedge_profile(const uint8_t *image, int32_t *sums, int64_t *times) {
-    if (times == NULL) return fail("no room for the times: NULL");
-    pthread_mutex_lock(&turn);
+    if (times == NULL) return fail(SQUEEZEEDGE_BAD_ARGUMENT, "no room for the times: NULL");
     times[0] = nanoseconds();
-    int32_t failed = infer_locked(image, sums, stamp, times);
-    if (!failed) memcpy(sums, output, CLASSES * sizeof(int32_t));
-    pthread_mutex_unlock(&turn);
-    return failed;
-}
-
-EXPORT int32_t squeezeedge_logits(const uint8_t *image, float *logits) {
-    pthread_mutex_lock(&turn);
-    int32_t failed = infer_locked(image, logits, NULL, NULL);
-    for (int32_t c = 0; c < CLASSES && !failed; c++) {
-        volatile float sum = (float)output[c]; /* rounded, also where registers hold more than 32 bits */
-        logits[c] = sum * class_scale[c];
-    }
-    pthread_mutex_unlock(&turn);
-    return failed;
+    return infer((Batch){.images = image, .sums = sums}, 1, stamp, times);
 }
 
 /* The best class behind `last` in the ranking; of all classes, if that is negative. -1: there is none. */
@@ -365,14 +311,14 @@ static int32_t next_best(const float *logits, int32_t last) {
 
 EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *classes, float *probabilities) {
     if (logits == NULL || classes == NULL || count < 0)
-        return fail("no logits or no room for classes: NULL, or a negative count");
+        return fail(SQUEEZEEDGE_BAD_ARGUMENT, "no logits or no room for classes: NULL, or a negative count");
     uintptr_t from = (uintptr_t)logits, to = (uintptr_t)probabilities, room = count < CLASSES ? count : CLASSES;
     if (to != 0 && to < from + CLASSES * sizeof *logits && from < to + room * sizeof *probabilities)
-        return fail("the probabilities would overwrite the logits; give them memory of their own");
+        return fail(SQUEEZEEDGE_BAD_ARGUMENT, "the probabilities would overwrite the logits; give them memory of their own");
     int32_t first = next_best(logits, -1), found = 0;
     double total = 0;
     for (int32_t c = 0; c < CLASSES; c++) total += exp((double)logits[c] - logits[first]);
-    if (!(total >= 1)) return fail("a logit is NaN or infinite"); /* or all are -infinity */
+    if (!(total >= 1)) return fail(SQUEEZEEDGE_BAD_ARGUMENT, "a logit is NaN or infinite"); /* or all are -infinity */
     for (int32_t c = first; c >= 0 && found < count; c = next_best(logits, c)) classes[found++] = c;
     for (int32_t i = 0; i < found && probabilities != NULL; i++)
         probabilities[i] = (float)(exp((double)logits[classes[i]] - logits[first]) / total);

@@ -68,7 +68,7 @@ class Interface:
         Short names are for programs with one network: the header of a second network undefines them.
         """
         template = _TEMPLATE.read_text(encoding="utf-8")
-        names = sorted(set(re.findall(r"\bsqueezeedge_([a-z]+)", template)))
+        names = sorted(set(re.findall(r"\bsqueezeedge_([a-z_]+)", template)))
         declared = _SHORT.sub(self.prefix, _LIBRARY.sub(f"lib{self.prefix}", template))
         guard, short = f"SQUEEZEEDGE_NETWORK_{self.prefix}", "SQUEEZEEDGE_SHORT_NAMES"
         return "\n".join(

@@ -1,4 +1,4 @@
-"""A call plan -> a library, shared and static: TVM compiles the kernels, the C compiler driver.c and the weights.
+"""A network's variants -> a library, shared and static: TVM compiles the kernels, the C compiler the rest.
 
 Both are made of one relocatable object. Only the interface's names are global in it, so libraries of several networks
 can be linked into one program.
@@ -19,21 +19,21 @@ from tvm.target import Target
 
 from squeezeedge.errors import SqueezeEdgeError, UnavailableError
 from squeezeedge.files import scratch_folder
-from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.device import library_name
 from squeezeedge.targets.cpu.interface import HEADER, Interface
+from squeezeedge.targets.cpu.tables import CONSTANTS, Variant, plan_header, share_constants
 
 __all__ = ["compile_options", "compiler_version", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
-SOURCES = ("driver.c", "glibc.c")
-HEADERS = ("processor.h",)
+DRIVER = ("driver.c", "threads.c")
+SOURCES = (*DRIVER, "glibc.c")
+HEADERS = ("kernels.h", "processor.h", "threads.h")
 
 VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock", "pthread_sigmask")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
 
 _HERE = Path(__file__).parent
-_DTYPES = {"uint8": "{kDLUInt, 8, 1}", "int8": "{kDLInt, 8, 1}", "int32": "{kDLInt, 32, 1}"}
 
 
 def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
@@ -50,24 +50,27 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
         return path.read_bytes()
 
 
-def write_sources(
-    plan: CallPlan, machine_code: bytes, features: Sequence[str], interface: Interface, folder: Path
-) -> None:
-    """Write the C compiler's inputs into a folder: driver.c, everything that it includes, and the kernels' object file.
+def write_sources(variants: Sequence[Variant], interface: Interface, folder: Path) -> list[str]:
+    """Write the C compiler's inputs into a folder: the driver, everything that it includes, and the kernels.
 
     Args:
-        plan: the network.
-        machine_code: its kernels' object file.
-        features: what the processor must have (:data:`squeezeedge.targets.cpu.options.FEATURES`).
+        variants: the network for each instruction set, the best first.
         interface: what a program sees of the network.
         folder: where to.
+
+    Returns:
+        Names of the kernels' object files.
     """
-    (folder / OBJECT).write_bytes(machine_code)
-    plan.constants.tofile(folder / "constants.bin")
-    (folder / "plan.h").write_text(_plan_header(plan, features, interface))
+    objects = [f"{number}-{OBJECT}" for number in range(len(variants))]
+    for name, variant in zip(objects, variants, strict=True):
+        (folder / name).write_bytes(variant.machine_code)
+    variants, constants = share_constants(variants)
+    constants.tofile(folder / CONSTANTS)
+    (folder / "plan.h").write_text(plan_header(variants, interface))
     (folder / HEADER).write_text(interface.header(), encoding="utf-8")
     for name in (*SOURCES, *HEADERS):
         shutil.copy(_HERE / name, folder)  # away from the header that the network's is made of
+    return objects
 
 
 def compile_options() -> list[str]:
@@ -76,15 +79,11 @@ def compile_options() -> list[str]:
     return ["-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", *(f"-I{path}" for path in includes)]
 
 
-def link_library(
-    plan: CallPlan, machine_code: bytes, features: Sequence[str], compiler: str, interface: Interface, out: Path
-) -> str | None:
+def link_library(variants: Sequence[Variant], compiler: str, interface: Interface, out: Path) -> str | None:
     """Write the shared library, the archive and the header into a folder.
 
     Args:
-        plan: the network.
-        machine_code: its kernels' object file.
-        features: what the processor must have.
+        variants: the network for each instruction set, the best first.
         compiler: the C compiler; the archiver, objcopy and objdump are those that belong to it.
         interface: what a program sees of the network.
         out: the folder.
@@ -103,10 +102,11 @@ def link_library(
         def tool(name: str, *arguments: str) -> str:
             return _tool([_tool([compiler, f"-print-prog-name={name}"], scratch).strip(), *arguments], scratch)
 
-        write_sources(plan, machine_code, features, interface, scratch)
+        objects = write_sources(variants, interface, scratch)
         merged = f"{interface.prefix}.o"
         _tool([compiler, "-O2", *compile_options(), "-c", *SOURCES], scratch)
-        _tool([compiler, "-r", "-nostdlib", "driver.o", OBJECT, "-o", merged], scratch)
+        parts = [*(str(Path(name).with_suffix(".o")) for name in DRIVER), *objects]
+        _tool([compiler, "-r", "-nostdlib", *parts, "-o", merged], scratch)
         tool("objcopy", "--strip-debug", "--wildcard", f"--keep-global-symbol={interface.prefix}_*", merged)
         tool("ar", "rcsD", archive, merged)
         wrapped = [f"-Wl,--wrap={name}" for name in VERSIONED]
@@ -149,38 +149,3 @@ def _tool(command: Sequence[str], folder: Path) -> str:
         reasons = [line for line in said if "error" in line or "failed" in line] or said
         raise SqueezeEdgeError(f"{command[0]} failed: {reasons[0] if reasons else done.returncode}")
     return done.stdout
-
-
-def _plan_header(plan: CallPlan, features: Sequence[str], interface: Interface) -> str:
-    """The tables that driver.c includes."""
-    arguments = [argument for call in plan.calls for argument in call.arguments]
-    outputs = [argument.size for argument in arguments if argument.place is Place.OUTPUT]
-    shape = interface.shape
-    defines = {
-        "BUFFERS": len(arguments),
-        "CALLS": len(plan.calls),
-        "CLASSES": interface.classes,
-        "CONSTANTS_FILE": '"constants.bin"',
-        "INPUT_BYTES": shape.height * shape.width * shape.channels,
-        "INPUT_HEIGHT": shape.height,
-        "INPUT_WIDTH": shape.width,
-        "INPUT_CHANNELS": shape.channels,
-        "OUTPUT_SIZE": max(outputs),
-        "WORKSPACE_BYTES": plan.workspace,
-    }
-    lines = [f"#define {name} {value}" for name, value in defines.items()]
-    needs = "".join(f"missing_{feature}, " for feature in features)
-    lines.append(f"static const Missing needs[] = {{{needs}NULL}};")
-    for name in dict.fromkeys(call.function for call in plan.calls):
-        lines.append(f"int __tvm_ffi_{name}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);")
-    lines += ["static const Buffer buffers[BUFFERS] = {", *map(_buffer, arguments), "};"]
-    lines.append("static const Call calls[CALLS] = {")
-    first = 0
-    for call in plan.calls:
-        lines.append(f"    {{__tvm_ffi_{call.function}, {first}, {len(call.arguments)}}},")
-        first += len(call.arguments)
-    return "\n".join([*lines, "};", *interface.tables(), ""])
-
-
-def _buffer(argument: Argument) -> str:
-    return f"    {{{argument.place.name}, {argument.offset}, {argument.size}, {_DTYPES[argument.dtype]}}},"

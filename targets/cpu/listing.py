@@ -54,7 +54,7 @@ def disassemble(artifact: Path, layer: str | None = None) -> Iterator[str]:
         step = step_of(opened, layer, int(opened.compiled["kernels"]) - 1)
     except (ValueError, TypeError, LookupError) as error:
         raise CorruptFileError(f"{artifact}: {error}; compile again") from error
-    own = re.compile(rf"[0-9a-f]+ <(__tvm_ffi_)?stage{step - 1}_\w*>:")  # step 0 copies the image
+    own = re.compile(rf"[0-9a-f]+ <\w+_stage{step - 1}_\w*>:")  # step 0 copies the image
     inside = False
     for line in _listed(tool, library.with_suffix(".a")):
         if line.endswith(">:"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph, rules
-from squeezeedge.lower.call_plan import CallPlan, plan_calls
+from squeezeedge.lower.call_plan import plan_calls
 from squeezeedge.lower.patterns import Pattern, partition
 from squeezeedge.lower.relax_module import to_relax
 from squeezeedge.lower.stages import stages
@@ -22,15 +22,18 @@ from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.library import compiler_version, kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
-from squeezeedge.targets.cpu.options import FEATURES, CpuOptions, c_compiler, choose_isa
+from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
 from squeezeedge.targets.cpu.processor import llvm_target
+from squeezeedge.targets.cpu.tables import Variant
 from squeezeedge.targets.kernel_times import KernelLayer
-from squeezeedge.targets.trace import Trace
 
 __all__ = ["STACK_BYTES", "CpuLowered", "lower"]
 
 STACK_BYTES = 32 << 10
 """What a call of the library needs of its thread's stack, at most; the header says so."""
+
+STEPS_A_MICROSECOND, LARGEST_STEP, BYTES_A_MICROSECOND = 4000, 256, 10_000
+"""What a core does: vectors of products, the multiplications of the largest of them, bytes from the caches."""
 
 FUSIONS = (Pattern.CONVOLUTION_POOL, Pattern.CONCAT_CONVOLUTIONS)
 
@@ -40,24 +43,14 @@ class CpuLowered:
     """A network as kernels, compiled; the C compiler is still to link them.
 
     Attributes:
-        isa: the instruction set of the kernels.
-        llvm_target: TVM's target.
+        variants: the kernels for each instruction set, the best first.
         compiler: path of the C compiler.
-        plan: the kernels' calls, their memory and constants.
-        machine_code: object file of the kernels.
         interface: what a program sees of the network.
-        trace: where the kernels leave the graph's tensors.
-        layers: what each kernel of the plan makes, and what that takes.
     """
 
-    isa: InstructionSet
-    llvm_target: dict[str, Any]
+    variants: Sequence[Variant]
     compiler: str
-    plan: CallPlan
-    machine_code: bytes
     interface: Interface
-    trace: Trace
-    layers: Sequence[KernelLayer]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Link the library and write it, shared and static, with its header, and where its tensors lie.
@@ -69,20 +62,16 @@ class CpuLowered:
             UnavailableError: the C compiler, or a tool that belongs to it, can't be started.
             SqueezeEdgeError: it fails.
         """
-        features = FEATURES[self.isa.name][1]
-        glibc = link_library(self.plan, self.machine_code, features, self.compiler, self.interface, folder)
-        self.trace.write(folder)
+        glibc = link_library(self.variants, self.compiler, self.interface, folder)
         needs = {} if glibc is None else {"glibc": glibc, "note": f"the library needs glibc {glibc} or newer"}
+        (variant,) = self.variants
+        variant.trace.write(folder)
         return {
             "prefix": self.interface.prefix,
-            "isa": self.isa.name,
-            "llvm_target": self.llvm_target,
             "compiler": compiler_version(self.compiler),
-            "kernels": len(self.plan.calls),
-            "workspace_bytes": self.plan.workspace,
-            "constant_bytes": len(self.plan.constants),
+            "kernels": len(variant.plan.calls),
             "stack_bytes": STACK_BYTES,
-            "layers": [vars(layer) for layer in self.layers],
+            **variant.entry(),
             **needs,
         }
 
@@ -100,11 +89,16 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
         UnsupportedError: the kernels cannot compute a layer exactly, or a class name can't be a string of C; the text
             has its name.
     """
-    isa = INSTRUCTION_SETS[choose_isa(options)]
     compiler = c_compiler(options)
-    target = llvm_target(isa, options)
     _check_zero_points(graph)
     interface = Interface.of(graph, options.prefix)
+    return CpuLowered([_variant(graph, choose_isa(options), options)], compiler, interface)
+
+
+def _variant(graph: IntegerGraph, name: str, options: CpuOptions) -> Variant:
+    """The graph's kernels for one instruction set; raises as :func:`lower`."""
+    isa = INSTRUCTION_SETS[name]
+    target = llvm_target(isa, options)
     orders: Mapping[str, NDArray[np.intp]] = {}
     if isa.chained:
         graph, orders = reordered(graph, isa.lanes)
@@ -113,9 +107,15 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     plan = plan_calls(kernel_calls(parts, shape, isa), shape.height * shape.width * shape.channels)
     named = [(IMAGE, 0), *((stage.name, stage.macs) for stage in parts)]  # the first kernel copies the image
     layers = [KernelLayer(*made, call.bytes) for made, call in zip(named, plan.calls, strict=True)]
+    work = [_microseconds(layer, isa) for layer in layers]
     machine_code = kernel_object(plan.kernels, target)
-    places = tensor_places(parts, orders)
-    return CpuLowered(isa, target, compiler, plan, machine_code, interface, places, layers)
+    return Variant(name, target, plan, work, machine_code, tensor_places(parts, orders), layers)
+
+
+def _microseconds(layer: KernelLayer, isa: InstructionSet) -> int:
+    """Roughly what a kernel takes on one thread, to judge whether more of them pay."""
+    step = min(isa.lanes * isa.group, LARGEST_STEP)
+    return round(layer.macs / (step * STEPS_A_MICROSECOND) + layer.bytes / BYTES_A_MICROSECOND)
 
 
 def _check_zero_points(graph: IntegerGraph) -> None:

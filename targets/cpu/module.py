@@ -52,10 +52,11 @@ def kernel_calls(stages: Sequence[Stage], image: Shape, isa: InstructionSet) -> 
         pad = pads.get(name, np.zeros(shape.channels, np.uint8)).tolist()
         return Site(symbol, inputs, sources, out, layouts[out], pad)
 
-    calls = [copy_image(site("image", (IMAGE,), IMAGE, COPY, image))]
+    family = isa.name.replace("-", "_")  # kernels for several instruction sets are linked into one library
+    calls = [copy_image(site(f"{family}_image", (IMAGE,), IMAGE, COPY, image))]
     for index, stage in enumerate(stages):
         inputs = tuple(COPY if name == IMAGE else name for name in stage.inputs)
-        symbol = f"stage{index}_{stage.pattern}"
+        symbol = f"{family}_stage{index}_{stage.pattern}"
         place = site(symbol, inputs, stage.name, stage.name, stage.out, scratch_bytes(stage, isa))
         calls.append(stage_call(stage, place, isa))
     return calls

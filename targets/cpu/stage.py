@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from squeezeedge.graph import Conv, Head, rules
 from squeezeedge.graph.dispatch import Table
 from squeezeedge.graph.rules import Shape
-from squeezeedge.lower.call_plan import KernelCall
+from squeezeedge.lower.call_plan import ALIGNMENT, KernelCall
 from squeezeedge.lower.patterns import Pattern
 from squeezeedge.lower.stages import Stage
 from squeezeedge.targets.cpu.convolution import ConvolutionKernel, Store, kernel_class
@@ -78,7 +78,7 @@ def copy_image(site: Site) -> KernelCall:
             copy_rows(source, inputs[0], site.target, out, 0, y)
 
     size = source.height * source.width * source.channels
-    return _call(site, [size], (), site.target.size, "uint8", body)
+    return _call(site, [size], (), site.target.size, "uint8", body, align=1)  # it lies where the caller has it
 
 
 @stage_call.implements(Pattern.MAX_POOL)
@@ -273,12 +273,14 @@ def _head(stage: Stage, site: Site, isa: InstructionSet) -> KernelCall:
     return _call(site, [source.size], (packed.weights, packed.parameters), size, "int32", body)
 
 
-def _call(site: Site, sizes: Sequence[int], constants: Constants, size: int, dtype: str, body: Body) -> KernelCall:
-    """A function of inputs of so many bytes, and the call of it."""
+def _call(
+    site: Site, sizes: Sequence[int], constants: Constants, size: int, dtype: str, body: Body, align: int = ALIGNMENT
+) -> KernelCall:
+    """A function of inputs of so many bytes, aligned so, and the call of it."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(site.symbol)
         T.func_attr({"global_symbol": site.symbol, "tirx.noalias": True})
-        data = [T.arg(f"x{i}", T.Buffer((bytes_,), "uint8")) for i, bytes_ in enumerate(sizes)]
+        data = [T.arg(f"x{i}", T.Buffer((bytes_,), "uint8", align=align)) for i, bytes_ in enumerate(sizes)]
         arrays = [T.arg(f"c{i}", T.Buffer(array.shape, str(array.dtype))) for i, array in enumerate(constants)]
         body(data, arrays, T.arg("y", T.Buffer((size,), dtype)))
     return KernelCall(builder.get(), site.inputs, constants, site.out, size, dtype)

@@ -94,7 +94,7 @@ def kinds() -> IntegerGraph:
 
 @pytest.fixture(scope="session")
 def run_graph() -> Runner:
-    """``run_graph(graph, images, isa, *threads)``: the class sums of each number, from a freshly compiled library."""
+    """``run_graph(graph, images, isa, *threads)``: class sums of each number, in batches of it, of a new library."""
 
     def run(graph: IntegerGraph, images: NDArray[np.uint8], isa: str, *threads: int) -> NDArray[np.int32]:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def run_graph() -> Runner:
             )
             found = []
             for number in threads:
-                network = Network(cast(Artifact, asked), number)
+                network = Network(cast(Artifact, asked), number, batch=number)
                 try:
                     found.append(network.run(images)[0])
                 finally:

@@ -10,7 +10,7 @@ typedef struct {
     uint8_t *pages, *data;
     size_t bytes, held;
 } Guarded;
-static Guarded places[BUFFERS];
+static Guarded places[MOST_BUFFERS];
 
 static Guarded guarded(size_t bytes, int high) {
     Guarded made = {.bytes = bytes, .held = (bytes + PAGE - 1) / PAGE * PAGE};
@@ -25,11 +25,11 @@ static Guarded guarded(size_t bytes, int high) {
 /* One place for each tensor: those that share memory have another offset or size, or take turns. */
 static Guarded *place_of(int index, int high) {
     for (int i = 0; i < index; i++) {
-        const Buffer *a = &buffers[i], *b = &buffers[index];
+        const Buffer *a = &variants->buffers[i], *b = &variants->buffers[index];
         if (a->place == b->place && a->offset == b->offset && a->size == b->size) return &places[i];
     }
     Guarded *made = &places[index];
-    if (made->pages == NULL) *made = guarded((size_t)buffers[index].size * buffers[index].dtype.bits / 8, high);
+    if (made->pages == NULL) *made = guarded((size_t)variants->buffers[index].size * variants->buffers[index].dtype.bits / 8, high);
     return made;
 }
 
@@ -40,26 +40,29 @@ static int touched(const Guarded *place) {
 }
 
 int main(int count, char **words) {
-    if (count != 3 || squeezeedge_open(atoi(words[1])) != NULL) return 3;
+    if (count != 3 || squeezeedge_open(atoi(words[1]), NULL) != 0) return 3;
+    Run *run = network.runs[0];
     Guarded *image = NULL, *sums = NULL;
-    for (int i = 0; i < BUFFERS; i++) {
+    for (int i = 0; i < variants->buffer_count; i++) {
+        const Buffer *buffer = &variants->buffers[i];
         Guarded *place = place_of(i, words[2][0] == 'h');
-        tensors[i].data = place->data;
-        if (buffers[i].place == INPUT) image = place;
-        if (buffers[i].place == OUTPUT) sums = place;
-        if (buffers[i].place == CONSTANTS && place == &places[i]) {
-            memcpy(place->data, squeezeedge_constants + buffers[i].offset, place->bytes);
+        run->tensors[i].data = place->data;
+        if (buffer->place == INPUT) image = place;
+        if (buffer->place == OUTPUT) sums = place;
+        if (buffer->place == CONSTANTS && place == &places[i]) {
+            memcpy(place->data, squeezeedge_constants + buffer->offset, place->bytes);
             mprotect(place->pages, place->held, PROT_READ);
         }
     }
-    while (fread(image->data, 1, image->bytes, stdin) == image->bytes) {
+    /* The image ends or begins at a page, too; a caller's may lie anywhere. */
+    uint8_t *given = words[2][0] == 'h' ? image->pages + image->held - image->bytes : image->data;
+    image->data = given;
+    memset(image->pages, UNTOUCHED, image->held);
+    while (fread(given, 1, image->bytes, stdin) == image->bytes) {
         mprotect(image->pages, image->held, PROT_READ);
-        for (int i = 0; i < CALLS; i++) {
-            TVMFFIAny returned = {0};
-            if (calls[i].kernel(NULL, &arguments[calls[i].first], calls[i].count, &returned) != 0) return 4;
-        }
+        if (run_kernels(run, given, network.threads, NULL, NULL) != 0) return 4;
         mprotect(image->pages, image->held, PROT_READ | PROT_WRITE);
-        for (int i = 0; i < BUFFERS; i++)
+        for (int i = 0; i < variants->buffer_count; i++)
             if (places[i].pages != NULL && touched(&places[i])) return 5;
         fwrite(sums->data, sizeof(int32_t), CLASSES, stdout);
     }

@@ -13,7 +13,6 @@ from squeezeedge.errors import UnavailableError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.lower import CpuLowered
 from squeezeedge.targets.cpu.options import architecture
 from squeezeedge.targets.remote import COPIES
@@ -27,13 +26,12 @@ MAIN = r"""
 #include <stdlib.h>
 #include "squeezeedge.h"
 int main(void) {
-    const char *failure = squeezeedge_open(2);
-    if (failure) { fprintf(stderr, "%s\n", failure); return 3; }
+    if (squeezeedge_open(2, NULL)) { fprintf(stderr, "%s\n", squeezeedge_error()); return 3; }
     size_t bytes = (size_t)squeezeedge_input[0] * squeezeedge_input[1] * squeezeedge_input[2];
     uint8_t *image = malloc(bytes);
     int32_t *sums = malloc(squeezeedge_classes * sizeof *sums);
     while (fread(image, 1, bytes, stdin) == bytes) {
-        if (squeezeedge_run(image, sums)) return 1;
+        if (squeezeedge_run(image, 1, sums)) return 1;
         fwrite(sums, sizeof *sums, squeezeedge_classes, stdout);
     }
     squeezeedge_close();
@@ -117,7 +115,8 @@ def test_a_processor_without_it(
         pytest.skip(f"{isa} is another architecture's")
     if triple is not None:
         lowered = TARGET.lower(two_layers, CpuOptions(isa=isa, mtriple=triple))
-    done = emulated(triple, replace(lowered, isa=INSTRUCTION_SETS[isa]), emulator, processor, tmp_path, b"")
+    variants = [replace(lowered.variants[0], isa=isa)]
+    done = emulated(triple, replace(lowered, variants=variants), emulator, processor, tmp_path, b"")
     assert done.returncode == 3, done
     text = f"the processor has no {lack}; compile for the instruction set {other}\n"
     assert done.stderr.decode().endswith(text)
@@ -149,7 +148,7 @@ def test_an_artifact_on_its_board(
     with open_session(artifact.path, TARGET, "cpu", "user@board") as session:
         results = [session.run(images[:2]), session.run(images[2:])]
     np.testing.assert_array_equal(np.concatenate([result.sums for result in results]), run(graph, images))
-    assert results[0].metrics == {"threads": 2} and (results[1].latency_ms > 0).all()
+    assert 1 <= results[0].metrics["threads"] <= 2 and (results[1].latency_ms > 0).all()
     (copied,) = (board.home / COPIES).iterdir()
     names = {"run.py", "device.py", "manifest.json", "golden.npz", "librandom.so", "trace.json", "SHA256SUMS"}
     assert {path.name for path in copied.iterdir()} == names

@@ -62,6 +62,11 @@ def copy(artifact: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def used(threads: int) -> int:
+    """How many threads run where so many are asked for."""
+    return min(threads, len(os.sched_getaffinity(0)))
+
+
 def script(artifact: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """run.py as a machine with numpy only runs it."""
     command = [sys.executable, "-I", str(artifact / "run.py"), *map(str, arguments)]
@@ -79,7 +84,7 @@ def test_the_script_checks_itself_and_classifies(
     assert {key: check[key] for key in ("golden", "differing_sums", "threads")} == {
         "golden": 2,
         "differing_sums": 0,
-        "threads": 3,
+        "threads": used(3),
     }
     expected = run(graph, images)
     assert [line["sums"] for line in printed] == expected.tolist()
@@ -94,7 +99,7 @@ def test_through_a_session(
     monkeypatch.setenv(THREADS_VARIABLE, str(threads))
     result = answers(TARGET, artifact, images, "cpu")
     np.testing.assert_array_equal(result.sums, run(graph, images))
-    assert result.metrics == {"threads": threads} and (result.latency_ms > 0).all()
+    assert result.metrics == {"threads": used(threads)} and (result.latency_ms > 0).all()
 
 
 @pytest.mark.slow
@@ -144,7 +149,7 @@ def test_on_another_machine(
     board = FakeBoard(tmp_path, monkeypatch, python=f"{sys.executable} -I", SQUEEZEEDGE_THREADS=2)
     result = answers(TARGET, artifact, images, "cpu", "user@board")
     np.testing.assert_array_equal(result.sums, run(graph, images))
-    assert result.metrics == {"threads": 2} and board.calls == ["ssh"] * 3
+    assert result.metrics == {"threads": used(2)} and board.calls == ["ssh"] * 3
 
 
 @pytest.mark.slow
@@ -262,7 +267,7 @@ def test_a_library_that_the_manifest_does_not_list(copy: Path) -> None:
     with pytest.raises(ValueError, match=r"libother\.so: manifest\.json does not list it"):
         Network(Artifact(copy))
     seal(copy)
-    with pytest.raises(ValueError, match=r"libother\.so: another library .*other_open.*compile the model again"):
+    with pytest.raises(ValueError, match=r"libother\.so: another library .*other_api_version.*compile the model again"):
         Network(Artifact(copy))
 
 

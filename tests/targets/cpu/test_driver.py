@@ -12,9 +12,8 @@ import pytest
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.library import OBJECT, compile_options, write_sources
+from squeezeedge.targets.cpu.library import compile_options, write_sources
 from squeezeedge.targets.cpu.lower import STACK_BYTES, CpuLowered
-from squeezeedge.targets.cpu.options import FEATURES
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cpu.programs import HERE
 
@@ -37,12 +36,12 @@ static uint8_t *image;
 static int32_t expected[64];
 static int answers(void) {
     int32_t sums[64];
-    return squeezeedge_run(image, sums) == 0 && memcmp(sums, expected, squeezeedge_classes * sizeof *sums) == 0;
+    return squeezeedge_run(image, 1, sums) == 0 && memcmp(sums, expected, squeezeedge_classes * sizeof *sums) == 0;
 }
 static void begin(int32_t threads) {
     image = calloc((size_t)squeezeedge_input[0] * squeezeedge_input[1], 3);
     for (int i = 0; i < 60; i++) image[i] = i * 71;
-    NEED(squeezeedge_classes <= 64 && squeezeedge_open(threads) == NULL && squeezeedge_run(image, expected) == 0);
+    NEED(squeezeedge_classes <= 64 && squeezeedge_open(threads, NULL) == 0 && squeezeedge_run(image, 1, expected) == 0);
 }
 """
 
@@ -58,8 +57,8 @@ REOPEN = r"""
 int main(void) {
     begin(2);
     for (int32_t i = 0; i < 20; i++) {
-        NEED(squeezeedge_open(1 + 3 * i % 4) == NULL && answers());
-        NEED(squeezeedge_open(65) != NULL && squeezeedge_open(0) != NULL && answers()); /* refused: nothing changes */
+        NEED(squeezeedge_open(1 + 3 * i % 4, NULL) == 0 && answers());
+        NEED(squeezeedge_open(65, NULL) != 0 && squeezeedge_open(0, NULL) != 0 && answers()); /* refused */
         if (i % 3 == 0) squeezeedge_close();
     }
     return 0;
@@ -86,14 +85,14 @@ int main(void) {
         if (child == 0) {
             alarm(8); /* one that hangs ends */
             NEED(answers() && answers());
-            if (i % 3 == 0) NEED(squeezeedge_open(2) == NULL && answers());
+            if (i % 3 == 0) NEED(squeezeedge_open(2, NULL) == 0 && answers());
             if (i % 3 == 1) {
                 pid_t grandchild = fork();
                 if (grandchild == 0) { alarm(8); NEED(answers()); exit(0); }
                 int status = 1;
                 NEED(waitpid(grandchild, &status, 0) == grandchild && status == 0);
                 squeezeedge_close();
-                NEED(squeezeedge_run(image, expected) == -1 && strstr(squeezeedge_error(), "not open"));
+                NEED(squeezeedge_run(image, 1, expected) == SQUEEZEEDGE_NOT_OPEN);
             }
             exit(0);
         }
@@ -133,7 +132,7 @@ def test_workers_take_no_signals_of_the_program(library: Path, tmp_path: Path) -
 
 ERRORS = r"""
 static void *fails(void *nothing) {
-    NEED(squeezeedge_run(NULL, expected) == -1 && strstr(squeezeedge_error(), "NULL"));
+    NEED(squeezeedge_run(NULL, 1, expected) == SQUEEZEEDGE_BAD_ARGUMENT && strstr(squeezeedge_error(), "NULL"));
     return nothing;
 }
 int main(void) {
@@ -141,12 +140,13 @@ int main(void) {
     int32_t best;
     float logits[64] = {0};
     begin(1);
-    NEED(squeezeedge_top(NULL, 1, &best, NULL) == -1 && strstr(squeezeedge_error(), "NULL"));
+    NEED(squeezeedge_top(NULL, 1, &best, NULL) == SQUEEZEEDGE_BAD_ARGUMENT && strstr(squeezeedge_error(), "NULL"));
     NEED(pthread_create(&other, NULL, fails, NULL) == 0 && pthread_join(other, NULL) == 0);
     NEED(strstr(squeezeedge_error(), "no logits")); /* its own, not the other thread's */
     NEED(squeezeedge_top(logits, 1, &best, NULL) == 1 && squeezeedge_error()[0] == 0 && answers());
-    NEED(squeezeedge_top(logits, 1, &best, logits) == -1 && strstr(squeezeedge_error(), "overwrite the logits"));
-    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes - 1) == -1);
+    NEED(squeezeedge_top(logits, 1, &best, logits) == SQUEEZEEDGE_BAD_ARGUMENT);
+    NEED(strstr(squeezeedge_error(), "overwrite the logits"));
+    NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes - 1) == SQUEEZEEDGE_BAD_ARGUMENT);
     NEED(squeezeedge_top(logits, 1, &best, logits + squeezeedge_classes) == 1); /* behind them */
     NEED(squeezeedge_top(logits + 1, 1, &best, logits) == 1);
     return 0;
@@ -173,10 +173,13 @@ int main(void) {
     for (int i = 0; i < 100; i++) {
         void *library = dlopen(PATH, RTLD_NOW);
         NEED(library != NULL);
-        const char *(*open)(int32_t) = (const char *(*)(int32_t))dlsym(library, "random_open");
-        typedef int32_t (*Run)(const uint8_t *, int32_t *);
+        typedef int32_t (*Open)(int32_t, const char *);
+        typedef int32_t (*Run)(const uint8_t *, int32_t, int32_t *);
+        typedef int32_t (*Threads)(void);
+        Open open = (Open)dlsym(library, "random_open");
+        Threads own = (Threads)dlsym(library, "random_threads");
         Run run = (Run)dlsym(library, "random_run");
-        NEED(open(3) == NULL && run(pixels, expected) == 0 && threads() == 3);
+        NEED(open(2, NULL) == 0 && run(pixels, 1, expected) == 0 && threads() == own());
         NEED(dlclose(library) == 0 && dlopen(PATH, RTLD_NOW | RTLD_NOLOAD) == NULL && threads() == 1);
     }
     int status = 1;
@@ -252,14 +255,10 @@ def test_the_stack_does_not_grow_with_the_image(tmp_path: Path) -> None:
     passes(STACK, tmp_path, tmp_path, f"-DMOST={STACK_BYTES}", tmp_path / "libwide.a")
 
 
-def sources(lowered: CpuLowered, folder: Path) -> None:
-    """The driver's, for a program that includes it or is built with other options than a library."""
-    write_sources(lowered.plan, lowered.machine_code, FEATURES[lowered.isa.name][1], lowered.interface, folder)
-
-
-def build(folder: Path, *arguments: str) -> Path:
-    """A program beside the driver's sources."""
-    command = ["cc", "-O1", "-g", *compile_options(), *arguments, OBJECT, "-lm", "-o", "program"]
+def build(lowered: CpuLowered, folder: Path, *arguments: str) -> Path:
+    """A program that includes the driver, or is built of it with other options than a library."""
+    objects = write_sources(lowered.variants, lowered.interface, folder)
+    command = ["cc", "-O1", "-g", *compile_options(), *arguments, "threads.c", *objects, "-lm", "-o", "program"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "program"
@@ -268,9 +267,8 @@ def build(folder: Path, *arguments: str) -> Path:
 @pytest.mark.slow
 def test_nothing_outside_of_a_buffer_is_touched(isa: str, kinds: IntegerGraph, tmp_path: Path) -> None:
     """Each between pages of which any byte is a fault; inputs, weights and the image are read only."""
-    sources(TARGET.lower(kinds, CpuOptions(isa=isa)), tmp_path)
     shutil.copy(Path(__file__).parent / "driver_guard.c", tmp_path)
-    program = build(tmp_path, "driver_guard.c")
+    program = build(TARGET.lower(kinds, CpuOptions(isa=isa)), tmp_path, "driver_guard.c", "-DPROCESSORS=3")
     images = random_images(kinds, 3, 0)
     for end in ("low", "high"):
         done = HERE.run(program, "3", end, data=images.tobytes())
@@ -288,13 +286,13 @@ static void *calls(void *number) {
         if (closed) NEED(strcmp(squeezeedge_error(), "the network is not open") == 0);
         if (changes && (intptr_t)number == 0) {
             if (i % 4 == 3) squeezeedge_close();
-            else NEED(squeezeedge_open(1 + i % 3) == NULL);
+            else NEED(squeezeedge_open(1 + i % 3, NULL) == 0);
         }
         if (!changes) {
-            NEED(answers() && squeezeedge_logits(image, logits) == 0);
+            NEED(answers() && squeezeedge_logits(image, 1, logits) == 0);
             NEED(squeezeedge_top(logits, 3, best, NULL) == 3);
         }
-        NEED(squeezeedge_run(NULL, best) == -1 && strstr(squeezeedge_error(), "NULL"));
+        NEED(squeezeedge_run(NULL, 1, best) == SQUEEZEEDGE_BAD_ARGUMENT && strstr(squeezeedge_error(), "NULL"));
     }
     return NULL;
 }
@@ -314,12 +312,11 @@ int main(void) {
 @pytest.mark.slow
 @pytest.mark.tool
 def test_sixteen_callers_under_the_thread_sanitizer(lowered: CpuLowered, tmp_path: Path) -> None:
-    sources(lowered, tmp_path)
     (tmp_path / "callers.c").write_text(f"{NETWORK}{CALLERS}")
     probe = ["cc", "-fsanitize=thread", "-x", "c", "-", "-o", str(tmp_path / "probe")]
     made = subprocess.run(probe, input=b"int main(void) { return 0; }", capture_output=True, check=False)
     if made.returncode or subprocess.run([tmp_path / "probe"], capture_output=True, check=False).returncode:
         pytest.skip("the compiler has no thread sanitizer that runs here")
-    program = build(tmp_path, "-fsanitize=thread", "driver.c", "callers.c")
+    program = build(lowered, tmp_path, "-fsanitize=thread", "-DPROCESSORS=3", "driver.c", "callers.c")
     done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.targets.cpu.conftest import CompiledFor
 from tests.targets.cpu.programs import AARCH64, ARM, HERE, Machine
 
 LIBRARY, ARCHIVE = "librandom.so", "librandom.a"
+NOT_OPEN, BAD_ARGUMENT = -1, -2
 
 
 def test_files(library: Path) -> None:
@@ -60,7 +62,10 @@ def test_the_header_is_c_and_matches(library: Path, tmp_path: Path) -> None:
     source = tmp_path / "main.c"
     source.write_text(
         '#include "squeezeedge.h"\n'
-        "int main(void) { return squeezeedge_open(1) != 0 || squeezeedge_input[2] != 3 || squeezeedge_classes < 1; }\n"
+        "int main(void) {\n"
+        "    if (squeezeedge_api_version() != SQUEEZEEDGE_API_VERSION) return 1;\n"
+        "    return squeezeedge_open(1, 0) != SQUEEZEEDGE_OK || squeezeedge_input[2] != 3 || squeezeedge_classes < 1;\n"
+        "}\n"
     )
     flags = ["-Wall", "-Wextra", "-Werror", f"-I{library}", f"-Wl,-rpath,{library}"]
     subprocess.run(["cc", *flags, source, library / LIBRARY, "-o", tmp_path / "main"], check=True)
@@ -73,12 +78,19 @@ def test_running_before_opening_fails(library: Path, two_layers: IntegerGraph) -
     loaded.random_error.restype = ctypes.c_char_p
     image, sums = np.zeros(two_layers.input_shape, np.uint8), np.zeros(two_layers.classes, np.int32)
     call = loaded.random_run
-    call.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    assert call(image.ctypes.data, sums.ctypes.data) == -1 and loaded.random_error() == b"the network is not open"
-    loaded.random_open.restype = ctypes.c_char_p
-    assert b"1..64" in loaded.random_open(0)
-    assert loaded.random_open(2) is None
-    assert call(image.ctypes.data, sums.ctypes.data) == 0 and loaded.random_error() == b""
+    call.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
+    loaded.random_isa.restype = ctypes.c_char_p
+    assert (
+        call(image.ctypes.data, 1, sums.ctypes.data) == NOT_OPEN and loaded.random_error() == b"the network is not open"
+    )
+    assert loaded.random_isa() is None and loaded.random_threads() == 0
+    assert loaded.random_open(0, None) == BAD_ARGUMENT and b"1..64" in loaded.random_error()
+    assert loaded.random_open(2, b"avx9") == BAD_ARGUMENT and b"only for generic" in loaded.random_error()
+    assert loaded.random_open(64, None) == 0 == loaded.random_open(2, b"generic")
+    assert loaded.random_isa() == b"generic" and loaded.random_threads() == min(2, len(os.sched_getaffinity(0)))
+    assert call(image.ctypes.data, 1, sums.ctypes.data) == 0 and loaded.random_error() == b""
+    for count in (0, -1, -(2**31)):
+        assert call(image.ctypes.data, count, sums.ctypes.data) == BAD_ARGUMENT and b"images" in loaded.random_error()
     loaded.random_close()
 
 

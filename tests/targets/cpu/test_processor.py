@@ -23,7 +23,7 @@ VNNI = "avx512-vnni"
 def test_no_other_instruction(isa: str, kinds: IntegerGraph, tmp_path: Path) -> None:
     """In any kind of kernel, as the assembler knows them; on ARM, the oldest processors run them (test_cross)."""
     named = FEATURES[isa][1]
-    code = TARGET.lower(kinds, CpuOptions(isa=isa, mtriple="x86_64-linux-gnu", cc="true")).machine_code
+    code = TARGET.lower(kinds, CpuOptions(isa=isa, mtriple="x86_64-linux-gnu", cc="true")).variants[0].machine_code
     assert beyond(code, named, tmp_path) == []
     if named:
         assert beyond(code, named[:-1], tmp_path)  # so that is how it looks
