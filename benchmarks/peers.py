@@ -1,4 +1,4 @@
-"""Other toolkits on the same float network and images, each skipped with a reason where it is not installed."""
+"""Other toolkits' quantizers on the same float network and images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from squeezeedge.graph.float.graph import (
     FloatRelu,
 )
 
-__all__ = ["PEERS", "QUANTIZERS", "Network", "Peer", "float_onnx"]
+__all__ = ["QUANTIZERS", "Network", "Quantizer", "float_onnx", "quantize_nncf", "quantize_onnxruntime"]
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalized image float32 [1, 3, H, W] -> logits float32 [1, classes]."""
@@ -80,39 +79,33 @@ def float_onnx(graph: FloatGraph) -> onnx.ModelProto:
 
 
 @dataclass(frozen=True)
-class Peer:
+class Quantizer:
     """A toolkit with settings.
 
     Attributes:
         packages: that it needs.
         make: (float model, normalized calibration images float32 [N, 3, H, W], threads) -> its network.
         settings: what was asked for, as JSON values, beside one scale per output channel of the weights.
-        arithmetic: how its answers are computed on a processor without 8-bit dot products into 32 bits (VNNI).
+        arithmetic: how its answers are computed exactly on any processor: without 8-bit dot products into 32 bits
+            (VNNI), the toolkit by itself saturates sums of two products at 16 bits.
     """
 
     packages: tuple[str, ...]
     make: Callable[[onnx.ModelProto, NDArray[np.float32], int], Network]
-    settings: Mapping[str, object] = field(default_factory=dict)
-    arithmetic: str = "as the toolkit runs it by itself: sums of two products saturate at 16 bits"
+    settings: Mapping[str, object]
+    arithmetic: str
 
 
-def onnxruntime_static(
-    model: onnx.ModelProto,
-    images: NDArray[np.float32],
-    threads: int,
-    method: str = "MinMax",
-    exact: bool = False,
-) -> Network:
+def quantize_onnxruntime(
+    model: onnx.ModelProto, images: NDArray[np.float32], method: str = "MinMax"
+) -> onnx.ModelProto:
     """ONNX Runtime's static quantization: per channel, u8s8.
 
     Args:
         model: the float network.
         images: to calibrate on, normalized, float32 [N, 3, H, W].
-        threads: of the network.
         method: of calibration: MinMax, Percentile (99.999, its default) or Entropy.
-        exact: u8u8 kernels, with the same weights, where u8s8 ones saturate (``session.x64quantprecision``).
     """
-    import onnxruntime as ort
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -144,31 +137,22 @@ def onnxruntime_static(
                 # All tensors of so many images are kept at a time.
                 extra_options={"CalibStridedMinMax": math.gcd(len(images), 8)},
             )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        if exact:
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        session = ort.InferenceSession(paths[2], options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"image": image})[0].reshape(1, -1)
+        return onnx.load(paths[2])
 
 
-def openvino_nncf(
+def quantize_nncf(
     model: onnx.ModelProto,
     images: NDArray[np.float32],
-    threads: int,
     preset: str | None = None,
     fast_bias_correction: bool = True,
-    exact: bool = False,
-) -> Network:
-    """OpenVINO with NNCF's quantization.
+) -> Any:  # noqa: ANN401  (openvino.Model)
+    """NNCF's quantization of an OpenVINO model.
 
     Args:
         model: the float network.
         images: to calibrate on, normalized, float32 [N, 3, H, W].
-        threads: of the network.
         preset: ``mixed`` has asymmetric activations; ``None``: its default, ``performance``, for convolutions.
         fast_bias_correction: NNCF's default; without it, each layer's bias is computed anew on the images.
-        exact: the quantized network in floating point, where no sum of 8-bit products saturates.
     """
     import nncf
     import openvino
@@ -177,54 +161,54 @@ def openvino_nncf(
         path = Path(folder) / "float.onnx"
         onnx.save(model, path)
         converted = openvino.convert_model(path)  # NNCF finds no biases in what read_model gives
-    quantized = nncf.quantize(
+    return nncf.quantize(
         converted,
         nncf.Dataset([image[None] for image in images]),
         preset=None if preset is None else nncf.QuantizationPreset(preset),
         subset_size=len(images),
         fast_bias_correction=fast_bias_correction,
     )
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    if exact:
-        options["LP_TRANSFORMS_MODE"] = "NO"
-    request = openvino.Core().compile_model(quantized, "CPU", options).create_infer_request()
-
-    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        request.set_input_tensor(openvino.Tensor(image))
-        request.infer()
-        return np.array(request.get_output_tensor().data).reshape(1, -1)
-
-    return run
 
 
-_ORT, _NNCF = ("onnxruntime",), ("openvino", "nncf")
+def _exact(method: str) -> Quantizer:
+    def make(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
+        import onnxruntime as ort
 
-PEERS: dict[str, Peer] = {
-    "onnxruntime-static": Peer(_ORT, onnxruntime_static, {"calibration": "MinMax"}),
-    "openvino-nncf": Peer(_NNCF, openvino_nncf, {"preset": "performance", "bias correction": "fast"}),
-}
-"""Name -> what is fast, with default settings."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        quantized = quantize_onnxruntime(model, images, method).SerializeToString()
+        session = ort.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
+        return lambda image: session.run(None, {"image": image})[0].reshape(1, -1)
 
-
-def _exact(method: str) -> Peer:
-    return Peer(
-        _ORT,
-        partial(onnxruntime_static, method=method, exact=True),
-        {"calibration": method},
-        "session.x64quantprecision=1: exact 32-bit sums of the same weights",
-    )
+    arithmetic = "session.x64quantprecision=1: exact 32-bit sums of the same weights"
+    return Quantizer(("onnxruntime",), make, {"calibration": method}, arithmetic)
 
 
-def _nncf(preset: str, fast: bool) -> Peer:
-    return Peer(
-        _NNCF,
-        partial(openvino_nncf, preset=preset, fast_bias_correction=fast, exact=True),
+def _nncf(preset: str, fast: bool) -> Quantizer:
+    def make(model: onnx.ModelProto, images: NDArray[np.float32], threads: int) -> Network:
+        import openvino
+
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "LP_TRANSFORMS_MODE": "NO"}
+        quantized = quantize_nncf(model, images, preset, fast)
+        request = openvino.Core().compile_model(quantized, "CPU", options).create_infer_request()
+
+        def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            request.set_input_tensor(openvino.Tensor(image))
+            request.infer()
+            return np.array(request.get_output_tensor().data).reshape(1, -1)
+
+        return run
+
+    return Quantizer(
+        ("openvino", "nncf"),
+        make,
         {"preset": preset, "bias correction": "fast" if fast else "accurate", "SmoothQuant": "off"},
         "LP_TRANSFORMS_MODE=NO: the quantized network in floating point",
     )
 
 
-QUANTIZERS: dict[str, Peer] = {
+QUANTIZERS: dict[str, Quantizer] = {
     "onnxruntime minmax": _exact("MinMax"),
     "onnxruntime percentile": _exact("Percentile"),
     "onnxruntime entropy": _exact("Entropy"),

@@ -15,7 +15,7 @@ from squeezeedge.evaluation.machine import processor
 from squeezeedge.evaluation.tables import Table
 from squeezeedge.files import write_file
 
-__all__ = ["note", "print_table", "versions", "write_report"]
+__all__ = ["note", "print_table", "report", "versions", "write_report"]
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -36,11 +36,15 @@ def versions(packages: tuple[str, ...]) -> dict[str, str] | None:
         return None
 
 
+def report(benchmark: str, **values: Any) -> dict[str, Any]:  # noqa: ANN401  (JSON values)
+    """A benchmark's figures and the machine that they were measured on, as JSON values."""
+    return {"benchmark": benchmark, "machine": _machine(), **values}
+
+
 def write_report(path: Path, benchmark: str, **values: Any) -> None:  # noqa: ANN401  (JSON values)
-    """Write a benchmark's figures and the machine that they were measured on as JSON."""
+    """Write :func:`report`'s values as a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"benchmark": benchmark, "machine": _machine(), **values}, indent=1)
-    write_file(path, f"{text}\n".encode())
+    write_file(path, f"{json.dumps(report(benchmark, **values), indent=1)}\n".encode())
 
 
 def _machine() -> dict[str, Any]:

@@ -7,6 +7,7 @@ the command line must take the commands. The README's other blocks: test_readme.
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import runpy
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 import typer.core
 import typer.main
+from PIL import Image
 from typer.testing import CliRunner
 
 from squeezeedge.cli import app, wording
@@ -151,6 +153,15 @@ def test_pictures_are_what_their_program_draws() -> None:
     assert {path.name for path in (DOCS / "images").glob("*.svg")} == set(drawn)
     for name, draw in drawn.items():
         assert (DOCS / "images" / name).read_text(encoding="utf-8") == draw(), f"{name}: run docs/images/make.py"
+
+
+def test_pictures_of_results_are_of_the_recorded_ones() -> None:
+    plots = runpy.run_path(str(DOCS / "images" / "make.py"))["PLOTS"]
+    assert {path.name for path in (DOCS / "images").glob("*.png")} == set(plots)
+    for name, (*_, results) in plots.items():
+        digest = hashlib.sha256((ROOT / "benchmarks" / "results" / results).read_bytes()).hexdigest()
+        with Image.open(DOCS / "images" / name) as picture:
+            assert picture.info["results"] == digest, f"{name}: run docs/images/make.py"
 
 
 def test_links_of_pages_outside_of_the_site_lead_somewhere() -> None:

@@ -1,12 +1,21 @@
-"""Writes the pictures of the documentation: ``python docs/images/make.py``. tests/test_docs.py compares them."""
+"""Writes the pictures of the documentation: ``python docs/images/make.py``. tests/test_docs.py compares them.
+
+Drawings are text, the same everywhere. A picture of a benchmark's results tells in its text ``results`` which ones, by
+their SHA-256.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import runpy
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from squeezeedge.graph.rules import rounding_shift
 
@@ -207,6 +216,23 @@ PICTURES = {
     "scales.svg": scales,
 }
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PLOTS = {"cpu.png": ("cpu_plot.py", "cpu_figure", "cpu-squeezenet1_1.json")}
+"""Picture -> module, its function, and the results."""
+
+
+def plot(name: str) -> bytes:
+    """A picture of results, as PNG."""
+    module, function, results = PLOTS[name]
+    content = (BENCHMARKS / "results" / results).read_bytes()
+    figure: Figure = runpy.run_path(str(BENCHMARKS / module))[function](json.loads(content))
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, metadata={"Software": None, "results": hashlib.sha256(content).hexdigest()})
+    return picture.getvalue()
+
+
 if __name__ == "__main__":
+    for name in PLOTS:
+        (Path(__file__).parent / name).write_bytes(plot(name))
     for name, draw in PICTURES.items():
         (Path(__file__).parent / name).write_text(draw(), encoding="utf-8")
