@@ -9,7 +9,7 @@ the bound is split, w = a + b, and b becomes an extra step on the same input byt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.targets.cpu.depthwise import PAIR_PRODUCTS
-from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, loop, scratch
+from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, scratch
 from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
 BOUND = 128
 """Largest sum of the weights of one sign that 16 bits hold for all inputs."""
 
-LENGTHS = (4, 2, 1)
+LENGTHS = (4, 3, 2, 1)
 """Steps of a chain: of the first ones, then of the others."""
 
-MATCHED = 192
-"""Steps among which each looks for another: of more, every other one."""
+TOGETHER = 256
+"""Steps from which chains are made, at most: of more, every second, third, ... one."""
 
 HEADER = 2 + len(LENGTHS)
 """Numbers of a block in a table of plans: where its weights and its steps begin, and how many chains there are."""
@@ -78,21 +78,18 @@ def plan_chains(weights: NDArray[np.int8]) -> list[Chains]:
     pairs = split.reshape(blocks, 2 * steps, 2 * block_lanes, 2).astype(np.int16)
     loads = np.abs(signed_sums(pairs)).reshape(blocks, 2 * steps, 4 * block_lanes)
     order, exists = _first(loads.any(2))
-    loads, chains = _rows(loads, order), order[..., None]  # [blocks, chains, sums], [blocks, chains, steps of one]
-    found: list[tuple[NDArray[np.intp], NDArray[np.bool_]]] = []
-    for _ in range(len(LENGTHS) - 1):
-        partner = _partners(loads, exists)
-        found.insert(0, (chains, exists & (partner < 0)))
-        order, exists = _first(partner > np.arange(partner.shape[1]))
-        other = np.take_along_axis(partner, order, 1)
-        loads = _rows(loads, order) + _rows(loads, other)
-        chains = np.concatenate([_rows(chains, order), _rows(chains, other)], 2)
-    found.insert(0, (chains, exists))
+    parts = -(-order.shape[1] // TOGETHER)
+    found: list[list[NDArray[np.intp]]] = [[] for _ in range(blocks)]
+    for part in range(parts):
+        own = order[:, part::parts]
+        for rows in _chains(_rows(loads, own), exists[:, part::parts]):
+            for block in np.flatnonzero(rows[:, 0] >= 0):
+                found[block].append(own[block, rows[block, rows[block] >= 0]])
     plans = []
-    for block in range(blocks):
-        own = [kind[block, there[block]] for kind, there in found]
-        order = np.concatenate([kind.ravel() for kind in own])
-        plans.append(Chains(tuple(map(len, own)), order % steps, split[block, order]))
+    for index, chains in enumerate(found):
+        kinds = [[chain for chain in chains if len(chain) == length] for length in LENGTHS]
+        chosen = np.array([step for kind in kinds for chain in kind for step in chain], np.intp)
+        plans.append(Chains(tuple(map(len, kinds)), chosen % steps, split[index, chosen]))
     return plans
 
 
@@ -145,13 +142,10 @@ def signed_sums(weights: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]
 
 
 def _split(weights: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Split weights into a + b: a step keeps a, an extra step takes b. b is zero wherever a pair keeps the bound."""
+    """Split weights into a + b: a step keeps a, an extra step takes b, half of each pair that breaks the bound."""
     pairs = weights.reshape(*weights.shape[:-1], 2, 2).astype(np.int16)
-    over = np.maximum(np.abs(signed_sums(pairs)).max(-1) - BOUND, 0)
-    heavier = np.abs(pairs).argmax(-1)[..., None]
-    heaviest = np.take_along_axis(pairs, heavier, -1)
-    extra = np.zeros_like(pairs)
-    np.put_along_axis(extra, heavier, np.sign(heaviest) * over[..., None], -1)
+    over = np.abs(signed_sums(pairs)).max(-1, keepdims=True) > BOUND
+    extra = np.where(over, np.sign(pairs) * (np.abs(pairs) // 2), 0)
     kept, split = ((array.astype(np.int8)).reshape(weights.shape) for array in (pairs - extra, extra))
     return kept, split
 
@@ -168,89 +162,67 @@ def _rows(array: NDArray[S], order: NDArray[np.intp]) -> NDArray[S]:
     return np.take_along_axis(array, order[..., None], 1)
 
 
-def _partners(loads: NDArray[np.int16], exists: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Many pairs of rows whose sums keep the bound.
+def _chains(loads: NDArray[np.int16], exists: NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:
+    """Few chains whose sums keep the bound.
 
-    The row with the fewest possible partners is matched first, with the partner that has the fewest itself. Of equal
-    rows the heavier one is taken.
+    Each begins with the heaviest step that is left. Of those that fit, the next one is that which has the most where
+    the chain has the most room (the largest scalar product).
 
     Args:
         loads: [blocks, rows, sums].
         exists: [blocks, rows].
 
-    Returns:
-        [blocks, rows]: the other row of its pair; -1: it has none.
+    Yields:
+        One chain of each block, int [blocks, the longest]: its rows; -1: there is none.
     """
-    blocks, rows, _ = loads.shape
-    if rows > MATCHED:
-        found = np.full((blocks, rows), -1)
-        for part in range(2):
-            own = _partners(loads[:, part::2], exists[:, part::2])
-            found[:, part::2] = np.where(own < 0, own, 2 * own + part)
-        return found
-    fits = np.zeros((blocks, rows, rows), np.bool_)
-    for i in range(rows):
-        fits[:, i] = (loads + loads[:, i, None]).max(2, initial=0) <= BOUND
-        fits[:, i, i] = False
-    fits &= exists[:, :, None] & exists[:, None, :]
-    size = loads.sum(2, dtype=np.int64)
-    weight, never = int(size.max(initial=0)) + 1, np.iinfo(np.int64).max
-    rank = np.where(exists, fits.sum(2, dtype=np.int64) * weight - size, never)
-    partner = np.full((blocks, rows), -1)
-    for _ in range(rows):
-        first = rank.argmin(1)
-        (at,) = np.nonzero(np.take_along_axis(rank, first[:, None], 1)[:, 0] != never)
-        if not at.size:
-            break
-        first = first[at]
-        choice = np.where(fits[at, first], rank[at], never)
-        second = choice.argmin(1)
-        paired = choice[np.arange(len(at)), second] != never
-        partner[at, first] = np.where(paired, second, -1)
-        partner[at[paired], second[paired]] = first[paired]
-        for where, row in ((at, first), (at[paired], second[paired])):
-            rank[where] -= np.where(fits[where, row] & (rank[where] != never), weight, 0)
-            rank[where, row] = never
-            fits[where, :, row] = False
-    return partner
+    blocks, free, weights = np.arange(len(loads)), exists.copy(), loads.astype(np.float32)
+    while free.any():
+        room = np.full((len(loads), loads.shape[2]), BOUND, np.int16)
+        chain = np.full((len(loads), max(LENGTHS)), -1)
+        fits = free
+        for place in range(max(LENGTHS)):
+            gain = (weights @ room.astype(np.float32)[..., None])[..., 0]  # exact: integers
+            row = np.where(fits, gain, -1).argmax(1)
+            at = np.flatnonzero(fits[blocks, row])
+            row = row[at]
+            chain[at, place], free[at, row] = row, False
+            room[at] -= loads[at, row]
+            fits = free & (loads <= room[:, None]).all(2)
+        yield chain
 
 
 def chained_sums(block_lanes: int, tile: Tile, operands: Operands) -> Accumulators:
-    """Write the sums of a tile, biases included. A block's sums are kept in registers, then stored on the stack.
+    """Write the sums of a tile, biases included.
 
     Args:
-        block_lanes: of a block, 4 (SSSE3), 8 (AVX2) or 16 (AVX-512BW).
-        tile: its shape.
+        block_lanes: of a block: 4 (SSSE3), 8 (AVX2) or 16 (AVX-512BW).
+        tile: its shape, of one block.
         operands: what is summed, with the plan of :func:`plan_table`.
     """
     n, table = block_lanes, operands.parameters
     pixels = [(row, pixel) for row in range(tile.rows) for pixel in range(tile.pixels)]
-    held = scratch(len(pixels) * tile.blocks * n, "int32")
+    acc = scratch(len(pixels) * n, "int32")
 
-    def at(row: int, pixel: int, block: Expr) -> Expr:
-        return lanes(((block * tile.rows + row) * tile.pixels + pixel) * n, n)
+    def at(row: int, pixel: int, block: int = 0) -> Expr:
+        return lanes((row * tile.pixels + pixel) * n, n)
 
-    with loop(tile.blocks) as block:
-        acc = scratch(len(pixels) * n, "int32")
-        for row, pixel in pixels:
-            T.buffer_store(acc, table[lanes(operands.parameter + block * 2 * n, n)], [at(row, pixel, 0)])
-        header = operands.plan + (operands.index * tile.blocks + block) * HEADER
-        weight, step = operands.weight + table[header], operands.plan + table[header + 1]
-        for place, length in enumerate(LENGTHS):
-            count = table[header + 2 + place]
-            with T.serial(0, count) as chain:
-                first = chain * length
-                weights = [operands.weights[lanes(weight + (first + j) * 4 * n, 4 * n)] for j in range(length)]
-                starts = [operands.start + table[step + first + j] for j in range(length)]
-                for row, pixel in pixels:
-                    to, index = row * operands.down + pixel * operands.right, at(row, pixel, 0)
-                    reads = zip(starts, weights, strict=True)
-                    sums = [_products(n, operands.data, start + to, own) for start, own in reads]
-                    T.buffer_store(acc, acc[index] + _widened(n, sum(sums[1:], sums[0])), [index])
-            weight, step = weight + count * (length * 4 * n), step + count * length
-        for row, pixel in pixels:
-            T.buffer_store(held, acc[at(row, pixel, 0)], [at(row, pixel, block)])
-    return lambda *position: held[at(*position)]
+    for row, pixel in pixels:
+        T.buffer_store(acc, table[lanes(operands.parameter, n)], [at(row, pixel)])
+    header = operands.plan + operands.index * HEADER
+    weight, step = operands.weight + table[header], operands.plan + table[header + 1]
+    for place, length in enumerate(LENGTHS):
+        count = table[header + 2 + place]
+        with T.serial(0, count) as chain:
+            first = chain * length
+            weights = [operands.weights[lanes(weight + (first + j) * 4 * n, 4 * n)] for j in range(length)]
+            starts = [operands.start + table[step + first + j] for j in range(length)]
+            for row, pixel in pixels:
+                to, index = row * operands.down + pixel * operands.right, at(row, pixel)
+                reads = zip(starts, weights, strict=True)
+                sums = [_products(n, operands.data, start + to, own) for start, own in reads]
+                T.buffer_store(acc, acc[index] + _widened(n, sum(sums[1:], sums[0])), [index])
+        weight, step = weight + count * (length * 4 * n), step + count * length
+    return lambda *position: acc[at(*position)]
 
 
 def _products(n: int, data: Expr, address: Expr, weights: Expr) -> Expr:

@@ -74,7 +74,7 @@ def copy_image(site: Site) -> KernelCall:
 
     def body(inputs: list[Expr], constants: list[Expr], out: Expr) -> None:
         fill_border(site.target, out, site.pad)
-        with loop(source.height) as y:
+        with loop(source.height, parallel=True) as y:
             copy_rows(source, inputs[0], site.target, out, 0, y)
 
     size = source.height * source.width * source.channels

@@ -81,7 +81,7 @@ class VnniSet(_PackingSet, VectorSet):
 class ChainedSet(_PackingSet, VectorSet):
     """vpmaddubsw: two uint8 x int8 products in 16 bits, exact in the chains of :mod:`.chains`; vpmaddwd widens them.
 
-    One block of output channels is summed at a time, in the chains of its own plan.
+    A tile has one block of output channels, which has a plan of its own: the loops are as long for all pixels of a map.
     """
 
     chained = True
@@ -100,10 +100,10 @@ class ChainedSet(_PackingSet, VectorSet):
                 count = -(-height // rows) * -(-width // pixels)
                 tiles.append((count * (rows * pixels + 0.5), rows, pixels))
         _, rows, pixels = min(tiles)
-        return Tile(rows, pixels, next(q for q in (4, 2, 1) if blocks % q == 0))
+        return Tile(rows, pixels, 1)
 
     def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
-        """Block by block."""
+        """Chain by chain."""
         return chained_sums(self.lanes, tile, operands)
 
 

@@ -14,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.errors import SqueezeEdgeError
 from squeezeedge.graph.rules import WEIGHT_LIMIT
-from squeezeedge.targets.cpu.chains import BOUND, HEADER, LENGTHS, MATCHED, check_chains, plan_chains, plan_table
+from squeezeedge.targets.cpu.chains import BOUND, HEADER, LENGTHS, TOGETHER, check_chains, plan_chains, plan_table
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.loops import Expr, lanes
 from squeezeedge.targets.cpu.tiling import Operands, Tile
@@ -59,38 +59,38 @@ def test_every_weight_tensor_has_a_plan(weights: NDArray[np.int8]) -> None:
 
 
 def test_light_weights_are_in_long_chains() -> None:
-    """Also where there are more steps than are matched with each other."""
-    weights = np.full((1, 1, 4 * MATCHED, 4), BOUND // (2 * max(LENGTHS)), np.int8)
+    """Also where there are more steps than chains are made from."""
+    weights = np.full((1, 1, 2 * TOGETHER, 4), BOUND // (2 * max(LENGTHS)), np.int8)
     (plan,) = plan_chains(weights)
-    assert plan.counts == (MATCHED, 0, 0)
+    assert plan.counts == (2 * TOGETHER // max(LENGTHS), 0, 0, 0)
 
 
 def test_what_can_overflow_or_computes_something_else_is_refused() -> None:
-    weights = np.full((1, 8, 4, 4), 17, np.int8)
+    weights = np.full((1, 8, 4, 4), 27, np.int8)
     (plan,) = plan_chains(weights)
-    assert plan.counts == (0, 2, 0)  # 2 * 2 * 17 <= 128 < 4 * 2 * 17
+    assert plan.counts == (0, 0, 2, 0)  # 2 * 2 * 27 <= 128 < 3 * 2 * 27
     with pytest.raises(SqueezeEdgeError, match="conv: a sum of its plan can overflow"):
-        check_chains("conv", [replace(plan, counts=(1, 0, 0))], weights)
-    for other in (replace(plan, steps=plan.steps[[0, 0, 2, 3]]), replace(plan, counts=(0, 1, 0))):
+        check_chains("conv", [replace(plan, counts=(1, 0, 0, 0))], weights)
+    for other in (replace(plan, steps=plan.steps[[0, 0, 2, 3]]), replace(plan, counts=(0, 0, 1, 0))):
         with pytest.raises(SqueezeEdgeError, match="conv: its plan does not have its weights"):
             check_chains("conv", [other], weights)
 
 
 @cache
 def _kernel(name: str) -> Compiled:
-    """One tile's sums; the same code runs every plan."""
+    """The sums of a tile a block; the same code runs every plan."""
     isa = INSTRUCTION_SETS[available(name)]
     n, blocks = isa.lanes, CHANNELS // isa.lanes
-    tile, plan = Tile(1, PIXELS, blocks), 2 * CHANNELS
+    tile, plan = Tile(1, PIXELS, 1), 2 * CHANNELS
 
     def body(inputs: list[Expr], out: Expr) -> None:
         data, weights, parameters = inputs
         right = ROW - 1  # bytes from a window to the next one: unaligned
-        operands = Operands(data, 0, 0, right, ROW, ROWS, STEPS, 4, weights, 0, parameters, 0, plan, 0)
-        sums = isa.accumulate(tile, operands)
-        for pixel in range(PIXELS):
-            for block in range(blocks):
-                T.buffer_store(out, sums(0, pixel, block), [lanes((pixel * blocks + block) * n, n)])
+        with T.serial(0, blocks) as block:
+            at = (parameters, 2 * n * block, plan, block)
+            sums = isa.accumulate(tile, Operands(data, 0, 0, right, ROW, ROWS, STEPS, 4, weights, 0, *at))
+            for pixel in range(PIXELS):
+                T.buffer_store(out, sums(0, pixel, 0), [lanes((pixel * blocks + block) * n, n)])
 
     empty = np.zeros((blocks, n, *SHAPE[2:]), np.int8)
     return compiled_body(body, _inputs(empty, np.zeros(0, np.uint8)), _OUT, isa)
