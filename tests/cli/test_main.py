@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 import squeezeedge
+from squeezeedge import cli
 from tests.marks import first_quick
+
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +53,17 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("0", "0")])
+def test_pytorch_takes_huge_pages_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, seen: str
+) -> None:
+    monkeypatch.setenv(HUGE_PAGES, "")  # restored afterwards
+    monkeypatch.delenv(HUGE_PAGES) if given is None else monkeypatch.setenv(HUGE_PAGES, given)
+    monkeypatch.setattr(cli, "app", lambda: None)
+    cli.main()
+    assert os.environ[HUGE_PAGES] == seen
 
 
 @pytest.mark.slow
