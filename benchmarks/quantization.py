@@ -1,4 +1,4 @@
-"""Accuracy after quantization beside ONNX Runtime and NNCF: the same float network, calibration and test images.
+"""Accuracy after quantization beside other toolkits: the same float network, calibration and test images.
 
     python -m benchmarks.quantization squeezenet1_0 --weights FILE --data IMAGES -o FILE.json
     python -m benchmarks.quantization efficientnet_lite0 --weights FILE.onnx --data IMAGES -o FILE.json
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 import squeezeedge as sq
-from benchmarks.peers import QUANTIZERS, float_onnx
+from benchmarks.peers import QUANTIZERS, Quantizer, float_onnx
 from benchmarks.report import note, print_table, versions, write_report
+from benchmarks.torch_peers import TORCH_QUANTIZERS
 from squeezeedge.calib.fingerprint import fingerprints
 from squeezeedge.calib.imagenet import imagenet_classes
 from squeezeedge.calib.preprocess import Preprocessing
@@ -56,7 +57,8 @@ ABLATION: dict[str, Effort] = {
     "best without extra_macs": replace(EFFORTS["best"], extra_macs=0),
 }
 """Ours with one of its passes left out: of the effort ``fast``, except where it says ``best``."""
-OURS_AND_PEERS = (*OURS, *ABLATION, *QUANTIZERS)
+OTHERS: dict[str, Quantizer] = QUANTIZERS | TORCH_QUANTIZERS
+OURS_AND_PEERS = (*OURS, *ABLATION, *OTHERS)
 COLUMNS = ("top1", "top5", "agreement", "logits_sqnr_db", "cpu_seconds")
 
 
@@ -77,20 +79,18 @@ def main() -> None:
         help=".sqe of the first draws, of `squeezeedge quantize --seed`",
     )
     parser.add_argument("--ablation", action="store_true", help="also ours with each of its passes left out")
-    parser.add_argument(
-        "--only", nargs="+", choices=OURS_AND_PEERS, default=(*OURS, *QUANTIZERS), help="what is compared"
-    )
+    parser.add_argument("--only", nargs="+", choices=OURS_AND_PEERS, default=(*OURS, *OTHERS), help="what is compared")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file; its figures of others are kept")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
     source = source_model(options.network, options.weights)
-    found = {name: versions(peer.packages) for name, peer in QUANTIZERS.items()}
+    found = {name: versions(peer.packages) for name, peer in OTHERS.items()}
     notes = {
         name: "not installed"
         if found[name] is None
         else {"versions": found[name], "settings": peer.settings, "arithmetic": peer.arithmetic}
-        for name, peer in QUANTIZERS.items()
+        for name, peer in OTHERS.items()
     }
     draws: list[dict[str, dict[str, Any]]] = []
     only = {*options.only, *(ABLATION if options.ablation else ())}
@@ -170,7 +170,7 @@ def _draw(
             seconds[name] = time.process_time() - start
         logits[name] = graph.logits(run(graph, images))
     model = float_onnx(source.floating)
-    for name, peer in QUANTIZERS.items():
+    for name, peer in OTHERS.items():
         if name not in only or versions(peer.packages) is None:
             continue
         start = time.process_time()
