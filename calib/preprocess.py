@@ -29,7 +29,9 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 class Preprocessing:
     """Image -> uint8 HWC crop -> (fp32 only) (x / 255 - mean) / std.
 
-    The same pixels as torchvision's ``Resize`` and ``CenterCrop`` on a PIL image.
+    The same pixels as torchvision's ``Resize`` and ``CenterCrop`` on a PIL image, scaled along the rows, then along the
+    columns, with bytes between. Pillow 13 itself takes the other order where the height shrinks by more than twice as
+    many pixels as the width.
 
     Attributes:
         size: (height, width) of the network's input in pixels.
@@ -85,15 +87,11 @@ class Preprocessing:
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
         if self.resize is None:
-            return image.resize((width, height), resample)
+            return _resized(image, (width, height), resample)
         short = min(image.size)
         if short != self.resize:
             scaled = (image.width * self.resize // short, image.height * self.resize // short)
-            if math.prod(scaled) > MAX_PIXELS:
-                raise UnsupportedError(
-                    f"{image.width}x{image.height} pixels are too elongated to scale; crop the image"
-                )
-            image = image.resize(scaled, resample)
+            image = _resized(image, scaled, resample)
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
 
@@ -136,6 +134,14 @@ class Preprocessing:
             )
         except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise CorruptFileError(f"preprocessing record is not valid: {error}") from error
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """An image of (width, height) pixels, scaled along the rows and then along the columns by any version of Pillow."""
+    width, height = size
+    if width * max(height, image.height) > MAX_PIXELS:
+        raise UnsupportedError(f"{image.width}x{image.height} pixels are too elongated to scale; crop the image")
+    return image.resize((width, image.height), resample).resize(size, resample)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

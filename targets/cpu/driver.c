@@ -325,3 +325,23 @@ EXPORT int32_t squeezeedge_top(const float *logits, int32_t count, int32_t *clas
     error_text[0] = 0;
     return found;
 }
+
+_Static_assert(SQUEEZEEDGE_RGB == (int)RGB && SQUEEZEEDGE_BGR == (int)BGR && SQUEEZEEDGE_RGBA == (int)RGBA &&
+                   SQUEEZEEDGE_BGRA == (int)BGRA && SQUEEZEEDGE_GRAY == (int)GRAY,
+               "the formats of the interface");
+
+EXPORT int64_t squeezeedge_scratch(int32_t width, int32_t height) {
+    int64_t bytes = 0;
+    const char *failure = preprocess_scratch(&preprocessing, width, height, &bytes);
+    if (failure != NULL) return fail(SQUEEZEEDGE_BAD_ARGUMENT, failure);
+    error_text[0] = 0;
+    return bytes;
+}
+
+EXPORT int32_t squeezeedge_preprocess(const uint8_t *pixels, int32_t width, int32_t height, int64_t stride,
+                                      int32_t format, void *scratch, uint8_t *image) {
+    const char *failure = preprocess(&preprocessing, pixels, width, height, stride, (Format)format, scratch, image);
+    if (failure != NULL) return fail(SQUEEZEEDGE_BAD_ARGUMENT, failure);
+    error_text[0] = 0;
+    return SQUEEZEEDGE_OK;
+}

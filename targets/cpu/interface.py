@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezeedge.calib.preprocess import Preprocessing
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.rules import Shape
@@ -29,6 +30,7 @@ class Interface:
     Attributes:
         prefix: of all its names in C.
         shape: of the image.
+        preprocessing: how an image of any size becomes one of that shape.
         labels: class names; empty if they are not known.
         scale: float32 [classes]: class sum * scale = logit.
         number: tells networks of one prefix apart.
@@ -36,6 +38,7 @@ class Interface:
 
     prefix: str
     shape: Shape
+    preprocessing: Preprocessing
     labels: tuple[str, ...]
     scale: NDArray[np.float32]
     number: int
@@ -55,7 +58,8 @@ class Interface:
             if "\0" in label or any("\ud800" <= letter <= "\udfff" for letter in label):
                 raise UnsupportedError(f"class name {label!r}: can't be a string of C; rename the class")
         number = int(graph.digest()[:8], 16)
-        return cls(prefix or _identifier(graph.name), graph.input_shape, graph.labels, graph.head.scale, number)
+        prefix = prefix or _identifier(graph.name)
+        return cls(prefix, graph.input_shape, graph.preprocessing, graph.labels, graph.head.scale, number)
 
     @property
     def classes(self) -> int:
@@ -94,8 +98,11 @@ class Interface:
         )
 
     def tables(self) -> list[str]:
-        """Lines of C for the driver: LABELS if there are any, and SCALE."""
-        lines = ["static const float class_scale[CLASSES] = {"]
+        """Lines of C for the driver: the preprocessing, the scales, and LABELS if there are any."""
+        how = self.preprocessing
+        values = (*how.size, how.resize or 0, how.interpolation.upper(), int(how.gray))
+        lines = [f"static const Preprocessing preprocessing = {{{', '.join(map(str, values))}}};"]
+        lines.append("static const float class_scale[CLASSES] = {")
         lines += [f"    {float(value).hex()}f," for value in self.scale]
         lines.append("};")
         if self.labels:

@@ -1,6 +1,7 @@
 /* The kernels of a network and how one image goes through them. It needs neither threads nor a C library, so that
    another driver can include it, too. What the kernels call is the driver's: __TVMBackendParallelLaunch and the like. */
 #pragma once
+#include "preprocess.h"
 #include "processor.h"
 
 #include <stddef.h>

@@ -26,9 +26,9 @@ from squeezeedge.targets.cpu.tables import CONSTANTS, Variant, plan_header, shar
 __all__ = ["compile_options", "compiler_version", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
-DRIVER = ("driver.c", "threads.c")
+DRIVER = ("driver.c", "preprocess.c", "threads.c")
 SOURCES = (*DRIVER, "glibc.c")
-HEADERS = ("kernels.h", "processor.h", "threads.h")
+HEADERS = ("kernels.h", "preprocess.h", "processor.h", "threads.h")
 
 VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock", "pthread_sigmask")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
@@ -76,7 +76,8 @@ def write_sources(variants: Sequence[Variant], interface: Interface, folder: Pat
 def compile_options() -> list[str]:
     """The C compiler's, for what :func:`write_sources` wrote."""
     includes = (tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path())
-    return ["-std=gnu11", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", *(f"-I{path}" for path in includes)]
+    exact = "-ffp-contract=off"  # preprocess.c says why
+    return ["-std=gnu11", exact, "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", *(f"-I{path}" for path in includes)]
 
 
 def link_library(variants: Sequence[Variant], compiler: str, interface: Interface, out: Path) -> str | None:

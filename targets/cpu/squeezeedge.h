@@ -23,6 +23,9 @@ enum {
     SQUEEZEEDGE_NO_THREADS = -5, /* the system gives no further ones */
     SQUEEZEEDGE_FAILED = -6      /* a kernel failed: the library is damaged */
 };
+
+/* How the bytes of a pixel lie, 8 bits a channel; the fourth one is not read. */
+enum { SQUEEZEEDGE_RGB, SQUEEZEEDGE_BGR, SQUEEZEEDGE_RGBA, SQUEEZEEDGE_BGRA, SQUEEZEEDGE_GRAY };
 #elif SQUEEZEEDGE_API_VERSION != 1
 #error "networks of different versions of squeezeedge: compile them with the same one"
 #endif
@@ -50,6 +53,16 @@ int32_t squeezeedge_threads(void);
  * an image's answer. As many images as there are threads, or a multiple of it, are computed by one thread each, the
  * others by all threads together. Calls from several threads take turns. */
 int32_t squeezeedge_logits(const uint8_t *images, int32_t count, float *logits);
+
+/* Make the network's image, uint8 [height][width][3], of one of any size, as the network was trained: scaled and
+ * cropped to the same bits as in Python. From each row of pixels to the next one there are `stride` bytes, negative
+ * where the last row lies first. `scratch`: squeezeedge_scratch(width, height) bytes. It computes in the calling thread
+ * and takes no turns. */
+int32_t squeezeedge_preprocess(const uint8_t *pixels, int32_t width, int32_t height, int64_t stride, int32_t format,
+                               void *scratch, uint8_t *image);
+
+/* Bytes of scratch memory for an image of this size; a negative code if such an image is refused. */
+int64_t squeezeedge_scratch(int32_t width, int32_t height);
 
 /* The best of all logits of an image: writes the indices of `count` classes, best first (of equal ones the first), or
  * of all if these are fewer, and their softmax probabilities, 0 to 1, unless `probabilities` is NULL; not over the

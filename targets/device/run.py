@@ -350,15 +350,19 @@ def _scaled(image: "Any", preprocessing: "Mapping[str, Any]") -> "Any":  # noqa:
     (height, width), resize = preprocessing["size"], preprocessing["resize"]
     resample = getattr(Image, preprocessing["interpolation"].upper())
     if resize is None:
-        return image.resize((width, height), resample)
+        return _resized(image, (width, height), resample)
     short = min(image.size)
     if short != resize:
-        scaled = (image.width * resize // short, image.height * resize // short)
-        if scaled[0] * scaled[1] > MAX_PIXELS:
-            raise _Unreadable("too elongated to scale; crop the image")
-        image = image.resize(scaled, resample)
+        image = _resized(image, (image.width * resize // short, image.height * resize // short), resample)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
+
+
+def _resized(image: "Any", size: "tuple[int, int]", resample: int) -> "Any":  # noqa: ANN401  (Pillow's image)
+    """Scaled along the rows and then along the columns, which Pillow 13 does not always."""
+    if size[0] * max(size[1], image.height) > MAX_PIXELS:
+        raise _Unreadable("too elongated to scale; crop the image")
+    return image.resize((size[0], image.height), resample).resize(size, resample)
 
 
 def _standard_input() -> "Iterator[np.ndarray]":

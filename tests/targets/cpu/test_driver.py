@@ -258,7 +258,19 @@ def test_the_stack_does_not_grow_with_the_image(tmp_path: Path) -> None:
 def build(lowered: CpuLowered, folder: Path, *arguments: str) -> Path:
     """A program that includes the driver, or is built of it with other options than a library."""
     objects = write_sources(lowered.variants, lowered.interface, folder)
-    command = ["cc", "-O1", "-g", *compile_options(), *arguments, "threads.c", *objects, "-lm", "-o", "program"]
+    command = [
+        "cc",
+        "-O1",
+        "-g",
+        *compile_options(),
+        *arguments,
+        "preprocess.c",
+        "threads.c",
+        *objects,
+        "-lm",
+        "-o",
+        "program",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "program"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import IMAGE, IntegerGraph
@@ -54,11 +55,11 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def check_documented(machine: Machine, graph: IntegerGraph, folder: Path, arguments: list[str | Path]) -> None:
     """The documented program's answers are Python's: classes, bits of the logits, probabilities, names."""
     program = machine.build(documented_program(), folder, [f"-I{folder}", *arguments])
-    images = random_images(graph, 3, 7)
-    height, width, _ = graph.input_shape
-    for number, (image, logits) in enumerate(zip(images, graph.logits(run(graph, images)), strict=True)):
-        header = f"P6\n{width} {height}\n255\n".encode() if number else b""  # the first one is nothing but pixels
-        (folder / "image").write_bytes(header + image.tobytes())
+    sizes = (graph.input_shape[:2], (23, 31), (4, 3))
+    pictures = [Image.fromarray(np.random.default_rng(7).integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+    images = np.stack([graph.preprocessing(picture) for picture in pictures])
+    for picture, logits in zip(pictures, graph.logits(run(graph, images)), strict=True):
+        picture.save(folder / "image", format="PPM")
         done = machine.run(program, folder / "image")
         assert done.returncode == 0, done.stderr
         best = np.argsort(-logits, kind="stable")[:5]
@@ -111,7 +112,7 @@ def test_the_documented_commands(folder: Path, tmp_path: Path, graph: IntegerGra
     commands = re.findall(r"^cc .*", (CHECKOUT / "docs" / "c-interface.md").read_text(), re.MULTILINE)
     (tmp_path / "net-cpu").symlink_to(folder)
     (tmp_path / "classify.c").write_text(documented_program())
-    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes())
+    Image.fromarray(random_images(graph, 1, 0)[0]).save(tmp_path / "image", format="PPM")
     answers = set()
     for command in commands:
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
@@ -130,7 +131,7 @@ def test_the_documented_cmake_file(folder: Path, tmp_path: Path, graph: IntegerG
     for command in (where, ["cmake", "--build", str(tmp_path)]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes())
+    Image.fromarray(random_images(graph, 1, 0)[0]).save(tmp_path / "image", format="PPM")
     answered = HERE.run(tmp_path / "classify", tmp_path / "image")
     assert answered.returncode == 0 and len(answered.stdout.splitlines()) >= 5
     done = subprocess.run([*where, "-DPREFIX=other"], capture_output=True, text=True, check=False)
@@ -143,11 +144,17 @@ def test_the_documentation_shows_the_program() -> None:
     assert {line.strip() for line in shown.splitlines()} <= {line.strip() for line in program}
 
 
-def test_the_documented_program_refuses_other_sizes(graph: IntegerGraph, folder: Path, tmp_path: Path) -> None:
+def test_the_documented_program_refuses_what_is_no_image(folder: Path, tmp_path: Path) -> None:
     program = HERE.build(documented_program(), tmp_path, [f"-I{folder}", folder / "libnet.a", "-pthread", "-lm"])
-    (tmp_path / "image").write_bytes(random_images(graph, 1, 0).tobytes() + b"x")
-    done = HERE.run(program, tmp_path / "image")
-    assert done.returncode == 1 and b"not an image of the network's size" in done.stderr
+    for data, text in (
+        (b"P5 1 1 255\n...", b"not a binary PPM"),
+        (b"P6 1 1 65535\n......", b"not a binary PPM"),
+        (b"P6 2 1 255\n.....", b"the file ends early"),
+        (b"P6 0 1 255\n", b"at least one pixel"),
+    ):
+        (tmp_path / "image").write_bytes(data)
+        done = HERE.run(program, tmp_path / "image")
+        assert done.returncode == 1 and text in done.stderr
 
 
 def test_the_largest_sum_is_not_the_answer(graph: IntegerGraph) -> None:
@@ -259,6 +266,26 @@ def test_null_is_an_error_with_a_text(graph: IntegerGraph, library: ctypes.CDLL)
         assert function(None, 1, pointer(room)) == BAD_ARGUMENT and b"NULL" in library.net_error()
         assert function(pointer(image), 1, None) == BAD_ARGUMENT and b"NULL" in library.net_error()
         assert function(pointer(image), 1, pointer(room)) == 0 and library.net_error() == b""
+
+
+@pytest.mark.parametrize("name", ["RGB", "BGR", "RGBA", "BGRA", "GRAY"])
+def test_an_image_of_another_size(graph: IntegerGraph, library: ctypes.CDLL, name: str) -> None:
+    """The header's number of a format stands for its bytes; the image is Python's."""
+    header = Interface.of(graph, None).header()
+    (formats,) = re.findall(r"enum { (SQUEEZEEDGE_RGB.*) };", header)
+    number = formats.split(", ").index(f"SQUEEZEEDGE_{name}")
+    pixels = np.random.default_rng(2).integers(0, 256, (21, 34, 4)).astype(np.uint8)
+    order = {"RGB": [0, 1, 2], "BGR": [2, 1, 0], "RGBA": [0, 1, 2, 3], "BGRA": [2, 1, 0, 3], "GRAY": [0]}[name]
+    given = np.ascontiguousarray(pixels[..., order])
+    library.net_scratch.restype = ctypes.c_int64
+    scratch = np.empty(library.net_scratch(34, 21), np.uint8)
+    image = np.empty(graph.input_shape, np.uint8)
+    arguments = (34, 21, ctypes.c_int64(34 * len(order)), number, pointer(scratch), pointer(image))
+    assert library.net_preprocess(pointer(given), *arguments) == 0 and library.net_error() == b""
+    same = Image.fromarray(pixels[..., 0] if name == "GRAY" else pixels[..., :3])
+    np.testing.assert_array_equal(image, graph.preprocessing(same))
+    assert library.net_preprocess(None, *arguments) < 0 and b"no pixels" in library.net_error()
+    assert library.net_scratch(34, 0) < 0 and b"at least one pixel" in library.net_error()
 
 
 BOTH = """
