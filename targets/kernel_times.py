@@ -70,6 +70,7 @@ def profile_kernels(
     image: NDArray[np.uint8],
     runs: int,
     peak: Callable[[Artifact, Mapping[str, Any]], Peak],
+    entry: Callable[[Artifact, Mapping[str, Any]], dict[str, Any]] = lambda artifact, about: artifact.compiled,
 ) -> Profile:
     """Run an image on a device of this machine and read a clock between its kernels.
 
@@ -81,6 +82,7 @@ def profile_kernels(
         runs: that count.
         peak: measures it, of the artifact and what the device says of itself; if that fails, the profile has none and
             says why.
+        entry: the target's entries of the manifest, of the same; with its ``layers``.
 
     Raises:
         As :meth:`squeezeedge.targets.protocol.Profiler.profile`.
@@ -92,7 +94,7 @@ def profile_kernels(
         plain = session.run(np.repeat(image[None], runs, 0))
     notes.append(f"a run without clocks between the kernels: {np.median(plain.latency_ms):.3f} ms")
     artifact = Artifact(folder)
-    layers = KernelLayer.all_of(folder, artifact.compiled, clock.shape[1] - 1)
+    layers = KernelLayer.all_of(folder, entry(artifact, plain.metrics), clock.shape[1] - 1)
     measured: Peak | None = None
     try:
         measured = peak(artifact, plain.metrics)

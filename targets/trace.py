@@ -62,9 +62,9 @@ class Trace:
         """JSON values."""
         return {"head": self.head, "tensors": [vars(place) for place in self.places], "unseen": dict(self.unseen)}
 
-    def write(self, folder: Path) -> None:
-        """Write trace.json into a folder."""
-        (folder / TRACE).write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+    def write(self, folder: Path, name: str = TRACE) -> None:
+        """Write it into a folder."""
+        (folder / name).write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
 
 
 def runs(addresses: Iterable[int]) -> tuple[tuple[int, int], ...]:

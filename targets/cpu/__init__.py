@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezeedge.lower.feature import Feature
-from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isa
+from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, check_prefix, check_processor, choose_isas
 from squeezeedge.targets.protocol import Kind, NetworkOpener, Profile, Requirement
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CpuTarget:
             Requirement(
                 "processor",
                 "run",
-                f"{platform.machine()}: {choose_isa(CpuOptions())}" if linux else None,
+                f"{platform.machine()}: {choose_isas(CpuOptions())[0]}" if linux else None,
                 "the library is for Linux; use `board` user@host",
             ),
             Requirement("ssh (another machine)", "option", shutil.which("ssh"), "install an OpenSSH client"),
@@ -52,7 +52,7 @@ class CpuTarget:
         """The compiler must be there, LLVM must know the processor, and the instruction set fit it."""
         check_prefix(options.prefix)
         check_processor(options)
-        choose_isa(options)
+        choose_isas(options)
         c_compiler(options)
 
     def check_device(self, device: str, board: str | None, options: CpuOptions | None = None) -> None:

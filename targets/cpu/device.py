@@ -12,14 +12,14 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from squeezeedge.targets.device.run import Artifact
+    from squeezeedge.targets.device.run import Artifact, Trace
 
 __all__ = [
     "FILES",
@@ -31,10 +31,11 @@ __all__ = [
     "add_arguments",
     "library_name",
     "machine_of",
+    "variant_entry",
 ]
 
 LIBRARIES = "lib*.so"
-FILES = (LIBRARIES, "trace.json")
+FILES = (LIBRARIES, "trace*.json")
 REQUIRED: tuple[tuple[str, str], ...] = ()
 
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -43,7 +44,7 @@ PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 """ELF's number of a processor -> its name."""
 
-API_VERSION = 1
+API_VERSION, BAD_ARGUMENT = 1, -2
 """Of the library's interface in C."""
 
 THREADS_VARIABLE = "SQUEEZEEDGE_THREADS"
@@ -61,12 +62,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The device's own options."""
     text = f"threads (default: ${THREADS_VARIABLE}, else the processors of this process, at most {DEFAULT_THREADS})"
     parser.add_argument("--threads", type=_threads, help=text)
+    text = "instruction set whose kernels run, of a library with several (default: the best that the processor has)"
+    parser.add_argument("--isa", metavar="NAME", help=text)
 
 
 def _threads(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads: 1 to {MAX_THREADS}")
     return int(text)
+
+
+def variant_entry(artifact: Artifact, isa: str) -> dict[str, Any]:
+    """What the manifest says of a library's kernels for an instruction set; of others than several, all that it says.
+
+    Raises:
+        ValueError: it does not say that.
+    """
+    several = artifact.compiled.get("variants")
+    if several is None:
+        return artifact.compiled
+    found = [one for one in several if type(one) is dict and one.get("isa") == isa] if type(several) is list else []
+    if len(found) != 1:
+        raise ValueError(f"{artifact.folder}: the manifest does not describe the kernels for {isa}; compile again")
+    return cast("dict[str, Any]", found[0])
 
 
 def library_name(prefix: str) -> str:
@@ -143,6 +161,7 @@ class Network:
         artifact: its files.
         threads: how many compute, unless there are fewer processors; ``None``: :func:`default_threads`.
         batch: images a call of the library: so many, or a multiple of it, as threads are computed by one thread each.
+        isa: the instruction set whose kernels run; ``None``: the best one that the processor has.
 
     Raises:
         Unavailable: this processor is not what the library was compiled for.
@@ -151,10 +170,10 @@ class Network:
 
     tolerance = 0.0
 
-    def __init__(self, artifact: Artifact, threads: int | None = None, batch: int = 1) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None = None, batch: int = 1, isa: str | None = None) -> None:
         if batch < 1:
             raise ValueError(f"a batch has 1 image or more, not {batch}")
-        self._artifact, self._batch = artifact, batch
+        self._artifact, self._batch, self._wanted = artifact, batch, isa
         self._threads = default_threads() if threads is None else threads
         if not 1 <= self._threads <= MAX_THREADS:  # the library takes 32 bits of it
             raise ValueError(f"{threads} is not a number of threads: 1 to {MAX_THREADS}")
@@ -192,9 +211,11 @@ class Network:
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
         if (self._shape, self._classes) != (artifact.shape, artifact.classes):
             raise ValueError(f"{path}: the library of another network; compile the model again")
-        failed = self._open(self._threads, None)
+        failed = self._open(self._threads, None if self._wanted is None else self._wanted.encode())
         if failed:
-            raise Unavailable(f"{path}: {self._error().decode()}")
+            refused = ValueError if failed == BAD_ARGUMENT else Unavailable
+            raise refused(f"{path}: {self._error().decode()}")
+        self._isa = isa().decode()
         self._threads = library[f"{prefix}_threads"]()
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -231,7 +252,7 @@ class Network:
         image = np.ascontiguousarray(image)
         if image.dtype != np.uint8 or image.shape != self._shape:
             raise ValueError(f"an image must be uint8 [{', '.join(map(str, self._shape))}]")
-        said, sums = self._artifact.trace(), np.empty(self._classes, np.int32)
+        said, sums = self._said(), np.empty(self._classes, np.int32)
         if self._trace is None:
             raise ValueError(f"{self._artifact.folder}: the library shows no tensors; compile the model again")
         found: dict[str, bytes] = {}
@@ -274,11 +295,18 @@ class Network:
 
     def unseen(self) -> dict[str, str]:
         """The tensors that lie nowhere in memory -> why."""
-        return self._artifact.trace().unseen
+        return self._said().unseen
+
+    def _said(self) -> Trace:
+        """Where the tensors of the kernels that run lie."""
+        name = variant_entry(self._artifact, self._isa).get("trace", "trace.json")
+        if type(name) is not str:
+            raise ValueError(f"{self._artifact.folder}: the manifest's name of a trace is damaged; compile again")
+        return self._artifact.trace(name)
 
     def about(self) -> dict[str, Any]:
-        """How many threads compute."""
-        return {"threads": self._threads}
+        """How many threads compute, with the kernels for which instruction set."""
+        return {"threads": self._threads, "isa": self._isa}
 
     def close(self) -> None:
         """Stop its threads and unload it."""

@@ -22,9 +22,9 @@ from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.library import compiler_version, kernel_object, link_library
 from squeezeedge.targets.cpu.module import kernel_calls, tensor_places
-from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isa
+from squeezeedge.targets.cpu.options import CpuOptions, c_compiler, choose_isas
 from squeezeedge.targets.cpu.processor import llvm_target
-from squeezeedge.targets.cpu.tables import Variant
+from squeezeedge.targets.cpu.tables import Variant, write_traces
 from squeezeedge.targets.kernel_times import KernelLayer
 
 __all__ = ["STACK_BYTES", "CpuLowered", "lower"]
@@ -64,14 +64,16 @@ class CpuLowered:
         """
         glibc = link_library(self.variants, self.compiler, self.interface, folder)
         needs = {} if glibc is None else {"glibc": glibc, "note": f"the library needs glibc {glibc} or newer"}
-        (variant,) = self.variants
-        variant.trace.write(folder)
+        entries = [variant.entry() for variant in self.variants]
+        for entry, name in zip(entries, write_traces(self.variants, folder), strict=True):
+            entry["trace"] = name
+        several = {"isa": ",".join(variant.isa for variant in self.variants), "variants": entries}
         return {
             "prefix": self.interface.prefix,
             "compiler": compiler_version(self.compiler),
-            "kernels": len(variant.plan.calls),
+            "kernels": len(self.variants[0].plan.calls),
             "stack_bytes": STACK_BYTES,
-            **variant.entry(),
+            **(entries[0] if len(entries) == 1 else several),
             **needs,
         }
 
@@ -92,7 +94,7 @@ def lower(graph: IntegerGraph, options: CpuOptions) -> CpuLowered:
     compiler = c_compiler(options)
     _check_zero_points(graph)
     interface = Interface.of(graph, options.prefix)
-    return CpuLowered([_variant(graph, choose_isa(options), options)], compiler, interface)
+    return CpuLowered([_variant(graph, name, options) for name in choose_isas(options)], compiler, interface)
 
 
 def _variant(graph: IntegerGraph, name: str, options: CpuOptions) -> Variant:

@@ -20,7 +20,7 @@ __all__ = [
     "c_compiler",
     "check_prefix",
     "check_processor",
-    "choose_isa",
+    "choose_isas",
     "host_features",
 ]
 
@@ -64,8 +64,9 @@ class CpuOptions:
     isa: str = field(
         default="auto",
         metadata={
-            "help": f"Instruction set of the kernels: auto (this machine's best), {', '.join(FEATURES)}.",
-            "values": ("auto", *FEATURES),
+            "help": f"Instruction set of the kernels: auto (this machine's best), {', '.join(FEATURES)}. Several with "
+            "commas between them, or all: the library has kernels for each and takes the best that a processor has.",
+            "values": ("auto", "all", *FEATURES),
         },
     )
     mtriple: str | None = field(
@@ -99,23 +100,27 @@ def architecture(options: CpuOptions) -> str:
     return "arm" if re.match(r"(arm|thumb)(v[4-9]|$)", machine) else machine
 
 
-def choose_isa(options: CpuOptions) -> str:
-    """The instruction set to compile for.
+def choose_isas(options: CpuOptions) -> tuple[str, ...]:
+    """The instruction sets to compile for, the best first.
 
     Raises:
-        UsageError: it is not known, or not one of the processor's architecture.
+        UsageError: one is not known, or not one of the processor's architecture.
     """
     machine = options.mtriple or platform.machine()
     known = architecture(options)
     fitting = {name: features for name, (needed, features) in FEATURES.items() if needed in ("", known)}
     if options.isa == "auto":
         has = _promised(options.mtriple) if options.mtriple else host_features()
-        return next(name for name, features in fitting.items() if has.issuperset(features))
-    if options.isa not in FEATURES:
-        raise UsageError(f"`isa` {options.isa}: not known; there are: auto, {', '.join(FEATURES)}")
-    if options.isa not in fitting:
-        raise UsageError(f"`isa` {options.isa}: {machine} does not have it; use one of: auto, {', '.join(fitting)}")
-    return options.isa
+        return (next(name for name, features in fitting.items() if has.issuperset(features)),)
+    if options.isa == "all":
+        return tuple(fitting)
+    wanted = options.isa.split(",")
+    for name in wanted:
+        if name not in FEATURES:
+            raise UsageError(f"`isa` {name}: not known; there are: auto, all, {', '.join(FEATURES)}")
+        if name not in fitting:
+            raise UsageError(f"`isa` {name}: {machine} does not have it; use one of: auto, all, {', '.join(fitting)}")
+    return tuple(name for name in fitting if name in wanted)
 
 
 def _promised(triple: str) -> frozenset[str]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezeedge.errors import CorruptFileError
-from squeezeedge.targets.cpu.device import Network
-from squeezeedge.targets.cpu.options import FEATURES, CpuOptions
+from squeezeedge.targets.cpu.device import Network, variant_entry
+from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.kernel_times import profile_kernels
 from squeezeedge.targets.peak import measured_rate, suitable
@@ -26,14 +26,20 @@ SIZE, CHANNELS = 16, (32, 32, 64, 64)
 
 def profile_on_processor(target: Target, folder: Path, image: NDArray[np.uint8], runs: int) -> Profile:
     """Run an image, uint8 [H, W, 3]; raises as :meth:`squeezeedge.targets.protocol.Profiler.profile`."""
-    return profile_kernels(folder, target, "cpu", image, runs, partial(_peak, target))
+    return profile_kernels(folder, target, "cpu", image, runs, partial(_peak, target), _entry)
+
+
+def _entry(artifact: Artifact, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest says of the kernels that ran."""
+    try:
+        return variant_entry(artifact, about["isa"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{artifact.folder}: the manifest's variants are damaged; compile again") from error
 
 
 def _peak(target: Target, artifact: Artifact, about: Mapping[str, Any]) -> Peak:
     """The peak of one thread times the number of threads, as if the threads shared nothing."""
-    isa, tuned = artifact.compiled.get("isa"), artifact.manifest.get("options", {}).get("mcpu")
-    if not isinstance(isa, str) or isa not in FEATURES:
-        raise CorruptFileError(f"{artifact.folder}: the manifest names no instruction set; compile the model again")
+    isa, tuned = about["isa"], artifact.manifest.get("options", {}).get("mcpu")
     if not isinstance(tuned, str | None):
         raise CorruptFileError(f"{artifact.folder}: the manifest's mcpu is damaged; compile the model again")
     options = CpuOptions(isa=isa, mcpu=tuned)

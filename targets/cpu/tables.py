@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from squeezeedge.lower.call_plan import Argument, CallPlan, Place
 from squeezeedge.targets.cpu.interface import Interface
 from squeezeedge.targets.cpu.options import FEATURES
+from squeezeedge.targets.device.run import TRACE
 from squeezeedge.targets.kernel_times import KernelLayer
 from squeezeedge.targets.trace import Trace
 
-__all__ = ["CONSTANTS", "Variant", "plan_header", "share_constants"]
+__all__ = ["CONSTANTS", "Variant", "plan_header", "share_constants", "write_traces"]
 
 CONSTANTS = "constants.bin"
 
@@ -120,6 +122,20 @@ def plan_header(variants: Sequence[Variant], interface: Interface) -> str:
         sizes = f"{len(own)}, {sum(variant.work)}, {variant.plan.workspace}"
         lines.append(f"    {{{_quoted(variant.isa)}, {tables}, {sizes}}},")
     return "\n".join([*lines, "};", *interface.tables(), ""])
+
+
+def write_traces(variants: Sequence[Variant], folder: Path) -> list[str]:
+    """Write where each variant's tensors lie; that of the first one is trace.json, and equal ones are one file.
+
+    Returns:
+        Each variant's file.
+    """
+    names: list[str] = []
+    for number, variant in enumerate(variants):
+        same = [name for name, other in zip(names, variants, strict=False) if other.trace == variant.trace]
+        names.append(same[0] if same else f"trace-{variant.isa}.json" if number else TRACE)
+        variant.trace.write(folder, names[-1])
+    return names
 
 
 def _tables(number: int, variant: Variant, arguments: Sequence[Argument]) -> list[str]:

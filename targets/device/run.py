@@ -172,17 +172,17 @@ class Artifact:
             raise ValueError(f"{self.folder / GOLDEN}: damaged ({error!r}); {COPY_AGAIN}") from error
         return images, sums
 
-    def trace(self) -> "Trace":
-        """Where the tensors of the network lie.
+    def trace(self, name: str = TRACE) -> "Trace":
+        """Where the tensors of the network lie, by a file of that name.
 
         Raises:
             ValueError: the file is missing or damaged.
         """
-        data = self.read(TRACE)
+        data = self.read(name)
         try:
             return Trace(json.loads(data.decode()))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{self.folder / TRACE}: damaged ({error!r}); {COPY_AGAIN}") from error
+            raise ValueError(f"{self.folder / name}: damaged ({error!r}); {COPY_AGAIN}") from error
 
     def _open(self, name: str) -> io.BufferedReader:
         """A file that is listed and has its size."""

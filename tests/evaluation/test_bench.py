@@ -38,14 +38,21 @@ def test_every_combination_is_measured(small_artifact: Artifact, monkeypatch: py
     done: list[int] = []
     report = bench(small_artifact, batches=(1, 2), threads=(1, 2), on_progress=done.append, **QUICK)
     assert [(row.threads, row.batch) for row in report.rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert done == [1, 1, 1, 1] and (report.device, report.kind, report.at_once) == ("cpu", "hardware", False)
+    assert done == [1, 1, 1, 1] and (report.device, report.kind, report.at_once) == ("cpu", "hardware", True)
     for row in report.rows:
         assert row.runs == module.LEAST_RUNS and 0 < row.min <= row.p50 <= row.p90 <= row.p99
         assert row.images_per_s == pytest.approx(1000 * row.batch / row.mean)
         assert row.joules_per_image == {"meter": 10 / (row.runs * row.batch)} and row.cycles is None
     assert report.compiled_with == small_artifact.manifest["versions"] and report.versions["numpy"] == np.__version__
-    assert report.remarks == ("cpu computes the images of a batch one after the other: a batch's time is their sum",)
+    assert report.remarks == () and report.about == {"isa": "generic"}
     assert json.loads(json.dumps(report.to_json()))["rows"][3]["batch"] == 2
+
+
+def test_a_device_without_batches(small_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "takes", lambda target, device, setting: setting != "batch")
+    report = bench(small_artifact, batches=(2,), **QUICK)
+    assert not report.at_once
+    assert "cpu computes the images of a batch one after the other: a batch's time is their sum" in report.remarks
 
 
 def test_a_machine_without_a_meter_is_said_to_be(small_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from squeezeedge.graph import IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.lower import CpuLowered
-from squeezeedge.targets.cpu.options import architecture
+from squeezeedge.targets.cpu.options import FEATURES, architecture
 from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
 from tests.graphs import random_images
@@ -34,6 +34,7 @@ int main(void) {
         if (squeezeedge_run(image, 1, sums)) return 1;
         fwrite(sums, sizeof *sums, squeezeedge_classes, stdout);
     }
+    fprintf(stderr, "%s\n", squeezeedge_isa());
     squeezeedge_close();
     return 0;
 }
@@ -120,6 +121,33 @@ def test_a_processor_without_it(
     assert done.returncode == 3, done
     text = f"the processor has no {lack}; compile for the instruction set {other}\n"
     assert done.stderr.decode().endswith(text)
+
+
+CHOICES = [
+    ("Haswell", "avx2,generic", "avx2"),
+    ("core2duo", "avx512bw,avx2,generic", "generic"),
+    ("core2duo", "avx512bw,avx2", "the processor has no AVX2; compile for the instruction set ssse3"),
+]
+"""(processor, instruction sets of the library, the one that runs or why none does)."""
+
+
+@pytest.mark.slow
+@pytest.mark.tool
+@pytest.mark.parametrize(("processor", "isas", "expected"), CHOICES)
+def test_the_best_that_the_processor_has(
+    processor: str, isas: str, expected: str, two_layers: IntegerGraph, lowered: CpuLowered, tmp_path: Path
+) -> None:
+    """Its own kernels run, which others could not."""
+    need("cc", "qemu-x86_64-static")
+    if architecture(CpuOptions()) != "x86_64":
+        pytest.skip(f"{isas} is another architecture's")
+    images = random_images(two_layers, 2, 0)
+    several = TARGET.lower(two_layers, CpuOptions(isa=isas))
+    done = emulated(None, several, "qemu-x86_64-static", processor, tmp_path, images.tobytes())
+    assert done.stderr.decode().endswith(f"{expected}\n")
+    assert done.returncode == (0 if expected in FEATURES else 3)
+    if expected in FEATURES:
+        np.testing.assert_array_equal(np.frombuffer(done.stdout, np.int32).reshape(2, -1), run(two_layers, images))
 
 
 @pytest.fixture(scope="module")

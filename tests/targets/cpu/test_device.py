@@ -7,6 +7,7 @@ import ctypes
 import getpass
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,13 @@ from squeezeedge.errors import SqueezeEdgeError, UnavailableError, UsageError
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import execute, run
 from squeezeedge.targets.cpu import device as device_side
-from squeezeedge.targets.cpu.device import THREADS_VARIABLE, Network, Unavailable, machine_of
+from squeezeedge.targets.cpu.device import THREADS_VARIABLE, Network, Unavailable, machine_of, variant_entry
 from squeezeedge.targets.cpu.options import CpuOptions
 from squeezeedge.targets.device.run import Artifact
 from squeezeedge.targets.registry import get_target
 from squeezeedge.targets.session import open_session
 from tests.graphs import GraphBuilder, random_images
+from tests.targets.cpu.conftest import available
 from tests.targets.devices import CHECKOUT, FakeBoard, answers, seal
 
 LIBRARY = "librandom.so"
@@ -99,7 +101,7 @@ def test_through_a_session(
     monkeypatch.setenv(THREADS_VARIABLE, str(threads))
     result = answers(TARGET, artifact, images, "cpu")
     np.testing.assert_array_equal(result.sums, run(graph, images))
-    assert result.metrics == {"threads": used(threads)} and (result.latency_ms > 0).all()
+    assert result.metrics == {"threads": used(threads), "isa": "generic"} and (result.latency_ms > 0).all()
 
 
 @pytest.mark.slow
@@ -126,6 +128,41 @@ def test_the_tensors_between_the_kernels(copy: Path, images: NDArray[np.uint8], 
         network.close()
 
 
+@pytest.fixture(scope="module")
+def several(graph: IntegerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact with kernels for two instruction sets, of which the better one has another order of channels."""
+    available("avx2")
+    out, golden = tmp_path_factory.mktemp("several") / "artifact", random_images(graph, 2, 0)
+    return write_artifact(graph, TARGET, CpuOptions(isa="generic,avx2"), out, golden=golden, source={}).path
+
+
+@pytest.mark.slow
+def test_of_several_instruction_sets_the_best_runs(
+    several: Path, images: NDArray[np.uint8], graph: IntegerGraph, tmp_path: Path
+) -> None:
+    """Or the one that is asked for; each with its own places of tensors, memory and listing."""
+    opened = Artifact(several)
+    assert opened.compiled["isa"] == "avx2,generic" and "workspace_bytes" not in opened.compiled
+    expected = dict(execute(graph, images[0]))
+    for asked, isa in ((None, "avx2"), ("generic", "generic")):
+        network = Network(opened, 2, isa=asked)
+        np.testing.assert_array_equal(network.run(images)[0], run(graph, images))
+        assert network.about()["isa"] == isa
+        for name, values in network.trace(images[0]):
+            np.testing.assert_array_equal(values, expected[name], name)
+        assert len(variant_entry(opened, isa)["layers"]) == network.kernel_times(images[0], 1)[1].shape[1] - 1
+        network.close()
+    with pytest.raises(ValueError, match="no kernels for this instruction set, only for avx2, generic"):
+        Network(opened, 1, isa="neon")
+    with pytest.raises(ValueError, match="does not describe the kernels for neon; compile again"):
+        variant_entry(opened, "neon")
+    np.save(tmp_path / "images.npy", images)
+    done = script(several, "--check", "--isa", "generic")
+    assert done.returncode == 0 and json.loads(done.stdout)["isa"] == "generic"
+    functions = [line for line in TARGET.listing(several, graph.nodes[0].name) if line.endswith(">:")]
+    assert {re.sub(r".*<(__tvm_ffi_)?|_stage.*", "", line) for line in functions} == {"avx2", "generic"}
+
+
 def test_times_of_the_kernels(artifact: Path, images: NDArray[np.uint8], graph: IntegerGraph) -> None:
     network = Network(Artifact(artifact))
     sums, clock = network.kernel_times(images[1], 3)
@@ -149,7 +186,7 @@ def test_on_another_machine(
     board = FakeBoard(tmp_path, monkeypatch, python=f"{sys.executable} -I", SQUEEZEEDGE_THREADS=2)
     result = answers(TARGET, artifact, images, "cpu", "user@board")
     np.testing.assert_array_equal(result.sums, run(graph, images))
-    assert result.metrics == {"threads": used(2)} and board.calls == ["ssh"] * 3
+    assert result.metrics == {"threads": used(2), "isa": "generic"} and board.calls == ["ssh"] * 3
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from squeezeedge.graph import IMAGE, IntegerGraph
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
-from squeezeedge.targets.cpu.library import compile_options, write_sources
+from squeezeedge.targets.cpu.library import DRIVER, compile_options, write_sources
 from squeezeedge.targets.cpu.lower import STACK_BYTES, CpuLowered
 from tests.graphs import GraphBuilder, random_images
+from tests.targets.cpu.conftest import available
 from tests.targets.cpu.programs import HERE
 
 LIBRARY, ARCHIVE = "librandom.so", "librandom.a"
@@ -255,25 +257,41 @@ def test_the_stack_does_not_grow_with_the_image(tmp_path: Path) -> None:
     passes(STACK, tmp_path, tmp_path, f"-DMOST={STACK_BYTES}", tmp_path / "libwide.a")
 
 
-def build(lowered: CpuLowered, folder: Path, *arguments: str) -> Path:
-    """A program that includes the driver, or is built of it with other options than a library."""
+REFUSED = r"""
+#include <errno.h>
+#include <stdarg.h>
+long syscall(long number, ...) { /* an older Linux, which gives nobody the tiles */
+    errno = EINVAL;
+    return -(number != 0);
+}
+int main(void) {
+    begin(1);
+    NEED(strcmp(squeezeedge_isa(), "generic") == 0);
+    NEED(squeezeedge_open(1, "amx") == SQUEEZEEDGE_UNSUPPORTED_PROCESSOR && strstr(squeezeedge_error(), "refuses"));
+    NEED(answers()); /* as before */
+    return 0;
+}
+"""
+
+
+@pytest.mark.slow
+def test_where_linux_refuses_the_tiles_the_next_ones_run(two_layers: IntegerGraph, tmp_path: Path) -> None:
+    available("amx")
+    TARGET.lower(two_layers, CpuOptions(isa="amx,generic")).write(tmp_path)
+    passes(REFUSED, tmp_path, tmp_path, tmp_path / ARCHIVE)
+
+
+SHARED = ("-shared", "-Wl,-Bsymbolic")
+
+
+def build(lowered: CpuLowered, folder: Path, *arguments: str, out: str = "program") -> Path:
+    """A program that includes the driver, or a library that is built with other options."""
     objects = write_sources(lowered.variants, lowered.interface, folder)
-    command = [
-        "cc",
-        "-O1",
-        "-g",
-        *compile_options(),
-        *arguments,
-        "preprocess.c",
-        "threads.c",
-        *objects,
-        "-lm",
-        "-o",
-        "program",
-    ]
+    rest = [name for name in DRIVER if name != "driver.c"]
+    command = ["cc", "-O1", "-g", *compile_options(), *arguments, *rest, *objects, "-lm", "-o", out]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "program"
+    return folder / out
 
 
 @pytest.mark.slow
@@ -289,7 +307,17 @@ def test_nothing_outside_of_a_buffer_is_touched(isa: str, kinds: IntegerGraph, t
 
 
 CALLERS = r"""
+enum { COUNT = 5 };
+int32_t second_open(int32_t threads, const char *isa);
+int32_t second_run(const uint8_t *images, int32_t count, int32_t *sums);
+void second_close(void);
+static uint8_t *images;
+static int32_t wanted[COUNT * 64];
 static int changes;
+static int all_right(int32_t (*run)(const uint8_t *, int32_t, int32_t *)) {
+    int32_t sums[COUNT * 64];
+    return run(images, COUNT, sums) == 0 && memcmp(sums, wanted, COUNT * squeezeedge_classes * sizeof *sums) == 0;
+}
 static void *calls(void *number) {
     for (int i = 0; i < 40; i++) {
         float logits[64];
@@ -302,8 +330,9 @@ static void *calls(void *number) {
         }
         if (!changes) {
             NEED(answers() && squeezeedge_logits(image, 1, logits) == 0);
-            NEED(squeezeedge_top(logits, 3, best, NULL) == 3);
+            NEED(squeezeedge_top(logits, 3, best, NULL) == 3 && all_right(squeezeedge_run));
         }
+        NEED(all_right(second_run)); /* which another network's opening and closing does not concern */
         NEED(squeezeedge_run(NULL, 1, best) == SQUEEZEEDGE_BAD_ARGUMENT && strstr(squeezeedge_error(), "NULL"));
     }
     return NULL;
@@ -311,11 +340,19 @@ static void *calls(void *number) {
 int main(void) {
     pthread_t callers[16];
     begin(3);
-    for (changes = 0; changes < 2; changes++) { /* then one of them opens and closes the network all the time */
+    const size_t bytes = (size_t)squeezeedge_input[0] * squeezeedge_input[1] * 3;
+    images = malloc(COUNT * bytes);
+    for (size_t i = 0; i < COUNT * bytes; i++) images[i] = i * i * 13;
+    for (int i = 0; i < COUNT; i++)
+        NEED(squeezeedge_run(images + i * bytes, 1, wanted + i * squeezeedge_classes) == 0);
+    NEED(second_open(2, NULL) == 0 && squeezeedge_threads() == 3);
+    for (changes = 0; changes < 2; changes++) { /* then one of them opens and closes a network all the time */
         for (intptr_t i = 0; i < 16; i++) NEED(pthread_create(&callers[i], NULL, calls, (void *)i) == 0);
         for (int i = 0; i < 16; i++) NEED(pthread_join(callers[i], NULL) == 0);
     }
     squeezeedge_close();
+    second_close();
+    free(images);
     return 0;
 }
 """
@@ -323,12 +360,21 @@ int main(void) {
 
 @pytest.mark.slow
 @pytest.mark.tool
-def test_sixteen_callers_under_the_thread_sanitizer(lowered: CpuLowered, tmp_path: Path) -> None:
-    (tmp_path / "callers.c").write_text(f"{NETWORK}{CALLERS}")
-    probe = ["cc", "-fsanitize=thread", "-x", "c", "-", "-o", str(tmp_path / "probe")]
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_sixteen_callers_under_a_sanitizer(sanitizer: str, lowered: CpuLowered, tmp_path: Path) -> None:
+    """Of two networks, one image or several at a time."""
+    option = f"-fsanitize={sanitizer}"
+    probe = ["cc", option, "-x", "c", "-", "-o", str(tmp_path / "probe")]
     made = subprocess.run(probe, input=b"int main(void) { return 0; }", capture_output=True, check=False)
     if made.returncode or subprocess.run([tmp_path / "probe"], capture_output=True, check=False).returncode:
-        pytest.skip("the compiler has no thread sanitizer that runs here")
-    program = build(lowered, tmp_path, "-fsanitize=thread", "-DPROCESSORS=3", "driver.c", "callers.c")
-    done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
+        pytest.skip(f"the compiler has no sanitizer for {sanitizer} that runs here")
+    several = replace(lowered, variants=[replace(v, work=[100] * len(v.work)) for v in lowered.variants])
+    build(several, tmp_path, option, "-DPROCESSORS=3", *SHARED, "driver.c", out="libfirst.so")
+    (tmp_path / "second").mkdir()
+    second = replace(several, interface=replace(lowered.interface, prefix="second"))
+    build(second, tmp_path / "second", option, "-DPROCESSORS=3", *SHARED, "driver.c", out="libsecond.so")
+    (tmp_path / "callers.c").write_text(f"{NETWORK}{CALLERS}")
+    files = ["callers.c", f"{tmp_path}/libfirst.so", f"{tmp_path}/second/libsecond.so"]
+    subprocess.run(["cc", "-g", "-pthread", option, *files, "-o", "callers"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "callers"], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,7 +12,7 @@ from squeezeedge.targets.cpu.options import (
     TRIPLES,
     check_prefix,
     check_processor,
-    choose_isa,
+    choose_isas,
     host_features,
 )
 
@@ -40,19 +40,19 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 )
 def test_the_best_of_this_machine(machine: Path, flags: str, expected: str) -> None:
     machine.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: {flags}\n")
-    assert choose_isa(CpuOptions()) == expected
+    assert choose_isas(CpuOptions()) == (expected,)
 
 
 def test_an_unknown_machine_gets_the_portable_kernels(machine: Path) -> None:
     assert host_features() == frozenset()
-    assert choose_isa(CpuOptions()) == "generic"
+    assert choose_isas(CpuOptions()) == ("generic",)
 
 
 def test_cross_compilation_does_not_look_at_this_machine(machine: Path) -> None:
     machine.write_text("flags : avx2 avx512bw avx512_vnni\n")
-    assert choose_isa(CpuOptions(mtriple="aarch64-linux-gnu")) == "neon"
-    assert choose_isa(CpuOptions(mtriple="x86_64-linux-gnu")) == "generic"
-    assert choose_isa(CpuOptions(mtriple="aarch64-linux-gnu", isa="neon-dotprod")) == "neon-dotprod"
+    assert choose_isas(CpuOptions(mtriple="aarch64-linux-gnu")) == ("neon",)
+    assert choose_isas(CpuOptions(mtriple="x86_64-linux-gnu")) == ("generic",)
+    assert choose_isas(CpuOptions(mtriple="aarch64-linux-gnu", isa="neon-dotprod")) == ("neon-dotprod",)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,25 @@ def test_cross_compilation_does_not_look_at_this_machine(machine: Path) -> None:
     ],
 )
 def test_what_a_triple_promises(triple: str, expected: str) -> None:
-    assert choose_isa(CpuOptions(mtriple=triple)) == expected
+    assert choose_isas(CpuOptions(mtriple=triple)) == (expected,)
 
 
 def test_wrong_instruction_sets(machine: Path) -> None:
-    with pytest.raises(UsageError, match="not known; there are: auto, amx"):
-        choose_isa(CpuOptions(isa="mmx"))
-    with pytest.raises(UsageError, match="aarch64-linux-gnu does not have it; use one of: auto, neon"):
-        choose_isa(CpuOptions(isa="avx2", mtriple="aarch64-linux-gnu"))
+    with pytest.raises(UsageError, match="not known; there are: auto, all, amx"):
+        choose_isas(CpuOptions(isa="mmx"))
+    with pytest.raises(UsageError, match="aarch64-linux-gnu does not have it; use one of: auto, all, neon"):
+        choose_isas(CpuOptions(isa="avx2", mtriple="aarch64-linux-gnu"))
+
+
+def test_several_instruction_sets_stand_in_the_order_of_preference(machine: Path) -> None:
+    assert choose_isas(CpuOptions(isa="generic,avx2,avx512-vnni,avx2")) == ("avx512-vnni", "avx2", "generic")
+    everything = choose_isas(CpuOptions(isa="all"))
+    assert everything[0] == "amx" and everything[-1] == "generic" and "neon" not in everything
+    assert choose_isas(CpuOptions(isa="all", mtriple="arm-linux-gnueabihf")) == ("armv7-neon", "generic")
+    refused = {"avx2,": "`isa` : not known", "avx2,neon": "neon: x86_64 does not", "avx2,all": "all: not known"}
+    for wrong, said in refused.items():
+        with pytest.raises(UsageError, match=said):
+            choose_isas(CpuOptions(isa=wrong))
 
 
 def test_a_missing_compiler_is_reported_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,6 @@ def test_kernels_and_peak(digits_artifact: Artifact, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "entry",
     [
-        ("compiled", "isa", ["odd"], "the manifest names no instruction set"),
         ("options", "mcpu", 5, "the manifest's mcpu is damaged"),
     ],
 )

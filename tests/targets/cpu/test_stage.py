@@ -12,7 +12,7 @@ from squeezeedge.lower.stages import Stage, stages
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 from squeezeedge.targets.cpu.layout import Layout
 from squeezeedge.targets.cpu.lower import FUSIONS
-from squeezeedge.targets.cpu.options import CpuOptions, choose_isa
+from squeezeedge.targets.cpu.options import CpuOptions, choose_isas
 from squeezeedge.targets.cpu.stage import Site, copy_image, scratch_bytes, stage_call
 from tests.graphs import GraphBuilder, random_images
 from tests.targets.cpu.emit import run_function
@@ -67,7 +67,7 @@ def test_the_tensor_and_its_border(
     pattern: Pattern, found: dict[Pattern, Stage], values: dict[str, NDArray[np.generic]]
 ) -> None:
     """Written into a layout with a border, from sources with borders as wide as any convolution needs."""
-    stage, isa = found[pattern], INSTRUCTION_SETS[choose_isa(CpuOptions())]
+    stage, isa = found[pattern], INSTRUCTION_SETS[choose_isas(CpuOptions())[0]]
     sources = tuple(Layout(*shape, (1, 1, 1, 1)) for shape in stage.input_shapes)
     target = Layout(*stage.out, (2, 0, 1, 1), scratch_bytes(stage, isa))
     site = Site("kernel", stage.inputs, sources, stage.name, target, [9] * target.channels)
@@ -87,7 +87,7 @@ def test_the_head(
     found: dict[Pattern, Stage], values: dict[str, NDArray[np.generic]], border: tuple[int, int, int, int]
 ) -> None:
     """Class sums, then those of classes that fill up the last block; all pixels are one row where no border is."""
-    stage, isa = found[Pattern.HEAD], INSTRUCTION_SETS[choose_isa(CpuOptions())]
+    stage, isa = found[Pattern.HEAD], INSTRUCTION_SETS[choose_isas(CpuOptions())[0]]
     (name,), (shape,) = stage.inputs, stage.input_shapes
     source = Layout(*shape, border)
     call = stage_call(stage, Site("kernel", (name,), (source,), stage.name, Layout(*stage.out), [0]), isa)
