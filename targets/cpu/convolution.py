@@ -87,10 +87,8 @@ class ConvolutionKernel:
         """Write the sums of a tile; ``parameter`` is the first of its parameters."""
         source, kernel_h = self.source, self.conv.weight.shape[1]
         down, right = self.conv.stride
-        chained = self.isa.chained
-        weights = (
-            0 if chained else kernel_h * self.packed.steps * piece.tile.blocks * self.isa.lanes * self.packed.group
-        )
+        step = piece.tile.blocks * self.isa.lanes * self.packed.group * self.isa.weight_size
+        weights = 0 if self.isa.chained else kernel_h * self.packed.steps * step
         operands = Operands(
             data=self.data,
             start=self._window(y, x),

@@ -19,7 +19,7 @@ from tvm.script.ir_builder import tirx as T
 from squeezeedge.graph import rules
 from squeezeedge.targets.cpu.depthwise import ChannelProducts, WideProducts
 from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
-from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
+from squeezeedge.targets.cpu.tiling import UNROLL, Accumulators, Operands, Tile
 
 __all__ = ["InstructionSet", "VectorSet"]
 
@@ -41,8 +41,15 @@ class InstructionSet(ABC):
     group: int
     tuned: str | None = None
 
+    weight_type: ClassVar[str] = "int8"
+    """Of the weights as they are multiplied; they are stored as their bytes."""
     chained: ClassVar[bool] = False
     """Whether its reduction steps are in chains (:mod:`.chains`)."""
+
+    @property
+    def weight_size(self) -> int:
+        """Bytes of a weight."""
+        return np.dtype(self.weight_type).itemsize
 
     @property
     def input_offset(self) -> int:
@@ -98,7 +105,7 @@ class InstructionSet(ABC):
 class VectorSet(InstructionSet):
     """Vector registers: the input bytes of one pixel, broadcast, times a vector of weights.
 
-    This class is the portable one: it widens to int32 and leaves the choice of instructions to LLVM.
+    This class widens to int32 and leaves the choice of instructions to LLVM.
 
     Attributes:
         registers: vector registers.
@@ -107,6 +114,9 @@ class VectorSet(InstructionSet):
 
     registers: int = 16
     in_flight: int = 8
+
+    unroll: ClassVar[int] = UNROLL
+    """Reduction steps in one iteration."""
 
     @property
     def channels(self) -> ChannelProducts:
@@ -162,15 +172,17 @@ class VectorSet(InstructionSet):
 
         def step(window_row: Expr, k: Expr) -> None:
             start = operands.start + window_row * operands.row + k * group
-            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * n * group)
+            size = n * group * self.weight_size
+            first = operands.weight + (window_row * operands.steps + k) * (tile.blocks * size)
             for row, pixel in pixels:
                 activation = self.activation(operands.data, start + row * operands.down + pixel * operands.right)
                 for block in range(tile.blocks):
-                    weights = operands.weights[lanes(first + block * n * group, n * group)]
+                    stored = operands.weights[lanes(first + block * size, size)]
+                    weights = T.reinterpret(f"{self.weight_type}x{n * group}", stored)
                     index = at(row, pixel, block)
                     T.buffer_store(acc, self.dot(acc[index], activation, weights), [index])
 
-        operands.reduce(step)
+        operands.reduce(step, self.unroll)
         return lambda *position: acc[at(*position)]
 
     def activation(self, data: Expr, address: Expr) -> Expr:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squeezeedge.targets.cpu.arm import ArmNeonSet, DotProductSet
 from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
+from squeezeedge.targets.cpu.portable import PortableSet
 from squeezeedge.targets.cpu.x86 import ChainedSet, MatrixSet, VnniSet
 
 __all__ = ["INSTRUCTION_SETS"]
@@ -66,7 +67,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
         ),
         VectorSet("neon", lanes=8, group=1, registers=13, in_flight=4),
         ArmNeonSet("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
-        VectorSet("generic", lanes=8, group=1, registers=8, in_flight=4),
+        PortableSet("generic", lanes=8, group=4, registers=8, in_flight=4),
     )
 }
 """By the names of :data:`squeezeedge.targets.cpu.options.FEATURES`."""

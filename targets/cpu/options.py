@@ -48,6 +48,7 @@ TRIPLES: dict[str, str] = {
     "aarch64-linux-gnu": "gcc-aarch64-linux-gnu",
     "arm-linux-gnueabihf": "gcc-arm-linux-gnueabihf",
     "arm-linux-gnueabi": "gcc-arm-linux-gnueabi",
+    "riscv64-linux-gnu": "gcc-riscv64-linux-gnu",
 }
 """Triples that are known to work -> Debian's package of the compiler."""
 

@@ -48,6 +48,9 @@ def llvm_target(isa: InstructionSet, options: CpuOptions) -> dict[str, Any]:
         if machine == "arm" and options.mtriple.endswith("hf"):
             base["mfloat-abi"] = "hard"
     named = [name for feature in FEATURES[isa.name][1] for name in LLVM_NAMES.get(feature, (feature,))]
+    if machine == "riscv64":  # RV64GC, for which Linux's distributions and their compilers are
+        base["mabi"] = "lp64d"
+        named += ["m", "a", "f", "d", "c"]
     wanted = [f"+{name}" for name in named]
     allowed = _features({**base, **({"mcpu": "x86-64"} if machine == "x86_64" else {}), "mattr": wanted})
     if machine == "arm" and not named:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from squeezeedge.targets.cpu.loops import Expr, loop
 
-__all__ = ["Accumulators", "Operands", "Tile"]
+__all__ = ["UNROLL", "Accumulators", "Operands", "Tile"]
 
 UNROLL = 4
 """Reduction steps; more cost a factor of two."""
@@ -67,13 +67,13 @@ class Operands:
     plan: Expr
     index: Expr
 
-    def reduce(self, step: Callable[[Expr, Expr], None]) -> None:
-        """Call ``step(window row, step of the row)`` for the whole reduction, unrolled as far as it pays."""
+    def reduce(self, step: Callable[[Expr, Expr], None], unroll: int = UNROLL) -> None:
+        """Call ``step(window row, step of the row)`` for the whole reduction, so many steps in one iteration."""
         with loop(self.rows) as row:
-            whole = self.steps // UNROLL if self.steps > UNROLL else 0
+            whole = self.steps // unroll if self.steps > unroll else 0
             if whole:
                 with loop(whole) as i:
-                    for k in range(UNROLL):
-                        step(row, i * UNROLL + k)
-            for k in range(whole * UNROLL, self.steps):
+                    for k in range(unroll):
+                        step(row, i * unroll + k)
+            for k in range(whole * unroll, self.steps):
                 step(row, k)

@@ -44,6 +44,7 @@ BOARDS = [
     ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a76"),
     ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a8"),
     ("arm-linux-gnueabi", "generic", "qemu-arm-static", "arm926"),
+    ("riscv64-linux-gnu", "generic", "qemu-riscv64-static", "rv64,v=off"),
 ]
 """(triple, instruction set, emulator, the oldest processor it emulates that has the instruction set)."""
 MISSING = [
