@@ -50,7 +50,7 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
     seen = np.zeros(len(got), int)
     for piece in packed.pieces:
         blocks, n = piece.tile.blocks, isa.lanes
-        size = kernel[0] * packed.steps * blocks * n * packed.group
+        size = kernel[0] * packed.steps * blocks * n * packed.group * isa.weight_size
         order = np.arange(blocks * n) if head else isa.lane_order(blocks)
         for index in range(piece.count):
             if isa.chained:
@@ -59,10 +59,12 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
                 )
                 weights = weights.reshape(blocks, kernel[0], packed.steps, n, packed.group).transpose(1, 2, 0, 3, 4)
             else:
-                weights = packed.weights[piece.weight + index * size :][:size].astype(int)
+                weights = packed.weights[piece.weight + index * size :][:size].view(isa.weight_type).astype(int)
             if name == "amx":
                 weights = weights.reshape(kernel[0], packed.steps, blocks, packed.group // 4, n, 4)
                 weights = weights.transpose(0, 1, 2, 4, 3, 5)
+            if name == "generic":
+                weights = weights.reshape(kernel[0], packed.steps, blocks, packed.group // 2, n, 2).swapaxes(3, 4)
             weights = weights.reshape(kernel[0], packed.steps, blocks, n, packed.group)
             steps = (window - isa.input_offset).reshape(kernel[0], packed.steps, packed.group)
             parameters = packed.parameters[piece.parameter + index * blocks * 2 * n :][: blocks * 2 * n]
