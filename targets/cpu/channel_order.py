@@ -102,8 +102,8 @@ def order_of_windows(rows: NDArray[np.int8], lanes: int) -> Order:
                     costs[step] = value
             else:
                 order[list(swap)] = order[list(swap[::-1])]
-    found: Order = order[: height * run].reshape(height, run) - run * np.arange(height)[:, None]
-    return found
+    within: Order = order[: height * run].reshape(height, run) - run * np.arange(height)[:, None]
+    return within
 
 
 class _Ties:
