@@ -29,6 +29,7 @@ __all__ = [
     "NeonProducts",
     "PairProducts",
     "SignedByteProducts",
+    "UnsignedDotProducts",
     "WideProducts",
 ]
 
@@ -376,6 +377,15 @@ class SignedByteProducts(ByteProducts):
     def dot(self, acc: Expr, data: Expr, weights: Expr) -> Expr:
         """Four products a lane."""
         return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, data, weights)
+
+
+@dataclass(frozen=True)
+class UnsignedDotProducts(ByteProducts):
+    """AArch64 usdot."""
+
+    def dot(self, acc: Expr, data: Expr, weights: Expr) -> Expr:
+        """Four products a lane."""
+        return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.usdot.v4i32.v16i8", acc, data, weights)
 
 
 def _zipped(pair: Sequence[Expr], order: Iterable[int], count: int) -> Expr:

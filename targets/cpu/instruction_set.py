@@ -31,7 +31,7 @@ class InstructionSet(ABC):
     Attributes:
         name: as in ``--isa``.
         lanes: int32 accumulators of one block.
-        group: input bytes that one multiply instruction reduces.
+        group: input bytes of a lane's reduction step.
         tuned: LLVM's name of the processor that its code is ordered for; what may be used of that is decided elsewhere
             (:data:`squeezeedge.targets.cpu.options.FEATURES`).
     """
@@ -44,7 +44,10 @@ class InstructionSet(ABC):
     weight_type: ClassVar[str] = "int8"
     """Of the weights as they are multiplied; they are stored as their bytes."""
     chained: ClassVar[bool] = False
-    """Whether its reduction steps are in chains (:mod:`.chains`)."""
+    """Whether its reduction steps are in chains, which :meth:`plan` plans."""
+
+    paired: ClassVar[bool] = False
+    """Whether its plans get shorter by another order of channels (:mod:`.channel_order`)."""
 
     @property
     def weight_size(self) -> int:
@@ -55,6 +58,11 @@ class InstructionSet(ABC):
     def input_offset(self) -> int:
         """The multiply instruction sees q - input_offset."""
         return 0
+
+    @property
+    def products(self) -> int:
+        """Multiplications of one instruction."""
+        return self.lanes * self.group
 
     @property
     @abstractmethod
@@ -72,6 +80,21 @@ class InstructionSet(ABC):
     @abstractmethod
     def arrange(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
         """Weights [tile, block, lane, window row, step, group] in the order in which :meth:`accumulate` reads them."""
+
+    def plan(
+        self, name: str, weights: NDArray[np.int8], places: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+        """The chains of a convolution, checked, as :meth:`accumulate` reads them.
+
+        Args:
+            name: of the convolution.
+            weights: [block, lane, step of the window, group].
+            places: int [steps of the window]: how many bytes each lies behind the window's first.
+
+        Returns:
+            The weights in the chains' order, and the table that is stored behind the biases.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def configure(self, tile: Tile, group: int) -> None:

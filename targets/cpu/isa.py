@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from squeezeedge.targets.cpu.arm import ArmNeonSet, DotProductSet
-from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
+from squeezeedge.targets.cpu.arm import ArmNeonSet, DotProductSet, MatrixProductSet, NeonSet
+from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.portable import PortableSet
 from squeezeedge.targets.cpu.x86 import ChainedSet, MatrixSet, VnniSet
 
@@ -58,6 +58,12 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=15,
             in_flight=10,
         ),
+        MatrixProductSet(
+            "neon-i8mm",
+            lanes=4,
+            group=8,
+            registers=28,
+        ),
         DotProductSet(
             "neon-dotprod",
             lanes=4,
@@ -65,8 +71,8 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             registers=30,
             in_flight=8,
         ),
-        VectorSet("neon", lanes=8, group=1, registers=13, in_flight=4),
-        ArmNeonSet("armv7-neon", lanes=8, group=1, registers=8, in_flight=4),
+        NeonSet("neon", lanes=8, group=16, registers=13),
+        ArmNeonSet("armv7-neon", lanes=8, group=16, registers=8, held=8),
         PortableSet("generic", lanes=8, group=4, registers=8, in_flight=4),
     )
 }

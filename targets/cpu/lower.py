@@ -102,7 +102,7 @@ def _variant(graph: IntegerGraph, name: str, options: CpuOptions) -> Variant:
     isa = INSTRUCTION_SETS[name]
     target = llvm_target(isa, options)
     orders: Mapping[str, NDArray[np.intp]] = {}
-    if isa.chained:
+    if isa.paired:
         graph, orders = reordered(graph, isa.lanes)
     shape = graph.input_shape
     parts = stages(partition(to_relax(graph), FUSIONS), graph)
@@ -116,7 +116,7 @@ def _variant(graph: IntegerGraph, name: str, options: CpuOptions) -> Variant:
 
 def _microseconds(layer: KernelLayer, isa: InstructionSet) -> int:
     """Roughly what a kernel takes on one thread, to judge whether more of them pay."""
-    step = min(isa.lanes * isa.group, LARGEST_STEP)
+    step = min(isa.products, LARGEST_STEP)
     return round(layer.macs / (step * STEPS_A_MICROSECOND) + layer.bytes / BYTES_A_MICROSECOND)
 
 

@@ -33,6 +33,7 @@ FEATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "avx512bw": ("x86_64", ("avx512bw", "avx512vl")),
     "avx2": ("x86_64", ("avx2",)),
     "ssse3": ("x86_64", ("ssse3",)),
+    "neon-i8mm": ("aarch64", ("i8mm",)),
     "neon-dotprod": ("aarch64", ("asimddp",)),
     "neon": ("aarch64", ()),
     "armv7-neon": ("arm", ("neon",)),

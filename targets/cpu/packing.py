@@ -17,7 +17,6 @@ from squeezeedge.errors import UnsupportedError
 from squeezeedge.graph import Conv, Head, Tensor
 from squeezeedge.lower.bias import offset_bias
 from squeezeedge.lower.legalize import is_depthwise
-from squeezeedge.targets.cpu.chains import check_chains, plan_chains, plan_table
 from squeezeedge.targets.cpu.instruction_set import InstructionSet
 from squeezeedge.targets.cpu.tiling import Tile
 
@@ -42,7 +41,7 @@ class Piece:
         valid: channels of each tile that exist; fewer than the tile has in the last, partial block.
         weight: offset of its weights in bytes.
         parameter: offset of its biases and shifts in int32 values.
-        plan: offset of its plan (:func:`squeezeedge.targets.cpu.chains.plan_table`), where it has one.
+        plan: offset of its plan (``InstructionSet.plan``), where it has one.
     """
 
     channel: int
@@ -176,10 +175,7 @@ def _dense(conv: Conv | Head, isa: InstructionSet, row: int, whole_blocks: bool)
         own = _padded(rows, index).reshape(*index.shape, kernel_h, steps, group)
         if not isa.chained:
             return isa.arrange(own), _NO_PLAN
-        blocks = own.reshape(-1, isa.lanes, kernel_h * steps, group)
-        plans = plan_chains(blocks)
-        check_chains(conv.name, plans, blocks)
-        return np.concatenate([plan.weights for plan in plans]), plan_table(plans, places)
+        return isa.plan(conv.name, own.reshape(-1, isa.lanes, kernel_h * steps, group), places)
 
     return _Form(isa.input_offset, group, steps, _runs(out, isa.lanes, whole_blocks), isa.lane_order, isa.tile, arrange)
 

@@ -43,6 +43,7 @@ static __attribute__((unused)) const char *missing_amx_int8(void) {
 }
 #elif defined(__aarch64__)
 #define HWCAP(bit) (getauxval(AT_HWCAP) >> (bit) & 1)
+FEATURE(i8mm, "matrix product", getauxval(AT_HWCAP2) >> 13 & 1, "neon-dotprod")
 FEATURE(asimddp, "dot product", HWCAP(20), "neon")
 #elif defined(__arm__)
 #define HWCAP(bit) (getauxval(AT_HWCAP) >> (bit) & 1)

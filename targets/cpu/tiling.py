@@ -77,3 +77,13 @@ class Operands:
                         step(row, i * unroll + k)
             for k in range(whole * unroll, self.steps):
                 step(row, k)
+
+    def reduce_chunks(self, most: int, chunk: Callable[[Expr, Expr, int], None]) -> None:
+        """Call ``chunk(window row, first step, number of steps)``: ``most`` steps of a row, the last time the rest."""
+        whole, rest = divmod(self.steps, most)
+        with loop(self.rows) as row:
+            if whole:
+                with loop(whole) as i:
+                    chunk(row, i * most, most)
+            if rest:
+                chunk(row, whole * most, rest)

@@ -56,7 +56,7 @@ class Windows:
         out, height, across, channels = conv.weight.shape
         run, bytes_ = across * channels, _bytes(conv)
         rows = conv.weight.reshape(out, height, run)
-        order = order_of_windows(rows, isa.lanes) if isa.chained else np.tile(np.arange(run), (height, 1))
+        order = order_of_windows(rows, isa.lanes) if isa.paired else np.tile(np.arange(run), (height, 1))
         weight = np.take_along_axis(rows, order[None], 2).reshape(out, 1, 1, -1)
         weight = np.pad(weight, [(0, 0)] * 3 + [(0, bytes_ - height * run)])
         pad = np.zeros(bytes_, np.uint8)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from squeezeedge.graph import rules
-from squeezeedge.targets.cpu.chains import LENGTHS, chained_sums
+from squeezeedge.targets.cpu.chains import LENGTHS, chained_sums, check_chains, plan_chains, plan_table
 from squeezeedge.targets.cpu.depthwise import ByteProducts, ChannelProducts, PairProducts
 from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
 from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, scratch
@@ -84,7 +84,7 @@ class ChainedSet(_PackingSet, VectorSet):
     A tile has one block of output channels, which has a plan of its own: the loops are as long for all pixels of a map.
     """
 
-    chained = True
+    chained = paired = True
 
     @property
     def channels(self) -> ChannelProducts:
@@ -101,6 +101,14 @@ class ChainedSet(_PackingSet, VectorSet):
                 tiles.append((count * (rows * pixels + 0.5), rows, pixels))
         _, rows, pixels = min(tiles)
         return Tile(rows, pixels, 1)
+
+    def plan(
+        self, name: str, weights: NDArray[np.int8], places: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+        """One plan a block."""
+        plans = plan_chains(weights)
+        check_chains(name, plans, weights)
+        return np.concatenate([plan.weights for plan in plans]), plan_table(plans, places)
 
     def accumulate(self, tile: Tile, operands: Operands) -> Accumulators:
         """Chain by chain."""

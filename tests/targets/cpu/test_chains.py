@@ -25,7 +25,7 @@ ROWS, STEPS, ROW, CHANNELS = 2, 5, 29, 16
 PLACES = np.add.outer(np.arange(ROWS) * ROW, np.arange(STEPS) * 4).ravel()
 SHAPE = (2, CHANNELS // 2, ROWS * STEPS, 4)
 PIXELS = 3
-CHAINED = [name for name, isa in INSTRUCTION_SETS.items() if isa.chained]
+CHAINED = [name for name, isa in INSTRUCTION_SETS.items() if isa.paired]
 
 
 def _heavy_channel(weights: NDArray[np.int8], index: int) -> NDArray[np.int8]:

@@ -10,14 +10,14 @@ import pytest
 
 from squeezeedge.artifact import write_artifact
 from squeezeedge.errors import UnavailableError
-from squeezeedge.graph import IntegerGraph
+from squeezeedge.graph import IMAGE, IntegerGraph, rules
 from squeezeedge.graph.oracle import run
 from squeezeedge.targets.cpu import TARGET, CpuOptions
 from squeezeedge.targets.cpu.lower import CpuLowered
 from squeezeedge.targets.cpu.options import FEATURES, architecture
 from squeezeedge.targets.remote import COPIES
 from squeezeedge.targets.session import open_session
-from tests.graphs import random_images
+from tests.graphs import GraphBuilder, random_images
 from tests.targets.cpu.aarch64 import aarch64_python
 from tests.targets.devices import FakeBoard, answers
 
@@ -42,12 +42,14 @@ int main(void) {
 BOARDS = [
     ("aarch64-linux-gnu", "neon", "qemu-aarch64-static", "cortex-a53"),
     ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a76"),
+    ("aarch64-linux-gnu", "neon-i8mm", "qemu-aarch64-static", "max"),
     ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a8"),
     ("arm-linux-gnueabi", "generic", "qemu-arm-static", "arm926"),
     ("riscv64-linux-gnu", "generic", "qemu-riscv64-static", "rv64,v=off"),
 ]
 """(triple, instruction set, emulator, the oldest processor it emulates that has the instruction set)."""
 MISSING = [
+    ("aarch64-linux-gnu", "neon-i8mm", "qemu-aarch64-static", "cortex-a76", "matrix product", "neon-dotprod"),
     ("aarch64-linux-gnu", "neon-dotprod", "qemu-aarch64-static", "cortex-a53", "dot product", "neon"),
     ("arm-linux-gnueabihf", "armv7-neon", "qemu-arm-static", "cortex-a9,neon=off", "NEON", "generic"),
     (None, "ssse3", "qemu-x86_64-static", "qemu64,-ssse3", "SSSE3", "generic"),
@@ -93,6 +95,44 @@ def test_board(triple: str, isa: str, emulator: str, processor: str, kinds: Inte
     assert done.returncode == 0, done
     sums = np.frombuffer(done.stdout, np.int32).reshape(len(images), kinds.classes)
     np.testing.assert_array_equal(sums, run(kinds, images))
+
+
+@pytest.fixture(scope="session")
+def heaviest() -> IntegerGraph:
+    """A head whose classes have the weights that fill 16 bits first, four of a kind, and others in one convolution."""
+    builder = GraphBuilder(np.random.default_rng(6), (7, 6))
+    graph = builder.finish(builder.conv(IMAGE, 37), 24, (3, 3))
+    shape = (4, *graph.head.weight.shape[1:])
+    sign = np.where(np.indices(shape).sum(0) % 2, 1, -1)
+    heavy = builder.rng.integers(-9, 10, shape)
+    heavy[..., 17] = rules.WEIGHT_LIMIT
+    limit = np.full(shape, rules.WEIGHT_LIMIT)
+    kinds = (limit, -limit, limit * sign, heavy, 0 * limit, builder.rng.integers(-127, 128, shape))
+    head = replace(graph.head, weight=np.concatenate(kinds).astype(np.int8), bias=np.zeros(24, np.int32), relu=False)
+    return replace(graph, nodes=(*graph.nodes[:-1], head))
+
+
+@pytest.mark.slow
+@pytest.mark.tool
+@pytest.mark.parametrize(("triple", "isa", "emulator", "processor"), BOARDS[:-1], ids=[b[1] for b in BOARDS[:-1]])
+def test_the_heaviest_weights(
+    triple: str, isa: str, emulator: str, processor: str, heaviest: IntegerGraph, tmp_path: Path
+) -> None:
+    """Of the darkest and the brightest image, too: sums in 16 bits reach their bounds."""
+    need(f"{triple}-gcc", emulator)
+    images = random_images(heaviest, 4, 0)
+    images[1], images[2] = 0, 255
+    done = emulated(
+        triple,
+        TARGET.lower(heaviest, CpuOptions(isa=isa, mtriple=triple)),
+        emulator,
+        processor,
+        tmp_path,
+        images.tobytes(),
+    )
+    assert done.returncode == 0, done
+    sums = np.frombuffer(done.stdout, np.int32).reshape(len(images), heaviest.classes)
+    np.testing.assert_array_equal(sums, run(heaviest, images))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The tiles that vector registers hold."""
+"""The tiles that vector registers hold; ARM's are tested in test_arm."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from squeezeedge.targets.cpu.chains import LENGTHS
 from squeezeedge.targets.cpu.instruction_set import VectorSet
 from squeezeedge.targets.cpu.isa import INSTRUCTION_SETS
 
-VECTORS = [isa for isa in INSTRUCTION_SETS.values() if isinstance(isa, VectorSet)]
+VECTORS = [isa for isa in INSTRUCTION_SETS.values() if isinstance(isa, VectorSet) and "neon" not in isa.name]
 
 
 @given(isa=st.sampled_from(VECTORS), height=st.integers(1, 120), width=st.integers(1, 200), blocks=st.integers(1, 64))

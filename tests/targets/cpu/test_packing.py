@@ -54,8 +54,9 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
         order = np.arange(blocks * n) if head else isa.lane_order(blocks)
         for index in range(piece.count):
             if isa.chained:
+                planned = _in_chains if isa.paired else _in_neon_chains
                 weights = np.stack(
-                    [_planned(packed, piece, index * blocks + b, n, kernel[0] * row_steps) for b in range(blocks)]
+                    [planned(packed, piece, index * blocks + b, n, kernel[0] * row_steps) for b in range(blocks)]
                 )
                 weights = weights.reshape(blocks, kernel[0], packed.steps, n, packed.group).transpose(1, 2, 0, 3, 4)
             else:
@@ -80,7 +81,7 @@ def test_accumulators(name: str, out: int, kernel: tuple[int, int], channels: in
     np.testing.assert_array_equal(got[:out].astype(np.int32), expected.astype(np.int32))
 
 
-def _planned(packed: Packed, piece: Piece, block: int, lanes: int, steps: int) -> NDArray[np.int64]:
+def _in_chains(packed: Packed, piece: Piece, block: int, lanes: int, steps: int) -> NDArray[np.int64]:
     """A block's weights, [steps of the window, lanes, group], put together as its plan says."""
     table, weights = packed.parameters[piece.plan :], packed.weights[piece.weight :]
     weight, step, *counts = table[block * HEADER :][:HEADER].tolist()
@@ -88,6 +89,18 @@ def _planned(packed: Packed, piece: Piece, block: int, lanes: int, steps: int) -
     own = weights[weight:][: number * lanes * packed.group].reshape(number, lanes, packed.group)
     whole = np.zeros((steps, lanes, packed.group), np.int64)
     np.add.at(whole, table[step:][:number] // packed.group, own)
+    return whole
+
+
+def _in_neon_chains(packed: Packed, piece: Piece, block: int, lanes: int, steps: int) -> NDArray[np.int64]:
+    """The same of NEON's plans, which have four lanes each."""
+    table, weights = packed.parameters[piece.plan :], packed.weights[piece.weight :]
+    whole = np.zeros((steps, lanes, packed.group), np.int64)
+    for part in range(lanes // 4):
+        chains = table[1 + block * (lanes // 4) + part :][:2]
+        for step in range(*table[chains].tolist()):
+            own = weights[(step - table[0]) * 4 * packed.group :][: 4 * packed.group].reshape(4, packed.group)
+            whole[table[step] // packed.group, part * 4 : part * 4 + 4] += own
     return whole
 
 
