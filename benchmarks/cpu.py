@@ -300,6 +300,8 @@ def main() -> None:
         if not (work / PREPARED).exists():
             if None in (options.network, options.weights, options.data):
                 parser.error("nothing is prepared: NETWORK, --weights and --data are needed")
+            if work.is_dir() and any(work.iterdir()):
+                parser.error(f"{work}: was not prepared to the end; remove it, or choose another folder")
             prepare(options.network, options.weights, options.data, options.quantized, work)
         if options.prepare_only:
             return

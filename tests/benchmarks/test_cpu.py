@@ -97,9 +97,18 @@ def test_there_are_recorded_results() -> None:
     assert RECORDED
 
 
-@pytest.mark.parametrize("arguments", [["--prepare-only"], ["squeezenet1_1"]])
-def test_missing_arguments(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prepare-only"], "--prepare-only needs --work"),
+        (["squeezenet1_1"], "NETWORK, --weights and --data are needed"),
+        (["n", "--weights", "w", "--data", "d", "--work", str(ROOT)], "was not prepared to the end; remove it"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["cpu", *arguments])
     with pytest.raises(SystemExit) as raised:
         main()
-    assert raised.value.code == 2
+    assert raised.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
