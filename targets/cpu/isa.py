@@ -62,7 +62,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
             "neon-i8mm",
             lanes=4,
             group=8,
-            registers=28,
+            registers=26,
         ),
         DotProductSet(
             "neon-dotprod",
