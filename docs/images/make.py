@@ -217,7 +217,10 @@ PICTURES = {
 }
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PLOTS = {"cpu.png": ("cpu_plot.py", "cpu_figure", "cpu-squeezenet1_1.json")}
+PLOTS = {
+    "cpu.png": ("cpu_plot.py", "cpu_figure", "cpu-squeezenet1_1.json"),
+    "predict.png": ("predict_plot.py", "predict_figure", "predict-squeezenet1_1.json"),
+}
 """Picture -> module, its function, and the results."""
 
 

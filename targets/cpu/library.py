@@ -23,12 +23,15 @@ from squeezeedge.targets.cpu.device import library_name
 from squeezeedge.targets.cpu.interface import HEADER, Interface
 from squeezeedge.targets.cpu.tables import CONSTANTS, Variant, plan_header, share_constants
 
-__all__ = ["compile_options", "compiler_version", "kernel_object", "link_library", "write_sources"]
+__all__ = ["KERNEL_PASSES", "compile_options", "compiler_version", "kernel_object", "link_library", "write_sources"]
 
 OBJECT = "kernels.o"
 DRIVER = ("driver.c", "preprocess.c", "threads.c")
 SOURCES = (*DRIVER, "glibc.c")
 HEADERS = ("kernels.h", "preprocess.h", "processor.h", "threads.h")
+
+KERNEL_PASSES = {"tirx.disable_storage_rewrite": True}
+"""How TVM's passes are configured for the kernels: storage rewriting drops the mark of loops.scratch."""
 
 VERSIONED = ("exp", "pthread_create", "pthread_join", "pthread_mutex_trylock", "pthread_sigmask")
 """Functions that glibc.c has, as newer glibcs have newer versions of them."""
@@ -45,7 +48,7 @@ def kernel_object(kernels: tvm.IRModule, target: dict[str, Any]) -> bytes:
     """
     with scratch_folder() as folder:
         path = folder / OBJECT
-        with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):  # it drops loops.scratch's mark
+        with tvm.transform.PassContext(config=KERNEL_PASSES):
             tvm.tirx.build(kernels, target=Target(target)).write_to_file(str(path), "o")
         return path.read_bytes()
 
