@@ -165,6 +165,7 @@ class Network:
 
     Raises:
         Unavailable: this processor is not what the library was compiled for.
+        ArgumentError: the library has no kernels for ``isa``.
         ValueError: a damaged file, the library of another network, or a wrong number of threads.
     """
 
@@ -211,10 +212,11 @@ class Network:
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
         if (self._shape, self._classes) != (artifact.shape, artifact.classes):
             raise ValueError(f"{path}: the library of another network; compile the model again")
-        failed = self._open(self._threads, None if self._wanted is None else self._wanted.encode())
+        failed = self._open(self._threads, None if self._wanted is None else os.fsencode(self._wanted))
+        if failed == BAD_ARGUMENT:
+            raise argparse.ArgumentError(None, f"--isa {self._wanted}: {self._error().decode()}")
         if failed:
-            refused = ValueError if failed == BAD_ARGUMENT else Unavailable
-            raise refused(f"{path}: {self._error().decode()}")
+            raise Unavailable(f"{path}: {self._error().decode()}")
         self._isa = isa().decode()
         self._threads = library[f"{prefix}_threads"]()
 

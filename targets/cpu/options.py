@@ -118,8 +118,10 @@ def choose_isas(options: CpuOptions) -> tuple[str, ...]:
         return tuple(fitting)
     wanted = options.isa.split(",")
     for name in wanted:
+        if name in ("auto", "all"):
+            raise UsageError(f"`isa` {options.isa}: {name} is no name in a list; give it alone")
         if name not in FEATURES:
-            raise UsageError(f"`isa` {name}: not known; there are: auto, all, {', '.join(FEATURES)}")
+            raise UsageError(f"`isa` {name!r}: not known; there are: auto, all, {', '.join(FEATURES)}")
         if name not in fitting:
             raise UsageError(f"`isa` {name}: {machine} does not have it; use one of: auto, all, {', '.join(fitting)}")
     return tuple(name for name in fitting if name in wanted)

@@ -239,6 +239,8 @@ const char *preprocess(const Preprocessing *how, const uint8_t *pixels, int32_t 
     if (failure != NULL) return failure;
     const int64_t bytes = (int64_t)width * layouts[format].bytes;
     if (stride < bytes && stride > -bytes) return "the stride is shorter than a row of pixels";
+    const int64_t most = PTRDIFF_MAX / height;
+    if (stride > most || stride < -most) return "the stride is too long: memory must hold all rows";
 
     const int32_t channels = how->gray || format == GRAY ? 1 : 3;
     Axis *across = &geometry.across, *down = &geometry.down;

@@ -561,6 +561,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     try:
         return _run(device, artifact, options)
+    except argparse.ArgumentError as error:  # of an option whose values only the device knows
+        parser.error(str(error))
     except device.Unavailable as error:
         return _report(error, UNAVAILABLE)
     except BrokenPipeError:  # nobody reads the answers any more

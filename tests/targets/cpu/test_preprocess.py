@@ -319,6 +319,8 @@ def test_the_limit_is_python_s() -> None:
         ({"stride": 12}, None),
         ({"stride": 11, "format": 4}, None),
         ({"stride": 15, "format": 2}, b"the stride is shorter than a row"),
+        ({"stride": -(2**63)}, b"the stride is too long"),
+        ({"stride": 2**62}, b"the stride is too long"),
     ],
 )
 def test_arguments_that_are_refused(library: ctypes.CDLL, changed: dict[str, int | None], text: bytes | None) -> None:
