@@ -28,7 +28,7 @@ def test_every_tensor_is_made_before_it_is_read() -> None:
         made.add(call.out)
     assert calls[-1].out == graph.head.name and calls[-1].dtype == "int32"
     symbols = [str(call.function.attrs["global_symbol"]) for call in calls]
-    assert len(set(symbols)) == len(symbols) and symbols[0] == "image"
+    assert len(set(symbols)) == len(symbols) and symbols[0] == "generic_image"
 
 
 def test_a_node_may_be_called_like_what_is_made_here() -> None:
