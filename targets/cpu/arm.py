@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ from squeezeedge.targets.cpu.depthwise import (
 from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
 from squeezeedge.targets.cpu.loops import Expr, lanes, scratch
 from squeezeedge.targets.cpu.neon_chains import HALF, check_chains, plan_chains, plan_table, widened_sums
-from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile, covers
 
 __all__ = ["ArmNeonSet", "DotProductSet", "MatrixProductSet", "NeonSet"]
 
@@ -91,7 +91,7 @@ class DotProductSet(_SaturatingSet, VectorSet):
         tiles = []
         for q in (4, 3, 2, 1):
             if blocks % q == 0:
-                for count, rows, pixels in _covers(height, width, (self.registers - 2) // (q + 1)):
+                for count, rows, pixels in covers(height, width, (self.registers - 2) // (q + 1)):
                     held = rows * pixels
                     tiles.append((count * _work(held * (1 + 4 * q), held + 4 * q) / q, rows, pixels, q))
         _, *best = min(tiles)
@@ -150,7 +150,7 @@ class MatrixProductSet(_SaturatingSet, VectorSet):
         tiles = []
         for q in (4, 3, 2, 1):
             if blocks % q == 0:
-                for count, rows, pixels in _covers(height, width, (self.registers - 2) // (2 * q + 1) * 2):
+                for count, rows, pixels in covers(height, width, (self.registers - 2) // (2 * q + 1) * 2):
                     pairs = -(-rows * pixels // 2)
                     tiles.append((count * _work(pairs * (1 + 2 * q), 2 * (pairs + q)) / q, rows, pixels, q))
         _, *best = min(tiles)
@@ -230,7 +230,7 @@ class NeonSet(_SaturatingSet, VectorSet):
         """The tile with the fewest instructions for a map: narrow processors start few a cycle."""
         _, rows, pixels = min(
             (count * (2 * held * self.together + self.together + 2 * held + ADDRESSES), rows, pixels)
-            for count, rows, pixels in _covers(height, width, self.held // self.together)
+            for count, rows, pixels in covers(height, width, self.held // self.together)
             for held in [rows * pixels]
         )
         return Tile(rows, pixels, 1)
@@ -288,13 +288,6 @@ class ArmNeonSet(NeonSet):
         halves = [[T.Shuffle([vector], lanes) for lanes in ([0, 1], [2, 3])] for vector in vectors]
         sums = [T.call_llvm_pure_intrin("int32x2", "llvm.arm.neon.vpadd.v2i32", *half) for half in halves]
         return [T.Shuffle(pair, [0, 1, 2, 3]) for pair in zip(sums[::2], sums[1::2], strict=True)]
-
-
-def _covers(height: int, width: int, limit: int) -> Iterator[tuple[int, int, int]]:
-    """Tiles of at most ``limit`` pixels: (how many of them cover a map, rows, pixels)."""
-    for rows in range(1, min(height, 2, limit) + 1):
-        for pixels in range(1, min(width, limit // rows) + 1):
-            yield -(-height // rows) * -(-width // pixels), rows, pixels
 
 
 def _work(instructions: int, loads: int) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from squeezeedge.targets.cpu.loops import Expr, loop
 
-__all__ = ["UNROLL", "Accumulators", "Operands", "Tile"]
+__all__ = ["UNROLL", "Accumulators", "Operands", "Tile", "covers"]
 
 UNROLL = 4
 """Reduction steps; more cost a factor of two."""
@@ -87,3 +87,10 @@ class Operands:
                     chunk(row, i * most, most)
             if rest:
                 chunk(row, whole * most, rest)
+
+
+def covers(height: int, width: int, limit: int) -> Iterator[tuple[int, int, int]]:
+    """Tiles of one or two rows and at most ``limit`` pixels: (how many of them cover a map, rows, pixels)."""
+    for rows in range(1, min(height, 2, limit) + 1):
+        for pixels in range(1, min(width, limit // rows) + 1):
+            yield -(-height // rows) * -(-width // pixels), rows, pixels

@@ -14,7 +14,7 @@ from squeezeedge.targets.cpu.chains import LENGTHS, chained_sums, check_chains, 
 from squeezeedge.targets.cpu.depthwise import ByteProducts, ChannelProducts, PairProducts
 from squeezeedge.targets.cpu.instruction_set import InstructionSet, VectorSet
 from squeezeedge.targets.cpu.loops import Expr, broadcast_word, lanes, scratch
-from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile
+from squeezeedge.targets.cpu.tiling import Accumulators, Operands, Tile, covers
 
 __all__ = ["ChainedSet", "MatrixSet", "VnniSet"]
 
@@ -94,12 +94,8 @@ class ChainedSet(_PackingSet, VectorSet):
     def tile(self, height: int, width: int, blocks: int) -> Tile:
         """The tile with the fewest loads; registers also hold a chain's weights, a one and two sums."""
         limit = self.registers - max(LENGTHS) - 2
-        tiles = []
-        for rows in range(1, min(height, 2) + 1):
-            for pixels in range(1, min(width, limit // rows) + 1):
-                count = -(-height // rows) * -(-width // pixels)
-                tiles.append((count * (rows * pixels + 0.5), rows, pixels))
-        _, rows, pixels = min(tiles)
+        found = covers(height, width, limit)
+        _, rows, pixels = min((count * (rows * pixels + 0.5), rows, pixels) for count, rows, pixels in found)
         return Tile(rows, pixels, 1)
 
     def plan(
